@@ -1,0 +1,19 @@
+//! Sluice's agent: from Istio's documents to traffic served in the kernel and in user space.
+//!
+//! ARCHITECTURE.md shows how the modules lie; each imports only from the levels below its own, and
+//! `cargo xtask tidy` proves it. `agent` is the one place that sees everything.
+
+pub mod admin;
+pub mod agent;
+pub mod api;
+pub mod cli;
+pub mod datapath;
+pub mod model;
+pub mod net;
+pub mod proxy;
+pub mod settings;
+pub mod source;
+pub mod telemetry;
+pub mod tls;
+pub mod translate;
+pub mod upstream;

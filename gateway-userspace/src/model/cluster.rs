@@ -1,0 +1,97 @@
+//! Where requests and flows go: clusters and their endpoints.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+/// A cluster's name as Istio's users know it: `outbound|<port>|<subset>|<fqdn>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClusterName {
+    /// Fully qualified host of the service.
+    pub host: Arc<str>,
+    /// Service port (not the pods').
+    pub port: u16,
+    /// DestinationRule subset.
+    pub subset: Option<Arc<str>>,
+}
+
+impl fmt::Display for ClusterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "outbound|{}|{}|{}", self.port, self.subset.as_deref().unwrap_or(""), self.host)
+    }
+}
+
+impl Serialize for ClusterName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// How the proxy speaks to the endpoints, from the service port's name or appProtocol (istio-semantics: HTTP/1.1
+/// unless the port says http2 or grpc, whatever the client spoke).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// Opaque bytes.
+    Tcp,
+}
+
+/// One service port (or subset of it) and its endpoints.
+#[derive(Debug, Clone, Serialize)]
+pub struct Cluster {
+    /// Name, unique in a snapshot.
+    pub name: ClusterName,
+    /// HTTP version towards the endpoints; `Tcp` where the port says so. HTTP routes treat `Tcp` as `Http1`.
+    pub protocol: UpstreamProtocol,
+    /// Sorted by address, without duplicates; unready ones included.
+    pub endpoints: Vec<Endpoint>,
+    /// DestinationRule connectionPool.tcp.connectTimeout; default 10 s.
+    pub connect_timeout: Duration,
+}
+
+impl Cluster {
+    /// Endpoints that may get new requests and flows.
+    pub fn healthy(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter().filter(|endpoint| endpoint.health == Health::Healthy)
+    }
+}
+
+/// One address that serves a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Endpoint {
+    /// Address and port of the pod or host.
+    pub address: SocketAddr,
+    /// From EndpointSlice conditions.
+    pub health: Health,
+}
+
+/// Whether an endpoint gets traffic (EndpointSlice conditions `ready`, `serving`, `terminating`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Health {
+    /// Ready: gets new requests.
+    Healthy,
+    /// Not ready: kept for the dumps, never used.
+    Unhealthy,
+    /// Terminating: existing flows go on, new ones go elsewhere.
+    Draining,
+}
+
+/// A destination of a route and its share.
+#[derive(Debug, Clone, Serialize)]
+pub struct WeightedCluster {
+    /// What the route names.
+    pub name: ClusterName,
+    /// The cluster, or `None` when no service answers to the name: 503 with an empty body, flag NC.
+    #[serde(skip)]
+    pub cluster: Option<Arc<Cluster>>,
+    /// Share is weight / sum of weights; never 0 here (translate drops those, and gives a lone destination 1).
+    pub weight: u32,
+}

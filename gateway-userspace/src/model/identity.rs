@@ -1,0 +1,31 @@
+//! Which gateway this process is: what a pod's labels and namespace would say. Not routing, yet every
+//! resolution of names and selectors depends on it.
+
+use std::collections::BTreeMap;
+
+/// The gateway as Istio sees its pod (istiod's "proxy").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayIdentity {
+    /// Pod labels, matched by `Gateway.spec.selector`. Default `istio=ingressgateway,app=istio-ingressgateway`.
+    pub labels: BTreeMap<String, String>,
+    /// The pod's namespace: secrets are read here, `exportTo` is judged against it. Default `istio-system`.
+    pub namespace: String,
+    /// Mesh-wide documents live here (MeshConfig.rootNamespace). Default `istio-system`.
+    pub root_namespace: String,
+    /// Cluster domain that short host names are completed with. Default `cluster.local`.
+    pub domain: String,
+}
+
+impl Default for GatewayIdentity {
+    fn default() -> Self {
+        Self {
+            labels: BTreeMap::from([
+                ("istio".to_owned(), "ingressgateway".to_owned()),
+                ("app".to_owned(), "istio-ingressgateway".to_owned()),
+            ]),
+            namespace: "istio-system".to_owned(),
+            root_namespace: "istio-system".to_owned(),
+            domain: "cluster.local".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Listening ports and what happens to a connection on each: filter chains, TCP routes, and which plane serves them.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::cluster::WeightedCluster;
+use super::credential::{Credential, CredentialProblem};
+use super::host::{HostMap, HostPattern};
+use super::route::RouteTable;
+
+/// Identifies a listener over all generations: sockets and kernel entries are kept by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct ListenerKey {
+    /// `Gateway.servers[].bind`; `None` is every address, IPv4 and IPv6.
+    pub bind: Option<IpAddr>,
+    /// The port really listened on (after translation through the gateway's own Service).
+    pub port: u16,
+}
+
+impl fmt::Display for ListenerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.bind {
+            Some(ip) => SocketAddr::new(ip, self.port).fmt(f),
+            None => write!(f, "0.0.0.0:{}", self.port),
+        }
+    }
+}
+
+/// One listening port.
+#[derive(Debug, Serialize)]
+pub struct Listener {
+    /// Istio's name, `<address>_<port>`.
+    pub name: Arc<str>,
+    /// Where it listens.
+    pub key: ListenerKey,
+    /// What it does with connections.
+    pub kind: ListenerKind,
+    /// Which plane carries its flows, if this machine has a kernel plane.
+    pub steering: Steering,
+}
+
+/// What a listener does with a connection.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ListenerKind {
+    /// Cleartext HTTP/1 and HTTP/2.
+    Http(Arc<RouteTable>),
+    /// Opaque TCP.
+    Tcp(Arc<TcpRoute>),
+    /// TLS: a filter chain is chosen by SNI. No match: reset.
+    Tls(TlsListener),
+}
+
+/// The filter chains of a TLS port.
+#[derive(Debug, Serialize)]
+pub struct TlsListener {
+    /// In document order.
+    pub chains: Vec<Arc<FilterChain>>,
+    /// SNI to index in `chains`.
+    #[serde(skip)]
+    pub by_sni: HostMap<usize>,
+}
+
+impl TlsListener {
+    /// Indexes the chains; a name that two chains claim belongs to the first.
+    pub fn new(chains: Vec<FilterChain>) -> Self {
+        let mut by_sni = HostMap::default();
+        for (index, chain) in chains.iter().enumerate() {
+            for host in &chain.sni {
+                by_sni.insert(host, index);
+            }
+        }
+        Self { chains: chains.into_iter().map(Arc::new).collect(), by_sni }
+    }
+
+    /// The chain for a ClientHello; `None` means reset.
+    pub fn select(&self, sni: Option<&str>) -> Option<&Arc<FilterChain>> {
+        let index = match sni {
+            Some(name) => self.by_sni.get(name),
+            None => self.by_sni.get_unnamed(),
+        }?;
+        self.chains.get(*index)
+    }
+}
+
+/// One server of a TLS port, or one rule of a passthrough server.
+#[derive(Debug, Serialize)]
+pub struct FilterChain {
+    /// Unique on its listener and stable over generations: the HTTPS route name, or the rule's origin.
+    pub name: Arc<str>,
+    /// SNI patterns.
+    pub sni: Vec<HostPattern>,
+    /// What is done with the connection.
+    pub action: ChainAction,
+}
+
+/// What a filter chain does with a TLS connection.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ChainAction {
+    /// Terminate TLS, serve HTTP.
+    TerminateHttp {
+        /// Certificates and policy.
+        tls: Arc<ServerTls>,
+        /// The server's own virtual hosts.
+        routes: Arc<RouteTable>,
+    },
+    /// Terminate TLS, forward the bytes within.
+    TerminateTcp {
+        /// Certificates and policy.
+        tls: Arc<ServerTls>,
+        /// Destinations.
+        route: Arc<TcpRoute>,
+    },
+    /// Forward the TLS bytes untouched.
+    Passthrough(Arc<TcpRoute>),
+}
+
+/// `Gateway.servers[].tls` of a terminating server.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct ServerTls {
+    /// Whether clients must show a certificate.
+    pub mode: TlsMode,
+    /// Certificate, key and client CA; a problem makes the chain reset its clients and harms no other.
+    pub credential: Result<Arc<Credential>, CredentialProblem>,
+    /// `minProtocolVersion`; default 1.2, and never below.
+    pub min_version: TlsVersion,
+    /// `maxProtocolVersion`; default 1.3.
+    pub max_version: TlsVersion,
+}
+
+/// Terminating TLS modes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum TlsMode {
+    /// Server certificate only.
+    Simple,
+    /// Client certificate required and verified.
+    Mutual,
+    /// Client certificate verified when there is one.
+    OptionalMutual,
+}
+
+/// TLS versions the gateway speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[serde(rename = "TLSV1_2")]
+    V1_2,
+    /// TLS 1.3.
+    #[serde(rename = "TLSV1_3")]
+    V1_3,
+}
+
+/// Where the bytes of an opaque connection go.
+#[derive(Debug, Serialize)]
+pub struct TcpRoute {
+    /// The VirtualService that decided it, `name.namespace`.
+    pub virtual_service: Arc<str>,
+    /// Chosen by weight, once for each connection. Never empty.
+    pub destinations: Vec<WeightedCluster>,
+    /// Both directions silent for so long: closed. Default 1 h.
+    pub idle_timeout: Duration,
+}
+
+/// Which plane serves a listener. What the machine lacks is not in here: `datapath` finds that at start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Steering {
+    /// eBPF may steer its flows.
+    Kernel,
+    /// User space must, and why.
+    UserSpace(UserSpaceReason),
+}
+
+/// Why the kernel cannot steer a listener's flows. The words are shown to people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum UserSpaceReason {
+    /// HTTP must be read to be routed.
+    #[error("needs HTTP")]
+    NeedsHttp,
+    /// The private key is here.
+    #[error("terminates TLS")]
+    TerminatesTls,
+    /// The ClientHello must be read first.
+    #[error("needs the SNI")]
+    NeedsSni,
+    /// An endpoint is on loopback, where packets from outside may not go.
+    #[error("backend on loopback")]
+    LoopbackBackend,
+    /// Bound to a loopback address: no packet from outside.
+    #[error("bound to loopback")]
+    LoopbackBind,
+    /// No destination has a healthy endpoint: user space accepts and closes, as Istio's gateway does.
+    #[error("no healthy backend")]
+    NoHealthyBackend,
+}
+
+impl fmt::Display for Steering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kernel => f.write_str("kernel"),
+            Self::UserSpace(reason) => write!(f, "user space ({reason})"),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! One generation of everything.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::cluster::{Cluster, ClusterName};
+use super::listener::{Listener, ListenerKey};
+
+/// Names a document in dumps: `name.namespace`, as istioctl writes it.
+pub type DocumentRef = Arc<str>;
+
+/// All that the gateway does, immutable, built once by `translate`.
+#[derive(Debug, Default, Serialize)]
+pub struct Snapshot {
+    /// Counts up with every publication; 0 is the empty start.
+    pub generation: u64,
+    /// Sorted by key.
+    pub listeners: Vec<Arc<Listener>>,
+    /// Every service port known, routed or not.
+    #[serde(serialize_with = "cluster_list")]
+    pub clusters: BTreeMap<ClusterName, Arc<Cluster>>,
+}
+
+impl Snapshot {
+    /// The listener of a key.
+    pub fn listener(&self, key: ListenerKey) -> Option<&Arc<Listener>> {
+        let index = self.listeners.binary_search_by_key(&key, |listener| listener.key).ok()?;
+        self.listeners.get(index)
+    }
+}
+
+fn cluster_list<S: serde::Serializer>(
+    clusters: &BTreeMap<ClusterName, Arc<Cluster>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(clusters.values())
+}

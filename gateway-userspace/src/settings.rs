@@ -1,0 +1,142 @@
+//! Process settings: what flags and environment say about this process. Never routing.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::model::GatewayIdentity;
+
+/// Which gateway this is, as a pod's labels and namespace would say.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Which gateway this is")]
+pub struct IdentityArgs {
+    /// Labels that Gateway selectors are held against, `key=value` separated by commas.
+    #[arg(long, value_parser = parse_labels, default_value = "istio=ingressgateway,app=istio-ingressgateway")]
+    pub labels: BTreeMap<String, String>,
+    /// Namespace of the gateway: secrets are looked up here.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "istio-system")]
+    pub namespace: String,
+    /// Namespace of mesh-wide documents.
+    #[arg(long, default_value = "istio-system")]
+    pub root_namespace: String,
+    /// Domain that short host names are completed with.
+    #[arg(long, default_value = "cluster.local")]
+    pub domain: String,
+    /// Namespace of file documents that name none.
+    #[arg(long, default_value = "default")]
+    pub default_namespace: String,
+}
+
+impl IdentityArgs {
+    /// The gateway as translation sees it.
+    pub fn identity(&self) -> GatewayIdentity {
+        GatewayIdentity {
+            labels: self.labels.clone(),
+            namespace: self.namespace.clone(),
+            root_namespace: self.root_namespace.clone(),
+            domain: self.domain.clone(),
+        }
+    }
+}
+
+fn parse_labels(text: &str) -> Result<BTreeMap<String, String>, String> {
+    text.split(',')
+        .filter(|pair| !pair.trim().is_empty())
+        .map(|pair| match pair.split_once('=') {
+            Some((key, value)) if !key.trim().is_empty() => {
+                Ok((key.trim().to_owned(), value.trim().to_owned()))
+            }
+            _ => Err(format!("`{pair}` is not key=value")),
+        })
+        .collect()
+}
+
+/// Where the agent answers about itself.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Administration")]
+pub struct AdminArgs {
+    /// Unix socket that `sluice proxy-config` talks to.
+    #[arg(long, env = "SLUICE_ADMIN_SOCKET", default_value_os_t = default_admin_socket())]
+    pub admin_socket: PathBuf,
+    /// TCP address of the same interface; keep it on loopback. `none` switches it off.
+    #[arg(long, default_value = "127.0.0.1:15000", value_parser = parse_optional_address)]
+    pub admin_address: OptionalAddress,
+    /// Address of `/healthz/ready`. `none` switches it off.
+    #[arg(long, default_value = "0.0.0.0:15021", value_parser = parse_optional_address)]
+    pub ready_address: OptionalAddress,
+}
+
+/// An address, or none.
+pub type OptionalAddress = OptionalOf<SocketAddr>;
+
+/// A flag's value that may be `none`. Not an `Option`: clap would take that for a flag that may be absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OptionalOf<T>(pub Option<T>);
+
+fn parse_optional_address(text: &str) -> Result<OptionalAddress, String> {
+    if text == "none" {
+        return Ok(OptionalOf(None));
+    }
+    text.parse()
+        .map(|address| OptionalOf(Some(address)))
+        .map_err(|_| "expected ADDRESS:PORT or `none`".to_owned())
+}
+
+/// `/run/sluice/admin.sock` for root, else below the user's runtime directory.
+pub fn default_admin_socket() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/run/sluice/admin.sock");
+    }
+    let directory = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    directory.join(format!("sluice-{}.sock", rustix::process::geteuid().as_raw()))
+}
+
+/// Whether, where and how large the kernel plane is.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Kernel plane")]
+pub struct KernelArgs {
+    /// `auto` attaches eBPF where the machine allows it and says why where not; `require` fails instead; `off`
+    /// stays in user space.
+    #[arg(long, value_enum, default_value_t = KernelMode::Auto)]
+    pub kernel: KernelMode,
+    /// Interface that clients come in by; may be given several times. Default: every interface with a default
+    /// or on-link route. Interfaces towards backends are found by themselves.
+    #[arg(long = "interface", value_name = "NAME")]
+    pub interfaces: Vec<String>,
+    /// Directory of bpffs that maps and links are pinned in.
+    #[arg(long, env = "SLUICE_PIN_DIR", default_value = DEFAULT_PIN_DIR)]
+    pub pin_dir: PathBuf,
+    /// Flows that the kernel's flow table holds; more are served in user space.
+    #[arg(long, default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    pub max_flows: u32,
+}
+
+/// Default of `--pin-dir`.
+pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/sluice";
+
+/// `--kernel`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KernelMode {
+    /// Where possible.
+    Auto,
+    /// Or fail.
+    Require,
+    /// User space only.
+    Off,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_pairs() {
+        let labels = parse_labels("istio=ingressgateway, app=x,").unwrap();
+        assert_eq!(labels.get("app").map(String::as_str), Some("x"));
+        assert_eq!(labels.len(), 2);
+        assert!(parse_labels("istio").is_err());
+        assert!(parse_labels("=x").is_err());
+    }
+}

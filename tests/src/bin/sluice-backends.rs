@@ -1,0 +1,2 @@
+//! Demo backends.
+fn main() {}
