@@ -1,1 +1,8 @@
-//! Empty.
+//! What the agent says about itself: readiness, status and the dumps behind `sluice proxy-config`. Reads what was
+//! published, decides nothing.
+
+pub mod dump;
+pub mod server;
+pub mod view;
+
+pub use view::View;

@@ -6,6 +6,7 @@ pub mod credential;
 pub mod host;
 pub mod identity;
 pub mod listener;
+pub mod plane;
 pub mod publish;
 pub mod route;
 pub mod snapshot;
@@ -18,6 +19,7 @@ pub use listener::{
     ChainAction, FilterChain, Listener, ListenerKey, ListenerKind, ServerTls, Steering, TcpRoute, TlsMode,
     TlsVersion, UserSpaceReason,
 };
+pub use plane::KernelPlaneState;
 pub use publish::{Published, Subscription};
 pub use route::{
     DirectResponse, Forward, HeaderMatch, HeaderOps, PathMatch, QueryMatch, Redirect, RedirectPort,

@@ -1,1 +1,26 @@
-//! Empty.
+//! The user-space data plane: accepts, detects, terminates, routes and forwards. One worker a core, each with its own
+//! thread, runtime, listening sockets (`SO_REUSEPORT`) and pool; they share nothing but the published runtime.
+
+mod connection;
+mod detect;
+mod error;
+mod http;
+mod tcp;
+mod tls;
+mod worker;
+
+use std::sync::Arc;
+
+use crate::model::Snapshot;
+use crate::tls::ServerConfigs;
+
+pub use worker::{BindFailure, ProxySettings, WorkerReport, Workers};
+
+/// What the proxy serves: a snapshot and the TLS configurations made for it, published together.
+#[derive(Debug, Default)]
+pub struct Runtime {
+    /// Listeners, routes, clusters.
+    pub snapshot: Arc<Snapshot>,
+    /// One for each terminating chain whose credential works.
+    pub tls: ServerConfigs,
+}

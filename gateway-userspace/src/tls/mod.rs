@@ -1,1 +1,9 @@
-//! Empty.
+//! TLS: reading a ClientHello, parsing certificates, and the rustls configurations of terminating servers. The
+//! only module that configures rustls.
+
+pub mod certificate;
+pub mod client_hello;
+pub mod server;
+
+pub use client_hello::{ClientHello, HelloError};
+pub use server::{CredentialFault, ServerConfigs};

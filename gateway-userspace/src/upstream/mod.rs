@@ -1,1 +1,14 @@
-//! Empty.
+//! Towards the backends: which endpoint, a connection to it, and the pool that keeps HTTP connections. All of it
+//! belongs to one worker and its thread; nothing is shared or locked.
+
+pub mod balance;
+pub mod body;
+pub mod connect;
+pub mod executor;
+pub mod pool;
+
+pub use balance::{Balancer, Lease};
+pub use body::UpstreamBody;
+pub use connect::ConnectError;
+pub use executor::LocalExecutor;
+pub use pool::{Pool, SendError};

@@ -1,0 +1,333 @@
+//! The snapshot as rows for people, in the manner of `istioctl proxy-config`, each with the object it stands for.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::view::View;
+use crate::model::{
+    ChainAction, Credential, CredentialProblem, Listener, ListenerKind, PathMatch, Route, ServerTls,
+    StringMatch, TcpRoute, UpstreamProtocol,
+};
+use crate::tls::certificate;
+
+/// What can be dumped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Ports, what is done on each, and which plane does it.
+    Listeners,
+    /// HTTP routes.
+    Routes,
+    /// Services.
+    Clusters,
+    /// Their addresses.
+    Endpoints,
+    /// Certificates.
+    Secrets,
+}
+
+impl Kind {
+    /// Reads the last part of the admin path.
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "listeners" => Self::Listeners,
+            "routes" => Self::Routes,
+            "clusters" => Self::Clusters,
+            "endpoints" => Self::Endpoints,
+            "secrets" => Self::Secrets,
+            _ => return None,
+        })
+    }
+
+    /// The last part of the admin path.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Listeners => "listeners",
+            Self::Routes => "routes",
+            Self::Clusters => "clusters",
+            Self::Endpoints => "endpoints",
+            Self::Secrets => "secrets",
+        }
+    }
+
+    /// Column headings.
+    pub fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Listeners => &["ADDRESSES", "PORT", "MATCH", "DESTINATION", "PATH"],
+            Self::Routes => &["NAME", "VHOST NAME", "DOMAINS", "MATCH", "VIRTUAL SERVICE"],
+            Self::Clusters => &["SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE", "DESTINATION RULE"],
+            Self::Endpoints => &["ENDPOINT", "STATUS", "OUTLIER CHECK", "CLUSTER"],
+            Self::Secrets => {
+                &["RESOURCE NAME", "TYPE", "STATUS", "VALID CERT", "SERIAL NUMBER", "NOT AFTER", "NOT BEFORE"]
+            }
+        }
+    }
+}
+
+/// One row.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Item {
+    /// What `--name` is compared with.
+    pub name: String,
+    /// What `--port` is compared with.
+    pub port: Option<u16>,
+    /// As many as [`Kind::columns`].
+    pub cells: Vec<String>,
+    /// The whole object; rows of one object carry the same.
+    pub object: Value,
+}
+
+/// The rows of a kind.
+pub fn items(view: &View, kind: Kind) -> Vec<Item> {
+    match kind {
+        Kind::Listeners => {
+            view.snapshot.listeners.iter().flat_map(|listener| listener_items(view, listener)).collect()
+        }
+        Kind::Routes => view.snapshot.listeners.iter().flat_map(|listener| route_items(listener)).collect(),
+        Kind::Clusters => cluster_items(view),
+        Kind::Endpoints => endpoint_items(view),
+        Kind::Secrets => secret_items(view),
+    }
+}
+
+fn object(value: &impl Serialize) -> Value {
+    // Every type of the model serialises; should one ever fail, the row is still shown.
+    serde_json::to_value(value).unwrap_or(Value::Null)
+}
+
+fn listener_items(view: &View, listener: &Listener) -> Vec<Item> {
+    let address = listener.key.bind.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
+    let path = view.kernel.path(listener.key, &listener.steering);
+    let failure = view.bind_failures.iter().find(|(name, _)| *name == *listener.name);
+    let path = failure.map_or(path, |(_, reason)| format!("not open ({reason})"));
+    let mut whole = object(listener);
+    if let Value::Object(fields) = &mut whole {
+        fields.insert("path".to_owned(), Value::String(path.clone()));
+    }
+    let item = |condition: String, destination: String| Item {
+        name: listener.name.to_string(),
+        port: Some(listener.key.port),
+        cells: vec![address.clone(), listener.key.port.to_string(), condition, destination, path.clone()],
+        object: whole.clone(),
+    };
+    match &listener.kind {
+        ListenerKind::Http(table) => vec![item("ALL".into(), format!("Route: {}", table.name))],
+        ListenerKind::Tcp(route) => vec![item("ALL".into(), destinations(route))],
+        ListenerKind::Tls(tls) => tls
+            .chains
+            .iter()
+            .map(|chain| {
+                let names: Vec<_> = chain.sni.iter().map(ToString::to_string).collect();
+                let destination = match &chain.action {
+                    ChainAction::TerminateHttp { routes, .. } => format!("Route: {}", routes.name),
+                    ChainAction::TerminateTcp { route, .. } | ChainAction::Passthrough(route) => {
+                        destinations(route)
+                    }
+                };
+                item(format!("SNI: {}", names.join(",")), destination)
+            })
+            .collect(),
+    }
+}
+
+fn destinations(route: &TcpRoute) -> String {
+    let total: u64 = route.destinations.iter().map(|destination| u64::from(destination.weight)).sum();
+    let name = |destination: &crate::model::WeightedCluster| match route.destinations.len() {
+        1 => format!("Cluster: {}", destination.name),
+        _ => {
+            format!("Cluster: {} ({}%)", destination.name, u64::from(destination.weight) * 100 / total.max(1))
+        }
+    };
+    route.destinations.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn route_items(listener: &Listener) -> Vec<Item> {
+    let tables = match &listener.kind {
+        ListenerKind::Http(table) => vec![table],
+        ListenerKind::Tcp(_) => vec![],
+        ListenerKind::Tls(tls) => tls
+            .chains
+            .iter()
+            .filter_map(|chain| match &chain.action {
+                ChainAction::TerminateHttp { routes, .. } => Some(routes),
+                _ => None,
+            })
+            .collect(),
+    };
+    let row =
+        |table: &str, host: &crate::model::VirtualHost, condition: String, from: &str, object: &Value| Item {
+            name: table.to_owned(),
+            port: Some(listener.key.port),
+            cells: vec![
+                table.to_owned(),
+                format!("{}:{}", host.domain, listener.key.port),
+                host.domain.to_string(),
+                condition,
+                from.to_owned(),
+            ],
+            object: object.clone(),
+        };
+    let mut items = Vec::new();
+    for table in tables {
+        let whole = object(table);
+        for host in &table.virtual_hosts {
+            if host.https_redirect && host.routes.is_empty() {
+                items.push(row(&table.name, host, "/*".into(), "httpsRedirect", &whole));
+            }
+            for route in &host.routes {
+                items.push(row(&table.name, host, condition(route), &route.virtual_service, &whole));
+            }
+        }
+        if table.virtual_hosts.is_empty() {
+            items.push(Item {
+                name: table.name.to_string(),
+                port: Some(listener.key.port),
+                cells: vec![
+                    table.name.to_string(),
+                    format!("blackhole:{}", listener.key.port),
+                    "*".into(),
+                    "/*".into(),
+                    "404".into(),
+                ],
+                object: whole,
+            });
+        }
+    }
+    items
+}
+
+/// A route's condition in short; `...` where there is more than the path.
+fn condition(route: &Route) -> String {
+    let matcher = &route.matcher;
+    let path = match &matcher.path {
+        PathMatch::Any => "/*".to_owned(),
+        PathMatch::Exact { path, .. } => path.clone(),
+        PathMatch::Prefix { prefix, .. } => format!("{prefix}*"),
+        PathMatch::Regex(regex) => format!("regex {}", regex.pattern()),
+    };
+    let method = match &matcher.method {
+        Some(StringMatch::Exact(method)) => format!("{method} "),
+        _ => String::new(),
+    };
+    let more = matcher.scheme.is_some()
+        || matcher.authority.is_some()
+        || !matcher.headers.is_empty()
+        || !matcher.without_headers.is_empty()
+        || !matcher.query_params.is_empty();
+    format!("{method}{path}{}", if more { " ..." } else { "" })
+}
+
+fn cluster_items(view: &View) -> Vec<Item> {
+    let clusters = view.snapshot.clusters.values();
+    clusters
+        .map(|cluster| Item {
+            name: cluster.name.host.to_string(),
+            port: Some(cluster.name.port),
+            cells: vec![
+                cluster.name.host.to_string(),
+                cluster.name.port.to_string(),
+                cluster.name.subset.as_deref().unwrap_or("-").to_owned(),
+                "outbound".to_owned(),
+                match cluster.protocol {
+                    UpstreamProtocol::Http1 => "EDS",
+                    UpstreamProtocol::Http2 => "EDS (HTTP/2)",
+                    UpstreamProtocol::Tcp => "EDS (TCP)",
+                }
+                .to_owned(),
+                String::new(),
+            ],
+            object: object(cluster),
+        })
+        .collect()
+}
+
+fn endpoint_items(view: &View) -> Vec<Item> {
+    let mut items = Vec::new();
+    for cluster in view.snapshot.clusters.values() {
+        for endpoint in &cluster.endpoints {
+            let health = object(&endpoint.health).as_str().unwrap_or_default().to_owned();
+            items.push(Item {
+                name: cluster.name.to_string(),
+                port: Some(endpoint.address.port()),
+                cells: vec![endpoint.address.to_string(), health, "OK".to_owned(), cluster.name.to_string()],
+                object: serde_json::json!({
+                    "address": endpoint.address, "health": endpoint.health, "cluster": cluster.name,
+                }),
+            });
+        }
+    }
+    items
+}
+
+fn secret_items(view: &View) -> Vec<Item> {
+    let mut items: Vec<Item> = Vec::new();
+    for tls in view.snapshot.listeners.iter().flat_map(|listener| server_tls(listener)) {
+        let item = match &tls.credential {
+            Ok(credential) => present_secret(view, credential),
+            Err(problem) => missing_secret(problem),
+        };
+        if !items.iter().any(|known| known.name == item.name) {
+            items.push(item);
+        }
+    }
+    items.sort_by(|a, b| a.name.cmp(&b.name));
+    items
+}
+
+fn server_tls(listener: &Listener) -> Vec<&ServerTls> {
+    let ListenerKind::Tls(tls) = &listener.kind else { return vec![] };
+    let of_chain = |action| match action {
+        &ChainAction::TerminateHttp { ref tls, .. } | &ChainAction::TerminateTcp { ref tls, .. } => {
+            Some(&**tls)
+        }
+        ChainAction::Passthrough(_) => None,
+    };
+    tls.chains.iter().filter_map(|chain| of_chain(&chain.action)).collect()
+}
+
+fn present_secret(view: &View, credential: &Credential) -> Item {
+    let fault = view.credential_faults.iter().find(|(name, _)| *name == *credential.name);
+    let facts = certificate::facts(&credential.certificate_chain, SystemTime::now());
+    let status = fault.map_or_else(|| "ACTIVE".to_owned(), |(_, reason)| format!("ERROR: {reason}"));
+    let mut cells = vec![format!("kubernetes://{}", credential.name), "Cert Chain".to_owned(), status];
+    match &facts {
+        Some(facts) => cells.extend([
+            facts.in_force.to_string(),
+            facts.serial.clone(),
+            facts.not_after.clone(),
+            facts.not_before.clone(),
+        ]),
+        None => cells.extend(["false".to_owned(), "-".to_owned(), "-".to_owned(), "-".to_owned()]),
+    }
+    Item {
+        name: credential.name.to_string(),
+        port: None,
+        cells,
+        object: serde_json::json!({ "credential": credential, "facts": facts }),
+    }
+}
+
+fn missing_secret(problem: &CredentialProblem) -> Item {
+    let (CredentialProblem::NotFound { name } | CredentialProblem::Unusable { name, .. }) = problem;
+    let dash = || "-".to_owned();
+    let status = match problem {
+        CredentialProblem::NotFound { .. } => "NOT FOUND".to_owned(),
+        CredentialProblem::Unusable { reason, .. } => format!("ERROR: {reason}"),
+    };
+    Item {
+        name: name.to_string(),
+        port: None,
+        cells: vec![
+            format!("kubernetes://{name}"),
+            "Cert Chain".to_owned(),
+            status,
+            "false".to_owned(),
+            dash(),
+            dash(),
+            dash(),
+        ],
+        object: object(problem),
+    }
+}

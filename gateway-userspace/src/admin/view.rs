@@ -1,0 +1,69 @@
+//! All that the admin interface shows, published whole whenever a part of it changes.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{KernelPlaneState, Snapshot};
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// The configuration in force.
+    pub snapshot: Arc<Snapshot>,
+    /// The kernel's share in it.
+    pub kernel: KernelPlaneState,
+    /// Every worker serves its first snapshot.
+    pub ready: bool,
+    /// Listeners that could not be opened: name and reason.
+    pub bind_failures: Vec<(String, String)>,
+    /// Secrets that cannot be used: `namespace/name` and reason.
+    pub credential_faults: Vec<(String, String)>,
+    /// Errors and warnings about documents, one line each.
+    pub diagnostics: Vec<String>,
+}
+
+/// `sluice status`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Version of the agent.
+    pub version: String,
+    /// Every worker serves its first snapshot.
+    pub ready: bool,
+    /// Generation in force.
+    pub generation: u64,
+    /// Open and failed listeners.
+    pub listeners: usize,
+    /// `on`, or why not.
+    pub kernel_plane: String,
+    /// Interfaces that programs are attached to.
+    pub interfaces: Vec<String>,
+    /// Listeners that could not be opened, and why.
+    pub bind_failures: Vec<(String, String)>,
+    /// Secrets that cannot be used, and why.
+    pub credential_faults: Vec<(String, String)>,
+    /// About documents.
+    pub diagnostics: Vec<String>,
+}
+
+impl View {
+    /// The summary.
+    pub fn status(&self) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ready: self.ready,
+            generation: self.snapshot.generation,
+            listeners: self.snapshot.listeners.len(),
+            kernel_plane: self
+                .kernel
+                .off
+                .clone()
+                .map_or_else(|| "on".to_owned(), |off| format!("off: {off}")),
+            interfaces: self.kernel.interfaces.clone(),
+            bind_failures: self.bind_failures.clone(),
+            credential_faults: self.credential_faults.clone(),
+            diagnostics: self.diagnostics.clone(),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Sockets with the options that a gateway needs.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A peer that vanished without a word is noticed this long after its last sign of life, plus the kernel's probes.
+const KEEPALIVE: Duration = Duration::from_mins(5);
+
+/// Connections that wait for an accept; the kernel cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Opens a listening socket that shares its port with the other workers' (`SO_REUSEPORT`). Without an address it
+/// takes IPv4 and IPv6, or IPv4 alone where the machine has no IPv6.
+pub fn listen(bind: Option<IpAddr>, port: u16) -> io::Result<TcpListener> {
+    match bind {
+        Some(ip) => listen_on(SocketAddr::new(ip, port), true),
+        None => match listen_on((Ipv6Addr::UNSPECIFIED, port).into(), false) {
+            Err(error) if is_no_ipv6(&error) => listen_on((Ipv4Addr::UNSPECIFIED, port).into(), true),
+            other => other,
+        },
+    }
+}
+
+fn is_no_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+fn listen_on(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Sets what every connection of ours has: no Nagle, keepalive that notices a vanished peer within minutes.
+pub fn prepare(stream: &TcpStream) {
+    // Both are optimisations: a stream whose peer is already gone refuses them, and the next read says so.
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+}
+
+/// Closes with RST instead of FIN: what Envoy does with a connection that no filter chain takes.
+pub fn reset(stream: TcpStream) {
+    // If it fails the connection is gone already.
+    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+}

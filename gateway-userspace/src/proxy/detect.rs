@@ -1,0 +1,114 @@
+//! Finds out what a client speaks from its first bytes, which are then read again by whoever serves it.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::timeout;
+
+use crate::tls::client_hello::{self, ClientHello, HelloError, MAX_HELLO};
+
+/// RFC 9113, 3.4.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Why a client's first bytes are not served.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DetectError {
+    #[error("closed before it said anything")]
+    Closed,
+    #[error("said too little within {0:?}")]
+    Timeout(Duration),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Hello(#[from] HelloError),
+}
+
+/// Which HTTP a cleartext client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HttpVersion {
+    One,
+    Two,
+}
+
+/// Reads a whole ClientHello.
+pub(super) async fn client_hello<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    limit: Duration,
+) -> Result<(ClientHello, Bytes), DetectError> {
+    let read = async {
+        let mut read = BytesMut::with_capacity(2048);
+        loop {
+            if stream.read_buf(&mut read).await? == 0 {
+                return Err(DetectError::Closed);
+            }
+            if let Some(hello) = client_hello::parse(&read)? {
+                return Ok((hello, read.freeze()));
+            }
+            read.reserve(1024.min(MAX_HELLO));
+        }
+    };
+    timeout(limit, read).await.map_err(|_| DetectError::Timeout(limit))?
+}
+
+/// Reads until the bytes are HTTP/2's preface or differ from it.
+pub(super) async fn http_version<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    limit: Duration,
+) -> Result<(HttpVersion, Bytes), DetectError> {
+    let read = async {
+        let mut read = BytesMut::with_capacity(1024);
+        loop {
+            if stream.read_buf(&mut read).await? == 0 {
+                return Err(DetectError::Closed);
+            }
+            let known = read.len().min(HTTP2_PREFACE.len());
+            if read[..known] != HTTP2_PREFACE[..known] {
+                return Ok((HttpVersion::One, read.freeze()));
+            }
+            if known == HTTP2_PREFACE.len() {
+                return Ok((HttpVersion::Two, read.freeze()));
+            }
+        }
+    };
+    timeout(limit, read).await.map_err(|_| DetectError::Timeout(limit))?
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_preface_is_known_however_it_is_cut() {
+        for (sent, want) in [
+            (&b"GET / HTTP/1.1\r\n"[..], HttpVersion::One),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0", HttpVersion::Two),
+            (b"PRI * HTTP/1.1\r\n", HttpVersion::One),
+            (b"PUT / HTTP/1.1\r\n", HttpVersion::One),
+        ] {
+            for cut in 1..sent.len() {
+                let (mut client, mut server) = tokio::io::duplex(64);
+                let talk = async {
+                    client.write_all(&sent[..cut]).await.unwrap();
+                    tokio::task::yield_now().await;
+                    client.write_all(&sent[cut..]).await.unwrap();
+                };
+                let (seen, ()) = tokio::join!(http_version(&mut server, Duration::from_secs(5)), talk);
+                let (version, read) = seen.unwrap();
+                assert_eq!(version, want);
+                assert!(sent.starts_with(&read));
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_bounded() {
+        let (_client, mut server) = tokio::io::duplex(64);
+        let limit = Duration::from_secs(15);
+        assert!(matches!(client_hello(&mut server, limit).await, Err(DetectError::Timeout(_))));
+        assert!(matches!(http_version(&mut server, limit).await, Err(DetectError::Timeout(_))));
+    }
+}

@@ -1,0 +1,163 @@
+//! A request's way to a backend and the response's way back.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::header::{HOST, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
+
+use super::body::ResponseBody;
+use super::serve::Connection;
+use super::{headers, upgrade};
+use crate::model::{Cluster, Forward, Route, UpstreamProtocol};
+use crate::proxy::error::RequestError;
+use crate::proxy::tcp;
+use crate::upstream::balance::by_weight;
+use crate::upstream::{ConnectError, SendError, UpstreamBody};
+
+/// Istio's default retry policy repeats a request whose connection could not be made twice, on other endpoints. It is
+/// safe for every method: nothing was sent.
+const CONNECT_RETRIES: usize = 2;
+
+/// What the request asks for, normalised.
+pub(super) struct Target {
+    pub(super) path: String,
+    pub(super) authority: String,
+}
+
+/// Sends a request where its route says.
+pub(super) async fn forward(
+    connection: &Connection,
+    route: &Route,
+    action: &Forward,
+    target: Target,
+    mut request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, RequestError> {
+    let deadline = action.timeout.map(|timeout| Instant::now() + timeout);
+    let chosen = by_weight(&action.destinations).ok_or(RequestError::NoCluster)?;
+    let cluster = action.destinations[chosen].cluster.clone().ok_or(RequestError::NoCluster)?;
+    let destination_headers = action.destination_headers.get(chosen);
+
+    let upgrade = upgrade::wanted(&mut request)?;
+    headers::remove_hop_by_hop(request.headers_mut());
+    headers::add_forwarding(request.headers_mut(), connection.ends.peer.ip(), connection.scheme());
+    if let Some((operations, _)) = destination_headers {
+        operations.apply(request.headers_mut());
+    }
+    route.request_headers.apply(request.headers_mut());
+    let authority = new_authority(route, action, chosen).unwrap_or(&target.authority).to_owned();
+    address(&mut request, route, action, &target, &authority, cluster.protocol)?;
+    if upgrade.is_some() {
+        upgrade::ask(request.headers_mut());
+    }
+
+    let sending = send(connection, &cluster, request);
+    let response = match deadline {
+        Some(deadline) => timeout_at(deadline, sending).await.map_err(|_| RequestError::Timeout)?,
+        None => sending.await,
+    }?;
+    let mut response = respond(response, upgrade, deadline);
+    if let Some((_, operations)) = destination_headers {
+        operations.apply(response.headers_mut());
+    }
+    route.response_headers.apply(response.headers_mut());
+    Ok(response)
+}
+
+/// The Host that the backend sees: a rewrite beats header operations, the route's beat the destination's.
+fn new_authority<'a>(route: &'a Route, action: &'a Forward, chosen: usize) -> Option<&'a str> {
+    let rewritten = action.rewrite.as_ref().and_then(|rewrite| rewrite.authority.as_deref());
+    let by_destination =
+        || action.destination_headers.get(chosen).and_then(|(request, _)| request.authority.as_deref());
+    rewritten.or(route.request_headers.authority.as_deref()).or_else(by_destination)
+}
+
+/// Writes the request line for the backend: origin form and Host for HTTP/1.1, full form for HTTP/2.
+fn address(
+    request: &mut Request<Incoming>,
+    route: &Route,
+    action: &Forward,
+    target: &Target,
+    authority: &str,
+    protocol: UpstreamProtocol,
+) -> Result<(), RequestError> {
+    let rewritten =
+        action.rewrite.as_ref().and_then(|rewrite| rewrite.path(&route.matcher.path, &target.path));
+    let path = rewritten.as_deref().unwrap_or(&target.path);
+    let path_and_query = match request.uri().query() {
+        Some(query) if !path.contains('?') => PathAndQuery::try_from(format!("{path}?{query}")),
+        _ => PathAndQuery::try_from(path),
+    };
+    let path_and_query = path_and_query.map_err(|_| RequestError::InvalidPath)?;
+    // A rewrite to a word without a slash makes no path (Envoy answers 400 too).
+    if !path.starts_with('/') && path != "*" {
+        return Err(RequestError::InvalidPath);
+    }
+    let mut uri = Uri::builder().path_and_query(path_and_query);
+    if protocol == UpstreamProtocol::Http2 {
+        let authority = Authority::try_from(authority).map_err(|_| RequestError::MissingHost)?;
+        uri = uri.scheme(Scheme::HTTP).authority(authority);
+        request.headers_mut().remove(HOST);
+        *request.version_mut() = Version::HTTP_2;
+    } else {
+        let host = HeaderValue::from_str(authority).map_err(|_| RequestError::MissingHost)?;
+        request.headers_mut().insert(HOST, host);
+        *request.version_mut() = Version::HTTP_11;
+    }
+    *request.uri_mut() = uri.build().map_err(|_| RequestError::InvalidPath)?;
+    Ok(())
+}
+
+/// Sends to an endpoint of the cluster; one that cannot be connected to is replaced by another.
+async fn send(
+    connection: &Connection,
+    cluster: &Arc<Cluster>,
+    mut request: Request<Incoming>,
+) -> Result<Response<UpstreamBody>, RequestError> {
+    let mut tried: Vec<SocketAddr> = Vec::new();
+    loop {
+        let lease =
+            connection.shared.balancer.choose(cluster, &tried).ok_or(RequestError::NoHealthyUpstream)?;
+        tried.push(lease.address);
+        match connection.shared.pool.send(request, cluster, lease).await {
+            Ok(response) => return Ok(response),
+            Err(SendError::Exchange(error)) => return Err(exchange_error(cluster, &error)),
+            Err(SendError::Connect { error, request: unsent }) => {
+                tcp::report(cluster, &error);
+                if tried.len() > CONNECT_RETRIES {
+                    return Err(match error {
+                        ConnectError::Failed { .. } => RequestError::ConnectFailure { retried: true },
+                        ConnectError::Timeout { .. } => RequestError::ConnectTimeout { retried: true },
+                    });
+                }
+                request = *unsent;
+            }
+        }
+    }
+}
+
+fn exchange_error(cluster: &Cluster, error: &hyper::Error) -> RequestError {
+    tracing::debug!(cluster = %cluster.name, %error, "no response");
+    if error.is_parse() { RequestError::UpstreamProtocol } else { RequestError::UpstreamClosed }
+}
+
+fn respond(
+    response: Response<UpstreamBody>,
+    upgrade: Option<upgrade::Wanted>,
+    deadline: Option<Instant>,
+) -> Response<ResponseBody> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return upgrade::switch(response, upgrade);
+    }
+    let mut response = response.map(|body| {
+        ResponseBody::Upstream(match deadline {
+            Some(deadline) => body.with_deadline(deadline),
+            None => body,
+        })
+    });
+    headers::remove_hop_by_hop(response.headers_mut());
+    response
+}

@@ -1,0 +1,126 @@
+//! Headers between the two sides: hop-by-hop ones end here (RFC 9110, 7.6.1), forwarding ones are written as Istio's
+//! gateway writes them (no trusted hops: what the client claims about itself is overwritten or appended to).
+
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
+/// Takes away what belongs to one connection only. `TE: trailers` stays, as gRPC asks for it end to end.
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    let wants_trailers =
+        headers.get(header::TE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    for name in [
+        header::CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        header::TE,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+    if wants_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Says who asked and how.
+pub(super) fn add_forwarding(headers: &mut HeaderMap, peer: IpAddr, scheme: &'static str) {
+    let mut chain =
+        headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b","[..]);
+    if !chain.is_empty() {
+        chain.push(b',');
+    }
+    chain.extend_from_slice(peer.to_string().as_bytes());
+    if let Ok(value) = HeaderValue::from_bytes(&chain) {
+        headers.insert(FORWARDED_FOR, value);
+    }
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    headers.remove(CLIENT_CERT);
+    if let Ok(value) = HeaderValue::from_str(&request_id()) {
+        headers.insert(REQUEST_ID, value);
+    }
+}
+
+/// A random UUID (RFC 9562, version 4). It names a request in logs and protects nothing, so a fast generator will do.
+fn request_id() -> String {
+    let bits = (fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{bits:032x}");
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+/// Whether the client speaks gRPC and wants failures as it knows them.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        value.as_bytes() == b"application/grpc" || value.as_bytes().starts_with(b"application/grpc+")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_ends_here() {
+        let mut headers = map(&[
+            ("connection", "close, X-Private"),
+            ("x-private", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "Trailers"),
+            ("upgrade", "h2c"),
+            ("x-kept", "1"),
+        ]);
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers, map(&[("te", "trailers"), ("x-kept", "1")]));
+    }
+
+    #[test]
+    fn clients_cannot_claim_to_be_somebody_else() {
+        let mut headers = map(&[
+            ("x-forwarded-for", "9.9.9.9"),
+            ("x-forwarded-proto", "https"),
+            ("x-request-id", "mine"),
+            ("x-forwarded-client-cert", "By=me"),
+        ]);
+        add_forwarding(&mut headers, IpAddr::from([10, 0, 0, 1]), "http");
+        assert_eq!(headers["x-forwarded-for"], "9.9.9.9,10.0.0.1");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert_ne!(headers["x-request-id"], "mine");
+        assert!(!headers.contains_key("x-forwarded-client-cert"));
+    }
+
+    #[test]
+    fn request_ids_are_version_4_uuids() {
+        for _ in 0..100 {
+            let id = request_id();
+            let parts: Vec<_> = id.split('-').map(str::len).collect();
+            assert_eq!(parts, [8, 4, 4, 4, 12]);
+            assert_eq!(id.as_bytes()[14], b'4');
+            assert!(matches!(id.as_bytes()[19], b'8' | b'9' | b'a' | b'b'), "{id}");
+        }
+    }
+}

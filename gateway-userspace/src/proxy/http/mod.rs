@@ -1,0 +1,13 @@
+//! HTTP: one connection's requests, each through its phases: head → virtual host → route → action → response.
+
+mod body;
+mod forward;
+mod headers;
+mod path;
+mod redirect;
+mod reply;
+mod request;
+mod serve;
+mod upgrade;
+
+pub(super) use serve::{Connection, serve};

@@ -1,0 +1,113 @@
+//! Redirects: `httpsRedirect` of a server and `redirect` of a route.
+
+use http::header::{HeaderValue, LOCATION};
+use http::{Response, StatusCode};
+
+use super::body::ResponseBody;
+use crate::model::route::without_port;
+use crate::model::{Redirect, RedirectPort, RequestHead};
+
+/// 301 to the same host (port and all), path and query.
+pub(super) fn to_https(head: &RequestHead<'_>) -> Response<ResponseBody> {
+    let query = head.query.map(|query| format!("?{query}")).unwrap_or_default();
+    response(StatusCode::MOVED_PERMANENTLY, &format!("https://{}{}{query}", head.authority, head.path))
+}
+
+/// What a route's `redirect` says.
+pub(super) fn redirect(redirect: &Redirect, head: &RequestHead<'_>) -> Response<ResponseBody> {
+    response(redirect.code, &location(redirect, head))
+}
+
+fn response(code: StatusCode, location: &str) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = code;
+    // A path is already made of bytes that a header may hold.
+    if let Ok(value) = HeaderValue::from_str(location) {
+        response.headers_mut().insert(LOCATION, value);
+    }
+    response
+}
+
+fn location(redirect: &Redirect, head: &RequestHead<'_>) -> String {
+    let scheme = redirect.scheme.as_deref().unwrap_or(head.scheme);
+    let path = redirect.uri.as_deref().unwrap_or(head.path);
+    let query = match head.query {
+        Some(query) if !path.contains('?') => format!("?{query}"),
+        _ => String::new(),
+    };
+    format!("{scheme}://{}{path}{query}", authority(redirect, head, scheme))
+}
+
+fn authority(redirect: &Redirect, head: &RequestHead<'_>, scheme: &str) -> String {
+    let host = match &redirect.authority {
+        Some(authority) => bare(authority),
+        None => bare(head.authority),
+    };
+    let port = match redirect.port {
+        Some(RedirectPort::Number(port) | RedirectPort::Request(port)) => {
+            Some(port).filter(|port| *port != default_port(scheme))
+        }
+        // A port of the client's own stays, but for the default one of the scheme that is left.
+        _ if redirect.authority.is_none() => sent_port(head.authority)
+            .filter(|port| scheme == head.scheme || *port != default_port(head.scheme)),
+        _ => None,
+    };
+    port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// The host part as it stands in a URL: IPv6 literals keep their brackets.
+fn bare(authority: &str) -> &str {
+    let host = without_port(authority);
+    match authority.strip_prefix('[') {
+        Some(_) if authority.len() >= host.len() + 2 => &authority[..host.len() + 2],
+        _ => host,
+    }
+}
+
+fn sent_port(authority: &str) -> Option<u16> {
+    authority.get(bare(authority).len()..)?.strip_prefix(':')?.parse().ok()
+}
+
+fn default_port(scheme: &str) -> u16 {
+    if scheme == "https" { 443 } else { 80 }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+
+    #[test]
+    fn locations_are_istios() {
+        let headers = HeaderMap::new();
+        let plain =
+            Redirect { uri: None, authority: None, scheme: None, port: None, code: StatusCode::FOUND };
+        let uri = |uri: &str| Redirect { uri: Some(uri.into()), ..plain.clone() };
+        let https = |port| Redirect { scheme: Some("https".into()), port, ..plain.clone() };
+        let other = |authority: &str| Redirect { authority: Some(authority.into()), ..plain.clone() };
+        for (redirect, sent, want) in [
+            (uri("/new"), "a.test", "http://a.test/new?q=1"),
+            (uri("/new?z=2"), "a.test", "http://a.test/new?z=2"),
+            (other("b.test"), "a.test:8080", "http://b.test/old?q=1"),
+            (other("b.test:99"), "a.test:8080", "http://b.test/old?q=1"),
+            (https(None), "a.test:80", "https://a.test/old?q=1"),
+            (https(None), "a.test:8080", "https://a.test:8080/old?q=1"),
+            (https(Some(RedirectPort::Number(8443))), "a.test", "https://a.test:8443/old?q=1"),
+            (https(Some(RedirectPort::Number(443))), "a.test:1", "https://a.test/old?q=1"),
+            (https(Some(RedirectPort::Request(8000))), "a.test", "https://a.test:8000/old?q=1"),
+            (https(Some(RedirectPort::ProtocolDefault)), "a.test:8080", "https://a.test:8080/old?q=1"),
+            (uri("/new"), "[::1]:8080", "http://[::1]:8080/new?q=1"),
+        ] {
+            let head = RequestHead {
+                path: "/old",
+                query: Some("q=1"),
+                method: "GET",
+                scheme: "http",
+                authority: sent,
+                headers: &headers,
+            };
+            assert_eq!(location(&redirect, &head), want, "{redirect:?} on {sent}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! One HTTP connection: hyper's server on it, and the route table that its requests see.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::request;
+use crate::model::{ChainAction, ListenerKind, RouteTable, Snapshot};
+use crate::net::drain::DrainWatch;
+use crate::proxy::connection::{Ends, HTTP_IDLE};
+use crate::proxy::detect::HttpVersion;
+use crate::proxy::worker::Shared;
+use crate::upstream::LocalExecutor;
+
+/// Header lines of a request; one more is answered with 431 (Envoy's bound).
+const MAX_HEADERS: usize = 100;
+/// Bytes of a request's head (Envoy: 60 KiB of headers).
+const MAX_HEAD: usize = 64 * 1024;
+/// Streams that one HTTP/2 client may have open.
+const MAX_STREAMS: u32 = 256;
+/// HTTP/2 receive windows: large enough that one stream fills a fast path, small enough to bound what a stalled
+/// backend makes us hold.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// A downstream HTTP connection.
+pub(in crate::proxy) struct Connection {
+    pub(super) shared: Rc<Shared>,
+    pub(super) ends: Ends,
+    /// The filter chain, when TLS was terminated.
+    chain: Option<Arc<str>>,
+    /// The table last used and its generation.
+    table: RefCell<(u64, Arc<RouteTable>)>,
+}
+
+impl Connection {
+    pub(in crate::proxy) fn new(
+        shared: Rc<Shared>,
+        ends: Ends,
+        chain: Option<Arc<str>>,
+        table: Arc<RouteTable>,
+        generation: u64,
+    ) -> Self {
+        Self { shared, ends, chain, table: RefCell::new((generation, table)) }
+    }
+
+    /// `http` or `https`, by what was terminated here.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.chain.is_some() { "https" } else { "http" }
+    }
+
+    /// The route table for a request that starts now. A connection whose listener or chain is gone keeps the table it
+    /// had: its last requests are answered by the rules under which they were sent.
+    pub(super) fn table(&self) -> Arc<RouteTable> {
+        let runtime = self.shared.runtime.current();
+        let mut cached = self.table.borrow_mut();
+        if cached.0 != runtime.snapshot.generation {
+            cached.0 = runtime.snapshot.generation;
+            if let Some(table) = self.find_table(&runtime.snapshot) {
+                cached.1 = table;
+            }
+        }
+        cached.1.clone()
+    }
+
+    fn find_table(&self, snapshot: &Snapshot) -> Option<Arc<RouteTable>> {
+        match (&snapshot.listener(self.ends.listener)?.kind, &self.chain) {
+            (ListenerKind::Http(table), None) => Some(table.clone()),
+            (ListenerKind::Tls(listener), Some(name)) => {
+                let chain = listener.chains.iter().find(|chain| chain.name == *name)?;
+                match &chain.action {
+                    ChainAction::TerminateHttp { routes, .. } => Some(routes.clone()),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Serves requests until the client is done, or the drain asks for an end after the request under way.
+pub(in crate::proxy) async fn serve<S>(
+    connection: Connection,
+    stream: S,
+    version: HttpVersion,
+    mut drain: DrainWatch,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let peer = connection.ends.peer;
+    let connection = Rc::new(connection);
+    let service = service_fn(move |request| {
+        let connection = connection.clone();
+        async move { Ok::<_, Infallible>(request::serve(&connection, request).await) }
+    });
+    // Both arms differ in type alone.
+    macro_rules! drive {
+        ($served:expr) => {{
+            let mut served = std::pin::pin!($served);
+            let result = tokio::select! {
+                result = served.as_mut() => result,
+                () = drain.signaled() => {
+                    served.as_mut().graceful_shutdown();
+                    served.await
+                }
+            };
+            if let Err(error) = result {
+                tracing::trace!(%peer, %error, "connection ended");
+            }
+        }};
+    }
+    match version {
+        HttpVersion::One => drive!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HTTP_IDLE)
+                .max_headers(MAX_HEADERS)
+                .max_buf_size(MAX_HEAD)
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades()
+        ),
+        HttpVersion::Two => drive!(
+            http2::Builder::new(LocalExecutor)
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(MAX_STREAMS)
+                .max_header_list_size(MAX_HEAD as u32)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .serve_connection(TokioIo::new(stream), service)
+        ),
+    }
+}

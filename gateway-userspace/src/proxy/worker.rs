@@ -1,0 +1,232 @@
+//! A worker: one thread that owns its sockets and connections, and keeps its listeners as the snapshot says.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, LocalSet};
+use tokio::time::MissedTickBehavior;
+
+use super::{Runtime, connection};
+use crate::model::{ListenerKey, Subscription};
+use crate::net::drain::{DrainTrigger, DrainWatch, drain};
+use crate::net::socket;
+use crate::upstream::{Balancer, Pool};
+
+/// How often a worker tidies its pool and tries again to open listeners that failed.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Pause after an accept that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What does not come from documents.
+#[derive(Debug, Clone)]
+pub struct ProxySettings {
+    /// Worker threads.
+    pub workers: usize,
+    /// How long a stop waits for connections.
+    pub drain_time: Duration,
+    /// Value of the `server` response header; empty sends none of ours.
+    pub server_header: String,
+}
+
+/// A listener that could not be opened; it is tried again every few seconds.
+#[derive(Debug, Clone)]
+pub struct BindFailure {
+    /// Where.
+    pub listener: ListenerKey,
+    /// Why.
+    pub reason: String,
+}
+
+/// Sent by a worker when it has put a generation in force.
+#[derive(Debug)]
+pub struct WorkerReport {
+    /// Which worker.
+    pub worker: usize,
+    /// The snapshot's generation.
+    pub generation: u64,
+    /// Listeners of it that are not open.
+    pub failures: Vec<BindFailure>,
+}
+
+/// All workers.
+#[derive(Debug)]
+pub struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Workers {
+    /// Starts the threads; each reports every generation it has put in force.
+    pub fn start(
+        settings: &ProxySettings,
+        runtime: &Subscription<Runtime>,
+        reports: &mpsc::Sender<WorkerReport>,
+    ) -> io::Result<Self> {
+        let stop = watch::Sender::new(false);
+        let start = |index| {
+            let (settings, runtime, reports) = (settings.clone(), runtime.clone(), reports.clone());
+            let stopped = stop.subscribe();
+            std::thread::Builder::new()
+                .name(format!("sluice-worker-{index}"))
+                .spawn(move || run(index, settings, runtime, &reports, stopped))
+        };
+        let threads = (0..settings.workers).map(start).collect::<io::Result<_>>()?;
+        Ok(Self { threads, stop })
+    }
+
+    /// Closes the listeners, lets connections finish within the drain time, and waits for the threads.
+    pub fn stop(self) {
+        self.stop.send_replace(true);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker thread panicked");
+            }
+        }
+    }
+}
+
+/// What every connection of a worker can reach.
+pub(super) struct Shared {
+    pub(super) runtime: Subscription<Runtime>,
+    pub(super) pool: Pool,
+    pub(super) balancer: Balancer,
+    pub(super) server_header: Option<::http::HeaderValue>,
+}
+
+fn run(
+    index: usize,
+    settings: ProxySettings,
+    runtime: Subscription<Runtime>,
+    reports: &mpsc::Sender<WorkerReport>,
+    stopped: watch::Receiver<bool>,
+) {
+    let tokio = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(tokio) => tokio,
+        Err(error) => return tracing::error!(worker = index, %error, "cannot start"),
+    };
+    let server_header = Some(settings.server_header.as_str())
+        .filter(|value| !value.is_empty())
+        .and_then(|value| ::http::HeaderValue::from_str(value).ok());
+    let shared =
+        Rc::new(Shared { runtime, pool: Pool::default(), balancer: Balancer::default(), server_header });
+    LocalSet::new().block_on(&tokio, Worker::new(index, shared).serve(reports, stopped, settings.drain_time));
+}
+
+struct Worker {
+    index: usize,
+    shared: Rc<Shared>,
+    listeners: HashMap<ListenerKey, AbortHandle>,
+    drain: DrainTrigger,
+}
+
+impl Worker {
+    fn new(index: usize, shared: Rc<Shared>) -> Self {
+        Self { index, shared, listeners: HashMap::new(), drain: drain() }
+    }
+
+    async fn serve(
+        mut self,
+        reports: &mpsc::Sender<WorkerReport>,
+        mut stopped: watch::Receiver<bool>,
+        drain_time: Duration,
+    ) {
+        let mut runtime = self.shared.runtime.clone();
+        let mut sweep = tokio::time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let report = self.reconcile(&runtime.current());
+            // The agent being gone is what `stopped` tells.
+            let _ = reports.send(report);
+            tokio::select! {
+                published = runtime.changed() => if !published { break },
+                _ = stopped.wait_for(|stop| *stop) => break,
+                _ = sweep.tick() => self.sweep(&runtime.current()),
+            }
+        }
+        for (_, accepting) in self.listeners.drain() {
+            accepting.abort();
+        }
+        if !self.drain.drain(drain_time).await {
+            tracing::info!(worker = self.index, "drain time is over; closing what is left");
+        }
+    }
+
+    /// Opens what is new, closes what is gone; a listener that stays keeps its socket and its backlog.
+    fn reconcile(&mut self, runtime: &Runtime) -> WorkerReport {
+        self.listeners.retain(|key, accepting| {
+            let stays = runtime.snapshot.listener(*key).is_some() && !accepting.is_finished();
+            if !stays {
+                accepting.abort();
+            }
+            stays
+        });
+        let mut failures = Vec::new();
+        for listener in &runtime.snapshot.listeners {
+            if let Entry::Vacant(vacant) = self.listeners.entry(listener.key) {
+                match socket::listen(listener.key.bind, listener.key.port) {
+                    Ok(socket) => {
+                        let accept = accept(socket, listener.key, self.shared.clone(), self.drain.watch());
+                        vacant.insert(tokio::task::spawn_local(accept).abort_handle());
+                    }
+                    Err(error) => failures.push(failure(listener.key, &error)),
+                }
+            }
+        }
+        WorkerReport { worker: self.index, generation: runtime.snapshot.generation, failures }
+    }
+
+    fn sweep(&self, runtime: &Runtime) {
+        let endpoints: std::collections::HashSet<SocketAddr> = runtime
+            .snapshot
+            .clusters
+            .values()
+            .flat_map(|cluster| cluster.healthy().map(|endpoint| endpoint.address))
+            .collect();
+        self.shared.pool.sweep(|address| endpoints.contains(&address));
+        self.shared.balancer.sweep();
+    }
+}
+
+fn failure(listener: ListenerKey, error: &io::Error) -> BindFailure {
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need root or CAP_NET_BIND_SERVICE, or a Service of the gateway that maps them to others"
+        }
+        io::ErrorKind::AddrInUse => "; another process listens there",
+        io::ErrorKind::AddrNotAvailable => "; the address is not this machine's",
+        _ => "",
+    };
+    BindFailure { listener, reason: format!("{error}{remedy}") }
+}
+
+async fn accept(socket: TcpListener, key: ListenerKey, shared: Rc<Shared>, drain: DrainWatch) {
+    loop {
+        match socket.accept().await {
+            Ok((stream, peer)) => {
+                socket::prepare(&stream);
+                let peer = unmapped(peer);
+                tokio::task::spawn_local(connection::serve(shared.clone(), key, stream, peer, drain.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(listener = %key, %error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// An IPv4 client of a dual-stack socket is shown by its IPv4 address.
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V6(ip) => SocketAddr::new(ip.to_canonical(), address.port()),
+        IpAddr::V4(_) => address,
+    }
+}

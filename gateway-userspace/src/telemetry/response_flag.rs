@@ -1,0 +1,42 @@
+//! Envoy's response flags, as far as this gateway raises them.
+
+use std::fmt;
+
+/// Why a response is not simply the backend's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ResponseFlag {
+    /// NR: no route.
+    NoRoute,
+    /// NC: the route names a cluster that is not there.
+    NoCluster,
+    /// UH: no healthy endpoint.
+    NoHealthyUpstream,
+    /// UF: the connection to the endpoint failed.
+    UpstreamConnectionFailure,
+    /// UC: the endpoint closed before it answered.
+    UpstreamConnectionTermination,
+    /// UPE: the endpoint's answer could not be read.
+    UpstreamProtocolError,
+    /// UT: the route's timeout.
+    UpstreamRequestTimeout,
+    /// DPE: the request could not be read.
+    DownstreamProtocolError,
+    /// URX: all retries are used up.
+    UpstreamRetryLimitExceeded,
+}
+
+impl fmt::Display for ResponseFlag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoRoute => "NR",
+            Self::NoCluster => "NC",
+            Self::NoHealthyUpstream => "UH",
+            Self::UpstreamConnectionFailure => "UF",
+            Self::UpstreamConnectionTermination => "UC",
+            Self::UpstreamProtocolError => "UPE",
+            Self::UpstreamRequestTimeout => "UT",
+            Self::DownstreamProtocolError => "DPE",
+            Self::UpstreamRetryLimitExceeded => "URX",
+        })
+    }
+}

@@ -1,0 +1,109 @@
+//! Certificates and keys: from PEM to what rustls signs with, and to what the dumps show.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Why a credential cannot be used. No bytes of a key are ever in the text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// No PEM certificate.
+    #[error("holds no certificate in PEM form")]
+    NoCertificate,
+    /// A certificate that cannot be read.
+    #[error("certificate cannot be read: {0}")]
+    BadCertificate(String),
+    /// No PEM private key.
+    #[error("holds no private key in PEM form (PKCS#8, PKCS#1 or SEC1)")]
+    NoKey,
+    /// A kind of key that is not supported.
+    #[error("private key cannot be used: {0}")]
+    BadKey(String),
+    /// Key and certificate don't belong together.
+    #[error("private key does not match the certificate")]
+    Mismatch,
+    /// The client CA bundle.
+    #[error("client CA cannot be used: {0}")]
+    BadClientCa(String),
+}
+
+/// Reads chain and key and proves that they belong together.
+pub fn certified_key(
+    chain_pem: &[u8],
+    key_pem: &[u8],
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, CertificateError> {
+    let chain = chain(chain_pem)?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| CertificateError::NoKey)?;
+    let key = provider
+        .key_provider
+        .load_private_key(key)
+        .map_err(|error| CertificateError::BadKey(error.to_string()))?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) => Ok(Arc::new(certified)),
+        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
+            Err(CertificateError::Mismatch)
+        }
+        Err(error) => Err(CertificateError::BadCertificate(error.to_string())),
+    }
+}
+
+/// The CA certificates that client certificates are verified against.
+pub fn client_roots(pem: &[u8]) -> Result<RootCertStore, CertificateError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in chain(pem)? {
+        roots.add(certificate).map_err(|error| CertificateError::BadClientCa(error.to_string()))?;
+    }
+    Ok(roots)
+}
+
+fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let chain = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| CertificateError::BadCertificate(error.to_string()))?;
+    if chain.is_empty() { Err(CertificateError::NoCertificate) } else { Ok(chain) }
+}
+
+/// What people ask of a certificate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateFacts {
+    /// Serial number, hexadecimal.
+    pub serial: String,
+    /// Subject, as RFC 4514 writes it.
+    pub subject: String,
+    /// RFC 3339, UTC.
+    pub not_before: String,
+    /// RFC 3339, UTC.
+    pub not_after: String,
+    /// Whether now lies between the two.
+    pub in_force: bool,
+}
+
+/// Facts of the first certificate of a PEM chain; `None` if it cannot be read.
+pub fn facts(chain_pem: &[u8], now: SystemTime) -> Option<CertificateFacts> {
+    let chain = chain(chain_pem).ok()?;
+    let (_, certificate) = X509Certificate::from_der(chain.first()?).ok()?;
+    let validity = certificate.validity();
+    let now = now.duration_since(UNIX_EPOCH).ok()?.as_secs().cast_signed();
+    let time = |at: x509_parser::time::ASN1Time| {
+        let at = at.to_datetime();
+        let (hour, minute, second) = at.to_hms();
+        format!("{}T{hour:02}:{minute:02}:{second:02}Z", at.date())
+    };
+    Some(CertificateFacts {
+        serial: certificate.tbs_certificate.serial.to_str_radix(16),
+        subject: certificate.subject().to_string(),
+        not_before: time(validity.not_before),
+        not_after: time(validity.not_after),
+        in_force: (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now),
+    })
+}
