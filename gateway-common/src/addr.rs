@@ -70,8 +70,17 @@ impl Be32 {
     }
 }
 
-/// What the code that is the same for IPv4 and IPv6 asks of an address.
-pub trait Address: Copy + Eq + 'static {
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Addr4 {}
+    impl Sealed for super::Addr6 {}
+}
+
+/// What the code that is the same for IPv4 and IPv6 asks of an address. Sealed: the map types are generic over it,
+/// and that they have no padding is proved for these two families only.
+pub trait Address: Copy + Eq + Ord + core::hash::Hash + core::fmt::Debug + sealed::Sealed + 'static {
+    /// The address, if it is of this family.
+    fn from_ip(ip: IpAddr) -> Option<Self>;
     /// Ones' complement sum of the address's words.
     fn sum(self) -> Sum;
     /// Mixes the address into a hash.
@@ -86,6 +95,10 @@ pub trait Address: Copy + Eq + 'static {
 pub struct Addr4(pub Be32);
 
 impl Address for Addr4 {
+    fn from_ip(ip: IpAddr) -> Option<Self> {
+        if let IpAddr::V4(ip) = ip { Some(ip.into()) } else { None }
+    }
+
     #[inline]
     fn sum(self) -> Sum {
         Sum::default().add(self.0)
@@ -113,6 +126,10 @@ impl From<Ipv4Addr> for Addr4 {
 pub struct Addr6(pub [Be32; 4]);
 
 impl Address for Addr6 {
+    fn from_ip(ip: IpAddr) -> Option<Self> {
+        if let IpAddr::V6(ip) = ip { Some(ip.into()) } else { None }
+    }
+
     #[inline]
     fn sum(self) -> Sum {
         let [a, b, c, d] = self.0;

@@ -3,28 +3,23 @@
 
 use aya::Pod;
 
-use crate::{Addr4, Addr6, Backend, Config, Flow, FlowKey, ListenerKey, Table};
+use crate::{Addr4, Addr6, Address, Backend, Config, Flow, FlowKey, ListenerKey, Table};
 
 macro_rules! pod {
     ($($type:ty),+ $(,)?) => {
         $(
-            // SAFETY: `repr(C)` or `repr(transparent)` over unsigned integers in fields of falling or equal
-            // alignment; the size asserts beside the types prove that there is no padding, and every bit pattern
-            // is a value.
+            // SAFETY: `repr(C)` or `repr(transparent)` over unsigned integers; the size asserts beside the types
+            // prove that there is no padding, and every bit pattern is a value.
             unsafe impl Pod for $type {}
+        )+
+    };
+    ($($type:ident<A>),+ $(,)?; generic) => {
+        $(
+            // SAFETY: as above. `Address` is sealed, and the size asserts cover both of its types.
+            unsafe impl<A: Address + Pod> Pod for $type<A> {}
         )+
     };
 }
 
-pod!(
-    FlowKey<Addr4>,
-    FlowKey<Addr6>,
-    Flow<Addr4>,
-    Flow<Addr6>,
-    ListenerKey<Addr4>,
-    ListenerKey<Addr6>,
-    Backend<Addr4>,
-    Backend<Addr6>,
-    Table,
-    Config,
-);
+pod!(Addr4, Addr6, Table, Config);
+pod!(FlowKey<A>, Flow<A>, ListenerKey<A>, Backend<A>; generic);

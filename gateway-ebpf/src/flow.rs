@@ -1,5 +1,7 @@
 //! Finding the flow that a segment belongs to, or opening one, and following its TCP state.
 
+use core::num::NonZeroU32;
+
 use gateway_common::{
     Backend, Be16, Config, Direction, Flow, FlowKey, ListenerKey, Table, Verdict,
     config::PORT_PROBES,
@@ -49,7 +51,7 @@ fn is_over<A: Maps>(entry: &Entry<A>) -> bool {
 /// Makes the two entries of a new flow.
 #[inline(always)]
 fn open<A: Maps>(packet: &Packet<'_>, segment: &Segment<A>, table: &Table) -> Result<Entry<A>, Verdict> {
-    let config = maps::config().filter(|config| config.port_count != 0).ok_or(Verdict::Unconfigured)?;
+    let config = maps::config().ok_or(Verdict::Unconfigured)?;
     let (id, backend) = balance::pick(config, table, &segment.key)?;
     let mut flow = Flow {
         created: packet::now(),
@@ -93,9 +95,10 @@ fn claim_port<A: Maps>(
         source_port: backend.port,
         destination_port: backend.port,
     };
+    let port_count = NonZeroU32::new(config.port_count).ok_or(Verdict::Unconfigured)?;
     let mut offset = packet::random();
     for _ in 0..PORT_PROBES {
-        let port = config.first_port + offset % config.port_count;
+        let port = config.first_port + offset % port_count;
         tuple.source_port = Be16::new(port as u16);
         match maps::insert(&tuple.reversed(), to_client) {
             Ok(()) => return Ok(tuple),
