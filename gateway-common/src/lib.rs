@@ -1,2 +1,28 @@
-//! The contract of the kernel programs and the agent.
+//! The contract of Sluice's kernel programs and its agent: keys and values of the maps, verdicts, and the
+//! arithmetic (checksums, hashing, table index) that both sides must do alike. Nothing here allocates, reads a
+//! clock or touches a map.
 #![no_std]
+
+pub mod addr;
+pub mod backend;
+pub mod config;
+pub mod csum;
+pub mod flow;
+pub mod hash;
+pub mod listener;
+pub mod verdict;
+
+#[cfg(feature = "user")]
+mod pod;
+
+pub use addr::{Addr4, Addr6, Address, Be16, Be32};
+pub use backend::{Backend, BackendId, NO_BACKEND};
+pub use config::Config;
+pub use csum::Sum;
+pub use flow::{Direction, Flow, FlowKey, Seen};
+pub use listener::{ListenerKey, Table};
+pub use verdict::Verdict;
+
+/// Version of every layout in this crate. Pinned objects lie below a directory of this name, so that an agent with
+/// other layouts never reads them by mistake. Count it up with every change to a map's key, value or meaning.
+pub const SCHEMA: &str = "v1";

@@ -1,0 +1,28 @@
+//! Backends that new flows are steered to.
+
+use crate::addr::{Addr4, Addr6, Be16};
+
+/// Names a backend. Counts up and is never used again, so that an entry which outlives its backend cannot be taken
+/// for another's.
+pub type BackendId = u32;
+
+/// Never a real backend: what an unwritten slot of `MAGLEV` holds.
+pub const NO_BACKEND: BackendId = 0;
+
+/// Where new flows to a backend go; the value of `BACKENDS4` and `BACKENDS6`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Backend<A> {
+    /// The backend's address.
+    pub address: A,
+    /// The gateway's own address that its flows come from.
+    pub source: A,
+    /// Interface towards the backend.
+    pub oif: u32,
+    /// The backend's port.
+    pub port: Be16,
+    /// Zero.
+    pub reserved: u16,
+}
+
+const _: () = assert!(size_of::<Backend<Addr4>>() == 16 && size_of::<Backend<Addr6>>() == 40);
