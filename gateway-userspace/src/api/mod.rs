@@ -1,1 +1,24 @@
-//! Documents as written.
+//! Documents as written: what a Gateway, VirtualService, Service, EndpointSlice or Secret says, where it says
+//! it, and what is wrong with it by itself. What documents mean together is `translate`'s matter.
+
+pub mod decode;
+pub mod diagnostic;
+pub mod document;
+pub mod duration;
+pub mod gateway;
+pub mod kubernetes;
+pub mod object;
+pub mod path;
+pub mod split;
+pub mod validate;
+pub mod virtual_service;
+pub mod yaml;
+
+pub use diagnostic::{Code, Diagnostic, Position, Related, Severity, render};
+pub use document::{Reading, read_document};
+pub use gateway::Gateway;
+pub use kubernetes::{EndpointSlice, Secret, Service};
+pub use object::{Metadata, Object, ObjectRef, Objects, Source, Sourced};
+pub use path::FieldPath;
+pub use split::{Chunk, split};
+pub use virtual_service::VirtualService;

@@ -1,0 +1,374 @@
+//! What is wrong with a document, said so that it can be put right: file, line, column, document, field,
+//! message, what to do. Rendered in the manner of rustc.
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use super::object::ObjectRef;
+
+/// How bad it is. Orders from harmless to grave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Something does not do what the document seems to want.
+    Warning,
+    /// The document, or a part of it, has no effect.
+    Error,
+}
+
+impl Severity {
+    /// The word shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// A stable code for each kind of finding. Istio's where Istio has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Code {
+    /// A gateway, secret, host or port that a document names does not exist.
+    ReferencedResourceNotFound,
+    /// The document breaks the rules of its kind.
+    SchemaValidation,
+    /// A destination names no port and its service has several.
+    DestinationNeedsPort,
+    /// A rule can never be reached.
+    UnreachableRule,
+    /// A match can never be reached.
+    IneffectiveMatch,
+    /// A host of a VirtualService is in none of its gateways' servers.
+    HostNotFoundInGateway,
+    /// The document breaks no rule but surely is not meant so.
+    SchemaWarning,
+    /// Two servers claim the same host on the same port.
+    ConflictingGateways,
+    /// A Secret lacks a usable certificate, key or CA.
+    InvalidGatewayCredential,
+    /// Not YAML.
+    Yaml,
+    /// No apiVersion, kind or metadata.name.
+    NotADocument,
+    /// A kind that a gateway does not read.
+    KindNotRead,
+    /// A kind or field that is not supported yet and has no effect.
+    NotSupported,
+    /// A kind or field that is not supported yet and must not be ignored.
+    NotEnforced,
+    /// The same kind, namespace and name twice.
+    DuplicateDocument,
+    /// A file cannot be read.
+    Unreadable,
+    /// A refused document's predecessor stays in force.
+    LastGoodInForce,
+    /// A server leads nowhere: its port is not opened.
+    NoRoute,
+    /// A server's protocol does not go with an older server's on the port.
+    ProtocolConflict,
+    /// A Gateway selects another gateway.
+    NotSelected,
+    /// A part of a document can never take effect here.
+    NoEffect,
+}
+
+impl Code {
+    /// The code shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReferencedResourceNotFound => "IST0101",
+            Self::SchemaValidation => "IST0106",
+            Self::DestinationNeedsPort => "IST0112",
+            Self::UnreachableRule => "IST0130",
+            Self::IneffectiveMatch => "IST0131",
+            Self::HostNotFoundInGateway => "IST0132",
+            Self::SchemaWarning => "IST0133",
+            Self::ConflictingGateways => "IST0145",
+            Self::InvalidGatewayCredential => "IST0161",
+            Self::Yaml => "SLU0001",
+            Self::NotADocument => "SLU0002",
+            Self::KindNotRead => "SLU0003",
+            Self::NotSupported => "SLU0004",
+            Self::NotEnforced => "SLU0005",
+            Self::DuplicateDocument => "SLU0006",
+            Self::Unreadable => "SLU0007",
+            Self::LastGoodInForce => "SLU0008",
+            Self::NoRoute => "SLU0009",
+            Self::ProtocolConflict => "SLU0010",
+            Self::NotSelected => "SLU0011",
+            Self::NoEffect => "SLU0012",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// A place in a file, with the line's text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Position {
+    /// As given on the command line, or found below a directory given.
+    pub file: Arc<str>,
+    /// From 1.
+    pub line: u32,
+    /// In characters, from 1.
+    pub column: u32,
+    /// In characters; what is underlined.
+    pub length: u32,
+    /// The line itself.
+    pub text: String,
+}
+
+/// Another place that a finding is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Related {
+    /// What is there.
+    pub message: String,
+    /// The other document.
+    pub document: ObjectRef,
+    /// Its place; documents that come from no file have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What kind of finding.
+    pub code: Code,
+    /// What is wrong; Istio's words where Istio finds it too.
+    pub message: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+    /// The document; unknown when it could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document: Option<ObjectRef>,
+    /// The field, from the document's top.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// Where it is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
+    /// Other places involved.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub related: Vec<Related>,
+}
+
+impl Diagnostic {
+    /// A finding without a place.
+    pub fn new(severity: Severity, code: Code, message: impl Into<String>) -> Self {
+        Self {
+            severity,
+            code,
+            message: message.into(),
+            help: None,
+            document: None,
+            field: None,
+            position: None,
+            related: Vec::new(),
+        }
+    }
+
+    /// Adds what to do.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds another place.
+    pub fn related(mut self, related: Related) -> Self {
+        self.related.push(related);
+        self
+    }
+
+    /// Whether it is an error.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    /// One line, for logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}] ", self.code)?;
+        if let Some(document) = &self.document {
+            write!(f, "{document}: ")?;
+        }
+        if let Some(field) = &self.field {
+            write!(f, "{field}: ")?;
+        }
+        f.write_str(&self.message)?;
+        if let Some(position) = &self.position {
+            write!(f, " ({}:{}:{})", position.file, position.line, position.column)?;
+        }
+        Ok(())
+    }
+}
+
+struct Paint {
+    level: &'static str,
+    bold: &'static str,
+    blue: &'static str,
+    off: &'static str,
+}
+
+impl Paint {
+    fn new(severity: Severity, colour: bool) -> Self {
+        if !colour {
+            return Self { level: "", bold: "", blue: "", off: "" };
+        }
+        let level = match severity {
+            Severity::Error => "\x1b[1;31m",
+            Severity::Warning => "\x1b[1;33m",
+            Severity::Info => "\x1b[1;36m",
+        };
+        Self { level, bold: "\x1b[1m", blue: "\x1b[1;34m", off: "\x1b[0m" }
+    }
+}
+
+/// Several lines for people, ending in a newline.
+pub fn render(diagnostic: &Diagnostic, colour: bool) -> String {
+    let paint = Paint::new(diagnostic.severity, colour);
+    let Paint { level, bold, blue, off } = paint;
+    let mut out = String::new();
+    let (word, code, message) =
+        (diagnostic.severity.as_str(), diagnostic.code, printable(&diagnostic.message));
+    let _ = writeln!(out, "{level}{word}[{code}]{off}{bold}: {message}{off}");
+    let width = gutter(diagnostic);
+    if let Some(position) = &diagnostic.position {
+        render_position(&mut out, position, width, level, &paint);
+    }
+    if let Some(document) = &diagnostic.document {
+        let field = diagnostic.field.as_ref().map(|field| format!(", field {field}")).unwrap_or_default();
+        let _ = writeln!(out, "{:width$} {blue}={off} document: {document}{field}", "");
+    }
+    for related in &diagnostic.related {
+        let _ = writeln!(out, "{:width$} {blue}={off} note: {}: {}", "", related.document, related.message);
+        if let Some(position) = &related.position {
+            render_position(&mut out, position, width, blue, &paint);
+        }
+    }
+    if let Some(help) = &diagnostic.help {
+        let _ = writeln!(out, "{:width$} {blue}={off} {bold}help{off}: {}", "", printable(help));
+    }
+    out
+}
+
+/// Digits of the largest line number shown.
+fn gutter(diagnostic: &Diagnostic) -> usize {
+    let related = diagnostic.related.iter().filter_map(|related| related.position.as_ref());
+    let largest = diagnostic.position.iter().chain(related).map(|position| position.line).max();
+    largest.unwrap_or(1).to_string().len()
+}
+
+fn render_position(out: &mut String, position: &Position, width: usize, mark: &str, paint: &Paint) {
+    let Paint { blue, off, .. } = paint;
+    let Position { file, line, column, text, .. } = position;
+    let before: String = text.chars().take((*column as usize).saturating_sub(1)).collect();
+    let marked: String =
+        text.chars().skip((*column as usize).saturating_sub(1)).take(position.length as usize).collect();
+    let (indent, length) = (expand(&before).chars().count(), expand(&marked).chars().count().max(1));
+    let _ = writeln!(out, "{:width$}{blue}-->{off} {file}:{line}:{column}", "");
+    if text.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "{:width$} {blue}|{off}", "");
+    let _ = writeln!(out, "{blue}{line:>width$} |{off} {}", expand(text));
+    let _ = writeln!(out, "{:width$} {blue}|{off} {:indent$}{mark}{}{off}", "", "", "^".repeat(length));
+}
+
+/// Tabs become arrows of four columns, so that they are seen and the underline stays below its text.
+fn expand(text: &str) -> String {
+    printable(&text.replace('\t', "→   "))
+}
+
+/// Control characters must not reach a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Diagnostic {
+        let mut diagnostic =
+            Diagnostic::new(Severity::Error, Code::SchemaValidation, "port number 0 is wrong");
+        diagnostic.position = Some(Position {
+            file: "a.yaml".into(),
+            line: 12,
+            column: 7,
+            length: 6,
+            text: "      number:".to_owned(),
+        });
+        diagnostic.field = Some("spec.servers[0].port.number".to_owned());
+        diagnostic.document = Some(ObjectRef::new("Gateway", "default", "web"));
+        diagnostic.help("give the port a number")
+    }
+
+    #[test]
+    fn findings_are_shown_with_their_line_underlined() {
+        let want = "\
+error[IST0106]: port number 0 is wrong
+  --> a.yaml:12:7
+   |
+12 |       number:
+   |       ^^^^^^
+   = document: Gateway default/web, field spec.servers[0].port.number
+   = help: give the port a number
+";
+        assert_eq!(render(&sample(), false), want);
+        assert!(render(&sample(), true).contains("\x1b[1;31merror[IST0106]\x1b[0m"));
+    }
+
+    #[test]
+    fn tabs_are_made_visible_and_underlined() {
+        let mut diagnostic = sample();
+        diagnostic.position =
+            Some(Position { file: "a".into(), line: 1, column: 2, length: 1, text: " \tx".to_owned() });
+        assert!(
+            render(&diagnostic, false).contains("1 |  →   x\n  |  ^^^^\n"),
+            "{}",
+            render(&diagnostic, false)
+        );
+    }
+
+    #[test]
+    fn a_log_line_is_one_line() {
+        let line = sample().to_string();
+        assert_eq!(
+            line,
+            "[IST0106] Gateway default/web: spec.servers[0].port.number: port number 0 is wrong (a.yaml:12:7)"
+        );
+    }
+
+    #[test]
+    fn diagnostics_serialise_for_machines() {
+        let json = serde_json::to_value(sample()).unwrap();
+        assert_eq!(json["code"], "IST0106");
+        assert_eq!(json["severity"], "error");
+        assert_eq!(json["document"]["kind"], "Gateway");
+        assert_eq!(json["position"]["line"], 12);
+    }
+}

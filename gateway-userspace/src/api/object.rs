@@ -1,0 +1,252 @@
+//! Documents that were read and found sound, each with its source, and the set of them that a gateway is made
+//! from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::diagnostic::{Code, Diagnostic, Position, Related, Severity};
+use super::gateway::Gateway;
+use super::kubernetes::{EndpointSlice, Secret, Service};
+use super::path::FieldPath;
+use super::virtual_service::VirtualService;
+use super::yaml::{Node, Span};
+
+/// Names a document.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ObjectRef {
+    /// `kind`, as written.
+    pub kind: Arc<str>,
+    /// `metadata.namespace`, or the default.
+    pub namespace: Arc<str>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+}
+
+impl ObjectRef {
+    /// From its parts.
+    pub fn new(kind: &str, namespace: &str, name: &str) -> Self {
+        Self { kind: kind.into(), namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+/// `metadata`, as far as a gateway reads it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metadata {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.namespace`; empty until the default is filled in.
+    pub namespace: String,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `metadata.creationTimestamp` as the API server writes it, so that its text sorts by age; absent counts as
+    /// the oldest, and all absent ones as equally old.
+    pub creation_timestamp: Option<String>,
+}
+
+/// Where a document was read: keeps what is needed to point into it later.
+pub struct Source {
+    /// Which document.
+    pub reference: ObjectRef,
+    /// As given on the command line, or found below a directory given; `None` when it came from the API server.
+    pub file: Option<Arc<str>>,
+    /// The document's text; empty for Secrets, whose lines must not show in logs.
+    pub text: Arc<str>,
+    /// Line of the file that the text begins on, from 1.
+    pub first_line: u32,
+    /// The text's tree.
+    pub root: Node,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}:{})", self.reference, self.file.as_deref().unwrap_or("-"), self.first_line)
+    }
+}
+
+impl Source {
+    /// A finding about a field.
+    pub fn diagnostic(
+        &self,
+        severity: Severity,
+        code: Code,
+        field: &FieldPath,
+        message: impl Into<String>,
+    ) -> Diagnostic {
+        self.diagnostic_at(severity, code, field, self.root.locate(field), message)
+    }
+
+    /// A finding about a field, at a place that is known better than by the field's path.
+    pub fn diagnostic_at(
+        &self,
+        severity: Severity,
+        code: Code,
+        field: &FieldPath,
+        span: Span,
+        message: impl Into<String>,
+    ) -> Diagnostic {
+        let mut diagnostic = Diagnostic::new(severity, code, message);
+        diagnostic.document = Some(self.reference.clone());
+        diagnostic.field = Some(field.to_string()).filter(|field| !field.is_empty());
+        diagnostic.position = self.position(span);
+        diagnostic
+    }
+
+    /// A field as the other place of a finding.
+    pub fn related(&self, field: &FieldPath, message: impl Into<String>) -> Related {
+        Related {
+            message: message.into(),
+            document: self.reference.clone(),
+            position: self.position(self.root.locate(field)),
+        }
+    }
+
+    fn position(&self, span: Span) -> Option<Position> {
+        Some(position(self.file.as_ref()?, &self.text, self.first_line, span))
+    }
+}
+
+/// The place of a span in a text that begins on a line of a file.
+pub fn position(file: &Arc<str>, text: &str, first_line: u32, span: Span) -> Position {
+    let line = text.lines().nth(span.line.saturating_sub(first_line) as usize).unwrap_or("");
+    let width = line.chars().count() as u32;
+    let rest = (width + 1).saturating_sub(span.column).max(1);
+    Position {
+        file: file.clone(),
+        line: span.line,
+        column: span.column,
+        length: span.length.clamp(1, rest),
+        text: line.to_owned(),
+    }
+}
+
+/// A document's content with its name and source.
+#[derive(Debug)]
+pub struct Sourced<T> {
+    /// Its labels and age; the namespace is filled in.
+    pub metadata: Metadata,
+    /// What it says.
+    pub spec: T,
+    /// Which document it is and where it says so.
+    pub source: Arc<Source>,
+}
+
+impl<T> Sourced<T> {
+    /// Which document.
+    pub fn reference(&self) -> &ObjectRef {
+        &self.source.reference
+    }
+
+    /// `metadata.name`.
+    pub fn name(&self) -> &Arc<str> {
+        &self.source.reference.name
+    }
+
+    /// `metadata.namespace`.
+    pub fn namespace(&self) -> &Arc<str> {
+        &self.source.reference.namespace
+    }
+
+    /// A finding about one of its fields.
+    pub fn diagnostic(
+        &self,
+        severity: Severity,
+        code: Code,
+        field: &FieldPath,
+        message: impl Into<String>,
+    ) -> Diagnostic {
+        self.source.diagnostic(severity, code, field, message)
+    }
+
+    /// One of its fields as the other place of a finding.
+    pub fn related(&self, field: &FieldPath, message: impl Into<String>) -> Related {
+        self.source.related(field, message)
+    }
+
+    /// Istio's order of documents: oldest first, then by name, then by namespace.
+    fn age(&self) -> (&Option<String>, &Arc<str>, &Arc<str>) {
+        (&self.metadata.creation_timestamp, self.name(), self.namespace())
+    }
+}
+
+/// A sound document of a kind that the gateway reads.
+#[derive(Debug, Clone)]
+pub enum Object {
+    /// networking.istio.io Gateway.
+    Gateway(Arc<Sourced<Gateway>>),
+    /// networking.istio.io VirtualService.
+    VirtualService(Arc<Sourced<VirtualService>>),
+    /// v1 Service.
+    Service(Arc<Sourced<Service>>),
+    /// discovery.k8s.io EndpointSlice.
+    EndpointSlice(Arc<Sourced<EndpointSlice>>),
+    /// v1 Secret.
+    Secret(Arc<Sourced<Secret>>),
+}
+
+impl Object {
+    /// Which document it is.
+    pub fn reference(&self) -> &ObjectRef {
+        &self.source().reference
+    }
+
+    /// Where it was read.
+    pub fn source(&self) -> &Arc<Source> {
+        match self {
+            Self::Gateway(object) => &object.source,
+            Self::VirtualService(object) => &object.source,
+            Self::Service(object) => &object.source,
+            Self::EndpointSlice(object) => &object.source,
+            Self::Secret(object) => &object.source,
+        }
+    }
+}
+
+/// All sound documents, each kind oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct Objects {
+    /// networking.istio.io Gateway.
+    pub gateways: Vec<Arc<Sourced<Gateway>>>,
+    /// networking.istio.io VirtualService.
+    pub virtual_services: Vec<Arc<Sourced<VirtualService>>>,
+    /// v1 Service.
+    pub services: Vec<Arc<Sourced<Service>>>,
+    /// discovery.k8s.io EndpointSlice.
+    pub endpoint_slices: Vec<Arc<Sourced<EndpointSlice>>>,
+    /// v1 Secret.
+    pub secrets: Vec<Arc<Sourced<Secret>>>,
+}
+
+impl FromIterator<Object> for Objects {
+    fn from_iter<I: IntoIterator<Item = Object>>(objects: I) -> Self {
+        let mut all = Self::default();
+        for object in objects {
+            match object {
+                Object::Gateway(object) => all.gateways.push(object),
+                Object::VirtualService(object) => all.virtual_services.push(object),
+                Object::Service(object) => all.services.push(object),
+                Object::EndpointSlice(object) => all.endpoint_slices.push(object),
+                Object::Secret(object) => all.secrets.push(object),
+            }
+        }
+        oldest_first(&mut all.gateways);
+        oldest_first(&mut all.virtual_services);
+        oldest_first(&mut all.services);
+        oldest_first(&mut all.endpoint_slices);
+        oldest_first(&mut all.secrets);
+        all
+    }
+}
+
+fn oldest_first<T>(objects: &mut [Arc<Sourced<T>>]) {
+    objects.sort_by(|a, b| a.age().cmp(&b.age()));
+}

@@ -1,0 +1,99 @@
+//! `headers` of a route or a destination.
+
+use http::{HeaderName, HeaderValue};
+
+use crate::api::path::FieldPath;
+use crate::api::virtual_service::{HeaderOperations, Headers};
+
+use super::Findings;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Request,
+    Response,
+}
+
+pub(super) fn check_headers(found: &mut Findings<'_>, field: &FieldPath, headers: &Headers) {
+    let field = field.field("headers");
+    check_operations(found, &field.field("request"), &headers.request, Direction::Request);
+    check_operations(found, &field.field("response"), &headers.response, Direction::Response);
+}
+
+fn check_operations(
+    found: &mut Findings<'_>,
+    field: &FieldPath,
+    operations: &HeaderOperations,
+    direction: Direction,
+) {
+    let mut authority: Option<&str> = None;
+    for (operation, pairs) in [("set", &operations.set), ("add", &operations.add)] {
+        for (name, value) in pairs {
+            let field = field.field(operation).field(name);
+            if is_authority(name) && direction == Direction::Request {
+                if let Some(first) = authority {
+                    let message = format!(
+                        "authority header cannot be set multiple times: have \"{first}\", attempting to set \"{value}\""
+                    );
+                    found.error(&field, message);
+                }
+                authority = Some(value);
+            } else {
+                found.check(&field, check_name(name));
+            }
+            found.check(&field, check_value(value));
+        }
+    }
+    for (at, name) in operations.remove.iter().enumerate() {
+        found.check(&field.field("remove").index(at), check_name(name));
+    }
+}
+
+/// `host` and `:authority` rewrite the Host when they are set on the request.
+pub fn is_authority(name: &str) -> bool {
+    name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case(":authority")
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("header name cannot be empty".to_owned());
+    }
+    if name.starts_with(':') {
+        return Err(format!("invalid header \"{name}\": header cannot have \":\" prefix"));
+    }
+    if name.eq_ignore_ascii_case("host") {
+        return Err(format!("invalid header \"{name}\": cannot set Host header"));
+    }
+    HeaderName::from_bytes(name.as_bytes())
+        .map(|_| ())
+        .map_err(|_| format!("invalid header \"{name}\": not a header name"))
+}
+
+fn check_value(value: &str) -> Result<(), String> {
+    literal(value).and_then(|value| {
+        HeaderValue::from_str(&value)
+            .map(|_| ())
+            .map_err(|_| "header value has characters that no header may have".to_owned())
+    })
+}
+
+/// The value with `%%` read as `%`. Envoy's `%COMMAND%` is not supported and must not be sent as it stands.
+pub fn literal(value: &str) -> Result<String, String> {
+    let (mut out, mut rest) = (String::with_capacity(value.len()), value);
+    while let Some(at) = rest.find('%') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(tail) = rest.strip_prefix('%') {
+            out.push('%');
+            rest = tail;
+            continue;
+        }
+        return Err(match rest.find('%') {
+            Some(end) => format!("the variable %{}% in a header value is not yet supported", &rest[..end]),
+            None => format!(
+                "header value configuration: invalid header configuration. Un-terminated variable expression '%{rest}'"
+            ),
+        });
+    }
+    out.push_str(rest);
+    Ok(out)
+}

@@ -1,0 +1,70 @@
+//! What a single document must fulfil, in Istio's words; an error refuses the document as a whole.
+
+mod gateway;
+mod headers;
+mod host;
+mod http;
+mod l4;
+mod text;
+mod unsupported;
+mod virtual_service;
+
+pub use gateway::gateway;
+pub use headers::{is_authority, literal};
+pub use virtual_service::virtual_service;
+
+use super::diagnostic::{Code, Diagnostic, Severity};
+use super::object::Source;
+use super::path::FieldPath;
+
+/// Collects what is found in a document.
+struct Findings<'a> {
+    source: &'a Source,
+    list: Vec<Diagnostic>,
+}
+
+impl<'a> Findings<'a> {
+    fn new(source: &'a Source) -> Self {
+        Self { source, list: Vec::new() }
+    }
+
+    fn error(&mut self, field: &FieldPath, message: impl Into<String>) -> &mut Diagnostic {
+        self.add(Severity::Error, Code::SchemaValidation, field, message)
+    }
+
+    fn warning(&mut self, field: &FieldPath, message: impl Into<String>) -> &mut Diagnostic {
+        self.add(Severity::Warning, Code::SchemaWarning, field, message)
+    }
+
+    fn add(
+        &mut self,
+        severity: Severity,
+        code: Code,
+        field: &FieldPath,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        let at = self.list.len();
+        self.list.push(self.source.diagnostic(severity, code, field, message));
+        &mut self.list[at]
+    }
+
+    /// An error with what to do about it.
+    fn error_with_help(&mut self, field: &FieldPath, message: impl Into<String>, help: &str) {
+        self.error(field, message).help = Some(help.to_owned());
+    }
+
+    /// Reports what a check found wrong.
+    fn check(&mut self, field: &FieldPath, outcome: Result<(), String>) {
+        if let Err(message) = outcome {
+            self.error(field, message);
+        }
+    }
+}
+
+/// A port number that must be there.
+fn check_port(found: &mut Findings<'_>, field: &FieldPath, number: u32) {
+    if !(1..=65535).contains(&number) {
+        let message = format!("port number {number} must be in the range 1..65535");
+        found.error_with_help(field, message, "give the port its number, such as `number: 443`");
+    }
+}

@@ -1,0 +1,216 @@
+//! Documents out of files. A document that breaks keeps its last sound state in force until it is mended or
+//! removed, and harms no other.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::api::{
+    Code, Diagnostic, FieldPath, Object, ObjectRef, Objects, Position, Reading, Severity, read_document, split,
+};
+
+use super::directory::{self, STDIN};
+
+/// Largest file that is read, in bytes.
+pub const MAX_FILE: u64 = 4 * 1024 * 1024;
+
+/// What a load found.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Sound documents, and the last sound state of broken ones.
+    pub objects: Objects,
+    /// What is wrong with the others, in the order of files and lines.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Documents found, sound or not.
+    pub documents: usize,
+}
+
+/// Reads the documents of files and directories, again and again.
+#[derive(Debug)]
+pub struct FileSource {
+    paths: Vec<PathBuf>,
+    default_namespace: String,
+    /// Files as read last, so that an unchanged one is not parsed again.
+    read: HashMap<Arc<str>, Arc<FileReading>>,
+    /// Objects in force.
+    good: BTreeMap<ObjectRef, Object>,
+}
+
+/// One file as read.
+#[derive(Debug, Default)]
+struct FileReading {
+    text: String,
+    readings: Vec<Reading>,
+    /// Why it could not be read at all.
+    failure: Option<Diagnostic>,
+}
+
+impl FileReading {
+    /// Whether a document in it is broken that none of the objects in force is known to be.
+    fn hides_documents(&self, good: &BTreeMap<ObjectRef, Object>) -> bool {
+        let unknown = |reading: &Reading| {
+            reading.is_refused() && reading.reference.as_ref().is_none_or(|name| !good.contains_key(name))
+        };
+        self.failure.is_some() || self.readings.iter().any(unknown)
+    }
+}
+
+impl FileSource {
+    /// Will read these files and directories; documents without a namespace get the default one.
+    pub fn new(paths: Vec<PathBuf>, default_namespace: impl Into<String>) -> Self {
+        Self {
+            paths,
+            default_namespace: default_namespace.into(),
+            read: HashMap::new(),
+            good: BTreeMap::new(),
+        }
+    }
+
+    /// What the files say now.
+    pub fn load(&mut self) -> Loaded {
+        let mut round = Round::default();
+        let mut read = HashMap::new();
+        for found in directory::files(&self.paths) {
+            let (name, reading) = match found {
+                Ok(path) => self.read_file(&path),
+                Err((path, error)) => {
+                    let name: Arc<str> = path.display().to_string().into();
+                    // A file that is gone takes its documents along; one that cannot be looked at does not.
+                    if error.kind() == io::ErrorKind::NotFound {
+                        round.diagnostics.push(unreadable(&name, &error.to_string()));
+                        continue;
+                    }
+                    (name.clone(), Arc::new(failed(&name, &error.to_string())))
+                }
+            };
+            read.insert(name, reading.clone());
+            round.take(&reading);
+        }
+        round.keep_broken(&self.good, &read);
+        self.read = read;
+        self.good = round.objects;
+        Loaded {
+            objects: self.good.values().cloned().collect(),
+            diagnostics: round.diagnostics,
+            documents: round.documents,
+        }
+    }
+
+    fn read_file(&self, path: &Path) -> (Arc<str>, Arc<FileReading>) {
+        let name: Arc<str> = match path.as_os_str() == STDIN {
+            true => "<stdin>".into(),
+            false => path.display().to_string().into(),
+        };
+        let text = match read_text(path) {
+            Ok(text) => text,
+            Err(why) => return (name.clone(), Arc::new(failed(&name, &why))),
+        };
+        if let Some(known) = self.read.get(&name).filter(|known| known.failure.is_none() && known.text == text) {
+            return (name, known.clone());
+        }
+        let readings =
+            split(&text).into_iter().flat_map(|chunk| read_document(&name, chunk, &self.default_namespace));
+        let readings = readings.collect();
+        (name, Arc::new(FileReading { text, readings, failure: None }))
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = if path.as_os_str() == STDIN {
+        io::stdin().lock().take(MAX_FILE + 1).read_to_end(&mut bytes)
+    } else {
+        File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+    };
+    read.map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(format!("the file is larger than {} MiB", MAX_FILE / 1024 / 1024));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        format!("the file is not UTF-8 text (line {line})")
+    })
+}
+
+fn failed(name: &Arc<str>, why: &str) -> FileReading {
+    FileReading { failure: Some(unreadable(name, why)), ..FileReading::default() }
+}
+
+fn unreadable(name: &Arc<str>, why: &str) -> Diagnostic {
+    let mut found = Diagnostic::new(Severity::Error, Code::Unreadable, format!("cannot read {name}: {why}"));
+    found.position = Some(Position { file: name.clone(), line: 1, column: 1, length: 1, text: String::new() });
+    found
+}
+
+/// One load under way.
+#[derive(Default)]
+struct Round {
+    objects: BTreeMap<ObjectRef, Object>,
+    /// Documents that are there but not sound.
+    broken: Vec<ObjectRef>,
+    diagnostics: Vec<Diagnostic>,
+    documents: usize,
+}
+
+impl Round {
+    fn take(&mut self, file: &FileReading) {
+        self.diagnostics.extend(file.failure.clone());
+        for reading in &file.readings {
+            self.documents += 1;
+            self.diagnostics.extend(reading.diagnostics.iter().cloned());
+            if reading.is_refused() {
+                self.broken.extend(reading.reference.clone());
+            }
+            let Some(object) = &reading.object else { continue };
+            if let Some(first) = self.objects.get(object.reference()) {
+                self.diagnostics.push(duplicate(first, object));
+            } else {
+                self.objects.insert(object.reference().clone(), object.clone());
+            }
+        }
+    }
+
+    /// Broken documents stay as they were: those that can still be told by name, and, of files with a document
+    /// that cannot be told, all that are missing.
+    fn keep_broken(&mut self, good: &BTreeMap<ObjectRef, Object>, files: &HashMap<Arc<str>, Arc<FileReading>>) {
+        let named: HashSet<&ObjectRef> = self.broken.iter().collect();
+        let hiding: HashSet<&Arc<str>> =
+            files.iter().filter(|(_, file)| file.hides_documents(good)).map(|(name, _)| name).collect();
+        let stays = |(name, object): &(&ObjectRef, &Object)| {
+            let hidden = object.source().file.as_ref().is_some_and(|file| hiding.contains(file));
+            !self.objects.contains_key(*name) && (named.contains(*name) || hidden)
+        };
+        let kept: Vec<Object> = good.iter().filter(stays).map(|(_, object)| object.clone()).collect();
+        for object in kept {
+            self.diagnostics.push(in_force(&object));
+            self.objects.insert(object.reference().clone(), object);
+        }
+    }
+}
+
+fn duplicate(first: &Object, second: &Object) -> Diagnostic {
+    let name = FieldPath::metadata().field("name");
+    let message = format!("{} is there already", second.reference());
+    second
+        .source()
+        .diagnostic(Severity::Error, Code::DuplicateDocument, &name, message)
+        .related(first.source().related(&name, "the first one, which is in force"))
+        .help("remove one of them, or give it another name or namespace")
+}
+
+fn in_force(object: &Object) -> Diagnostic {
+    let mut found = Diagnostic::new(
+        Severity::Warning,
+        Code::LastGoodInForce,
+        "the document is broken: its last sound state stays in force until it is mended or removed",
+    );
+    found.document = Some(object.reference().clone());
+    found
+}
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;
