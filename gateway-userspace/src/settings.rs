@@ -53,6 +53,35 @@ fn parse_labels(text: &str) -> Result<BTreeMap<String, String>, String> {
         .collect()
 }
 
+/// `sluice run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Files or directories of YAML documents; watched, changes are live within a second.
+    #[arg(long, required = true, num_args = 1.., value_name = "DIR-OR-FILE")]
+    pub config: Vec<PathBuf>,
+    /// Worker threads of the user-space plane. Default: one for each core.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+    /// Seconds that a stop waits for connections to finish.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub drain_time: u64,
+    /// Value of the `server` response header; empty sends none.
+    #[arg(long, default_value = "sluice")]
+    pub server_header: String,
+    /// Log level or filter: error, warn, info, debug, trace, or directives as in RUST_LOG.
+    #[arg(long, env = "SLUICE_LOG", default_value = "info")]
+    pub log: String,
+    /// Which gateway this is.
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+    /// The kernel plane.
+    #[command(flatten)]
+    pub kernel: KernelArgs,
+    /// The admin interface.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
 /// Where the agent answers about itself.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Administration")]

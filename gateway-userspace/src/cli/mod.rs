@@ -1,1 +1,59 @@
-//! Empty.
+//! The command line: one command a file. Talks to a running agent over its admin socket, or reads pinned maps and
+//! documents by itself; never part of the agent.
+
+mod admin_client;
+pub mod completions;
+pub mod proxy_config;
+pub mod status;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::settings::RunArgs;
+
+/// Sluice, an ingress gateway that speaks Istio's API.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, about, propagate_version = true, arg_required_else_help = true, max_term_width = 110)]
+#[command(after_help = "\
+Examples:
+  sluice check config/quickstart
+  sluice run --config config/quickstart
+  sluice proxy-config listeners
+  sluice proxy-config routes --name http.80 -o yaml
+  sluice maps dump FLOWS")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve documents until SIGTERM or Ctrl-C.
+    #[command(after_help = "\
+Examples:
+  sluice run --config config/quickstart
+  sluice run --config gateways.yaml services/ --kernel require --interface eth0
+  sluice run --config docs --labels istio=edge --namespace edge --admin-socket /run/edge.sock")]
+    Run(Box<RunArgs>),
+    /// Show what a running agent serves: listeners, routes, clusters, endpoints, secrets.
+    #[command(visible_alias = "pc")]
+    ProxyConfig(proxy_config::ProxyConfigArgs),
+    /// Show how a running agent is doing.
+    Status(status::StatusArgs),
+    /// Print a completion script for a shell.
+    Completions(completions::CompletionsArgs),
+}
+
+/// Runs every command but `run`, which is the agent's.
+pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(_) => anyhow::bail!("`run` is the agent's own"),
+        Command::ProxyConfig(args) => proxy_config::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Completions(args) => completions::run(args),
+    }
+}

@@ -5,12 +5,11 @@ use std::collections::hash_map::Entry;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, LocalSet};
 use tokio::time::MissedTickBehavior;
 
@@ -144,7 +143,7 @@ impl Worker {
         loop {
             let report = self.reconcile(&runtime.current());
             // The agent being gone is what `stopped` tells.
-            let _ = reports.send(report);
+            let _ = reports.send(report).await;
             tokio::select! {
                 published = runtime.changed() => if !published { break },
                 _ = stopped.wait_for(|stop| *stop) => break,

@@ -1,0 +1,255 @@
+//! The wiring: builds every part, joins them, and keeps the order of start and stop. The only module that sees
+//! everything; it decides nothing about routing.
+//!
+//! Start: log → admin socket (which also finds a second agent) → documents → workers → kernel plane → ready.
+//! Stop: not ready → kernel steers nothing new → workers drain → socket gone. Steered flows go on by their pins.
+
+mod configuration;
+mod kernel;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use self::configuration::{Configuration, Generation};
+use self::kernel::KernelThread;
+use crate::admin::server::{self, AdminSocket, Scope};
+use crate::admin::view::View;
+use crate::model::Published;
+use crate::proxy::{ProxySettings, Runtime, WorkerReport, Workers};
+use crate::settings::{KernelMode, RunArgs};
+use crate::source;
+use crate::telemetry;
+
+/// Serves until a signal asks for the end.
+pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    telemetry::log::start(&args.log).map_err(anyhow::Error::msg)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(args))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(args: &RunArgs) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let view = Published::new(View::default());
+    let _admin = Admin::open(args, &view).await?;
+    let mut watcher = source::watch(&args.config);
+    let mut signals = Signals::new()?;
+
+    let mut configuration = Configuration::new(args);
+    let first = configuration.next(&Runtime::default());
+    let runtime = Published::new(Runtime::default());
+    let settings = proxy_settings(args);
+    let (reports, mut worker_reports) = mpsc::channel(settings.workers * 4);
+    let workers = Workers::start(&settings, &runtime.subscribe(), &reports).context("cannot start the workers")?;
+    let mut kernel = KernelThread::start(&args.kernel)?;
+    let mut agent = Agent { runtime, view, kernel: kernel.handle(), progress: Progress::new(&settings, started) };
+    agent.put_in_force(first);
+
+    loop {
+        tokio::select! {
+            () = watcher.changed() => {
+                let next = configuration.next(&agent.runtime.subscribe().current());
+                agent.put_in_force(next);
+            }
+            Some(report) = worker_reports.recv() => agent.worker_reported(report),
+            Some(state) = kernel.changed() => {
+                if args.kernel.kernel == KernelMode::Require && let Some(reason) = &state.off {
+                    anyhow::bail!("--kernel require: {reason}");
+                }
+                agent.kernel_reported(state);
+            }
+            () = signals.reload() => {
+                let next = configuration.next(&agent.runtime.subscribe().current());
+                agent.put_in_force(next);
+            }
+            () = signals.stop() => break,
+        }
+    }
+
+    tracing::info!("stopping; a second signal ends at once");
+    agent.update(|view| view.ready = false);
+    kernel.stop();
+    // Workers that report while they stop must not wait for a reader.
+    drop(worker_reports);
+    let stopped = tokio::task::spawn_blocking(move || workers.stop());
+    tokio::select! {
+        _ = stopped => {}
+        () = signals.stop() => {}
+    }
+    Ok(())
+}
+
+fn proxy_settings(args: &RunArgs) -> ProxySettings {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    ProxySettings {
+        workers: args.workers.map_or_else(cores, usize::from),
+        drain_time: Duration::from_secs(args.drain_time),
+        server_header: args.server_header.clone(),
+    }
+}
+
+/// The admin sockets; closed when dropped.
+struct Admin {
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Admin {
+    async fn open(args: &RunArgs, view: &Published<View>) -> anyhow::Result<Self> {
+        let mut tasks = Vec::new();
+        let socket = AdminSocket::open(&args.admin.admin_socket)?;
+        let subscription = view.subscribe();
+        tasks.push(tokio::spawn(async move { socket.serve(subscription).await }));
+        for (address, scope) in
+            [(args.admin.admin_address, Scope::Everything), (args.admin.ready_address, Scope::Readiness)]
+        {
+            if let Some(address) = address.0 {
+                let listener = server::open(address).await.with_context(|| match scope {
+                    Scope::Everything => "--admin-address (another one, or `none`)",
+                    Scope::Readiness => "--ready-address (another one, or `none`)",
+                })?;
+                tasks.push(tokio::spawn(server::serve(listener, view.subscribe(), scope)));
+            }
+        }
+        Ok(Self { tasks })
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    async fn reload(&mut self) {
+        self.hangup.recv().await;
+    }
+}
+
+/// What has to happen before the agent is ready.
+struct Progress {
+    workers: Vec<bool>,
+    kernel: bool,
+    started: Instant,
+}
+
+impl Progress {
+    fn new(settings: &ProxySettings, started: Instant) -> Self {
+        Self { workers: vec![false; settings.workers], kernel: false, started }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.kernel && self.workers.iter().all(|ready| *ready)
+    }
+}
+
+struct Agent {
+    runtime: Published<Runtime>,
+    view: Published<View>,
+    kernel: kernel::Handle,
+    progress: Progress,
+}
+
+impl Agent {
+    fn put_in_force(&mut self, next: Generation) {
+        let snapshot = next.runtime.snapshot.clone();
+        self.runtime.publish(Arc::new(next.runtime));
+        self.kernel.apply(snapshot.clone());
+        self.update(|view| {
+            view.snapshot = snapshot;
+            view.credential_faults = next.credential_faults;
+            view.diagnostics = next.diagnostics;
+        });
+    }
+
+    fn worker_reported(&mut self, report: WorkerReport) {
+        if report.generation == 0 {
+            return;
+        }
+        if let Some(ready) = self.progress.workers.get_mut(report.worker) {
+            *ready = true;
+        }
+        // Workers open the same ports and fail alike; the first one speaks for all.
+        if report.worker == 0 {
+            let view = self.view.subscribe().current();
+            let failures: Vec<_> = report
+                .failures
+                .iter()
+                .map(|failure| {
+                    let listener = view.snapshot.listener(failure.listener);
+                    let name = listener.map_or_else(|| failure.listener.to_string(), |found| found.name.to_string());
+                    (name, failure.reason.clone())
+                })
+                .collect();
+            for (listener, reason) in failures.iter().filter(|failure| !view.bind_failures.contains(failure)) {
+                tracing::error!(%listener, %reason, "listener not open");
+            }
+            self.update(|view| view.bind_failures = failures);
+        }
+        self.announce();
+    }
+
+    fn kernel_reported(&mut self, state: crate::model::KernelPlaneState) {
+        self.progress.kernel = true;
+        let before = self.view.subscribe().current();
+        for (listener, reason) in &state.refused {
+            if before.kernel.refused.get(listener) != Some(reason) {
+                tracing::warn!(%listener, %reason, "flows not steered by the kernel");
+            }
+        }
+        self.update(|view| view.kernel = state);
+        self.announce();
+    }
+
+    fn announce(&self) {
+        if self.progress.is_ready() && !self.view.subscribe().current().ready {
+            self.update(|view| view.ready = true);
+            let view = self.view.subscribe().current();
+            let milliseconds = self.progress.started.elapsed().as_millis();
+            let listeners = view.snapshot.listeners.len() - view.bind_failures.len();
+            match &view.kernel.off {
+                None => {
+                    let interfaces = view.kernel.interfaces.join(",");
+                    tracing::info!(listeners, milliseconds, %interfaces, "serving; TCP flows are steered in the kernel");
+                }
+                Some(reason) => {
+                    tracing::info!(listeners, milliseconds, "serving in user space alone, every byte is copied: {reason}");
+                }
+            }
+        }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut View)) {
+        let mut view = (*self.view.subscribe().current()).clone();
+        change(&mut view);
+        self.view.publish(Arc::new(view));
+    }
+}

@@ -1,0 +1,51 @@
+//! Tables and text on stdout.
+
+use std::io::{self, Write};
+
+/// Gap between columns, as istioctl's.
+const GAP: usize = 3;
+
+/// Left-aligned columns under their headings.
+pub(super) fn render<'a>(columns: &[&str], rows: impl Iterator<Item = &'a [String]> + Clone) -> String {
+    let mut widths: Vec<usize> = columns.iter().map(|heading| heading.chars().count()).collect();
+    for row in rows.clone() {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut out = String::new();
+    let mut line = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut text = String::new();
+        for (cell, width) in cells.zip(&widths) {
+            text.push_str(cell);
+            text.extend(std::iter::repeat_n(' ', width + GAP - cell.chars().count()));
+        }
+        out.push_str(text.trim_end());
+        out.push('\n');
+    };
+    line(&mut columns.iter().copied());
+    for row in rows {
+        line(&mut row.iter().map(String::as_str));
+    }
+    out
+}
+
+/// Writes to stdout; a reader that has seen enough (`| head`) is no error.
+pub(super) fn print(text: &str) -> io::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_lines_do_not_end_in_spaces() {
+        let rows = [vec!["a".to_owned(), String::new()], vec!["long cell".to_owned(), "x".to_owned()]];
+        let text = render(&["NAME", "PORT"], rows.iter().map(Vec::as_slice));
+        assert_eq!(text, "NAME        PORT\na\nlong cell   x\n");
+    }
+}
