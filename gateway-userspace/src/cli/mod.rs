@@ -1,1 +1,3 @@
-//! Empty.
+//! The commands that are not the agent.
+
+pub mod check;
