@@ -61,13 +61,18 @@ impl Configuration {
         Generation {
             runtime: Runtime { snapshot, tls },
             credential_faults,
-            diagnostics: diagnostics.iter().filter(|it| it.severity != Severity::Info).map(ToString::to_string).collect(),
+            diagnostics: diagnostics
+                .iter()
+                .filter(|it| it.severity != Severity::Info)
+                .map(ToString::to_string)
+                .collect(),
         }
     }
 
     /// Prints what was not said before; what is no longer true may be said again.
     fn say(&mut self, diagnostics: &[Diagnostic]) {
-        let now: HashSet<String> = diagnostics.iter().map(|diagnostic| render(diagnostic, self.colour)).collect();
+        let now: HashSet<String> =
+            diagnostics.iter().map(|diagnostic| render(diagnostic, self.colour)).collect();
         for diagnostic in diagnostics.iter().filter(|it| it.severity != Severity::Info) {
             let text = render(diagnostic, self.colour);
             if !self.said.contains(&text) {

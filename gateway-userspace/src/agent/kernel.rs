@@ -74,6 +74,11 @@ fn run(args: &KernelArgs, inbox: &Receiver<Command>, reports: &mpsc::UnboundedSe
         KernelMode::Auto | KernelMode::Require => Err("built without it".to_owned()),
     };
     let _ = (started, TICK);
-    drop(reports.send(KernelPlaneState { off: Some("built without it".to_owned()), ..KernelPlaneState::default() }));
+    drop(
+        reports.send(KernelPlaneState {
+            off: Some("built without it".to_owned()),
+            ..KernelPlaneState::default()
+        }),
+    );
     while let Ok(Command::Apply(_)) = inbox.recv() {}
 }

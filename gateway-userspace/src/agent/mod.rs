@@ -45,9 +45,11 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let runtime = Published::new(Runtime::default());
     let settings = proxy_settings(args);
     let (reports, mut worker_reports) = mpsc::channel(settings.workers * 4);
-    let workers = Workers::start(&settings, &runtime.subscribe(), &reports).context("cannot start the workers")?;
+    let workers =
+        Workers::start(&settings, &runtime.subscribe(), &reports).context("cannot start the workers")?;
     let mut kernel = KernelThread::start(&args.kernel)?;
-    let mut agent = Agent { runtime, view, kernel: kernel.handle(), progress: Progress::new(&settings, started) };
+    let mut agent =
+        Agent { runtime, view, kernel: kernel.handle(), progress: Progress::new(&settings, started) };
     agent.put_in_force(first);
 
     loop {
@@ -63,11 +65,12 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
                 }
                 agent.kernel_reported(state);
             }
-            () = signals.reload() => {
+            _ = signals.hangup.recv() => {
                 let next = configuration.next(&agent.runtime.subscribe().current());
                 agent.put_in_force(next);
             }
-            () = signals.stop() => break,
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
         }
     }
 
@@ -148,10 +151,6 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
-
-    async fn reload(&mut self) {
-        self.hangup.recv().await;
-    }
 }
 
 /// What has to happen before the agent is ready.
@@ -205,11 +204,13 @@ impl Agent {
                 .iter()
                 .map(|failure| {
                     let listener = view.snapshot.listener(failure.listener);
-                    let name = listener.map_or_else(|| failure.listener.to_string(), |found| found.name.to_string());
+                    let name =
+                        listener.map_or_else(|| failure.listener.to_string(), |found| found.name.to_string());
                     (name, failure.reason.clone())
                 })
                 .collect();
-            for (listener, reason) in failures.iter().filter(|failure| !view.bind_failures.contains(failure)) {
+            for (listener, reason) in failures.iter().filter(|failure| !view.bind_failures.contains(failure))
+            {
                 tracing::error!(%listener, %reason, "listener not open");
             }
             self.update(|view| view.bind_failures = failures);
@@ -241,7 +242,11 @@ impl Agent {
                     tracing::info!(listeners, milliseconds, %interfaces, "serving; TCP flows are steered in the kernel");
                 }
                 Some(reason) => {
-                    tracing::info!(listeners, milliseconds, "serving in user space alone, every byte is copied: {reason}");
+                    tracing::info!(
+                        listeners,
+                        milliseconds,
+                        "serving in user space alone, every byte is copied: {reason}"
+                    );
                 }
             }
         }

@@ -2,6 +2,7 @@
 //! documents by itself; never part of the agent.
 
 mod admin_client;
+pub mod check;
 pub mod completions;
 pub mod proxy_config;
 pub mod status;
@@ -11,11 +12,21 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::api::{Code, Diagnostic, Severity};
+use crate::model::Snapshot;
 use crate::settings::RunArgs;
+use crate::tls::ServerConfigs;
 
 /// Sluice, an ingress gateway that speaks Istio's API.
 #[derive(Debug, Parser)]
-#[command(name = "sluice", version, about, propagate_version = true, arg_required_else_help = true, max_term_width = 110)]
+#[command(
+    name = "sluice",
+    version,
+    about,
+    propagate_version = true,
+    arg_required_else_help = true,
+    max_term_width = 110
+)]
 #[command(after_help = "\
 Examples:
   sluice check config/quickstart
@@ -39,6 +50,8 @@ Examples:
   sluice run --config gateways.yaml services/ --kernel require --interface eth0
   sluice run --config docs --labels istio=edge --namespace edge --admin-socket /run/edge.sock")]
     Run(Box<RunArgs>),
+    /// Check documents without serving them; exit status 1 on an error.
+    Check(check::CheckArgs),
     /// Show what a running agent serves: listeners, routes, clusters, endpoints, secrets.
     #[command(visible_alias = "pc")]
     ProxyConfig(proxy_config::ProxyConfigArgs),
@@ -52,8 +65,20 @@ Examples:
 pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(_) => anyhow::bail!("`run` is the agent's own"),
+        Command::Check(args) => check::run(args, credential_faults),
         Command::ProxyConfig(args) => proxy_config::run(args),
         Command::Status(args) => status::run(args),
         Command::Completions(args) => completions::run(args),
     }
+}
+
+/// What only shows when certificates and keys are put together.
+fn credential_faults(snapshot: &Snapshot) -> Vec<Diagnostic> {
+    let (_, faults) = ServerConfigs::build(snapshot, &ServerConfigs::default());
+    let diagnostic = |fault: crate::tls::CredentialFault| {
+        let message = format!("secret {}: {}", fault.secret, fault.error);
+        Diagnostic::new(Severity::Error, Code::InvalidGatewayCredential, message)
+            .help(format!("clients of {} are reset until the secret is mended", fault.chain))
+    };
+    faults.into_iter().map(diagnostic).collect()
 }

@@ -24,7 +24,8 @@ pub struct StatusArgs {
 /// Asks the agent and prints. Exit status 1 when it is not ready.
 pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     let status: Status = admin_client::get(&args.admin_socket, "/status")?;
-    let text = if args.json { format!("{}\n", serde_json::to_string_pretty(&status)?) } else { words(&status)? };
+    let text =
+        if args.json { format!("{}\n", serde_json::to_string_pretty(&status)?) } else { words(&status)? };
     table::print(&text)?;
     Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

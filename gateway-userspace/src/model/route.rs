@@ -70,7 +70,7 @@ impl VirtualHost {
 }
 
 /// A condition and what follows from it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Route {
     /// `HTTPRoute.name`, with the match's name behind a dot; empty when unnamed.
     pub name: Arc<str>,
@@ -330,7 +330,7 @@ impl Serialize for FullRegex {
 }
 
 /// What a matching route does.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RouteAction {
     /// To a cluster.
@@ -342,7 +342,7 @@ pub enum RouteAction {
 }
 
 /// `HTTPRoute.route` and what comes with it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Forward {
     /// Chosen by weight for each request. Never empty.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::api::{
-    Code, Diagnostic, FieldPath, Object, ObjectRef, Objects, Position, Reading, Severity, read_document, split,
+    Code, Diagnostic, FieldPath, Object, ObjectRef, Objects, Position, Reading, Severity, read_document,
+    split,
 };
 
 use super::directory::{self, STDIN};
@@ -107,7 +108,9 @@ impl FileSource {
             Ok(text) => text,
             Err(why) => return (name.clone(), Arc::new(failed(&name, &why))),
         };
-        if let Some(known) = self.read.get(&name).filter(|known| known.failure.is_none() && known.text == text) {
+        if let Some(known) =
+            self.read.get(&name).filter(|known| known.failure.is_none() && known.text == text)
+        {
             return (name, known.clone());
         }
         let readings =
@@ -141,7 +144,8 @@ fn failed(name: &Arc<str>, why: &str) -> FileReading {
 
 fn unreadable(name: &Arc<str>, why: &str) -> Diagnostic {
     let mut found = Diagnostic::new(Severity::Error, Code::Unreadable, format!("cannot read {name}: {why}"));
-    found.position = Some(Position { file: name.clone(), line: 1, column: 1, length: 1, text: String::new() });
+    found.position =
+        Some(Position { file: name.clone(), line: 1, column: 1, length: 1, text: String::new() });
     found
 }
 
@@ -175,7 +179,11 @@ impl Round {
 
     /// Broken documents stay as they were: those that can still be told by name, and, of files with a document
     /// that cannot be told, all that are missing.
-    fn keep_broken(&mut self, good: &BTreeMap<ObjectRef, Object>, files: &HashMap<Arc<str>, Arc<FileReading>>) {
+    fn keep_broken(
+        &mut self,
+        good: &BTreeMap<ObjectRef, Object>,
+        files: &HashMap<Arc<str>, Arc<FileReading>>,
+    ) {
         let named: HashSet<&ObjectRef> = self.broken.iter().collect();
         let hiding: HashSet<&Arc<str>> =
             files.iter().filter(|(_, file)| file.hides_documents(good)).map(|(name, _)| name).collect();

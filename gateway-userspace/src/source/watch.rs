@@ -62,7 +62,8 @@ fn begin(watch: &mut RecommendedWatcher, path: &Path) -> notify::Result<()> {
     if path.is_dir() {
         return watch.watch(path, RecursiveMode::Recursive);
     }
-    let directories = [parent(path), path.canonicalize().ok().map(|target| parent(&target).unwrap_or(target))];
+    let directories =
+        [parent(path), path.canonicalize().ok().map(|target| parent(&target).unwrap_or(target))];
     for directory in directories.into_iter().flatten().collect::<BTreeSet<_>>() {
         watch.watch(&directory, RecursiveMode::NonRecursive)?;
     }

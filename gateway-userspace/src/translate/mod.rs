@@ -1,1 +1,82 @@
-//! Empty.
+//! From documents to the snapshot: pure and never failing as a whole. What Istio does in silence (a server
+//! dropped, a rule that can never match) has the same effect here and is reported with both documents' lines.
+//!
+//! The order of the steps, each in its file: `select` (which Gateways are for us), `ports` (where they listen
+//! really), `merge` (who has a port), `bind` (which VirtualServices they carry), then per port `http`, `tcp` and
+//! `tls`, which look clusters up in `registry` and secrets in `credential`.
+
+mod bind;
+mod credential;
+mod destination;
+mod http;
+mod matching;
+mod merge;
+mod ports;
+mod registry;
+mod report;
+mod route;
+mod select;
+mod steering;
+mod tcp;
+mod tls;
+
+use std::sync::Arc;
+
+use crate::api::{Diagnostic, Objects};
+use crate::model::{GatewayIdentity, Listener, ListenerKind, Snapshot};
+
+use bind::Bindings;
+use credential::Credentials;
+use merge::{Port, PortKind};
+use registry::Registry;
+use report::Report;
+
+/// What documents mean.
+#[derive(Debug, Default)]
+pub struct Translation {
+    /// What the gateway does.
+    pub snapshot: Snapshot,
+    /// What is odd about the documents together, in a stable order and each thing once.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Translates sound documents for one gateway. The same objects give the same result.
+pub fn translate(objects: &Objects, identity: &GatewayIdentity, generation: u64) -> Translation {
+    let mut report = Report::default();
+    let registry = Registry::new(objects, identity, &mut report);
+    let gateways = select::gateways(objects, identity, &mut report);
+    let servers = ports::resolve(&gateways, objects, identity, &mut report);
+    let ports = merge::merge(servers, &mut report);
+    let context = Context {
+        identity,
+        registry,
+        credentials: Credentials::new(objects, identity),
+        bindings: Bindings::new(objects, identity, &gateways, &mut report),
+    };
+    let listeners =
+        ports.iter().filter_map(|port| listener(&context, port, &mut report)).map(Arc::new).collect();
+    context.bindings.report_unused(&mut report);
+    let snapshot = Snapshot { generation, listeners, clusters: context.registry.into_clusters() };
+    Translation { snapshot, diagnostics: report.finish() }
+}
+
+/// What every step after merging looks things up in.
+struct Context<'a> {
+    identity: &'a GatewayIdentity,
+    registry: Registry,
+    credentials: Credentials<'a>,
+    bindings: Bindings<'a>,
+}
+
+fn listener(context: &Context<'_>, port: &Port<'_>, report: &mut Report) -> Option<Listener> {
+    let kind = match port.kind {
+        PortKind::Http => ListenerKind::Http(Arc::new(http::port_table(context, port, report))),
+        PortKind::Tcp => ListenerKind::Tcp(Arc::new(tcp::port_route(context, port, report)?)),
+        PortKind::Tls => ListenerKind::Tls(tls::port_chains(context, port, report)?),
+    };
+    let steering = steering::steering(port.key, &kind);
+    Some(Listener { name: port.listener_name().into(), key: port.key, kind, steering })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! `sluice check`: what the agent would do with documents, and what is wrong with them.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::api::{Diagnostic, Severity, render};
+use crate::model::Snapshot;
+use crate::settings::IdentityArgs;
+use crate::source::FileSource;
+use crate::translate::translate;
+
+/// Check documents without serving them
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// Files and directories; `-` is standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// How to say what was found
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// Fail on warnings too
+    #[arg(long)]
+    pub warnings_as_errors: bool,
+    /// Leave out what is merely worth knowing
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Which gateway the documents are for.
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+}
+
+/// `--output`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For machines: one object.
+    Json,
+}
+
+/// What was found in a set of documents.
+#[derive(Debug, Serialize)]
+pub struct Findings {
+    /// Documents, sound or not.
+    pub documents: usize,
+    /// Number of errors.
+    pub errors: usize,
+    /// Number of warnings.
+    pub warnings: usize,
+    /// In the order of files and lines, then what concerns several documents.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Reads, translates and reports. `more` looks at the snapshot for what documents alone don't show, such as
+/// certificates that don't fit their keys.
+pub fn run(args: &CheckArgs, more: impl Fn(&Snapshot) -> Vec<Diagnostic>) -> anyhow::Result<ExitCode> {
+    let findings = find(args, more);
+    let mut out = io::stdout().lock();
+    match args.output {
+        Output::Json => {
+            serde_json::to_writer_pretty(&mut out, &findings)?;
+            writeln!(out)?;
+        }
+        Output::Text => {
+            let colour = io::stdout().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            out.write_all(text(&findings, args.quiet, colour).as_bytes())?;
+        }
+    }
+    let failed = findings.errors > 0 || (args.warnings_as_errors && findings.warnings > 0);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What `run` reports.
+pub fn find(args: &CheckArgs, more: impl Fn(&Snapshot) -> Vec<Diagnostic>) -> Findings {
+    let loaded = FileSource::new(args.files.clone(), args.identity.default_namespace.as_str()).load();
+    let translation = translate(&loaded.objects, &args.identity.identity(), 1);
+    let mut diagnostics = loaded.diagnostics;
+    diagnostics.extend(translation.diagnostics);
+    diagnostics.extend(more(&translation.snapshot));
+    let count = |severity| diagnostics.iter().filter(|found| found.severity == severity).count();
+    Findings {
+        documents: loaded.documents,
+        errors: count(Severity::Error),
+        warnings: count(Severity::Warning),
+        diagnostics,
+    }
+}
+
+fn text(findings: &Findings, quiet: bool, colour: bool) -> String {
+    let shown = findings.diagnostics.iter().filter(|found| !quiet || found.severity > Severity::Info);
+    let mut out: String = shown.map(|found| render(found, colour) + "\n").collect();
+    let of = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+    out.push_str(&of(findings.documents, "document"));
+    for part in [of(findings.errors, "error"), of(findings.warnings, "warning")] {
+        out.push_str(", ");
+        out.push_str(&part);
+    }
+    out.push('\n');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        check: CheckArgs,
+    }
+
+    fn args(words: &[&str]) -> CheckArgs {
+        Command::parse_from(["check"].iter().chain(words)).check
+    }
+
+    #[test]
+    fn findings_are_counted_and_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.yaml");
+        let document =
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: a}\nspec: {servers: []}\n";
+        fs::write(&file, format!("{document}---\nkind: X\n")).unwrap();
+        let path = file.display().to_string();
+        let findings = find(&args(&[path.as_str()]), |_| Vec::new());
+        assert_eq!((findings.documents, findings.errors, findings.warnings), (2, 2, 0));
+        let text = text(&findings, false, false);
+        assert!(text.starts_with("error[IST0106]: gateway must have at least one server\n"), "{text}");
+        assert!(text.ends_with("\n2 documents, 2 errors, 0 warnings\n"), "{text}");
+        assert!(serde_json::to_value(&findings).unwrap()["diagnostics"][0]["position"]["line"] == 4);
+    }
+
+    #[test]
+    fn other_checks_can_look_at_the_snapshot() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().display().to_string();
+        let more = |_: &Snapshot| {
+            vec![Diagnostic::new(Severity::Warning, crate::api::Code::InvalidGatewayCredential, "expired")]
+        };
+        let check = args(&[path.as_str(), "--warnings-as-errors"]);
+        assert_eq!(find(&check, more).warnings, 1);
+        assert_eq!(run(&check, more).unwrap(), ExitCode::FAILURE);
+        assert_eq!(run(&check, |_| Vec::new()).unwrap(), ExitCode::SUCCESS);
+    }
+}

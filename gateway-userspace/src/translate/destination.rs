@@ -1,0 +1,109 @@
+//! From `destination` to clusters and their shares.
+
+use crate::api::virtual_service::{Destination, RouteDestination};
+use crate::api::{Code, Diagnostic, FieldPath, Severity};
+use crate::model::{ClusterName, WeightedCluster};
+
+use super::Context;
+use super::bind::{Bound, full_name};
+use super::report::Report;
+
+/// Destinations with their weights, in document order.
+pub(super) type Weighted<'a> = Vec<(Option<&'a Destination>, i32)>;
+
+/// Those of a `tcp` or `tls` rule.
+pub(super) fn of_l4(route: &[RouteDestination]) -> Weighted<'_> {
+    route.iter().map(|destination| (destination.destination.as_ref(), destination.weight)).collect()
+}
+
+/// The clusters with the index of each in the document. A lone destination counts whatever its weight; of
+/// several, those of weight 0 are left out.
+pub(super) fn resolve(
+    context: &Context<'_>,
+    bound: &Bound<'_>,
+    field: &FieldPath,
+    destinations: &Weighted<'_>,
+    server_port: u16,
+    report: &mut Report,
+) -> Vec<(usize, WeightedCluster)> {
+    let alone = destinations.len() == 1;
+    let mut clusters = Vec::with_capacity(destinations.len());
+    for (at, (destination, weight)) in destinations.iter().enumerate() {
+        let weight = if alone { 1 } else { u32::try_from(*weight).unwrap_or(0) };
+        let Some(destination) = destination.filter(|_| weight > 0) else { continue };
+        let field = field.index(at).field("destination");
+        clusters.push((at, cluster(context, bound, &field, destination, (weight, server_port), report)));
+    }
+    clusters
+}
+
+fn cluster(
+    context: &Context<'_>,
+    bound: &Bound<'_>,
+    field: &FieldPath,
+    destination: &Destination,
+    (weight, server_port): (u32, u16),
+    report: &mut Report,
+) -> WeightedCluster {
+    let host = full_name(&destination.host, bound.document.namespace(), &context.identity.domain);
+    let ports = context.registry.ports(&host);
+    let written = destination.port.as_ref().and_then(|port| u16::try_from(port.number).ok());
+    let port = written.unwrap_or(match ports {
+        Some([only]) => *only,
+        _ => server_port,
+    });
+    let subset = Some(destination.subset.as_str()).filter(|subset| !subset.is_empty());
+    let name = ClusterName { host: host.to_ascii_lowercase().into(), port, subset: subset.map(Into::into) };
+    let cluster = context.registry.cluster(&name).cloned();
+    if cluster.is_none() {
+        report.add(
+            missing(bound, field, destination, &name, ports)
+                .help("requests that come here are answered with 503 (flag NC), connections are closed"),
+        );
+    }
+    WeightedCluster { name, cluster, weight }
+}
+
+fn missing(
+    bound: &Bound<'_>,
+    field: &FieldPath,
+    destination: &Destination,
+    name: &ClusterName,
+    ports: Option<&[u16]>,
+) -> Diagnostic {
+    let warning = |code, field: &FieldPath, message: String| {
+        bound.document.diagnostic(Severity::Warning, code, field, message)
+    };
+    let host = &destination.host;
+    match ports {
+        None => {
+            let shown = if *host == *name.host { host.clone() } else { format!("{host} ({})", name.host) };
+            warning(
+                Code::ReferencedResourceNotFound,
+                &field.field("host"),
+                format!("Referenced host not found: \"{shown}\""),
+            )
+        }
+        Some(_) if !destination.subset.is_empty() => warning(
+            Code::ReferencedResourceNotFound,
+            &field.field("subset"),
+            format!("Referenced host+subset in destinationrule not found: \"{host}+{}\"", destination.subset),
+        ),
+        Some(ports) if destination.port.is_none() => {
+            let list = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+            warning(
+                Code::DestinationNeedsPort,
+                field,
+                format!(
+                    "This VirtualService routes to a service \"{host}\" that exposes multiple ports. Specifying a port \
+                     in the destination is required to disambiguate: {list}"
+                ),
+            )
+        }
+        Some(_) => warning(
+            Code::ReferencedResourceNotFound,
+            &field.field("port").field("number"),
+            format!("Referenced host:port not found: \"{host}:{}\"", name.port),
+        ),
+    }
+}

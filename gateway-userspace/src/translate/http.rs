@@ -1,0 +1,109 @@
+//! Virtual hosts of a plaintext port or of an HTTPS server.
+
+use std::collections::HashMap;
+
+use crate::model::{HostPattern, Route, RouteTable, VirtualHost};
+
+use super::Context;
+use super::bind::GatewayName;
+use super::bind::own_name;
+use super::merge::Port;
+use super::report::Report;
+use super::route;
+use super::select::SelectedServer;
+
+/// One table for all plaintext servers of a port.
+pub(super) fn port_table(context: &Context<'_>, port: &Port<'_>, report: &mut Report) -> RouteTable {
+    let mut table = Table::default();
+    for server in &port.servers {
+        table.add_server(context, server, report);
+    }
+    table.finish(&port.route_name())
+}
+
+/// Each HTTPS server has its own: a Host of another server is not found here.
+pub(super) fn server_table(
+    context: &Context<'_>,
+    server: &SelectedServer<'_>,
+    report: &mut Report,
+) -> RouteTable {
+    let mut table = Table::default();
+    table.add_server(context, server, report);
+    table.finish(&server_name("https", server))
+}
+
+/// `https.<number>.<portName>.<gateway>.<namespace>`.
+pub(super) fn server_name(prefix: &str, server: &SelectedServer<'_>) -> String {
+    let (namespace, name) = own_name(server.gateway);
+    format!("{prefix}.{}.{}.{name}.{namespace}", server.number, server.port_name())
+}
+
+#[derive(Default)]
+struct Table {
+    hosts: Vec<VirtualHost>,
+    by_domain: HashMap<HostPattern, usize>,
+    /// Rules are compiled once for a Gateway and a VirtualService, at the first server that uses them, as in
+    /// Istio.
+    compiled: HashMap<(GatewayName, usize), Vec<Route>>,
+}
+
+impl Table {
+    fn add_server(&mut self, context: &Context<'_>, server: &SelectedServer<'_>, report: &mut Report) {
+        let gateway = own_name(server.gateway);
+        for (index, bound) in context.bindings.of(server) {
+            let domains = domains(server, bound.document.namespace(), &bound.hosts);
+            if domains.is_empty() {
+                continue;
+            }
+            let routes = self
+                .compiled
+                .entry((gateway.clone(), index))
+                .or_insert_with(|| route::compile(context, (index, bound), server, report))
+                .clone();
+            if routes.is_empty() {
+                continue;
+            }
+            for domain in domains {
+                let host = self.host(domain);
+                host.routes.extend(routes.iter().cloned());
+                host.https_redirect |= server.redirects_to_https();
+            }
+        }
+        if server.redirects_to_https() {
+            // Sticky for each of the server's hosts, and it needs no VirtualService.
+            for entry in &server.hosts {
+                self.host(entry.pattern.clone()).https_redirect = true;
+            }
+        }
+    }
+
+    fn host(&mut self, domain: HostPattern) -> &mut VirtualHost {
+        let next = self.hosts.len();
+        let at = *self.by_domain.entry(domain.clone()).or_insert(next);
+        if at == next {
+            self.hosts.push(VirtualHost { domain, routes: Vec::new(), https_redirect: false });
+        }
+        &mut self.hosts[at]
+    }
+
+    /// Catch-alls go behind the other routes of their host, else keeping their order.
+    fn finish(mut self, name: &str) -> RouteTable {
+        for host in &mut self.hosts {
+            host.routes.sort_by_key(|route| route.matcher.is_catch_all());
+        }
+        RouteTable::new(name.into(), self.hosts)
+    }
+}
+
+/// The narrower of each pair of a server's hosts and a VirtualService's, each once.
+fn domains(server: &SelectedServer<'_>, namespace: &str, hosts: &[HostPattern]) -> Vec<HostPattern> {
+    let mut domains = Vec::new();
+    for entry in server.hosts.iter().filter(|entry| entry.allows(namespace)) {
+        for host in hosts {
+            if let Some(domain) = entry.pattern.intersect(host).filter(|domain| !domains.contains(domain)) {
+                domains.push(domain);
+            }
+        }
+    }
+    domains
+}

@@ -1,0 +1,105 @@
+//! `http[].match[]`: what can be judged now (port, gateways, the gateway's own labels and namespace), and what a
+//! request is held against.
+
+use std::collections::BTreeMap;
+
+use http::HeaderName;
+
+use crate::api::virtual_service::{HttpMatchRequest, StringMatch as Written};
+use crate::model::route::FullRegex;
+use crate::model::{
+    GatewayIdentity, HeaderMatch, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch,
+};
+
+use super::bind::{Bound, own_name};
+use super::select::SelectedServer;
+
+/// Whether a match can hold for requests that come by this server.
+pub(super) fn applies(
+    condition: &HttpMatchRequest,
+    bound: &Bound<'_>,
+    server: &SelectedServer<'_>,
+    identity: &GatewayIdentity,
+) -> bool {
+    if !names_port(condition.port, server) {
+        return false;
+    }
+    if !condition.gateways.is_empty() {
+        // Istio looks at labels and namespace only where no gateways are named.
+        return names_gateway(&condition.gateways, bound, server);
+    }
+    let labels = &condition.source_labels;
+    labels.iter().all(|(key, value)| identity.labels.get(key) == Some(value))
+        && (condition.source_namespace.is_empty() || condition.source_namespace == identity.namespace)
+}
+
+/// `match.port`: the number in the Gateway document; 0 is any.
+pub(super) fn names_port(port: u32, server: &SelectedServer<'_>) -> bool {
+    port == 0 || port == u32::from(server.number)
+}
+
+/// `match.gateways`: empty is any.
+pub(super) fn names_gateway(gateways: &[String], bound: &Bound<'_>, server: &SelectedServer<'_>) -> bool {
+    gateways.is_empty() || gateways.iter().any(|name| bound.gateway_name(name) == own_name(server.gateway))
+}
+
+/// What a request is held against. `None` when a pattern cannot be compiled; validation has refused those.
+pub(super) fn route_match(condition: &HttpMatchRequest) -> Option<RouteMatch> {
+    let ignore_case = condition.ignore_uri_case;
+    let path = match condition.uri.as_ref().map(string_match) {
+        None | Some(Some(ValueMatch::Present)) => PathMatch::Any,
+        Some(None) => return None,
+        Some(Some(ValueMatch::Value(value))) => match value {
+            StringMatch::Exact(path) => PathMatch::Exact { path, ignore_case },
+            StringMatch::Prefix(prefix) => PathMatch::Prefix { prefix, ignore_case },
+            StringMatch::Regex(regex) => PathMatch::Regex(regex),
+        },
+    };
+    Some(RouteMatch {
+        path,
+        scheme: optional(condition.scheme.as_ref())?,
+        method: optional(condition.method.as_ref())?,
+        authority: optional(condition.authority.as_ref())?,
+        headers: headers(&condition.headers)?,
+        without_headers: headers(&condition.without_headers)?,
+        query_params: query_params(&condition.query_params)?,
+    })
+}
+
+fn string_match(written: &Written) -> Option<ValueMatch> {
+    let value = match (&written.exact, &written.prefix, &written.regex) {
+        (Some(exact), ..) => StringMatch::Exact(exact.clone()),
+        (_, Some(prefix), _) => StringMatch::Prefix(prefix.clone()),
+        (.., Some(regex)) => StringMatch::Regex(FullRegex::new(regex).ok()?),
+        _ => return Some(ValueMatch::Present),
+    };
+    Some(ValueMatch::Value(value))
+}
+
+/// Scheme, method and authority are always there: `{}` asks nothing.
+fn optional(written: Option<&Written>) -> Option<Option<StringMatch>> {
+    match written.map(string_match) {
+        None | Some(Some(ValueMatch::Present)) => Some(None),
+        Some(None) => None,
+        Some(Some(ValueMatch::Value(value))) => Some(Some(value)),
+    }
+}
+
+/// The keys `uri`, `scheme`, `method` and `authority` are ignored, as the API says.
+fn headers(written: &BTreeMap<String, Written>) -> Option<Vec<HeaderMatch>> {
+    let ignored = ["uri", "scheme", "method", "authority"];
+    let pairs = written.iter().filter(|(name, _)| !ignored.contains(&name.as_str()));
+    pairs
+        .map(|(name, value)| {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            Some(HeaderMatch { name, value: string_match(value)? })
+        })
+        .collect()
+}
+
+fn query_params(written: &BTreeMap<String, Written>) -> Option<Vec<QueryMatch>> {
+    let pair = |(name, value): (&String, &Written)| {
+        Some(QueryMatch { name: name.clone(), value: string_match(value)? })
+    };
+    written.iter().map(pair).collect()
+}

@@ -1,0 +1,151 @@
+//! Who has a port: servers of all Gateways meet here, and the oldest one decides what the port speaks.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::api::{Code, FieldPath, Severity};
+use crate::model::ListenerKey;
+
+use super::report::Report;
+use super::select::SelectedServer;
+
+/// What a port speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PortKind {
+    Http,
+    Tcp,
+    Tls,
+}
+
+impl PortKind {
+    fn of(server: &SelectedServer<'_>) -> Self {
+        use crate::api::gateway::ProtocolFamily as Family;
+        match server.family {
+            Family::Http => Self::Http,
+            Family::Tcp => Self::Tcp,
+            Family::Https | Family::Tls => Self::Tls,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Http => "plaintext HTTP",
+            Self::Tcp => "opaque TCP",
+            Self::Tls => "TLS",
+        }
+    }
+}
+
+/// A port with the servers that share it, oldest first. Never without one.
+#[derive(Debug)]
+pub(super) struct Port<'a> {
+    pub(super) key: ListenerKey,
+    pub(super) kind: PortKind,
+    pub(super) servers: Vec<SelectedServer<'a>>,
+}
+
+impl Port<'_> {
+    /// `<address>_<port>`.
+    pub(super) fn listener_name(&self) -> String {
+        let address = self.key.bind.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
+        format!("{address}_{}", self.key.port)
+    }
+
+    /// `http.<port>[.<bind>]`.
+    pub(super) fn route_name(&self) -> String {
+        let mut name = format!("http.{}", self.key.port);
+        if let Some(bind) = self.key.bind {
+            let _ = write!(name, ".{bind}");
+        }
+        name
+    }
+}
+
+/// Puts servers together by port and address, in order of age.
+pub(super) fn merge<'a>(
+    servers: Vec<(ListenerKey, SelectedServer<'a>)>,
+    report: &mut Report,
+) -> Vec<Port<'a>> {
+    let mut ports: BTreeMap<ListenerKey, Port<'a>> = BTreeMap::new();
+    for (key, server) in servers {
+        let kind = PortKind::of(&server);
+        match ports.get_mut(&key) {
+            None => {
+                ports.insert(key, Port { key, kind, servers: vec![server] });
+            }
+            Some(port) if join(port, &server, kind, report) => port.servers.push(server),
+            Some(_) => {}
+        }
+    }
+    ports.into_values().collect()
+}
+
+/// Whether a newer server may join a port. Reported when not.
+fn join(port: &Port<'_>, server: &SelectedServer<'_>, kind: PortKind, report: &mut Report) -> bool {
+    let Some(oldest) = port.servers.first() else { return true };
+    if port.kind != kind || kind == PortKind::Tcp {
+        protocol_conflict(port, oldest, server, kind, report);
+        return false;
+    }
+    // Istio asks only whether there is a tls block, so that servers with httpsRedirect on a plaintext port fall
+    // under this rule too.
+    if server.server.tls.is_none() {
+        return true;
+    }
+    let with_tls = port.servers.iter().filter(|other| other.server.tls.is_some());
+    for other in with_tls {
+        for (at, host) in server.hosts.iter().enumerate() {
+            if let Some(same) = other.hosts.iter().position(|theirs| theirs == host) {
+                host_conflict((other, same), (server, at), report);
+                return false;
+            }
+        }
+    }
+    true
+}
+
+fn protocol_conflict(
+    port: &Port<'_>,
+    oldest: &SelectedServer<'_>,
+    server: &SelectedServer<'_>,
+    kind: PortKind,
+    report: &mut Report,
+) {
+    let number = port.key.port;
+    let message = if port.kind == kind {
+        format!("port {number} is taken: opaque TCP cannot be shared by two servers, and this one is dropped")
+    } else {
+        let (theirs, ours) = (port.kind.words(), kind.words());
+        format!("port {number} speaks {theirs} already: this server, which wants {ours}, is dropped")
+    };
+    let protocol = |server: &SelectedServer<'_>| server.field().field("port").field("protocol");
+    report.add(
+        server
+            .gateway
+            .diagnostic(Severity::Error, Code::ProtocolConflict, &protocol(server), message)
+            .related(oldest.gateway.related(&protocol(oldest), "has the port"))
+            .help("use another port, or another `bind` address"),
+    );
+}
+
+fn host_conflict(
+    older: (&SelectedServer<'_>, usize),
+    newer: (&SelectedServer<'_>, usize),
+    report: &mut Report,
+) {
+    let field =
+        |(server, at): (&SelectedServer<'_>, usize)| -> FieldPath { server.field().field("hosts").index(at) };
+    let host = newer.0.server.hosts.get(newer.1).map_or("*", String::as_str);
+    let message = format!(
+        "host {host} is claimed already by an older server with TLS settings on this port: this server is dropped as \
+         a whole, with all its hosts"
+    );
+    report.add(
+        newer
+            .0
+            .gateway
+            .diagnostic(Severity::Error, Code::ConflictingGateways, &field(newer), message)
+            .related(older.0.gateway.related(&field(older), "has the host"))
+            .help("leave the host to one of the two"),
+    );
+}

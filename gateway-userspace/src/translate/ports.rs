@@ -1,0 +1,59 @@
+//! Where servers really listen: the gateway's own Service says which port of the gateway stands behind the port
+//! that a document names.
+
+use crate::api::kubernetes::{Service, TargetPort};
+use crate::api::{Code, FieldPath, Objects, Severity, Sourced};
+use crate::model::{GatewayIdentity, ListenerKey};
+
+use super::report::Report;
+use super::select::SelectedServer;
+
+/// A Service with this label leaves ports as they are.
+const NO_TRANSLATION: &str = "experimental.istio.io/disable-gateway-port-translation";
+
+/// Gives each server its listening port.
+pub(super) fn resolve<'a>(
+    servers: &[SelectedServer<'a>],
+    objects: &Objects,
+    identity: &GatewayIdentity,
+    report: &mut Report,
+) -> Vec<(ListenerKey, SelectedServer<'a>)> {
+    let own: Vec<&Sourced<Service>> =
+        objects.services.iter().map(AsRef::as_ref).filter(|service| selects(service, identity)).collect();
+    let port = |server: &SelectedServer<'_>, report: &mut Report| {
+        own.iter().find_map(|service| target(service, server.number, report)).unwrap_or(server.number)
+    };
+    servers
+        .iter()
+        .map(|server| (ListenerKey { bind: server.bind, port: port(server, report) }, server.clone()))
+        .collect()
+}
+
+/// Whether the Service is in front of this gateway's pods.
+fn selects(service: &Sourced<Service>, identity: &GatewayIdentity) -> bool {
+    let selector = &service.spec.selector;
+    **service.namespace() == identity.namespace
+        && !selector.is_empty()
+        && selector.iter().all(|(key, value)| identity.labels.get(key) == Some(value))
+        && service.metadata.labels.get(NO_TRANSLATION).is_none_or(|value| value != "true")
+}
+
+fn target(service: &Sourced<Service>, number: u16, report: &mut Report) -> Option<u16> {
+    let (at, port) = service.spec.ports.iter().enumerate().find(|(_, port)| port.port == number)?;
+    match &port.target_port {
+        None | Some(TargetPort::Number(0)) => Some(number),
+        Some(TargetPort::Number(target)) => Some(*target),
+        Some(TargetPort::Name(name)) => {
+            let field = FieldPath::spec().field("ports").index(at).field("targetPort");
+            let message = format!(
+                "the port named \"{name}\" of the gateway's pods is not known here: {number} is used"
+            );
+            report.add(
+                service
+                    .diagnostic(Severity::Warning, Code::NotSupported, &field, message)
+                    .help("give the targetPort as a number"),
+            );
+            Some(number)
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Findings of a translation, each once: a rule that is compiled for three servers is wrong once.
+
+use std::collections::HashSet;
+
+use crate::api::Diagnostic;
+
+#[derive(Default)]
+pub(super) struct Report {
+    list: Vec<Diagnostic>,
+    seen: HashSet<Diagnostic>,
+}
+
+impl Report {
+    pub(super) fn add(&mut self, diagnostic: Diagnostic) {
+        if self.seen.insert(diagnostic.clone()) {
+            self.list.push(diagnostic);
+        }
+    }
+
+    pub(super) fn finish(self) -> Vec<Diagnostic> {
+        self.list
+    }
+}

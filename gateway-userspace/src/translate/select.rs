@@ -1,0 +1,116 @@
+//! Which Gateways are for this gateway, and what their servers' hosts mean.
+
+use std::net::IpAddr;
+
+use crate::api::gateway::{Gateway, Mode, ProtocolFamily, Server};
+use crate::api::{Code, FieldPath, Objects, Severity, Sourced};
+use crate::model::{GatewayIdentity, HostPattern};
+
+use super::report::Report;
+
+/// A server of a Gateway that is for us.
+#[derive(Debug, Clone)]
+pub(super) struct SelectedServer<'a> {
+    pub(super) gateway: &'a Sourced<Gateway>,
+    pub(super) index: usize,
+    pub(super) server: &'a Server,
+    pub(super) family: ProtocolFamily,
+    /// `port.number`: what VirtualServices and redirects speak of.
+    pub(super) number: u16,
+    pub(super) bind: Option<IpAddr>,
+    pub(super) hosts: Vec<ServerHost>,
+}
+
+impl SelectedServer<'_> {
+    /// `spec.servers[i]`.
+    pub(super) fn field(&self) -> FieldPath {
+        FieldPath::spec().field("servers").index(self.index)
+    }
+
+    pub(super) fn port_name(&self) -> &str {
+        self.server.port.as_ref().map_or("", |port| port.name.as_str())
+    }
+
+    pub(super) fn redirects_to_https(&self) -> bool {
+        self.server.tls.as_ref().is_some_and(|tls| tls.https_redirect)
+    }
+
+    /// A TLS server that leaves the bytes alone.
+    pub(super) fn passes_through(&self) -> bool {
+        self.family.is_tls() && self.server.tls.as_ref().is_none_or(|tls| tls.mode == Mode::Passthrough)
+    }
+}
+
+/// An entry of `servers[].hosts`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ServerHost {
+    /// Only VirtualServices of this namespace may bind; `None`: of any.
+    pub(super) namespace: Option<String>,
+    pub(super) pattern: HostPattern,
+}
+
+impl ServerHost {
+    pub(super) fn allows(&self, namespace: &str) -> bool {
+        self.namespace.as_deref().is_none_or(|only| only == namespace)
+    }
+}
+
+/// The servers of the Gateways that select this gateway's labels, in any namespace; no selector selects all.
+/// Oldest Gateway first.
+pub(super) fn gateways<'a>(
+    objects: &'a Objects,
+    identity: &GatewayIdentity,
+    report: &mut Report,
+) -> Vec<SelectedServer<'a>> {
+    let mut servers = Vec::new();
+    for gateway in &objects.gateways {
+        let selector = &gateway.spec.selector;
+        let missing: Vec<String> = selector
+            .iter()
+            .filter(|(key, value)| identity.labels.get(*key) != Some(value))
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        if missing.is_empty() {
+            servers
+                .extend(gateway.spec.servers.iter().enumerate().filter_map(|(at, s)| server(gateway, at, s)));
+            continue;
+        }
+        let field = FieldPath::spec().field("selector");
+        let message = format!("this gateway is not selected: it has no label {}", missing.join(", "));
+        report.add(
+            gateway
+                .diagnostic(Severity::Info, Code::NotSelected, &field, message)
+                .help("the gateway's labels are set with --labels"),
+        );
+    }
+    servers
+}
+
+fn server<'a>(gateway: &'a Sourced<Gateway>, index: usize, server: &'a Server) -> Option<SelectedServer<'a>> {
+    let port = server.port.as_ref()?;
+    Some(SelectedServer {
+        gateway,
+        index,
+        server,
+        family: ProtocolFamily::parse(&port.protocol)?,
+        number: u16::try_from(port.number).ok()?,
+        bind: server.bind.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified()),
+        hosts: hosts(&server.hosts, gateway.namespace()),
+    })
+}
+
+/// `./h` is the Gateway's own namespace, `*/h` any; `*/*` stands for the whole list.
+fn hosts(entries: &[String], own_namespace: &str) -> Vec<ServerHost> {
+    if entries.iter().any(|entry| entry == "*/*") {
+        return vec![ServerHost { namespace: None, pattern: HostPattern::Any }];
+    }
+    let host = |entry: &String| {
+        let (namespace, name) = match entry.split_once('/') {
+            None | Some(("*", _)) => (None, entry.rsplit('/').next().unwrap_or(entry)),
+            Some((".", name)) => (Some(own_namespace.to_owned()), name),
+            Some((namespace, name)) => (Some(namespace.to_owned()), name),
+        };
+        ServerHost { namespace, pattern: HostPattern::new(name) }
+    };
+    entries.iter().map(host).collect()
+}

@@ -1,0 +1,145 @@
+//! TLS ports: a filter chain for each terminating server, and for each `tls` match of a passthrough server.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::api::gateway::ProtocolFamily;
+use crate::api::virtual_service::TlsMatchAttributes;
+use crate::api::{Code, FieldPath, Related, Severity};
+use crate::model::listener::TlsListener;
+use crate::model::{ChainAction, FilterChain, HostPattern};
+
+use super::bind::Bound;
+use super::matching::{names_gateway, names_port};
+use super::merge::Port;
+use super::report::Report;
+use super::select::SelectedServer;
+use super::{Context, destination, http, tcp};
+
+/// The chains of a port; a port without any does not listen.
+pub(super) fn port_chains(
+    context: &Context<'_>,
+    port: &Port<'_>,
+    report: &mut Report,
+) -> Option<TlsListener> {
+    let mut chains = Chains::default();
+    for server in &port.servers {
+        if server.passes_through() {
+            chains.add_passthrough(context, server, report);
+        } else {
+            chains.add_terminating(context, server, report);
+        }
+    }
+    (!chains.list.is_empty()).then(|| TlsListener::new(chains.list))
+}
+
+#[derive(Default)]
+struct Chains {
+    list: Vec<FilterChain>,
+    /// Who has an SNI on this port.
+    claimed: HashMap<HostPattern, Related>,
+}
+
+impl Chains {
+    fn add_terminating(&mut self, context: &Context<'_>, server: &SelectedServer<'_>, report: &mut Report) {
+        let Some(tls) = context.credentials.server_tls(server, report).map(Arc::new) else { return };
+        let (name, action) = if server.family == ProtocolFamily::Https {
+            let routes = Arc::new(http::server_table(context, server, report));
+            (routes.name.clone(), ChainAction::TerminateHttp { tls, routes })
+        } else {
+            let Some(route) = tcp::server_route(context, server, report) else { return };
+            let route = Arc::new(route);
+            (http::server_name("tls", server).into(), ChainAction::TerminateTcp { tls, route })
+        };
+        let mut sni: Vec<HostPattern> = Vec::new();
+        for (at, entry) in server.hosts.iter().enumerate() {
+            if sni.contains(&entry.pattern) || self.claimed.contains_key(&entry.pattern) {
+                continue;
+            }
+            let field = server.field().field("hosts").index(at);
+            self.claimed.insert(entry.pattern.clone(), server.gateway.related(&field, "has the name"));
+            sni.push(entry.pattern.clone());
+        }
+        self.list.push(FilterChain { name, sni, action });
+    }
+
+    fn add_passthrough(&mut self, context: &Context<'_>, server: &SelectedServer<'_>, report: &mut Report) {
+        let before = self.list.len();
+        for (document, bound) in context.bindings.of(server) {
+            if !tcp::shares_host(server, bound) {
+                continue;
+            }
+            for (index, rule) in bound.document.spec.tls.iter().enumerate() {
+                let field = FieldPath::spec().field("tls").index(index);
+                for (at, condition) in rule.matches.iter().enumerate() {
+                    if !names_port(condition.port, server)
+                        || !names_gateway(&condition.gateways, bound, server)
+                    {
+                        continue;
+                    }
+                    // Reported on its own when it loses its names.
+                    context.bindings.mark(document, "tls", index);
+                    let place = field.field("match").index(at).field("sniHosts");
+                    let Some(sni) = self.claim(server, bound, condition, &place, report) else { continue };
+                    let destinations = destination::of_l4(&rule.route);
+                    let to = field.field("route");
+                    let Some(route) = tcp::route(context, bound, server, &to, &destinations, report) else {
+                        continue;
+                    };
+                    let name = format!(
+                        "{}/tls[{index}].match[{at}]/{}",
+                        bound.label(),
+                        http::server_name("tls", server)
+                    );
+                    let action = ChainAction::Passthrough(Arc::new(route));
+                    self.list.push(FilterChain { name: name.into(), sni, action });
+                }
+            }
+        }
+        if self.list.len() == before {
+            tcp::report_no_route(server, "tls", report);
+        }
+    }
+
+    /// The names of a match. One that is taken already, or that the server does not have, costs the match all of
+    /// its names.
+    fn claim(
+        &mut self,
+        server: &SelectedServer<'_>,
+        bound: &Bound<'_>,
+        condition: &TlsMatchAttributes,
+        field: &FieldPath,
+        report: &mut Report,
+    ) -> Option<Vec<HostPattern>> {
+        let namespace = bound.document.namespace();
+        let names: Vec<HostPattern> = condition.sni_hosts.iter().map(|name| HostPattern::new(name)).collect();
+        for (at, name) in names.iter().enumerate() {
+            let mut entries = server.hosts.iter().filter(|entry| entry.allows(namespace));
+            let problem = if let Some(first) = self.claimed.get(name) {
+                let message =
+                    format!("SNI host {name} is taken already on this port: the whole match is dropped");
+                bound
+                    .document
+                    .diagnostic(Severity::Error, Code::ConflictingGateways, &field.index(at), message)
+                    .related(first.clone())
+            } else if entries.any(|entry| entry.pattern.intersect(name).is_some()) {
+                continue;
+            } else {
+                let message =
+                    format!("SNI host {name} is not a host of the server: the whole match is dropped");
+                let hosts = server.field().field("hosts");
+                bound
+                    .document
+                    .diagnostic(Severity::Warning, Code::HostNotFoundInGateway, &field.index(at), message)
+                    .related(server.gateway.related(&hosts, "the server's hosts"))
+            };
+            report.add(problem);
+            return None;
+        }
+        for (at, name) in names.iter().enumerate() {
+            let place = bound.document.related(&field.index(at), "has the name");
+            self.claimed.entry(name.clone()).or_insert(place);
+        }
+        Some(names)
+    }
+}
