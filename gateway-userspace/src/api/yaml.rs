@@ -338,7 +338,7 @@ fn syntax_error(text: &str, first_line: u32, error: &ScanError) -> YamlError {
             help: Some("replace the tab with spaces".to_owned()),
         };
     }
-    if let Some(error) = value_before_mapping(text, first_line, failed_at) {
+    if let Some(error) = value_before_more(text, first_line, failed_at) {
         return error;
     }
     let column = error.marker().col() as u32 + 1;
@@ -349,16 +349,24 @@ fn syntax_error(text: &str, first_line: u32, error: &ScanError) -> YamlError {
     }
 }
 
-/// `key: text` followed by a deeper line `other: value`: the parser stumbles over the second line, but what is
+/// `key: text` followed by a deeper line `other: value` or `- value`: the parser stumbles over the second line, but what is
 /// wrong, most often a remark without `#`, stands on the first.
-fn value_before_mapping(text: &str, first_line: u32, failed_at: usize) -> Option<YamlError> {
+fn value_before_more(text: &str, first_line: u32, failed_at: usize) -> Option<YamlError> {
     let lines: Vec<&str> = text.lines().take(failed_at).collect();
     let (last, before) = lines.split_last()?;
     let (at, line) = before.iter().enumerate().rev().find(|(_, line)| !line.trim().is_empty())?;
     let (key, rest) = line.split_once(": ")?;
     let (key, value) = (key.trim_start_matches([' ', '-']), rest.trim());
     let is_text = !value.is_empty() && !value.starts_with(['#', '|', '>', '&', '!', '{', '[']);
-    if !is_text || !last.contains(':') || indentation(last) <= indentation(line) {
+    let dash = last.len() - last.trim_start_matches(' ').len();
+    let below = if last[dash..].starts_with("- ") && dash >= indentation(line) {
+        "list"
+    } else if last.contains(':') && indentation(last) > indentation(line) {
+        "mapping"
+    } else {
+        return None;
+    };
+    if !is_text {
         return None;
     }
     let column = line.trim_end().chars().count() - value.chars().count() + 1;
@@ -368,7 +376,7 @@ fn value_before_mapping(text: &str, first_line: u32, failed_at: usize) -> Option
             column: column as u32,
             length: value.chars().count() as u32,
         },
-        message: format!("`{key}` has the text `{value}` and, on the next line, a mapping too"),
+        message: format!("`{key}` has the text `{value}` and, on the next line, a {below} too"),
         help: Some("take the text away, or put a `#` in front of it if it is a comment".to_owned()),
     })
 }
