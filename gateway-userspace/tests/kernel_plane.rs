@@ -1,6 +1,8 @@
 //! The kernel plane on a real kernel: a client, a gateway and backends in network namespaces of their own, and TCP
 //! through them. There is no listening socket on the gateway, so whatever gets through was steered.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
 mod kernel;
 
 use std::net::{IpAddr, SocketAddr};

@@ -1,6 +1,5 @@
 //! The pinned maps, typed. The only module that writes one.
 
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 

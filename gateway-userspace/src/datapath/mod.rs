@@ -1,5 +1,5 @@
 //! The kernel plane's agent side: what the maps should hold (`plan`, `maglev`, `regions`), carrying it out
-//! (`install`, and `maps`, the only writer), and the programs' life in the kernel (`load`, `attach`, `pin`). aya is
+//! (`install`, and `maps`, the only writer), reading it back (`view`), and the programs' life in the kernel (`load`, `attach`, `pin`). aya is
 //! used nowhere else. The agent drives a [`KernelPlane`] from one thread of its own.
 
 pub mod ageing;
@@ -17,6 +17,7 @@ pub mod regions;
 pub mod routes;
 pub mod stats;
 mod sys;
+pub mod view;
 
 pub use pin::Pins;
 pub use plan::{Placement, Refusal};

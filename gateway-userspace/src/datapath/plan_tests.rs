@@ -29,7 +29,7 @@ fn listener(bind: Option<&str>, port: u16, destinations: Vec<WeightedCluster>) -
     let route = TcpRoute {
         virtual_service: "vs.default".into(),
         destinations,
-        idle_timeout: Duration::from_secs(3600),
+        idle_timeout: Duration::from_hours(1),
     };
     Listener {
         name: "listener".into(),
@@ -161,12 +161,12 @@ fn any_state(random: &mut fastrand::Rng) -> State {
         }
     }
     for port in 1..=4 {
-        let weights: Weights = state
-            .backends
-            .keys()
-            .filter(|_| random.bool())
-            .map(|address| (*address, random.u64(1..3)))
-            .collect();
+        let mut weights = Weights::new();
+        for address in state.backends.keys() {
+            if random.bool() {
+                weights.insert(*address, random.u64(1..3));
+            }
+        }
         if !weights.is_empty() {
             let address = SocketAddr::from(([198, 18, 0, 1], port));
             state.listeners.insert(address, ListenerSpec { weights, idle_timeout: random.u32(1..3) });

@@ -9,9 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use aya::Pod;
-use gateway_common::flow::State;
-use gateway_common::{Address, Config, Direction, Seen};
+use gateway_common::Config;
 use serde::Serialize;
 
 use crate::model::{ListenerKey, Snapshot};
@@ -22,12 +20,13 @@ use super::attach::{AttachError, Attached};
 use super::install::{InstallError, Installed};
 use super::interfaces::{self, Interface};
 use super::load::{self, LoadError, Loaded, Sizes, TABLE_SLOTS};
-use super::maps::{self, FamilyMaps, Maps, MapsError};
+use super::maps::{self, Maps, MapsError};
 use super::pin::{PinError, Pins};
 use super::plan::{self, Placement, Plan, Refusal, Step, Surroundings};
 use super::ports;
 use super::routes::Routes;
 use super::stats::{self, FlowCounts, InterfaceStatus, Status};
+use super::view;
 
 /// Why this machine has no kernel plane. The words are shown to people.
 #[derive(Debug, thiserror::Error)]
@@ -236,7 +235,7 @@ impl KernelPlane {
     pub fn stop(mut self) -> Result<Stopped, DatapathError> {
         self.snapshot = Arc::default();
         self.refresh()?;
-        let flows = live(&self.loaded.maps.v4)? + live(&self.loaded.maps.v6)?;
+        let flows = view::flows(&self.loaded.maps)?.iter().filter(|flow| !flow.state.is_over()).count();
         if flows == 0 {
             self.pins.remove()?;
         }
@@ -392,16 +391,4 @@ fn configure(maps: &mut Maps, pins: &Pins) -> Result<(), Unavailable> {
 /// Inode of the calling thread's network namespace.
 fn namespace() -> io::Result<u64> {
     Ok(fs::metadata("/proc/thread-self/ns/net")?.ino())
-}
-
-/// Flows that are not over.
-fn live<A: Address + Pod>(maps: &FamilyMaps<A>) -> Result<usize, MapsError> {
-    let mut live = 0;
-    for (_, flow) in maps.flows()? {
-        if flow.direction() == Some(Direction::ToBackend) {
-            let back = maps.flow(&flow.other())?.map_or(Seen::default(), |back| back.seen());
-            live += usize::from(!State::of(flow.seen(), back).is_over());
-        }
-    }
-    Ok(live)
 }

@@ -1,5 +1,8 @@
 //! What the kernel tests share: network namespaces, snapshots, pin directories.
 #![allow(dead_code, reason = "each test target uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+pub(crate) mod frame;
 
 use std::fs::File;
 use std::io::{Read, Write};
