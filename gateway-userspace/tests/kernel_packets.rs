@@ -12,8 +12,10 @@ use aya::Pod;
 use aya::programs::{TestRun, TestRunOptions};
 use gateway_common::flow::State;
 use gateway_common::{Address, Backend, Be16, Config, Direction, ListenerKey, Seen, Table, Verdict};
+use gateway_userspace::datapath::ageing::Sweep;
 use gateway_userspace::datapath::load::{self, Loaded, Sizes};
 use gateway_userspace::datapath::maps::FamilyMaps;
+use gateway_userspace::datapath::stats;
 use gateway_userspace::datapath::view::{self, FlowView, Tuple};
 use kernel::frame::{self, ACK, FIN, PSH, RST, SYN, Segment, UDP};
 
@@ -548,6 +550,54 @@ fn a_flow_that_cannot_be_opened_is_left_to_the_stack_and_leaves_no_entry() {
         bench.loaded.maps.v6.remove_backend(base + 1).unwrap();
         bench.passes("no backend", &net.syn(66).bytes(), Verdict::NoBackend);
     }
+}
+
+#[test]
+fn the_sweep_removes_both_entries_of_flows_that_are_over_and_no_others() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut bench = Bench::serving(64);
+    for net in FAMILIES {
+        let [opening, established, reset, closed] = [1, 2, 3, 4].map(|port| bench.open(net, port));
+        for flow in [established, closed] {
+            flow.passes_on(&mut bench, "SYN-ACK", &flow.by_backend(SYN | ACK));
+            flow.passes_on(&mut bench, "ACK", &flow.by_client(ACK));
+        }
+        reset.passes_on(&mut bench, "RST", &reset.by_backend(RST));
+        closed.passes_on(&mut bench, "FIN", &closed.by_backend(FIN | ACK));
+        closed.passes_on(&mut bench, "FIN", &closed.by_client(FIN | ACK));
+        let (mut sweep4, mut sweep6) = (Sweep::default(), Sweep::default());
+        let now = stats::monotonic();
+        for (after, want) in [
+            (0, vec![opening, established, reset, closed]),
+            (3, vec![opening, established, closed]),
+            (31, vec![established, closed]),
+            (61, vec![established]),
+            (599, vec![established]),
+            (601, vec![]),
+        ] {
+            sweep4.step(&mut bench.loaded.maps.v4, now + after * SECOND).unwrap();
+            sweep6.step(&mut bench.loaded.maps.v6, now + after * SECOND).unwrap();
+            let left: Vec<Tuple> = bench.entries().iter().map(FlowView::client_side).collect();
+            let want: Vec<Tuple> = want.iter().flat_map(|flow| [flow.client; 2]).collect();
+            assert_eq!(left, want, "after {after} s");
+            assert_eq!(sweep4.live() + sweep6.live(), want.len() / 2);
+        }
+    }
+}
+
+#[test]
+fn the_sweep_walks_through_a_large_table_in_batches() {
+    let mut bench = Bench::serving(20_000);
+    bench.ports(40_000);
+    for port in 1..=6000 {
+        bench.run(&V4.syn(port).bytes());
+    }
+    let mut sweep = Sweep::default();
+    sweep.step(&mut bench.loaded.maps.v4, stats::monotonic()).unwrap();
+    assert_eq!(sweep.live(), 6000);
+    sweep.step(&mut bench.loaded.maps.v4, stats::monotonic() + 31_000_000_000).unwrap();
+    sweep.step(&mut bench.loaded.maps.v4, stats::monotonic()).unwrap();
+    assert_eq!((sweep.live(), sweep.removed(), bench.entries().len()), (0, 6000, 0));
 }
 
 fn remove(bench: &mut Bench, tuple: Tuple) {
