@@ -12,8 +12,10 @@ use aya::Pod;
 use aya::programs::{TestRun, TestRunOptions};
 use gateway_common::flow::State;
 use gateway_common::{Address, Backend, Be16, Config, Direction, ListenerKey, Seen, Table, Verdict};
+use gateway_userspace::datapath::ageing::Sweep;
 use gateway_userspace::datapath::load::{self, Loaded, Sizes};
 use gateway_userspace::datapath::maps::FamilyMaps;
+use gateway_userspace::datapath::stats;
 use gateway_userspace::datapath::view::{self, FlowView, Tuple};
 use kernel::frame::{self, ACK, FIN, PSH, RST, SYN, Segment, UDP};
 
@@ -196,7 +198,7 @@ fn serve<A: Address + Pod>(maps: &mut FamilyMaps<A>, net: Net, base: u32, backen
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Both sides of an open flow.
@@ -207,11 +209,11 @@ struct Opened {
 }
 
 impl Opened {
-    fn from_client(self, flags: u8) -> Segment {
+    fn by_client(self, flags: u8) -> Segment {
         Segment::new(self.client.source, self.client.destination, flags)
     }
 
-    fn from_backend(self, flags: u8) -> Segment {
+    fn by_backend(self, flags: u8) -> Segment {
         Segment::new(self.backend.destination, self.backend.source, flags)
     }
 
@@ -258,20 +260,20 @@ fn segments_of_a_flow_are_rewritten_in_both_directions_and_its_state_is_followed
     for net in FAMILIES {
         let mut bench = Bench::serving(64);
         let flow = bench.open(net, 40_000);
-        let synack = flow.from_backend(SYN | ACK).with_options(&[2, 4, 5, 0xb4, 1, 3, 3, 7]);
+        let synack = flow.by_backend(SYN | ACK).with_options(&[2, 4, 5, 0xb4, 1, 3, 3, 7]);
         flow.passes_on(&mut bench, "SYN-ACK", &synack);
         assert_eq!(flow.state(&bench), State::Opening);
-        flow.passes_on(&mut bench, "ACK", &flow.from_client(ACK));
+        flow.passes_on(&mut bench, "ACK", &flow.by_client(ACK));
         assert_eq!(flow.state(&bench), State::Established);
-        flow.passes_on(&mut bench, "data", &flow.from_client(ACK | PSH).with_payload(b"odd length"));
-        flow.passes_on(&mut bench, "odd data", &flow.from_backend(ACK | PSH).with_payload(b"odd length!"));
-        flow.passes_on(&mut bench, "last hop but one", &flow.from_client(ACK).with_hops(2));
-        flow.passes_on(&mut bench, "a full segment", &flow.from_backend(ACK).with_payload(&[0xa5; 1400]));
-        flow.passes_on(&mut bench, "FIN of the client", &flow.from_client(FIN | ACK));
+        flow.passes_on(&mut bench, "data", &flow.by_client(ACK | PSH).with_payload(b"odd length"));
+        flow.passes_on(&mut bench, "odd data", &flow.by_backend(ACK | PSH).with_payload(b"odd length!"));
+        flow.passes_on(&mut bench, "last hop but one", &flow.by_client(ACK).with_hops(2));
+        flow.passes_on(&mut bench, "a full segment", &flow.by_backend(ACK).with_payload(&[0xa5; 1400]));
+        flow.passes_on(&mut bench, "FIN of the client", &flow.by_client(FIN | ACK));
         assert_eq!(flow.state(&bench), State::Established);
-        flow.passes_on(&mut bench, "FIN of the backend", &flow.from_backend(FIN | ACK));
+        flow.passes_on(&mut bench, "FIN of the backend", &flow.by_backend(FIN | ACK));
         assert_eq!(flow.state(&bench), State::Closing);
-        flow.passes_on(&mut bench, "last ACK", &flow.from_client(ACK));
+        flow.passes_on(&mut bench, "last ACK", &flow.by_client(ACK));
         let first = |tuple| bench.entry(tuple).unwrap().seen & Seen::FIN_FIRST != 0;
         assert!(first(flow.client) && !first(flow.backend.reversed()));
         assert_eq!(bench.entry(flow.client).unwrap().packets, 6);
@@ -285,7 +287,7 @@ fn a_reset_from_either_end_ends_the_flow() {
         for from_client in [true, false] {
             let mut bench = Bench::serving(64);
             let flow = bench.open(net, 40_000);
-            let reset = if from_client { flow.from_client(RST) } else { flow.from_backend(RST | ACK) };
+            let reset = if from_client { flow.by_client(RST) } else { flow.by_backend(RST | ACK) };
             flow.passes_on(&mut bench, "RST", &reset);
             assert_eq!(flow.state(&bench), State::Reset);
         }
@@ -301,12 +303,8 @@ fn every_checksum_comes_out_right_for_any_payload_and_port() {
             let flow = bench.open(net, random.u16(1..));
             let payload: Vec<u8> = (0..random.usize(..200)).map(|_| random.u8(..)).collect();
             let hops = random.u8(2..);
-            flow.passes_on(&mut bench, "up", &flow.from_client(ACK).with_hops(hops).with_payload(&payload));
-            flow.passes_on(
-                &mut bench,
-                "down",
-                &flow.from_backend(ACK).with_hops(hops).with_payload(&payload),
-            );
+            flow.passes_on(&mut bench, "up", &flow.by_client(ACK).with_hops(hops).with_payload(&payload));
+            flow.passes_on(&mut bench, "down", &flow.by_backend(ACK).with_hops(hops).with_payload(&payload));
         }
     }
 }
@@ -329,7 +327,7 @@ fn a_syn_on_a_finished_flow_starts_another() {
             let flow = bench.open(net, 40_000);
             let created = bench.entry(flow.client).unwrap().created;
             for (from_client, flags) in finish {
-                let last = if *from_client { flow.from_client(*flags) } else { flow.from_backend(*flags) };
+                let last = if *from_client { flow.by_client(*flags) } else { flow.by_backend(*flags) };
                 flow.passes_on(&mut bench, "last", &last);
             }
             let outcome = bench.run(&net.syn(40_000).bytes());
@@ -346,7 +344,7 @@ fn a_syn_on_a_finished_flow_of_a_listener_steered_no_more_goes_to_the_stack_with
     for net in FAMILIES {
         let mut bench = Bench::serving(64);
         let flow = bench.open(net, 40_000);
-        flow.passes_on(&mut bench, "RST", &flow.from_client(RST));
+        flow.passes_on(&mut bench, "RST", &flow.by_client(RST));
         let gateway = net.gateway();
         let port = Be16::new(gateway.port());
         match gateway.ip() {
@@ -356,7 +354,7 @@ fn a_syn_on_a_finished_flow_of_a_listener_steered_no_more_goes_to_the_stack_with
         .unwrap();
         assert_eq!(bench.run(&net.syn(40_000).bytes()).verdict, Verdict::NotSteered);
         assert!(bench.entries().is_empty());
-        bench.passes("ACK", &flow.from_client(ACK).bytes(), Verdict::NotSteered);
+        bench.passes("ACK", &flow.by_client(ACK).bytes(), Verdict::NotSteered);
     }
 }
 
@@ -464,7 +462,7 @@ fn no_length_of_a_packet_does_harm() {
     for net in FAMILIES {
         let mut bench = Bench::serving(64);
         let flow = bench.open(net, 40_000);
-        let known = flow.from_client(ACK | PSH).with_options(&[1, 1, 1, 1]).with_payload(b"payload").bytes();
+        let known = flow.by_client(ACK | PSH).with_options(&[1, 1, 1, 1]).with_payload(b"payload").bytes();
         let new = net.syn(40_001).bytes();
         // The kernel makes no test packet that ends within its IP header.
         let shortest = if net.client(1).is_ipv4() { 34 } else { 54 };
@@ -481,7 +479,7 @@ fn padding_behind_a_packet_does_not_matter() {
     for net in FAMILIES {
         let mut bench = Bench::serving(64);
         let flow = bench.open(net, 40_000);
-        let (ack, padding) = (flow.from_client(ACK), [0xee; 6]);
+        let (ack, padding) = (flow.by_client(ACK), [0xee; 6]);
         let mut padded = ack.bytes();
         padded.extend(padding);
         let outcome = bench.run(&padded);
@@ -552,6 +550,54 @@ fn a_flow_that_cannot_be_opened_is_left_to_the_stack_and_leaves_no_entry() {
         bench.loaded.maps.v6.remove_backend(base + 1).unwrap();
         bench.passes("no backend", &net.syn(66).bytes(), Verdict::NoBackend);
     }
+}
+
+#[test]
+fn the_sweep_removes_both_entries_of_flows_that_are_over_and_no_others() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut bench = Bench::serving(64);
+    for net in FAMILIES {
+        let [opening, established, reset, closed] = [1, 2, 3, 4].map(|port| bench.open(net, port));
+        for flow in [established, closed] {
+            flow.passes_on(&mut bench, "SYN-ACK", &flow.by_backend(SYN | ACK));
+            flow.passes_on(&mut bench, "ACK", &flow.by_client(ACK));
+        }
+        reset.passes_on(&mut bench, "RST", &reset.by_backend(RST));
+        closed.passes_on(&mut bench, "FIN", &closed.by_backend(FIN | ACK));
+        closed.passes_on(&mut bench, "FIN", &closed.by_client(FIN | ACK));
+        let (mut sweep4, mut sweep6) = (Sweep::default(), Sweep::default());
+        let now = stats::monotonic();
+        for (after, want) in [
+            (0, vec![opening, established, reset, closed]),
+            (3, vec![opening, established, closed]),
+            (31, vec![established, closed]),
+            (61, vec![established]),
+            (599, vec![established]),
+            (601, vec![]),
+        ] {
+            sweep4.step(&mut bench.loaded.maps.v4, now + after * SECOND).unwrap();
+            sweep6.step(&mut bench.loaded.maps.v6, now + after * SECOND).unwrap();
+            let left: Vec<Tuple> = bench.entries().iter().map(FlowView::client_side).collect();
+            let want: Vec<Tuple> = want.iter().flat_map(|flow| [flow.client; 2]).collect();
+            assert_eq!(left, want, "after {after} s");
+            assert_eq!(sweep4.live() + sweep6.live(), want.len() / 2);
+        }
+    }
+}
+
+#[test]
+fn the_sweep_walks_through_a_large_table_in_batches() {
+    let mut bench = Bench::serving(20_000);
+    bench.ports(40_000);
+    for port in 1..=6000 {
+        bench.run(&V4.syn(port).bytes());
+    }
+    let mut sweep = Sweep::default();
+    sweep.step(&mut bench.loaded.maps.v4, stats::monotonic()).unwrap();
+    assert_eq!(sweep.live(), 6000);
+    sweep.step(&mut bench.loaded.maps.v4, stats::monotonic() + 31_000_000_000).unwrap();
+    sweep.step(&mut bench.loaded.maps.v4, stats::monotonic()).unwrap();
+    assert_eq!((sweep.live(), sweep.removed(), bench.entries().len()), (0, 6000, 0));
 }
 
 fn remove(bench: &mut Bench, tuple: Tuple) {

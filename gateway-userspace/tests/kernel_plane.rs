@@ -8,6 +8,7 @@ mod kernel;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use gateway_userspace::cli::{cleanup, maps};
 use gateway_userspace::datapath::{KernelPlane, Placement};
 use gateway_userspace::model::ListenerKey;
 use gateway_userspace::settings::{KernelArgs, KernelMode};
@@ -142,4 +143,67 @@ fn flows_are_steered_follow_changes_and_outlive_the_agent() {
         lab.gateway.enter(|| plane.stop()).unwrap().flows == 0
     });
     assert!(!pins.path().exists());
+}
+
+/// A command line as the `sluice` binary parses it.
+fn parse<A: clap::Args>(pins: &Path, arguments: &str) -> A {
+    let command = A::augment_args(clap::Command::new("sluice"));
+    let pins = format!("--pin-dir={}", pins.display());
+    let words = ["sluice"].into_iter().chain([pins.as_str()]).chain(arguments.split_whitespace());
+    A::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap()
+}
+
+fn report(pins: &Path, arguments: &str) -> String {
+    maps::report(&parse(pins, arguments)).unwrap()
+}
+
+#[test]
+fn maps_are_shown_without_an_agent_and_cleaned_up() {
+    let (lab, pins) = (Lab::new(), PinDirectory::new());
+    let backend = lab.backend(0, "first");
+    let error = maps::report(&parse(pins.path(), "list")).unwrap_err().to_string();
+    assert!(error.contains("no kernel plane is running"), "{error}");
+
+    let mut plane = lab.start(pins.path());
+    lab.gateway.enter(|| plane.apply(snapshot(5, PORT, &backend))).unwrap();
+    drop(plane);
+    let connection = lab.connect(GATEWAY[0]).unwrap();
+    let client = connection.stream.local_addr().unwrap().to_string();
+
+    let list = report(pins.path(), "list");
+    let entries =
+        |name: &str| list.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace().last();
+    assert_eq!((entries("FLOWS4"), entries("LISTENERS6")), (Some("2"), Some("1")), "{list}");
+
+    let flows = report(pins.path(), "dump flows");
+    assert_eq!(flows.lines().count(), 3, "{flows}");
+    for words in
+        [&client, "198.18.0.1:7000", &backend[0].to_string(), "established", "to backend", "to client"]
+    {
+        assert!(flows.contains(words), "no {words} in\n{flows}");
+    }
+    assert_eq!(report(pins.path(), "dump FLOWS6").lines().count(), 1);
+    let json: serde_json::Value = serde_json::from_str(&report(pins.path(), "dump FLOWS4 -o json")).unwrap();
+    assert_eq!(json[0]["client"], client);
+    let listeners = report(pins.path(), "dump LISTENERS");
+    assert!(listeners.contains(&format!("{} 100.0%", backend[1])), "{listeners}");
+    assert!(report(pins.path(), "dump MAGLEV").contains("1021"));
+    assert!(report(pins.path(), "dump VERDICTS").contains("steered"));
+    assert!(report(pins.path(), "dump CONFIG").contains("source ports"));
+    let unknown = maps::report(&parse(pins.path(), "dump NOTHING")).unwrap_err().to_string();
+    assert!(unknown.contains("LISTENERS"), "{unknown}");
+
+    cleanup::run(&parse(pins.path(), "")).unwrap();
+    assert!(!pins.path().exists());
+    // The kernel detaches a link shortly after its last pin is gone, not at once.
+    eventually("the end of steering", || lab.connect(GATEWAY[0]).is_err());
+    cleanup::run(&parse(pins.path(), "")).unwrap();
+}
+
+#[test]
+fn only_pins_are_cleaned_up() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("v1")).unwrap();
+    assert!(cleanup::run(&parse(directory.path(), "")).is_err());
+    assert!(directory.path().join("v1").exists());
 }

@@ -3,7 +3,9 @@
 
 mod admin_client;
 pub mod check;
+pub mod cleanup;
 pub mod completions;
+pub mod maps;
 pub mod proxy_config;
 pub mod status;
 mod table;
@@ -57,6 +59,10 @@ Examples:
     ProxyConfig(proxy_config::ProxyConfigArgs),
     /// Show how a running agent is doing.
     Status(status::StatusArgs),
+    /// Show the pinned kernel maps, decoded; works without an agent too.
+    Maps(maps::MapsArgs),
+    /// Detach the kernel programs and remove everything they left.
+    Cleanup(cleanup::CleanupArgs),
     /// Print a completion script for a shell.
     Completions(completions::CompletionsArgs),
 }
@@ -68,6 +74,8 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(args, credential_faults),
         Command::ProxyConfig(args) => proxy_config::run(args),
         Command::Status(args) => status::run(args),
+        Command::Maps(args) => maps::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Cleanup(args) => cleanup::run(args).map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => completions::run(args),
     }
 }

@@ -1,6 +1,7 @@
 //! When a flow is over, and taking it out of the table. An entry that went too early would be a dead connection, so
 //! the programs evict nothing; this sweep, a part of the table at a time, is all that removes.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use aya::Pod;
@@ -49,7 +50,8 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// Flows in the table, as of the last full walk.
+    /// Flows in the table, as of the last full walk; those that it removed by an entry which it met after it had
+    /// counted the other are still among them.
     pub fn live(&self) -> usize {
         self.counted.unwrap_or(self.counting)
     }
@@ -66,13 +68,11 @@ impl Sweep {
         while looked < BUDGET {
             let batch = maps.flow_batch(&mut self.cursor, BATCH)?;
             looked += batch.len();
-            for (key, flow) in batch {
-                let removed = is_suspect(&flow, now) && remove_if_over(maps, &key, now)?;
-                if flow.direction() == Some(Direction::ToBackend) && !removed {
-                    self.counting += 1;
-                }
-                self.removed += u64::from(removed);
-            }
+            let gone = self.remove_over(maps, &batch, now)?;
+            self.counting += batch
+                .iter()
+                .filter(|(key, flow)| flow.direction() == Some(Direction::ToBackend) && !gone.contains(key))
+                .count();
             if self.cursor.is_start() {
                 self.counted = Some(std::mem::take(&mut self.counting));
                 break;
@@ -80,11 +80,45 @@ impl Sweep {
         }
         Ok(())
     }
+
+    /// Removes the flows of a batch that are over, by whichever of their entries is in it.
+    fn remove_over<A: Address + Pod>(
+        &mut self,
+        maps: &mut FamilyMaps<A>,
+        batch: &[(FlowKey<A>, Flow<A>)],
+        now: u64,
+    ) -> Result<Gone<A>, MapsError> {
+        let mut gone = Gone::new();
+        for (key, _) in batch.iter().filter(|(_, flow)| is_suspect(flow, now)) {
+            if !gone.contains(key)
+                && let Some(other) = remove_if_over(maps, key, now)?
+            {
+                self.removed += 1;
+                gone.extend([*key, other]);
+            }
+        }
+        Ok(gone)
+    }
 }
 
-/// Whether an entry alone gives reason to look at its flow as a whole. Most do not, and cost no call.
+/// Keys of entries that are no more.
+type Gone<A> = HashSet<FlowKey<A>>;
+
+/// Whether an entry alone gives reason to look at its flow as a whole, which costs calls of the kernel: it has been
+/// silent for the shortest time that any state it can be part of allows.
 fn is_suspect<A: Copy>(flow: &Flow<A>, now: u64) -> bool {
-    flow.seen().any(Seen::FIN | Seen::RST) || silence(flow, now) >= OPENING
+    let seen = flow.seen();
+    let least = if seen.any(Seen::RST) {
+        RESET
+    } else if seen.any(Seen::FIN) {
+        CLOSED_BY_CLIENT
+    } else if seen.any(Seen::ACK) {
+        // Reset, closed or never opened by the other end: then the other entry is the suspect.
+        Duration::from_secs(flow.idle_timeout.into())
+    } else {
+        OPENING
+    };
+    silence(flow, now) >= least
 }
 
 fn silence<A>(flow: &Flow<A>, now: u64) -> Duration {
@@ -92,23 +126,23 @@ fn silence<A>(flow: &Flow<A>, now: u64) -> Duration {
 }
 
 /// Removes both entries of a flow if it is over. Reads them again first: the tuple may belong to a new flow since
-/// the batch was read. Returns whether the flow is gone.
+/// the batch was read. Returns the key of the other entry if the flow is gone.
 fn remove_if_over<A: Address + Pod>(
     maps: &mut FamilyMaps<A>,
     key: &FlowKey<A>,
     now: u64,
-) -> Result<bool, MapsError> {
-    let Some(flow) = maps.flow(key)? else { return Ok(false) };
+) -> Result<Option<FlowKey<A>>, MapsError> {
+    let Some(flow) = maps.flow(key)? else { return Ok(None) };
     let other_key = flow.other();
     let other = maps.flow(&other_key)?.filter(|other| other.created == flow.created);
     if !is_over(&flow, other.as_ref(), now) {
-        return Ok(false);
+        return Ok(None);
     }
     maps.remove_flow(key)?;
     if other.is_some() {
         maps.remove_flow(&other_key)?;
     }
-    Ok(true)
+    Ok(Some(other_key))
 }
 
 fn is_over<A: Copy>(flow: &Flow<A>, other: Option<&Flow<A>>, now: u64) -> bool {
@@ -177,6 +211,25 @@ mod tests {
                     "{to_backend:#x} {to_client:#x}"
                 );
                 assert!(is_over(one, Some(two), (100 + patience) * SECOND), "{to_backend:#x} {to_client:#x}");
+            }
+        }
+    }
+
+    /// Otherwise the sweep would never come to look at it.
+    #[test]
+    fn one_entry_of_a_flow_that_is_over_is_a_suspect() {
+        let bits =
+            [0, Seen::SYN, Seen::SYN | Seen::ACK, Seen::ACK | Seen::FIN, Seen::ACK | Seen::RST, Seen::RST];
+        for to_backend in bits {
+            for to_client in bits {
+                let forward = flow(Direction::ToBackend, to_backend, 100);
+                let back = flow(Direction::ToClient, to_client, 100);
+                for now in (100..1000).map(|second| second * SECOND) {
+                    if is_over(&forward, Some(&back), now) {
+                        let suspect = is_suspect(&forward, now) || is_suspect(&back, now);
+                        assert!(suspect, "{to_backend:#x} {to_client:#x} after {}", now / SECOND - 100);
+                    }
+                }
             }
         }
     }

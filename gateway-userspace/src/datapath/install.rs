@@ -121,6 +121,13 @@ impl Installed {
         Ok(())
     }
 
+    /// Steers an address no more, whatever a plan says.
+    pub fn unsteer(&mut self, maps: &mut Maps, address: SocketAddr) -> Result<(), MapsError> {
+        self.remove_listener(maps, address)?;
+        self.state.apply(&Step::RemoveListener(address));
+        Ok(())
+    }
+
     /// A plan was carried out: nothing names the backends of an agent before this one any more.
     pub fn settle(&mut self) {
         for remains in std::mem::take(&mut self.adopted) {

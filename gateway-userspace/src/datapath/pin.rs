@@ -66,6 +66,10 @@ impl Pins {
         if !is_bpffs(&self.root) {
             let place = mount_point(&self.root);
             fs::create_dir_all(place).map_err(at("cannot create", place))?;
+            // A mount hides what is below it.
+            if fs::read_dir(place).map_err(at("cannot read", place))?.next().is_some() {
+                return Err(at("cannot mount bpffs at", place)(io::ErrorKind::DirectoryNotEmpty.into()));
+            }
             mount(Some("bpf"), place, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
                 .map_err(io::Error::from)
                 .map_err(at("cannot mount bpffs at", place))?;
@@ -80,22 +84,36 @@ impl Pins {
         if !self.root.exists() {
             return Ok(false);
         }
-        let found = fs::read_dir(&self.root).map_err(at("cannot read", &self.root))?.next().is_some();
+        // Whatever else a mistyped directory holds is not ours to remove.
+        if !is_bpffs(&self.root) {
+            return Err(at("no pins in", &self.root)(io::Error::other("it is in no bpffs")));
+        }
+        let schemas = schemas(&self.root);
         // Links first: a program never runs with half of its pins gone.
-        for schema in directories(&self.root) {
+        for schema in &schemas {
             remove_tree(&schema.join("links"))?;
-            remove_tree(&schema)?;
+            remove_tree(schema)?;
         }
-        if self.root == Path::new(USUAL_MOUNT) {
-            return Ok(found);
+        if self.root != Path::new(USUAL_MOUNT) {
+            self.remove_root()?;
         }
-        if is_mount_point(&self.root) && is_bpffs(&self.root) {
+        Ok(!schemas.is_empty())
+    }
+
+    /// Removes the directory itself, with the mount on it if there is one, unless somebody else's pins are in it.
+    fn remove_root(&self) -> Result<(), PinError> {
+        // Names with a dot are the kernel's own (`maps.debug`, `progs.debug`); it grants them to nobody else.
+        let theirs = |name: String| !name.contains('.');
+        let mut entries = fs::read_dir(&self.root).map_err(at("cannot read", &self.root))?.flatten();
+        if entries.any(|entry| theirs(entry.file_name().to_string_lossy().into_owned())) {
+            return Ok(());
+        }
+        if is_mount_point(&self.root) {
             umount2(&self.root, MntFlags::MNT_DETACH)
                 .map_err(io::Error::from)
                 .map_err(at("cannot unmount", &self.root))?;
         }
-        fs::remove_dir(&self.root).map_err(at("cannot remove", &self.root))?;
-        Ok(found)
+        fs::remove_dir(&self.root).map_err(at("cannot remove", &self.root))
     }
 }
 
@@ -117,9 +135,14 @@ fn is_mount_point(path: &Path) -> bool {
     path.parent().is_some_and(|parent| device(parent) != device(path))
 }
 
-fn directories(path: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+/// The directories of all schemas: of this version and of others.
+fn schemas(root: &Path) -> Vec<PathBuf> {
+    let is_schema = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        path.is_dir() && name.strip_prefix('v').is_some_and(|version| version.parse::<u32>().is_ok())
+    };
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(is_schema).collect()
 }
 
 fn remove_tree(path: &Path) -> Result<(), PinError> {

@@ -126,6 +126,15 @@ impl Plan {
     pub fn interfaces(&self) -> BTreeSet<u32> {
         self.state.backends.values().map(|backend| backend.route.oif).collect()
     }
+
+    /// Notes that an address could not be steered after all.
+    pub fn refuse(&mut self, address: SocketAddr, refusal: &Refusal) {
+        for placement in self.placements.values_mut().filter(|placement| placement.steered.contains(&address))
+        {
+            placement.steered.retain(|steered| *steered != address);
+            placement.refusals.push(refusal.clone());
+        }
+    }
 }
 
 /// Every address that a plan of this snapshot needs a route to.

@@ -22,7 +22,7 @@ use super::interfaces::{self, Interface};
 use super::load::{self, LoadError, Loaded, Sizes, TABLE_SLOTS};
 use super::maps::{self, Maps, MapsError};
 use super::pin::{PinError, Pins};
-use super::plan::{self, Placement, Plan, Refusal, Step, Surroundings};
+use super::plan::{self, Placement, Plan, Refusal, Surroundings};
 use super::ports;
 use super::routes::Routes;
 use super::stats::{self, FlowCounts, InterfaceStatus, Status};
@@ -144,7 +144,8 @@ pub struct KernelPlane {
     /// `--interface`; empty for the default choice.
     wanted: Vec<String>,
     interfaces: BTreeMap<u32, Interface>,
-    snapshot: Arc<Snapshot>,
+    /// `None` until the first is applied: an agent's listeners stay as the one before it left them.
+    snapshot: Option<Arc<Snapshot>>,
     applied: Applied,
     sweep4: Sweep,
     sweep6: Sweep,
@@ -182,7 +183,7 @@ impl KernelPlane {
             routes,
             wanted: args.interfaces.clone(),
             interfaces,
-            snapshot: Arc::default(),
+            snapshot: None,
             applied: Applied::default(),
             sweep4: Sweep::default(),
             sweep6: Sweep::default(),
@@ -192,10 +193,12 @@ impl KernelPlane {
         Ok(plane)
     }
 
-    /// Makes the maps hold what a snapshot asks for. Flows that there are go on as they were.
+    /// Makes the maps hold what a snapshot asks for. Flows that there are go on as they were. Until the first call
+    /// an agent before this one is in force; so the first snapshot must not be the empty one that an agent has
+    /// before it has read any document.
     pub fn apply(&mut self, snapshot: Arc<Snapshot>) -> Result<Applied, DatapathError> {
-        self.snapshot = snapshot;
-        self.refresh()?;
+        self.refresh(&snapshot)?;
+        self.snapshot = Some(snapshot);
         self.installed.settle();
         Ok(self.applied.clone())
     }
@@ -204,7 +207,9 @@ impl KernelPlane {
     /// what no packet looks at any more.
     pub fn tick(&mut self) -> Result<Ticked, DatapathError> {
         let before = self.applied.clone();
-        self.refresh()?;
+        if let Some(snapshot) = self.snapshot.clone() {
+            self.refresh(&snapshot)?;
+        }
         self.installed.bury(&mut self.loaded.maps, Instant::now())?;
         let now = stats::monotonic();
         self.sweep4.step(&mut self.loaded.maps.v4, now)?;
@@ -233,8 +238,7 @@ impl KernelPlane {
     /// Steers no new flow any more. Flows that there are go on without an agent; if there are none, every trace is
     /// removed.
     pub fn stop(mut self) -> Result<Stopped, DatapathError> {
-        self.snapshot = Arc::default();
-        self.refresh()?;
+        self.refresh(&Snapshot::default())?;
         let flows = view::flows(&self.loaded.maps)?.iter().filter(|flow| !flow.state.is_over()).count();
         if flows == 0 {
             self.pins.remove()?;
@@ -281,20 +285,20 @@ impl KernelPlane {
     }
 
     /// Looks at the node again and makes the maps follow.
-    fn refresh(&mut self) -> Result<(), DatapathError> {
+    fn refresh(&mut self, snapshot: &Snapshot) -> Result<(), DatapathError> {
         self.interfaces = interfaces::list().map_err(DatapathError::Interfaces)?;
         let gone: Vec<u32> =
             self.attached.indices().filter(|index| !self.interfaces.contains_key(index)).collect();
         for index in gone {
             self.attached.forget(index);
         }
-        let plan = self.plan()?;
-        self.carry_out(plan)
+        let plan = self.plan(snapshot)?;
+        self.carry_out(plan, snapshot.generation)
     }
 
     /// Plans, with the programs on every interface that the plan needs. What they cannot be attached to is planned
     /// around.
-    fn plan(&mut self) -> Result<Plan, DatapathError> {
+    fn plan(&mut self, snapshot: &Snapshot) -> Result<Plan, DatapathError> {
         let mut surroundings = Surroundings::default();
         for index in self.clients() {
             match self.attach(index) {
@@ -302,12 +306,12 @@ impl KernelPlane {
                 Err(error) => drop(surroundings.unattachable.insert(index, error.to_string())),
             }
         }
-        for destination in plan::destinations(&self.snapshot) {
+        for destination in plan::destinations(snapshot) {
             let route = self.routes.to(destination).map_err(DatapathError::Routes)?;
             surroundings.routes.insert(destination, route);
         }
         loop {
-            let plan = plan::plan(&self.snapshot, &surroundings);
+            let plan = plan::plan(snapshot, &surroundings);
             let failed: BTreeMap<u32, String> = plan
                 .interfaces()
                 .into_iter()
@@ -325,25 +329,15 @@ impl KernelPlane {
         self.interfaces.get(&index).map(|interface| interface.addresses.clone()).unwrap_or_default()
     }
 
-    fn carry_out(&mut self, mut plan: Plan) -> Result<(), DatapathError> {
-        let generation = self.snapshot.generation;
+    fn carry_out(&mut self, mut plan: Plan, generation: u64) -> Result<(), DatapathError> {
         for step in plan::diff(self.installed.state(), &plan.state) {
             match self.installed.take(&mut self.loaded.maps, &step, generation) {
                 Ok(()) => {}
                 Err(InstallError::Maps(error)) => return Err(error.into()),
                 Err(InstallError::NoRoom(address)) => {
                     // Its old table, if any, names backends that may be on their way out.
-                    let step = Step::RemoveListener(address);
-                    match self.installed.take(&mut self.loaded.maps, &step, generation) {
-                        Ok(()) | Err(InstallError::NoRoom(_)) => {}
-                        Err(InstallError::Maps(error)) => return Err(error.into()),
-                    }
-                    for placement in plan.placements.values_mut() {
-                        if placement.steered.contains(&address) {
-                            placement.steered.retain(|steered| *steered != address);
-                            placement.refusals.push(Refusal::NoRoom);
-                        }
-                    }
+                    self.installed.unsteer(&mut self.loaded.maps, address)?;
+                    plan.refuse(address, &Refusal::NoRoom);
                 }
             }
         }

@@ -1,0 +1,28 @@
+//! `sluice cleanup`: takes the kernel plane off this machine, whoever left it there.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::datapath::Pins;
+use crate::settings::DEFAULT_PIN_DIR;
+
+/// `sluice cleanup`.
+#[derive(Debug, Args)]
+pub struct CleanupArgs {
+    /// Directory of bpffs that maps and links are pinned in.
+    #[arg(long, env = "SLUICE_PIN_DIR", default_value = DEFAULT_PIN_DIR)]
+    pin_dir: PathBuf,
+}
+
+/// Detaches the programs and removes the maps; flows that they carried end.
+pub fn run(args: &CleanupArgs) -> Result<()> {
+    let directory = args.pin_dir.display();
+    if Pins::below(&args.pin_dir).remove()? {
+        println!("removed the kernel plane at {directory}; the flows that it carried are cut");
+    } else {
+        println!("nothing to remove at {directory}");
+    }
+    Ok(())
+}

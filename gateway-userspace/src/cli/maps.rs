@@ -1,0 +1,489 @@
+//! `sluice maps`: the pinned maps, decoded. Reads them without an agent, so it works when there is none any more.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use gateway_common::{BackendId, Direction, Table};
+use serde::Serialize;
+
+use crate::datapath::maps::{Maps, SHAPES, capacity};
+use crate::datapath::view::{self, FlowView};
+use crate::datapath::{Pins, stats};
+use crate::settings::DEFAULT_PIN_DIR;
+
+/// `sluice maps`.
+#[derive(Debug, Args)]
+pub struct MapsArgs {
+    #[command(subcommand)]
+    command: MapsCommand,
+    /// Directory of bpffs that the maps are pinned in.
+    #[arg(long, global = true, env = "SLUICE_PIN_DIR", default_value = DEFAULT_PIN_DIR)]
+    pin_dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum MapsCommand {
+    /// Lists the maps and how full they are.
+    List(OutputArgs),
+    /// Shows what a map holds.
+    Dump {
+        /// FLOWS, LISTENERS, BACKENDS, MAGLEV, VERDICTS or CONFIG; with 4 or 6 behind it for one address family.
+        name: String,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+struct OutputArgs {
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// Columns for people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Runs the command.
+pub fn run(args: &MapsArgs) -> Result<()> {
+    match std::io::stdout().lock().write_all(report(args)?.as_bytes()) {
+        // Whoever reads (`head`) has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// What the command prints.
+pub fn report(args: &MapsArgs) -> Result<String> {
+    match &args.command {
+        MapsCommand::List(output) => list(args, output.output),
+        MapsCommand::Dump { name, output } => dump(args, name, output.output),
+    }
+}
+
+fn open(args: &MapsArgs) -> Result<Maps> {
+    let directory = Pins::below(&args.pin_dir).maps();
+    match directory.try_exists() {
+        Ok(true) => Maps::open(&directory).with_context(|| format!("cannot read {}", directory.display())),
+        Ok(false) => {
+            bail!("no kernel plane is running at {}, and none has left flows there", args.pin_dir.display())
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {} (root can)", directory.display())),
+    }
+}
+
+/// A line of output: a structure for JSON, cells for the table.
+trait Row: Serialize {
+    const COLUMNS: &'static [&'static str];
+    fn cells(&self) -> Vec<String>;
+}
+
+fn render<R: Row>(rows: &[R], output: Output) -> Result<String> {
+    Ok(match output {
+        Output::Json => serde_json::to_string_pretty(rows)? + "\n",
+        Output::Table => table(R::COLUMNS, rows.iter().map(Row::cells).collect()),
+    })
+}
+
+/// Columns as wide as their widest cell, two spaces apart; numbers to the right.
+fn table(columns: &[&str], rows: Vec<Vec<String>>) -> String {
+    let head: Vec<String> = columns.iter().map(ToString::to_string).collect();
+    let width = |column: usize| {
+        let cells = std::iter::once(&head).chain(&rows).filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let numeric = |column: usize| {
+        let mut cells = rows.iter().filter_map(|row| row.get(column)).peekable();
+        cells.peek().is_some()
+            && cells.all(|cell| {
+                cell.starts_with(|first: char| first.is_ascii_digit()) && !cell.contains([':', '.'])
+                    || cell == "-"
+            })
+    };
+    let right: Vec<bool> = (0..head.len()).map(numeric).collect();
+    let mut text = String::new();
+    for row in std::iter::once(&head).chain(&rows) {
+        let mut line = String::new();
+        for ((cell, width), right) in row.iter().zip(&widths).zip(&right) {
+            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
+            let (before, after) = if *right { (padding.as_str(), "") } else { ("", padding.as_str()) };
+            line.extend([before, cell, after, "  "]);
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MapRow {
+    name: &'static str,
+    kind: String,
+    key_bytes: u32,
+    value_bytes: u32,
+    capacity: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entries: Option<usize>,
+}
+
+impl Row for MapRow {
+    const COLUMNS: &'static [&'static str] =
+        &["NAME", "TYPE", "KEY BYTES", "VALUE BYTES", "CAPACITY", "ENTRIES"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.name.to_owned(),
+            self.kind.clone(),
+            self.key_bytes.to_string(),
+            self.value_bytes.to_string(),
+            self.capacity.to_string(),
+            self.entries.map_or_else(|| "-".to_owned(), |entries| entries.to_string()),
+        ]
+    }
+}
+
+fn list(args: &MapsArgs, output: Output) -> Result<String> {
+    let maps = open(args)?;
+    let directory = Pins::below(&args.pin_dir).maps();
+    let mut rows = Vec::new();
+    for shape in SHAPES {
+        let entries = match shape.name {
+            "LISTENERS4" => Some(maps.v4.listeners()?.len()),
+            "LISTENERS6" => Some(maps.v6.listeners()?.len()),
+            "BACKENDS4" => Some(maps.v4.backends()?.len()),
+            "BACKENDS6" => Some(maps.v6.backends()?.len()),
+            "FLOWS4" => Some(maps.v4.flows()?.len()),
+            "FLOWS6" => Some(maps.v6.flows()?.len()),
+            _ => None,
+        };
+        rows.push(MapRow {
+            name: shape.name,
+            kind: format!("{:?}", shape.kind),
+            key_bytes: shape.key,
+            value_bytes: shape.value,
+            capacity: capacity(&directory, shape.name)?,
+            entries,
+        });
+    }
+    render(&rows, output)
+}
+
+/// An address family, or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Families {
+    Both,
+    V4,
+    V6,
+}
+
+impl Families {
+    fn has(self, ip: IpAddr) -> bool {
+        self == Self::Both || ip.is_ipv4() == (self == Self::V4)
+    }
+}
+
+fn dump(args: &MapsArgs, name: &str, output: Output) -> Result<String> {
+    let upper = name.to_ascii_uppercase();
+    let (base, families) = match (upper.strip_suffix('4'), upper.strip_suffix('6')) {
+        (Some(base), _) => (base, Families::V4),
+        (_, Some(base)) => (base, Families::V6),
+        _ => (upper.as_str(), Families::Both),
+    };
+    let maps = open(args)?;
+    match (base, families) {
+        ("FLOWS", _) => render(&flows(&maps, families)?, output),
+        ("LISTENERS", _) => render(&listeners(&maps, families)?, output),
+        ("BACKENDS", _) => render(&backends(&maps, families)?, output),
+        ("MAGLEV", Families::Both) => render(&slots(&maps)?, output),
+        ("VERDICTS", Families::Both) => render(&verdicts(&maps)?, output),
+        ("CONFIG", Families::Both) => render(&config(&maps)?, output),
+        _ => bail!(
+            "no map `{name}`; there are FLOWS, LISTENERS, BACKENDS (each also with 4 or 6), MAGLEV, VERDICTS and CONFIG"
+        ),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FlowRow {
+    client: SocketAddr,
+    gateway: SocketAddr,
+    source: SocketAddr,
+    backend: SocketAddr,
+    direction: &'static str,
+    state: &'static str,
+    packets: u64,
+    bytes: u64,
+    /// Since the SYN.
+    age_seconds: u64,
+    /// Since the latest packet in this direction.
+    idle_seconds: u64,
+}
+
+impl Row for FlowRow {
+    const COLUMNS: &'static [&'static str] =
+        &["CLIENT", "GATEWAY", "SOURCE", "BACKEND", "DIRECTION", "STATE", "PACKETS", "BYTES", "AGE", "IDLE"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.client.to_string(),
+            self.gateway.to_string(),
+            self.source.to_string(),
+            self.backend.to_string(),
+            self.direction.to_owned(),
+            self.state.to_owned(),
+            self.packets.to_string(),
+            self.bytes.to_string(),
+            duration(self.age_seconds),
+            duration(self.idle_seconds),
+        ]
+    }
+}
+
+fn flows(maps: &Maps, families: Families) -> Result<Vec<FlowRow>> {
+    let now = stats::monotonic();
+    let seconds = |since: u64| Duration::from_nanos(now.saturating_sub(since)).as_secs();
+    let row = |flow: FlowView| FlowRow {
+        client: flow.client_side().source,
+        gateway: flow.client_side().destination,
+        source: flow.backend_side().source,
+        backend: flow.backend_side().destination,
+        direction: match flow.direction {
+            Direction::ToBackend => "to backend",
+            Direction::ToClient => "to client",
+        },
+        state: flow.state.words(),
+        packets: flow.packets,
+        bytes: flow.bytes,
+        age_seconds: seconds(flow.created),
+        idle_seconds: seconds(flow.last_seen),
+    };
+    let entries = view::entries(maps)?.into_iter();
+    Ok(entries.filter(|flow| families.has(flow.arriving.source.ip())).map(row).collect())
+}
+
+/// Seconds as people say them: the two largest units.
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Share {
+    backend: String,
+    slots: usize,
+    /// 0 to 1.
+    portion: f64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListenerRow {
+    address: SocketAddr,
+    table_size: u32,
+    generation: u32,
+    idle_timeout_seconds: u32,
+    backends: Vec<Share>,
+}
+
+impl Row for ListenerRow {
+    const COLUMNS: &'static [&'static str] = &["LISTENER", "TABLE", "GENERATION", "IDLE TIMEOUT", "BACKENDS"];
+
+    fn cells(&self) -> Vec<String> {
+        let shares =
+            self.backends.iter().map(|share| format!("{} {:.1}%", share.backend, share.portion * 100.0));
+        vec![
+            self.address.to_string(),
+            self.table_size.to_string(),
+            self.generation.to_string(),
+            duration(self.idle_timeout_seconds.into()),
+            shares.collect::<Vec<_>>().join(", "),
+        ]
+    }
+}
+
+fn listeners(maps: &Maps, families: Families) -> Result<Vec<ListenerRow>> {
+    let names = names(maps)?;
+    let listeners = view::listeners(maps)?.into_iter().filter(|listener| families.has(listener.address.ip()));
+    listeners
+        .map(|listener| {
+            Ok(ListenerRow {
+                address: listener.address,
+                table_size: listener.table.size,
+                generation: listener.table.generation,
+                idle_timeout_seconds: listener.table.idle_timeout,
+                backends: shares(maps, &listener.table, &names)?,
+            })
+        })
+        .collect()
+}
+
+/// Addresses of the backends by number.
+fn names(maps: &Maps) -> Result<BTreeMap<BackendId, String>> {
+    Ok(view::backends(maps)?.into_iter().map(|backend| (backend.id, backend.address.to_string())).collect())
+}
+
+fn shares(maps: &Maps, table: &Table, names: &BTreeMap<BackendId, String>) -> Result<Vec<Share>> {
+    let mut counts: BTreeMap<BackendId, usize> = BTreeMap::new();
+    for id in maps.read_table(table)? {
+        *counts.entry(id).or_default() += 1;
+    }
+    let share = |(id, slots): (BackendId, usize)| Share {
+        backend: names.get(&id).cloned().unwrap_or_else(|| format!("#{id} (unknown)")),
+        slots,
+        portion: slots as f64 / f64::from(table.size.max(1)),
+    };
+    Ok(counts.into_iter().map(share).collect())
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SlotsRow {
+    listener: SocketAddr,
+    first_slot: u32,
+    #[serde(flatten)]
+    share: Share,
+}
+
+impl Row for SlotsRow {
+    const COLUMNS: &'static [&'static str] = &["LISTENER", "FIRST SLOT", "BACKEND", "SLOTS", "SHARE"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.listener.to_string(),
+            self.first_slot.to_string(),
+            self.share.backend.clone(),
+            self.share.slots.to_string(),
+            format!("{:.2}%", self.share.portion * 100.0),
+        ]
+    }
+}
+
+fn slots(maps: &Maps) -> Result<Vec<SlotsRow>> {
+    let names = names(maps)?;
+    let mut rows = Vec::new();
+    for listener in view::listeners(maps)? {
+        let row = |share| SlotsRow { listener: listener.address, first_slot: listener.table.base, share };
+        rows.extend(shares(maps, &listener.table, &names)?.into_iter().map(row));
+    }
+    Ok(rows)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BackendRow {
+    id: BackendId,
+    address: SocketAddr,
+    source: IpAddr,
+    interface: u32,
+}
+
+impl Row for BackendRow {
+    const COLUMNS: &'static [&'static str] = &["ID", "BACKEND", "SOURCE", "INTERFACE"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id.to_string(),
+            self.address.to_string(),
+            self.source.to_string(),
+            self.interface.to_string(),
+        ]
+    }
+}
+
+fn backends(maps: &Maps, families: Families) -> Result<Vec<BackendRow>> {
+    let backends = view::backends(maps)?.into_iter().filter(|backend| families.has(backend.address.ip()));
+    let row = |backend: view::BackendView| BackendRow {
+        id: backend.id,
+        address: backend.address,
+        source: backend.source,
+        interface: backend.oif,
+    };
+    Ok(backends.map(row).collect())
+}
+
+#[derive(Serialize)]
+struct VerdictRow {
+    verdict: &'static str,
+    packets: u64,
+    meaning: &'static str,
+}
+
+impl Row for VerdictRow {
+    const COLUMNS: &'static [&'static str] = &["VERDICT", "PACKETS", "MEANING"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.verdict.to_owned(), self.packets.to_string(), self.meaning.to_owned()]
+    }
+}
+
+fn verdicts(maps: &Maps) -> Result<Vec<VerdictRow>> {
+    let verdicts = maps.verdicts()?.into_iter();
+    Ok(verdicts
+        .map(|(verdict, packets)| VerdictRow { verdict: verdict.label(), packets, meaning: verdict.words() })
+        .collect())
+}
+
+#[derive(Serialize)]
+struct ConfigRow {
+    setting: &'static str,
+    value: String,
+}
+
+impl Row for ConfigRow {
+    const COLUMNS: &'static [&'static str] = &["SETTING", "VALUE"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.setting.to_owned(), self.value.clone()]
+    }
+}
+
+/// The hash key is left out: who knows it can aim flows at one backend.
+fn config(maps: &Maps) -> Result<Vec<ConfigRow>> {
+    let config = maps.config()?;
+    let last = config.first_port.saturating_add(config.port_count).saturating_sub(1);
+    Ok(vec![
+        ConfigRow { setting: "source ports", value: format!("{}-{last}", config.first_port) },
+        ConfigRow { setting: "network namespace", value: config.namespace.to_string() },
+        ConfigRow { setting: "next backend", value: config.next_backend.to_string() },
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_numbers_stand_to_the_right() {
+        let rows = vec![
+            vec!["10.0.0.1:80".to_owned(), "7".to_owned(), "b".to_owned()],
+            vec!["a".to_owned(), "1234".to_owned(), String::new()],
+        ];
+        let text = table(&["ADDRESS", "PACKETS", "X"], rows);
+        assert_eq!(text, "ADDRESS      PACKETS  X\n10.0.0.1:80        7  b\na               1234\n");
+    }
+
+    #[test]
+    fn durations_have_two_units() {
+        for (seconds, want) in [(0, "0s"), (59, "59s"), (61, "1m1s"), (3661, "1h1m"), (90_000, "1d1h")] {
+            assert_eq!(duration(seconds), want);
+        }
+    }
+}
