@@ -59,7 +59,7 @@ fn unparsable(file: &Arc<str>, chunk: Chunk<'_>, default_namespace: &str, error:
     let reference = guess_reference(chunk.text, default_namespace);
     let mut diagnostic = Diagnostic::new(Severity::Error, Code::Yaml, error.message);
     diagnostic.help = error.help;
-    let secret = reference.as_ref().is_some_and(|reference| &*reference.kind == "Secret");
+    let secret = chunk.text.lines().any(|line| line.contains("kind") && line.contains("Secret"));
     let text = if secret { "" } else { chunk.text };
     diagnostic.position = Some(position(file, text, chunk.first_line, error.span));
     diagnostic.document.clone_from(&reference);
@@ -179,7 +179,7 @@ impl Place<'_> {
         let source = Source {
             reference: reference.clone(),
             file: Some(self.file.clone()),
-            text: self.text.into(),
+            text: if kind == "Secret" { "".into() } else { self.text.into() },
             first_line: self.first_line,
             root,
         };
