@@ -12,7 +12,7 @@ use gateway_userspace::source::{FileSource, Loaded};
 use gateway_userspace::translate::{Translation, translate};
 
 /// What the tutorials take for granted: the gateway's Service, the applications and the certificates.
-const CLUSTER: &str = r#"
+const CLUSTER: &str = r"
 apiVersion: v1
 kind: Service
 metadata: {name: istio-ingressgateway, namespace: istio-system}
@@ -65,17 +65,17 @@ kind: Secret
 metadata: {name: coolstore-gateway-certs, namespace: istio-system}
 type: kubernetes.io/tls
 stringData: {tls.crt: a, tls.key: b}
-"#;
+";
 
 /// The port of `echo` that the tutorial's own Service gets from its pods.
-const ECHO_PODS: &str = r#"
+const ECHO_PODS: &str = r"
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {name: tcp-echo-1, labels: {kubernetes.io/service-name: tcp-echo-service}}
 addressType: IPv4
 ports: [{port: 2701, protocol: TCP}]
 endpoints: [{addresses: [10.1.0.7], conditions: {ready: true}}]
-"#;
+";
 
 fn tutorial(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/tutorials"))
@@ -83,11 +83,11 @@ fn tutorial(name: &str) -> PathBuf {
 }
 
 fn load(files: &[PathBuf], more: &[&str]) -> (Loaded, Translation) {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("a directory");
     let mut paths = files.to_vec();
     for (at, text) in more.iter().enumerate() {
         let path = directory.path().join(format!("{at}.yaml"));
-        fs::write(&path, text).unwrap();
+        fs::write(&path, text).expect("written");
         paths.push(path);
     }
     let loaded = FileSource::new(paths, "default").load();
@@ -113,7 +113,7 @@ fn outline(snapshot: &Snapshot) -> Vec<String> {
                             lines.extend(table_lines(routes, &format!("{head} certificate {state}")));
                         }
                         ChainAction::TerminateTcp { route, .. } => {
-                            lines.push(format!("{head} {}", clusters(route)))
+                            lines.push(format!("{head} {}", clusters(route)));
                         }
                         ChainAction::Passthrough(route) => {
                             lines.push(format!("{head} passthrough {}", clusters(route)));
@@ -309,7 +309,7 @@ fn the_arrows_of_the_notes_are_found_one_after_the_other() {
 
 /// Tabs as the author's editor showed them.
 fn without_tabs(name: &str, width: usize) -> String {
-    let text = fs::read_to_string(tutorial(name)).unwrap();
+    let text = fs::read_to_string(tutorial(name)).expect("a tutorial");
     let mut out = String::new();
     let mut column = 0;
     for c in text.chars() {

@@ -17,6 +17,8 @@ use super::yaml::{self, Content, Node, YamlError};
 pub struct Reading {
     /// Which document it is, as far as can be told.
     pub reference: Option<ObjectRef>,
+    /// Whether the text is YAML, so that `reference` is no guess.
+    pub is_yaml: bool,
     /// The object, when the document is sound and of a kind that the gateway reads.
     pub object: Option<Object>,
     /// All findings.
@@ -59,11 +61,17 @@ fn unparsable(file: &Arc<str>, chunk: Chunk<'_>, default_namespace: &str, error:
     let reference = guess_reference(chunk.text, default_namespace);
     let mut diagnostic = Diagnostic::new(Severity::Error, Code::Yaml, error.message);
     diagnostic.help = error.help;
-    let secret = reference.as_ref().is_some_and(|reference| &*reference.kind == "Secret");
+    let secret = chunk.text.lines().any(|line| line.contains("kind") && line.contains("Secret"));
     let text = if secret { "" } else { chunk.text };
     diagnostic.position = Some(position(file, text, chunk.first_line, error.span));
     diagnostic.document.clone_from(&reference);
-    Reading { reference, object: None, diagnostics: vec![diagnostic], first_line: chunk.first_line }
+    Reading {
+        reference,
+        is_yaml: false,
+        object: None,
+        diagnostics: vec![diagnostic],
+        first_line: chunk.first_line,
+    }
 }
 
 /// Which document a text that is no YAML was meant to be: by the first lines that begin with `kind:`, `name:`
@@ -116,7 +124,13 @@ impl Place<'_> {
             _ => root.span,
         };
         diagnostic.position = Some(position(self.file, self.text, self.first_line, span));
-        Reading { reference: None, object: None, diagnostics: vec![diagnostic], first_line: self.first_line }
+        Reading {
+            reference: None,
+            is_yaml: true,
+            object: None,
+            diagnostics: vec![diagnostic],
+            first_line: self.first_line,
+        }
     }
 
     fn items(self, root: Node) -> Vec<Reading> {
@@ -134,7 +148,13 @@ impl Place<'_> {
     }
 
     fn nothing(self) -> Reading {
-        Reading { reference: None, object: None, diagnostics: Vec::new(), first_line: self.first_line }
+        Reading {
+            reference: None,
+            is_yaml: true,
+            object: None,
+            diagnostics: Vec::new(),
+            first_line: self.first_line,
+        }
     }
 
     fn named(self, root: Node, kind: &str, what: &KindOf) -> Reading {
@@ -163,13 +183,20 @@ impl Place<'_> {
                 .help("give it a name");
             return Reading {
                 reference: None,
+                is_yaml: true,
                 object: None,
                 diagnostics: vec![found],
                 first_line: self.first_line,
             };
         }
         let (object, diagnostics) = build(what, metadata, &source);
-        Reading { reference: Some(reference), object, diagnostics, first_line: self.first_line }
+        Reading {
+            reference: Some(reference),
+            is_yaml: true,
+            object,
+            diagnostics,
+            first_line: self.first_line,
+        }
     }
 
     fn bad_metadata(self, root: Node, kind: &str, error: DecodeError) -> Reading {
@@ -179,13 +206,14 @@ impl Place<'_> {
         let source = Source {
             reference: reference.clone(),
             file: Some(self.file.clone()),
-            text: self.text.into(),
+            text: if kind == "Secret" { "".into() } else { self.text.into() },
             first_line: self.first_line,
             root,
         };
         let found = misfit(&source, "metadata", error);
         Reading {
             reference: Some(reference).filter(|reference| !reference.name.is_empty()),
+            is_yaml: true,
             object: None,
             diagnostics: vec![found],
             first_line: self.first_line,

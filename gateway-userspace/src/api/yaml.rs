@@ -344,7 +344,7 @@ fn syntax_error(text: &str, first_line: u32, error: &ScanError) -> YamlError {
     let column = error.marker().col() as u32 + 1;
     YamlError {
         span: Span { line: first_line + failed_at as u32 - 1, column, length: 1 },
-        message: error.info().to_string(),
+        message: error.info().clone(),
         help: None,
     }
 }

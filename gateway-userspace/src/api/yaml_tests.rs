@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use super::*;
 
 fn error_of(text: &str) -> (String, u32, u32) {
@@ -68,14 +70,14 @@ fn aliases_and_nesting_are_bounded() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {
         let last = format!("*a{}", level - 1);
-        bomb.push_str(&format!("a{level}: &a{level} [{}]\n", [last.as_str(); 9].join(", ")));
+        writeln!(bomb, "a{level}: &a{level} [{}]", [last.as_str(); 9].join(", ")).unwrap();
     }
     assert_eq!(error_of(&bomb).0, "the document is too large, with what its aliases stand for");
     let deep = format!("a: {}{}\n", "[".repeat(100), "]".repeat(100));
     assert!(parse(&deep, 1).is_err());
     let mut chain = "a0: &a0 [[[[[[[[[[x]]]]]]]]]]\n".to_owned();
     for level in 1..9 {
-        chain.push_str(&format!("a{level}: &a{level} [[[[[[[[[[*a{}]]]]]]]]]]\n", level - 1));
+        writeln!(chain, "a{level}: &a{level} [[[[[[[[[[*a{}]]]]]]]]]]", level - 1).unwrap();
     }
     assert_eq!(error_of(&chain).0, "the document is nested too deeply");
 }

@@ -49,12 +49,14 @@ struct FileReading {
 }
 
 impl FileReading {
-    /// Whether a document in it is broken that none of the objects in force is known to be.
+    /// Whether a broken document in it may be any that is missing: it has no name, or its name is a guess that
+    /// leads to none of the objects in force.
     fn hides_documents(&self, good: &BTreeMap<ObjectRef, Object>) -> bool {
-        let unknown = |reading: &Reading| {
-            reading.is_refused() && reading.reference.as_ref().is_none_or(|name| !good.contains_key(name))
+        let unknown = |reading: &Reading| match &reading.reference {
+            None => true,
+            Some(name) => !reading.is_yaml && !good.contains_key(name),
         };
-        self.failure.is_some() || self.readings.iter().any(unknown)
+        self.failure.is_some() || self.readings.iter().any(|reading| reading.is_refused() && unknown(reading))
     }
 }
 

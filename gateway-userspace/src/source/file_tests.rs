@@ -70,6 +70,17 @@ fn the_last_sound_state_of_a_broken_document_stays_in_force() {
 }
 
 #[test]
+fn a_named_document_that_is_not_sound_hides_no_other() {
+    let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\n";
+    let seen = states(&[
+        format!("{}{policy}---\n{}", gateway("a", 80), gateway("b", 0)),
+        format!("{policy}---\n{}", gateway("b", 0)),
+    ]);
+    assert_eq!(seen[0].0, named(&[("a", 80)]));
+    assert_eq!(seen[1].0, named(&[]));
+}
+
+#[test]
 fn a_document_that_was_never_sound_is_not_in_force() {
     assert_eq!(states(&[gateway("a", 0)]), [(vec![], vec!["IST0106"])]);
 }

@@ -139,10 +139,8 @@ impl<'a> Bindings<'a> {
             for (at, written) in bound.document.spec.gateways.iter().enumerate() {
                 let Some(servers) = by_name.get(&bound.gateway_name(written)) else { continue };
                 let namespace = bound.document.namespace();
-                let served = |host: &HostPattern| {
-                    let mut entries = servers.iter().flat_map(|server| &server.hosts);
-                    entries.any(|entry| entry.allows(namespace) && entry.pattern.intersect(host).is_some())
-                };
+                let served =
+                    |host: &HostPattern| servers.iter().any(|server| server.hosts.meets(host, namespace));
                 let missing: Vec<&str> = bound
                     .hosts
                     .iter()

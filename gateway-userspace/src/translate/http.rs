@@ -1,6 +1,6 @@
 //! Virtual hosts of a plaintext port or of an HTTPS server.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::model::{HostPattern, Route, RouteTable, VirtualHost};
 
@@ -71,7 +71,7 @@ impl Table {
         }
         if server.redirects_to_https() {
             // Sticky for each of the server's hosts, and it needs no VirtualService.
-            for entry in &server.hosts {
+            for entry in server.hosts.entries() {
                 self.host(entry.pattern.clone()).https_redirect = true;
             }
         }
@@ -97,13 +97,7 @@ impl Table {
 
 /// The narrower of each pair of a server's hosts and a VirtualService's, each once.
 fn domains(server: &SelectedServer<'_>, namespace: &str, hosts: &[HostPattern]) -> Vec<HostPattern> {
-    let mut domains = Vec::new();
-    for entry in server.hosts.iter().filter(|entry| entry.allows(namespace)) {
-        for host in hosts {
-            if let Some(domain) = entry.pattern.intersect(host).filter(|domain| !domains.contains(domain)) {
-                domains.push(domain);
-            }
-        }
-    }
-    domains
+    let mut seen = HashSet::new();
+    let common = hosts.iter().flat_map(|host| server.hosts.meet(host, namespace));
+    common.filter(|domain| seen.insert(domain.clone())).collect()
 }

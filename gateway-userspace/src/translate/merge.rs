@@ -94,8 +94,8 @@ fn join(port: &Port<'_>, server: &SelectedServer<'_>, kind: PortKind, report: &m
     }
     let with_tls = port.servers.iter().filter(|other| other.server.tls.is_some());
     for other in with_tls {
-        for (at, host) in server.hosts.iter().enumerate() {
-            if let Some(same) = other.hosts.iter().position(|theirs| theirs == host) {
+        for (at, host) in server.hosts.entries().iter().enumerate() {
+            if let Some(same) = other.hosts.position(host) {
                 host_conflict((other, same), (server, at), report);
                 return false;
             }

@@ -8,6 +8,7 @@
 mod bind;
 mod credential;
 mod destination;
+mod hosts;
 mod http;
 mod matching;
 mod merge;

@@ -1,11 +1,13 @@
 //! Which Gateways are for this gateway, and what their servers' hosts mean.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::api::gateway::{Gateway, Mode, ProtocolFamily, Server};
 use crate::api::{Code, FieldPath, Objects, Severity, Sourced};
-use crate::model::{GatewayIdentity, HostPattern};
+use crate::model::GatewayIdentity;
 
+use super::hosts::ServerHosts;
 use super::report::Report;
 
 /// A server of a Gateway that is for us.
@@ -18,7 +20,7 @@ pub(super) struct SelectedServer<'a> {
     /// `port.number`: what VirtualServices and redirects speak of.
     pub(super) number: u16,
     pub(super) bind: Option<IpAddr>,
-    pub(super) hosts: Vec<ServerHost>,
+    pub(super) hosts: Arc<ServerHosts>,
 }
 
 impl SelectedServer<'_> {
@@ -38,20 +40,6 @@ impl SelectedServer<'_> {
     /// A TLS server that leaves the bytes alone.
     pub(super) fn passes_through(&self) -> bool {
         self.family.is_tls() && self.server.tls.as_ref().is_none_or(|tls| tls.mode == Mode::Passthrough)
-    }
-}
-
-/// An entry of `servers[].hosts`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ServerHost {
-    /// Only VirtualServices of this namespace may bind; `None`: of any.
-    pub(super) namespace: Option<String>,
-    pub(super) pattern: HostPattern,
-}
-
-impl ServerHost {
-    pub(super) fn allows(&self, namespace: &str) -> bool {
-        self.namespace.as_deref().is_none_or(|only| only == namespace)
     }
 }
 
@@ -95,22 +83,6 @@ fn server<'a>(gateway: &'a Sourced<Gateway>, index: usize, server: &'a Server) -
         family: ProtocolFamily::parse(&port.protocol)?,
         number: u16::try_from(port.number).ok()?,
         bind: server.bind.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified()),
-        hosts: hosts(&server.hosts, gateway.namespace()),
+        hosts: Arc::new(ServerHosts::new(&server.hosts, gateway.namespace())),
     })
-}
-
-/// `./h` is the Gateway's own namespace, `*/h` any; `*/*` stands for the whole list.
-fn hosts(entries: &[String], own_namespace: &str) -> Vec<ServerHost> {
-    if entries.iter().any(|entry| entry == "*/*") {
-        return vec![ServerHost { namespace: None, pattern: HostPattern::Any }];
-    }
-    let host = |entry: &String| {
-        let (namespace, name) = match entry.split_once('/') {
-            None | Some(("*", _)) => (None, entry.rsplit('/').next().unwrap_or(entry)),
-            Some((".", name)) => (Some(own_namespace.to_owned()), name),
-            Some((namespace, name)) => (Some(namespace.to_owned()), name),
-        };
-        ServerHost { namespace, pattern: HostPattern::new(name) }
-    };
-    entries.iter().map(host).collect()
 }

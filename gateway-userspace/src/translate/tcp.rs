@@ -74,8 +74,7 @@ pub(super) fn route(
 
 /// TCP knows no hosts; those of the documents must only meet somewhere.
 pub(super) fn shares_host(server: &SelectedServer<'_>, bound: &Bound<'_>) -> bool {
-    let entries = server.hosts.iter().filter(|entry| entry.allows(bound.document.namespace()));
-    entries.into_iter().any(|entry| bound.hosts.iter().any(|host| entry.pattern.intersect(host).is_some()))
+    bound.hosts.iter().any(|host| server.hosts.meets(host, bound.document.namespace()))
 }
 
 pub(super) fn report_no_route(server: &SelectedServer<'_>, list: &str, report: &mut Report) {

@@ -52,7 +52,7 @@ impl Chains {
             (http::server_name("tls", server).into(), ChainAction::TerminateTcp { tls, route })
         };
         let mut sni: Vec<HostPattern> = Vec::new();
-        for (at, entry) in server.hosts.iter().enumerate() {
+        for (at, entry) in server.hosts.entries().iter().enumerate() {
             if sni.contains(&entry.pattern) || self.claimed.contains_key(&entry.pattern) {
                 continue;
             }
@@ -114,7 +114,6 @@ impl Chains {
         let namespace = bound.document.namespace();
         let names: Vec<HostPattern> = condition.sni_hosts.iter().map(|name| HostPattern::new(name)).collect();
         for (at, name) in names.iter().enumerate() {
-            let mut entries = server.hosts.iter().filter(|entry| entry.allows(namespace));
             let problem = if let Some(first) = self.claimed.get(name) {
                 let message =
                     format!("SNI host {name} is taken already on this port: the whole match is dropped");
@@ -122,7 +121,7 @@ impl Chains {
                     .document
                     .diagnostic(Severity::Error, Code::ConflictingGateways, &field.index(at), message)
                     .related(first.clone())
-            } else if entries.any(|entry| entry.pattern.intersect(name).is_some()) {
+            } else if server.hosts.meets(name, namespace) {
                 continue;
             } else {
                 let message =

@@ -68,3 +68,6 @@ fn check_port(found: &mut Findings<'_>, field: &FieldPath, number: u32) {
         found.error_with_help(field, message, "give the port its number, such as `number: 443`");
     }
 }
+
+#[cfg(test)]
+mod tests;

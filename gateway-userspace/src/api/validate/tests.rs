@@ -1,0 +1,423 @@
+//! Single documents against the rules of their kind: the spec, and all that is found in it.
+
+use std::sync::Arc;
+
+use crate::api::{Reading, read_document, split};
+
+fn read(kind: &str, name: &str, spec: &str) -> Reading {
+    let file: Arc<str> = "t.yaml".into();
+    let text = format!(
+        "apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+    );
+    split(&text)
+        .into_iter()
+        .flat_map(|chunk| read_document(&file, chunk, "default"))
+        .next()
+        .expect("a document")
+}
+
+/// `severity field: message` of each finding.
+fn found(kind: &str, spec: &str) -> Vec<String> {
+    let line = |found: &crate::api::Diagnostic| {
+        format!("{} {}: {}", found.severity.as_str(), found.field.as_deref().unwrap_or("-"), found.message)
+    };
+    read(kind, "x", spec).diagnostics.iter().map(line).collect()
+}
+
+fn check(kind: &str, rows: &[(&str, &[&str])]) {
+    for (spec, want) in rows {
+        assert_eq!(found(kind, spec), *want, "{spec}");
+    }
+}
+
+#[test]
+fn servers_are_checked_in_istios_words() {
+    let server =
+        |port: &str, more: &str| format!("{{servers: [{{port: {{{port}}}, hosts: [a.test]{more}}}]}}");
+    let https = "number: 443, name: x, protocol: HTTPS";
+    let http = "number: 80, name: x, protocol: HTTP";
+    for (spec, want) in [
+        (server(http, ""), vec![]),
+        ("{}".to_owned(), vec!["error spec.servers: gateway must have at least one server"]),
+        ("{servers: [{hosts: [a.test]}]}".to_owned(), vec!["error spec.servers[0]: port is required"]),
+        (
+            server("number: 0, name: x, protocol: HTTP", ""),
+            vec!["error spec.servers[0].port.number: port number 0 must be in the range 1..65535"],
+        ),
+        (
+            server("number: 70000, name: x, protocol: http", ""),
+            vec!["error spec.servers[0].port.number: port number 70000 must be in the range 1..65535"],
+        ),
+        (
+            server("number: 80, protocol: HTTP", ""),
+            vec!["error spec.servers[0].port.name: port name must be set: number 80"],
+        ),
+        (
+            server("number: 80, name: x, protocol: WAT", ""),
+            vec![
+                "error spec.servers[0].port.protocol: invalid protocol \"WAT\", supported protocols are HTTP, HTTP2, GRPC, \
+                 GRPC-WEB, MONGO, REDIS, MYSQL, TCP",
+            ],
+        ),
+        (
+            server("number: 80, name: x, protocol: HTTP, targetPort: 1", ""),
+            vec!["warning spec.servers[0].port.targetPort: targetPort has no impact on Gateways"],
+        ),
+        (server(http, ", bind: here"), vec!["error spec.servers[0].bind: here is not a valid IP"]),
+        (server(http, ", bind: 10.0.0.1"), vec![]),
+        (
+            server(https, ""),
+            vec!["error spec.servers[0]: server must have TLS settings for HTTPS/TLS protocols"],
+        ),
+        (
+            server(http, ", tls: {mode: SIMPLE, credentialName: c}"),
+            vec!["error spec.servers[0].tls: server cannot have TLS settings for plain text HTTP ports"],
+        ),
+        (server(http, ", tls: {httpsRedirect: true}"), vec![]),
+        (
+            server("number: 1, name: x, protocol: TCP", ", tls: {}"),
+            vec!["error spec.servers[0].tls: server cannot have TLS settings for non HTTPS/TLS ports"],
+        ),
+        (
+            server(https, ", tls: {mode: SIMPLE}"),
+            vec!["error spec.servers[0].tls: SIMPLE TLS requires a server certificate"],
+        ),
+        (server(https, ", tls: {}"), vec![]),
+        (
+            server(https, ", tls: {credentialName: c}"),
+            vec![
+                "warning spec.servers[0].tls.credentialName: PASSTHROUGH mode does not use certificates, they will be ignored",
+            ],
+        ),
+        (
+            server(https, ", tls: {mode: SIMPLE, credentialName: c, httpsRedirect: true}"),
+            vec![
+                "warning spec.servers[0].tls.httpsRedirect: tls.httpsRedirect should only be used with http servers",
+            ],
+        ),
+        (
+            server(https, ", tls: {mode: SECRET}"),
+            vec!["error spec.servers[0].tls.mode: unknown value \"SECRET\""],
+        ),
+        (
+            server(https, ", tls: {mdoe: SIMPLE}"),
+            vec!["error spec.servers[0].tls.mdoe: unknown field \"mdoe\""],
+        ),
+        (
+            "{servers: [{port: {number: 1, name: x, protocol: TCP}, hosts: []}]}".to_owned(),
+            vec!["error spec.servers[0].hosts: server config must contain at least one host"],
+        ),
+        (
+            format!("{{servers: [{{port: {{{http}}}, hosts: ['*']}}, {{port: {{{http}}}, hosts: ['*']}}]}}"),
+            vec!["error spec.servers[1].port.name: port names in servers must be unique: duplicate name x"],
+        ),
+    ] {
+        check("Gateway", &[(&spec, &want)]);
+    }
+    let bad_name = read("Gateway", "bad.name", &server(http, ""));
+    assert_eq!(bad_name.diagnostics[0].message, "invalid gateway name: \"bad.name\"");
+    assert!(bad_name.is_refused());
+}
+
+#[test]
+fn what_is_not_supported_is_refused_where_ignoring_it_would_let_someone_in() {
+    let tls = |more: &str| {
+        format!(
+            "{{servers: [{{port: {{number: 1, name: x, protocol: HTTPS}}, hosts: [a.test], tls: {{credentialName: c, {more}}}}}]}}"
+        )
+    };
+    for (more, field, refused) in [
+        ("mode: MUTUAL, subjectAltNames: [a]", "subjectAltNames", true),
+        ("mode: MUTUAL, verifyCertificateHash: [a]", "verifyCertificateHash", true),
+        ("mode: MUTUAL, caCrl: /x", "caCrl", true),
+        ("mode: ISTIO_MUTUAL", "mode", true),
+        ("mode: AUTO_PASSTHROUGH", "mode", true),
+        ("mode: SIMPLE, serverCertificate: /x", "serverCertificate", true),
+        ("mode: MUTUAL, insecureSkipVerify: true", "insecureSkipVerify", true),
+        ("mode: SIMPLE, cipherSuites: [A]", "cipherSuites", false),
+    ] {
+        let reading = read("Gateway", "x", &tls(more));
+        let [found] = reading.diagnostics.as_slice() else { panic!("{more}: {:?}", reading.diagnostics) };
+        assert_eq!(found.field.as_deref(), Some(format!("spec.servers[0].tls.{field}").as_str()), "{more}");
+        assert_eq!((found.is_error(), reading.is_refused()), (refused, refused), "{more}");
+    }
+    assert!(
+        found("Gateway", &tls("mode: MUTUAL, subjectAltNames: [], insecureSkipVerify: false")).is_empty()
+    );
+    let rule = |more: &str| {
+        format!(
+            "{{hosts: [a.test], gateways: [g], http: [{{route: [{{destination: {{host: a}}}}], {more}}}]}}"
+        )
+    };
+    for (more, refused) in [
+        ("retries: {attempts: 3}", false),
+        ("corsPolicy: {}", false),
+        ("corsPolicy: {allowMethods: [GET]}", false),
+        ("mirror: {host: b}", false),
+        ("fault: {delay: {fixedDelay: 1s}}", false),
+        ("fault: {abort: {httpStatus: 500}}", true),
+        ("match: [{headers: {'@request.auth.claims.sub': {exact: a}}}]", true),
+    ] {
+        assert_eq!(read("VirtualService", "x", &rule(more)).is_refused(), refused, "{more}");
+    }
+    let delegate =
+        read("VirtualService", "x", "{hosts: [a.test], gateways: [g], http: [{delegate: {name: d}}]}");
+    assert_eq!(delegate.diagnostics[0].code.as_str(), "SLU0005");
+    assert!(delegate.is_refused());
+}
+
+#[test]
+fn virtual_services_are_checked_in_istios_words() {
+    const HTTP: &str = "http: [{route: [{destination: {host: a}}]}]";
+    for (spec, want) in [
+        (format!("{{hosts: [a.test], gateways: [g], {HTTP}}}"), vec![]),
+        (
+            "{hosts: [a.test]}".to_owned(),
+            vec!["error spec: http, tcp or tls must be provided in virtual service"],
+        ),
+        (
+            format!("{{gateways: [g], {HTTP}}}"),
+            vec!["error spec.hosts: virtual service must have at least one host"],
+        ),
+        (
+            format!("{{hosts: [a.foo.com, '*'], gateways: [g], {HTTP}}}"),
+            vec!["error spec.hosts[1]: duplicate hosts in virtual service: a.foo.com & *"],
+        ),
+        (
+            format!("{{hosts: ['*'], {HTTP}}}"),
+            vec![
+                "error spec.hosts[0]: wildcard host * is not allowed for virtual services bound to the mesh gateway",
+            ],
+        ),
+        (
+            format!("{{hosts: [a.test], gateways: [g, a/b/c, foo_bar, /x], {HTTP}}}"),
+            vec![
+                "error spec.gateways[1]: invalid value for gateway name: \"b/c\"",
+                "error spec.gateways[2]: invalid value for gateway name: \"foo_bar\"",
+                "error spec.gateways[3]: config namespace and gateway name cannot be empty",
+            ],
+        ),
+        (
+            format!("{{hosts: [a.test], gateways: [g.ns.svc.cluster.local], {HTTP}}}"),
+            vec!["warning spec.gateways[0]: legacy gateway name \"g.ns.svc.cluster.local\""],
+        ),
+        (
+            format!("{{hosts: [a.test], gateways: [g], exportTo: ['*', ns], {HTTP}}}"),
+            vec![
+                "error spec.exportTo: cannot have both public (*) and non-public exportTo values for a resource",
+            ],
+        ),
+        (
+            "{hosts: [a.test], gateways: [g], tls: [{match: [{sniHosts: [b.test]}], route: [{destination: {host: a}}]}]}".to_owned(),
+            vec![
+                "error spec.tls[0].match[0].sniHosts[0]: SNI host \"b.test\" is not a compatible subset of any of the virtual \
+                 service hosts: [a.test]",
+            ],
+        ),
+        (
+            "{hosts: [a.test], gateways: [g], tls: [{}], tcp: [{}]}".to_owned(),
+            vec![
+                "error spec.tls[0]: TLS route must have at least one match condition",
+                "error spec.tls[0]: TLS route is required",
+                "error spec.tcp[0]: TCP route is required",
+            ],
+        ),
+        (
+            "{hosts: [a.test], gateways: [g], tls: [{match: [{}], route: [{destination: {host: a}}]}]}".to_owned(),
+            vec!["error spec.tls[0].match[0].sniHosts: TLS match must have at least one SNI host"],
+        ),
+    ] {
+        check("VirtualService", &[(&spec, &want)]);
+    }
+}
+
+#[test]
+fn http_rules_are_checked_in_istios_words() {
+    const ROUTE: &str = "route: [{destination: {host: a}}]";
+    let re2 = "Istio uses RE2 style regex-based match (https://github.com/google/re2/wiki/Syntax)";
+    for (rule, want) in [
+        (String::new(), vec![": HTTP route, redirect or direct_response is required".to_owned()]),
+        (format!("{ROUTE}, redirect: {{uri: /}}"), vec![": HTTP route cannot contain both route and redirect".to_owned()]),
+        (
+            "rewrite: {uri: /}, directResponse: {status: 200}".to_owned(),
+            vec![": HTTP route cannot contain both rewrite and direct_response".to_owned()],
+        ),
+        ("route: [{}]".to_owned(), vec![".route[0]: destination is required".to_owned()]),
+        (
+            "route: [{destination: {host: '*'}}]".to_owned(),
+            vec![".route[0].destination.host: invalid destination host *".to_owned()],
+        ),
+        (
+            "route: [{destination: {host: a, port: {}}}]".to_owned(),
+            vec![".route[0].destination.port.number: port number 0 must be in the range 1..65535".to_owned()],
+        ),
+        (
+            "route: [{destination: {host: a}, weight: -1}]".to_owned(),
+            vec![".route[0].weight: weight -1 < 0".to_owned()],
+        ),
+        (
+            "route: [{destination: {host: a}}, {destination: {host: b}}]".to_owned(),
+            vec![".route: total destination weight = 0".to_owned()],
+        ),
+        ("redirect: {}".to_owned(), vec![".redirect: redirect must specify URI, authority, scheme, or port".to_owned()]),
+        (
+            "redirect: {uri: /, redirectCode: 404}".to_owned(),
+            vec![".redirect.redirectCode: 404 is not a valid redirect code, must be 3xx".to_owned()],
+        ),
+        (
+            "redirect: {uri: /, redirectCode: 304}".to_owned(),
+            vec![".redirect.redirectCode: 304 is not a redirect that can be served".to_owned()],
+        ),
+        (
+            "redirect: {scheme: ftp}".to_owned(),
+            vec![".redirect.scheme: invalid redirect scheme, must be \"http\" or \"https\"".to_owned()],
+        ),
+        (
+            "directResponse: {status: 700}".to_owned(),
+            vec![".directResponse.status: HTTP status 700 is not in range 200-599".to_owned()],
+        ),
+        (format!("{ROUTE}, timeout: 0s"), vec![".timeout: duration must be greater than 1ms".to_owned()]),
+        (
+            format!("{ROUTE}, timeout: soon"),
+            vec![".timeout: `soon` is not a duration such as 10s, 300ms or 1m30s".to_owned()],
+        ),
+        (
+            format!("{ROUTE}, rewrite: {{}}"),
+            vec![
+                ".rewrite: rewrite must specify at least one of URI, UriRegexRewrite, or authority. Only one of URI or \
+                 UriRegexRewrite may be specified"
+                    .to_owned(),
+            ],
+        ),
+        (
+            format!("{ROUTE}, rewrite: {{uriRegexRewrite: {{match: a}}}}"),
+            vec![
+                ".rewrite.uriRegexRewrite: UriRegexRewrite requires both Rewrite and Match fields to be specified".to_owned(),
+            ],
+        ),
+        (
+            format!("{ROUTE}, match: [{{uri: {{regex: '('}}}}]"),
+            vec![format!(".match[0].uri.regex: \"uri\": error parsing regexp: unclosed group; {re2}")],
+        ),
+        (
+            format!("{ROUTE}, match: [{{uri: {{regex: '{}'}}}}]", "a".repeat(1025)),
+            vec![".match[0].uri.regex: \"uri\": regex is too large, max length allowed is 1024".to_owned()],
+        ),
+        (format!("{ROUTE}, match: [{{uri: {{prefix: ''}}}}]"), vec![]),
+        (
+            format!("{ROUTE}, match: [{{headers: {{x: {{prefix: ''}}}}}}]"),
+            vec![".match[0].headers.x.prefix: \"headers\": prefix string match should not be empty".to_owned()],
+        ),
+        (
+            format!("{ROUTE}, match: [{{uri: {{prefix: /, exact: /}}}}]"),
+            vec![".match[0].uri: \"uri\": only one of exact, prefix and regex may be given".to_owned()],
+        ),
+        (
+            format!("{ROUTE}, headers: {{request: {{set: {{':path': x}}}}}}"),
+            vec![".headers.request.set.:path: invalid header \":path\": header cannot have \":\" prefix".to_owned()],
+        ),
+        (
+            format!("{ROUTE}, headers: {{request: {{set: {{host: a}}, add: {{':authority': b}}}}}}"),
+            vec![
+                ".headers.request.add.:authority: authority header cannot be set multiple times: have \"a\", attempting to set \
+                 \"b\""
+                    .to_owned(),
+            ],
+        ),
+        (
+            format!("{ROUTE}, headers: {{response: {{set: {{host: a}}}}, request: {{remove: [Host]}}}}"),
+            vec![
+                ".headers.request.remove[0]: invalid header \"Host\": cannot set Host header".to_owned(),
+                ".headers.response.set.host: invalid header \"host\": cannot set Host header".to_owned(),
+            ],
+        ),
+        (
+            format!("{ROUTE}, headers: {{request: {{set: {{x: '50%foo'}}}}}}"),
+            vec![
+                ".headers.request.set.x: header value configuration: invalid header configuration. Un-terminated variable \
+                 expression '%foo'"
+                    .to_owned(),
+            ],
+        ),
+        (
+            format!("{ROUTE}, headers: {{request: {{set: {{x: true}}}}}}"),
+            vec![".headers.request.set.x: expected text, found the boolean `true`".to_owned()],
+        ),
+        // YAML 1.1 took `y` for a boolean, and kubectl still does; here it is text where text is asked.
+        (format!("{ROUTE}, headers: {{request: {{set: {{x: y}}}}}}"), vec![]),
+    ] {
+        let spec = format!("{{hosts: [a.test], gateways: [g], http: [{{{rule}}}]}}");
+        let want: Vec<String> = want.iter().map(|line| format!("error spec.http[0]{line}")).collect();
+        assert_eq!(found("VirtualService", &spec), want, "{rule}");
+    }
+}
+
+#[test]
+fn rules_that_are_never_reached_are_warned_of() {
+    const ROUTE: &str = "route: [{destination: {host: a}}]";
+    let rules = |rules: &[&str]| format!("{{hosts: [a.test], gateways: [g], http: [{}]}}", rules.join(", "));
+    let all = format!("{{{ROUTE}}}");
+    let prefix = |path: &str| format!("{{match: [{{uri: {{prefix: {path}}}}}], {ROUTE}}}");
+    for (list, want) in [
+        (vec![prefix("/a"), all.clone()], vec![]),
+        (
+            vec![all.clone(), all.clone()],
+            vec![
+                "warning spec.http[1]: virtualService rule #1 not used (only the last rule can have no matches)",
+            ],
+        ),
+        (
+            vec![all.clone(), prefix("/a")],
+            vec![
+                "warning spec.http[1]: virtualService rule #1 not used (route without matches defined before)",
+            ],
+        ),
+        (
+            vec![prefix("/a"), prefix("/a/b")],
+            vec![
+                "info spec.http[1].match[0]: VirtualService rule #1 match #0 of prefix /a/b is not used (duplicate/overlapping \
+                 match in rule #0 of prefix /a on #0)",
+            ],
+        ),
+        (vec![prefix("/a/b"), prefix("/a")], vec![]),
+    ] {
+        let list: Vec<&str> = list.iter().map(String::as_str).collect();
+        assert_eq!(found("VirtualService", &rules(&list)), want, "{list:?}");
+    }
+}
+
+#[test]
+fn kinds_that_are_not_served_are_never_passed_over_in_silence() {
+    let file: Arc<str> = "t.yaml".into();
+    for (version, kind, want) in [
+        ("security.istio.io/v1", "AuthorizationPolicy", "error SLU0005"),
+        ("security.istio.io/v1", "RequestAuthentication", "error SLU0005"),
+        ("gateway.networking.k8s.io/v1", "HTTPRoute", "error SLU0005"),
+        ("networking.istio.io/v1", "DestinationRule", "warning SLU0004"),
+        ("telemetry.istio.io/v1", "Telemetry", "warning SLU0004"),
+        ("networking.k8s.io/v1", "Ingress", "warning SLU0004"),
+        ("apps/v1", "Deployment", "info SLU0003"),
+        ("v1", "ConfigMap", "info SLU0003"),
+        ("v1", "Gateway", "warning SLU0003"),
+        ("networking.istio.io/v2", "Gateway", "error SLU0002"),
+    ] {
+        let text = format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\n");
+        let readings: Vec<Reading> =
+            split(&text).into_iter().flat_map(|chunk| read_document(&file, chunk, "default")).collect();
+        let found = &readings[0].diagnostics[0];
+        assert_eq!(format!("{} {}", found.severity.as_str(), found.code), want, "{version} {kind}");
+    }
+}
+
+#[test]
+fn a_secrets_content_is_never_shown() {
+    let file: Arc<str> = "t.yaml".into();
+    for body in ["data: {key: '%%hush%%'}", "data: hush", "stringData: {key: 1}\n", "data:\n\tkey: hush"] {
+        let text = format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: x}}\n{body}\n");
+        let readings: Vec<Reading> =
+            split(&text).into_iter().flat_map(|chunk| read_document(&file, chunk, "default")).collect();
+        let shown = crate::api::render(&readings[0].diagnostics[0], false);
+        assert!(!shown.contains("hush"), "{shown}");
+        assert!(readings[0].is_refused());
+    }
+}
