@@ -15,9 +15,6 @@ use crate::{
     parse::Segment,
 };
 
-/// Step from one source port tried to the next: a prime, so that any range of fewer ports is walked through whole.
-const PORT_STRIDE: u32 = 7919;
-
 /// The entry for a segment, and the verdict if it can be sent on.
 #[inline(always)]
 pub(crate) fn find_or_open<A: Maps>(
@@ -27,6 +24,7 @@ pub(crate) fn find_or_open<A: Maps>(
     let mut verdict = Verdict::Steered;
     if let Some(entry) = Entry::find(&segment.key) {
         if !segment.opens() || !is_over(&entry) {
+            check_hops(segment)?;
             return Ok((entry, Verdict::Forwarded));
         }
         // The old entries go even if no new flow can be opened: the stack's connection must not run into them.
@@ -39,7 +37,14 @@ pub(crate) fn find_or_open<A: Maps>(
     if !segment.opens() {
         return Err(Verdict::Miss);
     }
+    check_hops(segment)?;
     Ok((open(packet, segment, &table)?, verdict))
+}
+
+/// Checked before anything is made or counted for the segment.
+#[inline(always)]
+fn check_hops<A>(segment: &Segment<A>) -> Result<(), Verdict> {
+    if segment.hops <= 1 { Err(Verdict::HopLimit) } else { Ok(()) }
 }
 
 #[inline(always)]
@@ -96,13 +101,13 @@ fn claim_port<A: Maps>(
         destination_port: backend.port,
     };
     let port_count = NonZeroU32::new(config.port_count).ok_or(Verdict::Unconfigured)?;
-    let mut offset = packet::random();
+    // Each try is random: steps of any fixed length build clusters, which cost a third of the range.
     for _ in 0..PORT_PROBES {
-        let port = config.first_port + offset % port_count;
+        let port = config.first_port + packet::random() % port_count;
         tuple.source_port = Be16::new(port as u16);
         match maps::insert(&tuple.reversed(), to_client) {
             Ok(()) => return Ok(tuple),
-            Err(Refused::Taken) => offset = offset.wrapping_add(PORT_STRIDE),
+            Err(Refused::Taken) => {}
             Err(Refused::Full) => return Err(Verdict::TableFull),
         }
     }

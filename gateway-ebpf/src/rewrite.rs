@@ -8,7 +8,7 @@ use crate::{
     parse::{Family, Frame, Segment, tcp_checksum_offset},
 };
 
-/// Rewrites a segment as its entry says and returns the interface that it leaves by. The headers are written
+/// Rewrites a segment that has a hop left as its entry says and returns the interface that it leaves by. The headers are written
 /// first and the TCP checksum is left to the kernel's helpers, which know whether the hardware still has to fill
 /// it in: so super-packets and packets of local senders come out right too.
 #[inline(always)]
@@ -20,9 +20,6 @@ pub(crate) fn apply<A: Family>(
 where
     Frame<A::Ip>: Wire,
 {
-    if segment.hops <= 1 {
-        return Err(Verdict::HopLimit);
-    }
     let (new, oif) = entry.rewritten();
     let old = &segment.key;
     let addresses = addresses(&new).minus(addresses(old));

@@ -1,13 +1,75 @@
-//! Commands.
+//! `cargo xtask`: the project's commands, the same for people and for CI. One command a file.
 
+mod cargo;
+mod ci;
+mod demo;
 mod ebpf;
+mod process;
+mod test;
+mod tidy;
 mod toolchain;
 
-fn main() -> anyhow::Result<()> {
-    match std::env::args().nth(1).as_deref() {
-        Some("build-ebpf") => println!("{}", ebpf::build()?.display()),
-        Some("setup") => println!("{:?}", toolchain::ensure()?),
-        _ => anyhow::bail!("build-ebpf"),
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Sluice's own commands", arg_required_else_help = true)]
+struct Xtask {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install what is missing, build everything, serve the quickstart and print commands to try.
+    Demo(demo::DemoArgs),
+    /// Run every test, the kernel's included.
+    Test(test::TestArgs),
+    /// Build the kernel programs alone.
+    BuildEbpf,
+    /// Install the toolchain of the kernel programs and the programs that tests and demo call.
+    Setup,
+    /// Check the order of the modules and the rules that no compiler knows.
+    Tidy,
+    /// Measure: steering, start, memory. Prints a table and JSON.
+    Bench {
+        /// Handed to the measuring program; `--help` tells.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// What CI checks before it runs the tests: format, order, lints, licences, kernel programs.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let result = match Xtask::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::BuildEbpf => ebpf::build().map(|object| println!("{}", object.display())),
+        Command::Setup => setup(),
+        Command::Tidy => tidy::run(),
+        Command::Bench { args } => bench(&args),
+        Command::Ci => ci::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn setup() -> anyhow::Result<()> {
+    process::ensure_programs(process::TEST_PROGRAMS)?;
+    toolchain::ensure()?;
     Ok(())
+}
+
+fn bench(args: &[String]) -> anyhow::Result<()> {
+    toolchain::ensure()?;
+    ebpf::build()?;
+    cargo::build(cargo::Profile::Release)?;
+    process::run(process::command(cargo::Profile::Release.binary("sluice-measure")?).args(args))
 }

@@ -2,14 +2,15 @@
 //! of it. Its system calls never hold up the agent or a worker.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::datapath::{Applied, DatapathError, KernelPlane, Placement, Stopped};
 use crate::model::{KernelPlaneState, Snapshot};
-use crate::settings::{KernelArgs, KernelMode};
+use crate::settings::KernelArgs;
 
 const TICK: Duration = Duration::from_secs(1);
 
@@ -69,16 +70,76 @@ impl KernelThread {
 }
 
 fn run(args: &KernelArgs, inbox: &Receiver<Command>, reports: &mpsc::UnboundedSender<KernelPlaneState>) {
-    let started: Result<(), String> = match args.kernel {
-        KernelMode::Off => Err("switched off by --kernel off".to_owned()),
-        KernelMode::Auto | KernelMode::Require => Err("built without it".to_owned()),
-    };
-    let _ = (started, TICK);
-    drop(
-        reports.send(KernelPlaneState {
-            off: Some("built without it".to_owned()),
-            ..KernelPlaneState::default()
-        }),
-    );
-    while let Ok(Command::Apply(_)) = inbox.recv() {}
+    match KernelPlane::start(args) {
+        Ok(plane) => Driver { plane, reports, said: None }.drive(inbox),
+        // The agent being gone ends everything anyway.
+        Err(off) => {
+            drop(reports.send(KernelPlaneState { off: Some(off.to_string()), ..KernelPlaneState::default() }))
+        }
+    }
+}
+
+struct Driver<'a> {
+    plane: KernelPlane,
+    reports: &'a mpsc::UnboundedSender<KernelPlaneState>,
+    /// The last failure, said once until it changes.
+    said: Option<String>,
+}
+
+impl Driver<'_> {
+    fn drive(mut self, inbox: &Receiver<Command>) {
+        let mut due = Instant::now() + TICK;
+        loop {
+            match inbox.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(Command::Apply(snapshot)) => match self.plane.apply(snapshot) {
+                    Ok(applied) => self.report(&applied),
+                    Err(error) => self.fail(&error),
+                },
+                Err(RecvTimeoutError::Timeout) => {
+                    due = Instant::now() + TICK;
+                    match self.plane.tick() {
+                        Ok(ticked) => ticked.changed.iter().for_each(|applied| self.report(applied)),
+                        Err(error) => self.fail(&error),
+                    }
+                }
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return self.stop(),
+            }
+        }
+    }
+
+    fn report(&mut self, applied: &Applied) {
+        self.said = None;
+        let refused = applied.placements.iter().filter(|(_, placement)| placement.steered.is_empty());
+        let refused = refused.map(|(listener, placement)| (*listener, reasons(placement))).collect();
+        let interfaces = match self.plane.status() {
+            Ok(status) => status.interfaces.into_iter().map(|interface| interface.name).collect(),
+            Err(error) => return self.fail(&error),
+        };
+        let _ = self.reports.send(KernelPlaneState { off: None, interfaces, refused });
+    }
+
+    fn fail(&mut self, error: &DatapathError) {
+        let words = error.to_string();
+        if self.said.as_ref() != Some(&words) {
+            tracing::error!(%error, "kernel plane: goes on with what it had");
+            self.said = Some(words);
+        }
+    }
+
+    fn stop(self) {
+        match self.plane.stop() {
+            Ok(Stopped { flows: 0 }) => tracing::info!("kernel plane: no flow left, everything removed"),
+            Ok(Stopped { flows }) => {
+                tracing::info!(
+                    flows,
+                    "kernel plane: flows go on without the agent; `sluice cleanup` ends them"
+                );
+            }
+            Err(error) => tracing::error!(%error, "kernel plane: stop"),
+        }
+    }
+}
+
+fn reasons(placement: &Placement) -> String {
+    placement.refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

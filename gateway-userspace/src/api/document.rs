@@ -259,15 +259,15 @@ impl<T> Checked<T> {
     }
 }
 
-fn plain<T>(decoded: Result<Sourced<T>, Diagnostic>) -> Checked<T> {
+fn plain<T>(decoded: Result<Sourced<T>, Box<Diagnostic>>) -> Checked<T> {
     match decoded {
         Ok(object) => Checked(Some(Arc::new(object)), Vec::new()),
-        Err(found) => Checked(None, vec![found]),
+        Err(found) => Checked(None, vec![*found]),
     }
 }
 
 fn checked<T>(
-    decoded: Result<Sourced<T>, Diagnostic>,
+    decoded: Result<Sourced<T>, Box<Diagnostic>>,
     check: fn(&Sourced<T>) -> Vec<Diagnostic>,
 ) -> Checked<T> {
     match decoded {
@@ -276,21 +276,29 @@ fn checked<T>(
             let sound = !found.iter().any(Diagnostic::is_error);
             Checked(sound.then(|| Arc::new(object)), found)
         }
-        Err(found) => Checked(None, vec![found]),
+        Err(found) => Checked(None, vec![*found]),
     }
 }
 
 /// Istio's kinds take no field that their schema does not know.
-fn istio<T: DeserializeOwned>(metadata: Metadata, source: &Arc<Source>) -> Result<Sourced<T>, Diagnostic> {
+fn istio<T: DeserializeOwned>(
+    metadata: Metadata,
+    source: &Arc<Source>,
+) -> Result<Sourced<T>, Box<Diagnostic>> {
     if let Content::Mapping(entries) = &source.root.content {
         let known = ["apiVersion", "kind", "metadata", "spec", "status"];
         if let Some(entry) = entries.iter().find(|entry| !known.contains(&entry.key.as_str())) {
             let field = FieldPath::root().field(&entry.key);
             let message = format!("unknown field \"{}\"", entry.key);
             let help = "beside apiVersion, kind and metadata, everything belongs below `spec`: is the indentation right?";
-            return Err(source
-                .diagnostic_at(Severity::Error, Code::SchemaValidation, &field, entry.key_span, message)
-                .help(help));
+            let found = source.diagnostic_at(
+                Severity::Error,
+                Code::SchemaValidation,
+                &field,
+                entry.key_span,
+                message,
+            );
+            return Err(Box::new(found.help(help)));
         }
     }
     under(metadata, source, "spec")
@@ -300,15 +308,18 @@ fn under<T: DeserializeOwned>(
     metadata: Metadata,
     source: &Arc<Source>,
     field: &str,
-) -> Result<Sourced<T>, Diagnostic> {
+) -> Result<Sourced<T>, Box<Diagnostic>> {
     let null = Node { content: Content::Mapping(Vec::new()), span: source.root.span };
     let node = source.root.get(field).map_or(&null, |entry| &entry.value);
-    let spec = decode(node).map_err(|error| misfit(source, field, error))?;
+    let spec = decode(node).map_err(|error| Box::new(misfit(source, field, error)))?;
     Ok(Sourced { metadata, spec, source: source.clone() })
 }
 
-fn whole<T: DeserializeOwned>(metadata: Metadata, source: &Arc<Source>) -> Result<Sourced<T>, Diagnostic> {
-    let spec = decode(&source.root).map_err(|error| misfit(source, "", error))?;
+fn whole<T: DeserializeOwned>(
+    metadata: Metadata,
+    source: &Arc<Source>,
+) -> Result<Sourced<T>, Box<Diagnostic>> {
+    let spec = decode(&source.root).map_err(|error| Box::new(misfit(source, "", error)))?;
     Ok(Sourced { metadata, spec, source: source.clone() })
 }
 

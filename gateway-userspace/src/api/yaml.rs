@@ -338,25 +338,72 @@ fn syntax_error(text: &str, first_line: u32, error: &ScanError) -> YamlError {
             help: Some("replace the tab with spaces".to_owned()),
         };
     }
+    if let Some(error) = value_before_more(text, first_line, failed_at) {
+        return error;
+    }
+    let column = error.marker().col() as u32 + 1;
     YamlError {
-        span: Span {
-            line: first_line + failed_at as u32 - 1,
-            column: error.marker().col() as u32 + 1,
-            length: 1,
-        },
-        message: error.info().to_owned(),
+        span: Span { line: first_line + failed_at as u32 - 1, column, length: 1 },
+        message: error.info().to_string(),
         help: None,
     }
 }
 
-/// The first tab that indents something, up to the line after the one where the parser gave up.
-fn tab_in_indentation(text: &str, failed_at: usize) -> Option<(u32, u32)> {
-    text.lines().take(failed_at + 1).enumerate().find_map(|(at, line)| {
-        let word = line.find(|c: char| c != ' ' && c != '\t' && c != '-')?;
-        if line[word..].starts_with(['\r', '#']) {
-            return None;
-        }
-        let tab = line[..word].find('\t')?;
-        Some((at as u32 + 1, tab as u32 + 1))
+/// `key: text` followed by a deeper line `other: value` or `- value`: the parser stumbles over the second line, but what is
+/// wrong, most often a remark without `#`, stands on the first.
+fn value_before_more(text: &str, first_line: u32, failed_at: usize) -> Option<YamlError> {
+    let lines: Vec<&str> = text.lines().take(failed_at).collect();
+    let (last, before) = lines.split_last()?;
+    let (at, line) = before.iter().enumerate().rev().find(|(_, line)| !line.trim().is_empty())?;
+    let (key, rest) = line.split_once(": ")?;
+    let (key, value) = (key.trim_start_matches([' ', '-']), rest.trim());
+    let is_text = !value.is_empty() && !value.starts_with(['#', '|', '>', '&', '!', '{', '[']);
+    let dash = last.len() - last.trim_start_matches(' ').len();
+    let below = if last[dash..].starts_with("- ") && dash >= indentation(line) {
+        "list"
+    } else if last.contains(':') && indentation(last) > indentation(line) {
+        "mapping"
+    } else {
+        return None;
+    };
+    if !is_text {
+        return None;
+    }
+    let column = line.trim_end().chars().count() - value.chars().count() + 1;
+    Some(YamlError {
+        span: Span {
+            line: first_line + at as u32,
+            column: column as u32,
+            length: value.chars().count() as u32,
+        },
+        message: format!("`{key}` has the text `{value}` and, on the next line, a {below} too"),
+        help: Some("take the text away, or put a `#` in front of it if it is a comment".to_owned()),
     })
 }
+
+/// Columns before the first word, dashes of list items included.
+fn indentation(line: &str) -> usize {
+    line.len() - line.trim_start_matches([' ', '-']).len()
+}
+
+/// The first tab that indents something, up to the line after the one where the parser gave up. Within block
+/// texts tabs are text.
+fn tab_in_indentation(text: &str, failed_at: usize) -> Option<(u32, u32)> {
+    let mut block: Option<usize> = None;
+    for (at, line) in text.lines().take(failed_at + 1).enumerate() {
+        let Some(word) = line.find(|c: char| c != ' ' && c != '\t' && c != '-') else { continue };
+        if block.is_some_and(|outer| indentation(line) > outer) || line[word..].starts_with(['\r', '#']) {
+            continue;
+        }
+        if let Some(tab) = line[..word].find('\t') {
+            return Some((at as u32 + 1, tab as u32 + 1));
+        }
+        let opens = line.trim_end().trim_end_matches(['+', '-']).ends_with(['|', '>']);
+        block = opens.then(|| indentation(line));
+    }
+    None
+}
+
+#[cfg(test)]
+#[path = "yaml_tests.rs"]
+mod tests;

@@ -1,6 +1,5 @@
 //! The pinned maps, typed. The only module that writes one.
 
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -89,6 +88,9 @@ pub enum MapsError {
         source: std::io::Error,
     },
 }
+
+/// Entries of a flow table.
+pub type Entries<A> = Vec<(FlowKey<A>, Flow<A>)>;
 
 fn about(name: &'static str) -> impl Fn(MapError) -> MapsError {
     move |source| MapsError::Map { name, source }
@@ -237,17 +239,13 @@ impl<A: Address + Pod> FamilyMaps<A> {
     }
 
     /// Up to `count` further entries of the flow table.
-    pub(super) fn flow_batch(
-        &self,
-        cursor: &mut Cursor,
-        count: usize,
-    ) -> Result<Vec<(FlowKey<A>, Flow<A>)>, MapsError> {
+    pub(super) fn flow_batch(&self, cursor: &mut Cursor, count: usize) -> Result<Entries<A>, MapsError> {
         sys::lookup_batch(self.flows_fd.as_fd(), cursor, count)
             .map_err(|source| MapsError::Batch { name: self.names[2], source })
     }
 
     /// Every entry of the flow table.
-    pub fn flows(&self) -> Result<Vec<(FlowKey<A>, Flow<A>)>, MapsError> {
+    pub fn flows(&self) -> Result<Entries<A>, MapsError> {
         let mut cursor = Cursor::default();
         let mut flows = Vec::new();
         loop {
@@ -257,11 +255,6 @@ impl<A: Address + Pod> FamilyMaps<A> {
             }
         }
     }
-}
-
-/// The family-independent half of an address's key.
-pub fn listener_key<A: Address>(ip: IpAddr, port: u16) -> Option<ListenerKey<A>> {
-    Some(ListenerKey::new(A::from_ip(ip)?, gateway_common::Be16::new(port)))
 }
 
 /// Opens one pinned map and holds it against its shape: aya takes whatever lies under the name.

@@ -1,6 +1,25 @@
-//! The kernel plane's agent side: what the maps should hold (`plan`, `maglev`), what they do hold (`maps`, the
-//! only writer), and the programs' life in the kernel (`load`, `attach`, `pin`). aya is used nowhere else.
+//! The kernel plane's agent side: what the maps should hold (`plan`, `maglev`, `regions`), carrying it out
+//! (`install`, and `maps`, the only writer), reading it back (`view`), and the programs' life in the kernel (`load`, `attach`, `pin`). aya is
+//! used nowhere else. The agent drives a [`KernelPlane`] from one thread of its own.
 
+pub mod ageing;
+pub mod attach;
+pub mod install;
+pub mod interfaces;
 pub mod load;
+pub mod maglev;
 pub mod maps;
+pub mod pin;
+pub mod plan;
+mod plane;
+pub mod ports;
+pub mod regions;
+pub mod routes;
+pub mod stats;
 mod sys;
+pub mod view;
+
+pub use pin::Pins;
+pub use plan::{Placement, Refusal};
+pub use plane::{Applied, DatapathError, KernelPlane, Stopped, Unavailable};
+pub use stats::Status;

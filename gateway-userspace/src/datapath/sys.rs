@@ -15,8 +15,8 @@ const UPDATE_BATCH: libc::c_int = 26;
 #[repr(C)]
 #[derive(Default)]
 struct Batch {
-    in_batch: u64,
-    out_batch: u64,
+    start: u64,
+    next: u64,
     keys: u64,
     values: u64,
     count: u32,
@@ -47,8 +47,8 @@ pub(super) fn lookup_batch<K: Pod, V: Pod>(
     let mut values: Vec<V> = Vec::with_capacity(count);
     let mut next = 0_u32;
     let mut batch = Batch {
-        in_batch: cursor.0.as_ref().map_or(0, |position| std::ptr::from_ref(position) as u64),
-        out_batch: std::ptr::from_mut(&mut next) as u64,
+        start: cursor.0.as_ref().map_or(0, |position| std::ptr::from_ref(position) as u64),
+        next: std::ptr::from_mut(&mut next) as u64,
         keys: keys.as_mut_ptr() as u64,
         values: values.as_mut_ptr() as u64,
         count: u32::try_from(count).unwrap_or(u32::MAX),

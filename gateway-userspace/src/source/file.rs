@@ -100,10 +100,8 @@ impl FileSource {
     }
 
     fn read_file(&self, path: &Path) -> (Arc<str>, Arc<FileReading>) {
-        let name: Arc<str> = match path.as_os_str() == STDIN {
-            true => "<stdin>".into(),
-            false => path.display().to_string().into(),
-        };
+        let name: Arc<str> =
+            if path.as_os_str() == STDIN { "<stdin>".into() } else { path.display().to_string().into() };
         let text = match read_text(path) {
             Ok(text) => text,
             Err(why) => return (name.clone(), Arc::new(failed(&name, &why))),
@@ -133,7 +131,7 @@ fn read_text(path: &Path) -> Result<String, String> {
     }
     String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        let line = before.split(|byte| *byte == b'\n').count();
         format!("the file is not UTF-8 text (line {line})")
     })
 }

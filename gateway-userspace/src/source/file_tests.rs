@@ -10,7 +10,10 @@ fn gateway(name: &str, port: u32) -> String {
     )
 }
 
-fn ports(loaded: &Loaded) -> Vec<(String, u32)> {
+/// Names of the Gateways in force and the numbers of their ports.
+type Ports = Vec<(String, u32)>;
+
+fn ports(loaded: &Loaded) -> Ports {
     let of = |gateway: &crate::api::Gateway| gateway.servers[0].port.as_ref().map_or(0, |port| port.number);
     loaded.objects.gateways.iter().map(|gateway| (gateway.name().to_string(), of(&gateway.spec))).collect()
 }
@@ -20,7 +23,7 @@ fn codes(loaded: &Loaded) -> Vec<&'static str> {
 }
 
 /// Writes one state of a file after the other, and tells what is in force and reported after each.
-fn states(states: &[String]) -> Vec<(Vec<(String, u32)>, Vec<&'static str>)> {
+fn states(states: &[String]) -> Vec<(Ports, Vec<&'static str>)> {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("a.yaml");
     let mut source = FileSource::new(vec![directory.path().to_owned()], "default");
@@ -33,7 +36,7 @@ fn states(states: &[String]) -> Vec<(Vec<(String, u32)>, Vec<&'static str>)> {
     seen
 }
 
-fn named(pairs: &[(&str, u32)]) -> Vec<(String, u32)> {
+fn named(pairs: &[(&str, u32)]) -> Ports {
     pairs.iter().map(|(name, port)| ((*name).to_owned(), *port)).collect()
 }
 
@@ -129,7 +132,7 @@ fn what_cannot_be_read_is_said() {
 
 #[test]
 fn a_list_holds_documents() {
-    let item = gateway("a", 80).lines().map(|line| format!("  {line}\n")).collect::<String>();
-    let list = format!("apiVersion: v1\nkind: List\nitems:\n-{}", &item[1..]);
+    let item = gateway("a", 80).trim_end().replace('\n', "\n  ");
+    let list = format!("apiVersion: v1\nkind: List\nitems:\n- {item}\n");
     assert_eq!(states(&[list]), [(named(&[("a", 80)]), vec![])]);
 }

@@ -43,19 +43,20 @@ pub(super) fn names_gateway(gateways: &[String], bound: &Bound<'_>, server: &Sel
     gateways.is_empty() || gateways.iter().any(|name| bound.gateway_name(name) == own_name(server.gateway))
 }
 
-/// What a request is held against. `None` when a pattern cannot be compiled; validation has refused those.
-pub(super) fn route_match(condition: &HttpMatchRequest) -> Option<RouteMatch> {
+/// A pattern that cannot be compiled, or a name that no header has; validation refuses such documents.
+#[derive(Debug)]
+pub(super) struct Uncompilable;
+
+/// What a request is held against.
+pub(super) fn route_match(condition: &HttpMatchRequest) -> Result<RouteMatch, Uncompilable> {
     let ignore_case = condition.ignore_uri_case;
-    let path = match condition.uri.as_ref().map(string_match) {
-        None | Some(Some(ValueMatch::Present)) => PathMatch::Any,
-        Some(None) => return None,
-        Some(Some(ValueMatch::Value(value))) => match value {
-            StringMatch::Exact(path) => PathMatch::Exact { path, ignore_case },
-            StringMatch::Prefix(prefix) => PathMatch::Prefix { prefix, ignore_case },
-            StringMatch::Regex(regex) => PathMatch::Regex(regex),
-        },
+    let path = match optional(condition.uri.as_ref())? {
+        None => PathMatch::Any,
+        Some(StringMatch::Exact(path)) => PathMatch::Exact { path, ignore_case },
+        Some(StringMatch::Prefix(prefix)) => PathMatch::Prefix { prefix, ignore_case },
+        Some(StringMatch::Regex(regex)) => PathMatch::Regex(regex),
     };
-    Some(RouteMatch {
+    Ok(RouteMatch {
         path,
         scheme: optional(condition.scheme.as_ref())?,
         method: optional(condition.method.as_ref())?,
@@ -66,40 +67,39 @@ pub(super) fn route_match(condition: &HttpMatchRequest) -> Option<RouteMatch> {
     })
 }
 
-fn string_match(written: &Written) -> Option<ValueMatch> {
+fn value_match(written: &Written) -> Result<ValueMatch, Uncompilable> {
     let value = match (&written.exact, &written.prefix, &written.regex) {
         (Some(exact), ..) => StringMatch::Exact(exact.clone()),
         (_, Some(prefix), _) => StringMatch::Prefix(prefix.clone()),
-        (.., Some(regex)) => StringMatch::Regex(FullRegex::new(regex).ok()?),
-        _ => return Some(ValueMatch::Present),
+        (.., Some(regex)) => StringMatch::Regex(FullRegex::new(regex).map_err(|_| Uncompilable)?),
+        _ => return Ok(ValueMatch::Present),
     };
-    Some(ValueMatch::Value(value))
+    Ok(ValueMatch::Value(value))
 }
 
-/// Scheme, method and authority are always there: `{}` asks nothing.
-fn optional(written: Option<&Written>) -> Option<Option<StringMatch>> {
-    match written.map(string_match) {
-        None | Some(Some(ValueMatch::Present)) => Some(None),
-        Some(None) => None,
-        Some(Some(ValueMatch::Value(value))) => Some(Some(value)),
-    }
+/// Path, scheme, method and authority are always there: `{}` asks nothing.
+fn optional(written: Option<&Written>) -> Result<Option<StringMatch>, Uncompilable> {
+    Ok(match written.map(value_match).transpose()? {
+        None | Some(ValueMatch::Present) => None,
+        Some(ValueMatch::Value(value)) => Some(value),
+    })
 }
 
 /// The keys `uri`, `scheme`, `method` and `authority` are ignored, as the API says.
-fn headers(written: &BTreeMap<String, Written>) -> Option<Vec<HeaderMatch>> {
+fn headers(written: &BTreeMap<String, Written>) -> Result<Vec<HeaderMatch>, Uncompilable> {
     let ignored = ["uri", "scheme", "method", "authority"];
     let pairs = written.iter().filter(|(name, _)| !ignored.contains(&name.as_str()));
     pairs
         .map(|(name, value)| {
-            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            Some(HeaderMatch { name, value: string_match(value)? })
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Uncompilable)?;
+            Ok(HeaderMatch { name, value: value_match(value)? })
         })
         .collect()
 }
 
-fn query_params(written: &BTreeMap<String, Written>) -> Option<Vec<QueryMatch>> {
+fn query_params(written: &BTreeMap<String, Written>) -> Result<Vec<QueryMatch>, Uncompilable> {
     let pair = |(name, value): (&String, &Written)| {
-        Some(QueryMatch { name: name.clone(), value: string_match(value)? })
+        Ok(QueryMatch { name: name.clone(), value: value_match(value)? })
     };
     written.iter().map(pair).collect()
 }

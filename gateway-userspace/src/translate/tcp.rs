@@ -15,7 +15,7 @@ use super::report::Report;
 use super::select::SelectedServer;
 
 /// Both directions silent for so long: closed.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+const IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// The route of a TCP port, or none: then nothing listens, as in Istio, and it is reported.
 pub(super) fn port_route(context: &Context<'_>, port: &Port<'_>, report: &mut Report) -> Option<TcpRoute> {

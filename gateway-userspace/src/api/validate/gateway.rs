@@ -21,6 +21,7 @@ pub fn gateway(document: &Sourced<Gateway>) -> Vec<Diagnostic> {
             "a gateway's name is one DNS label: letters, digits and dashes, no dots",
         );
     }
+    check_selector(&mut found, &document.spec);
     let servers = FieldPath::spec().field("servers");
     if document.spec.servers.is_empty() {
         found.error(&servers, "gateway must have at least one server");
@@ -37,6 +38,18 @@ pub fn gateway(document: &Sourced<Gateway>) -> Vec<Diagnostic> {
     }
     unsupported::report(&mut found, unsupported::GATEWAY);
     found.list
+}
+
+/// A value that no pod's label can have is most often a remark without `#`.
+fn check_selector(found: &mut Findings<'_>, spec: &Gateway) {
+    for (key, value) in &spec.selector {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if value.len() > 63 || !value.bytes().all(inner) {
+            let field = FieldPath::spec().field("selector").field(key);
+            let help = "letters, digits, dashes, underscores and dots only; a comment begins with `#`";
+            found.error_with_help(&field, format!("invalid tag value: \"{value}\""), help);
+        }
+    }
 }
 
 fn check_server(found: &mut Findings<'_>, field: &FieldPath, server: &Server) {

@@ -118,7 +118,7 @@ fn check_header_key(found: &mut Findings<'_>, field: &FieldPath, key: &str) {
     if key.starts_with("@request.auth.") {
         let message = format!("{key}: routing by JWT claims is not yet supported and must not be ignored");
         found.add(Severity::Error, Code::NotEnforced, field, message);
-    } else if http::HeaderName::from_bytes(key.trim_start_matches(':').as_bytes()).is_err() {
+    } else if http::HeaderName::from_bytes(key.as_bytes()).is_err() {
         found.error(field, format!("header name \"{key}\" is not a valid header name"));
     }
 }

@@ -1,0 +1,324 @@
+//! What the maps should hold, and the steps from what they hold to that. Pure: a snapshot and what is known of the
+//! node go in, values come out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::model::{
+    Cluster, Endpoint, Listener, ListenerKey, ListenerKind, Snapshot, Steering, TcpRoute, WeightedCluster,
+};
+
+use super::maglev::Weights;
+use super::routes::{NoRoute, Route};
+
+/// What integer weights are scaled by before they are split among endpoints.
+const WEIGHT_SCALE: u64 = 1 << 20;
+
+/// What the node looks like.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Addresses of the interfaces that clients come in by.
+    pub addresses: BTreeSet<IpAddr>,
+    /// The way to each backend address.
+    pub routes: BTreeMap<IpAddr, Result<Route, NoRoute>>,
+    /// Interfaces that the programs cannot be attached to, and why, in words.
+    pub unattachable: BTreeMap<u32, String>,
+}
+
+/// A backend with all that its flows need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackendSpec {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// The way there.
+    pub route: Route,
+}
+
+/// A listener as the maps hold it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerSpec {
+    /// Backends and their weights; keys are in [`State::backends`].
+    pub weights: Weights,
+    /// Idle timeout of its flows, in whole seconds, at least 1.
+    pub idle_timeout: u32,
+}
+
+/// What the maps hold, or should.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// By address.
+    pub backends: BTreeMap<SocketAddr, BackendSpec>,
+    /// By local address and port.
+    pub listeners: BTreeMap<SocketAddr, ListenerSpec>,
+}
+
+/// A step on the way from one state to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Makes a backend known, or gives it another way; no table names the new one yet.
+    PutBackend(BackendSpec),
+    /// Writes a table and lets a listener use it.
+    PutListener(SocketAddr, ListenerSpec),
+    /// Leaves new flows of a listener to user space.
+    RemoveListener(SocketAddr),
+    /// Forgets a backend that no table names any more.
+    RemoveBackend(SocketAddr),
+}
+
+/// Why a listener is not steered on this node, or not for an address family.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Refusal {
+    /// Its address is on no interface that clients come in by.
+    #[error("no interface for clients has address {0}")]
+    NotHere(IpAddr),
+    /// No interface for clients has an address.
+    #[error("no interface for clients has an address")]
+    NoAddress,
+    /// A destination of the route is no known service.
+    #[error("no service `{0}`")]
+    NoService(String),
+    /// A destination of the route has nothing healthy to go to.
+    #[error("no healthy backend of `{0}`")]
+    NoBackend(String),
+    /// A backend cannot be reached through the kernel plane.
+    #[error("backend {address}: {reason}")]
+    Unreachable {
+        /// Which.
+        address: SocketAddr,
+        /// In words.
+        reason: String,
+    },
+    /// The backend tables do not fit.
+    #[error("no room for its backend table")]
+    NoRoom,
+}
+
+/// Where a listener's flows go on this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Placement {
+    /// Addresses that the kernel steers new flows of.
+    pub steered: Vec<SocketAddr>,
+    /// Why not more of them.
+    #[serde(serialize_with = "words", skip_serializing_if = "Vec::is_empty")]
+    pub refusals: Vec<Refusal>,
+}
+
+fn words<S: serde::Serializer>(refusals: &[Refusal], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(refusals.iter().map(ToString::to_string))
+}
+
+/// The result of planning.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What the maps should hold.
+    pub state: State,
+    /// For each listener that the kernel may steer: where its flows go.
+    pub placements: BTreeMap<ListenerKey, Placement>,
+}
+
+impl Plan {
+    /// The interfaces that backends answer by.
+    pub fn interfaces(&self) -> BTreeSet<u32> {
+        self.state.backends.values().map(|backend| backend.route.oif).collect()
+    }
+}
+
+/// Every address that a plan of this snapshot needs a route to.
+pub fn destinations(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
+    kernel_listeners(snapshot)
+        .flat_map(|(_, route)| &route.destinations)
+        .filter_map(|destination| destination.cluster.as_deref())
+        .flat_map(Cluster::healthy)
+        .map(|endpoint| endpoint.address.ip())
+        .collect()
+}
+
+fn kernel_listeners(snapshot: &Snapshot) -> impl Iterator<Item = (&Listener, &TcpRoute)> {
+    snapshot.listeners.iter().filter_map(|listener| match (&listener.kind, &listener.steering) {
+        (ListenerKind::Tcp(route), Steering::Kernel) => Some((listener.as_ref(), route.as_ref())),
+        _ => None,
+    })
+}
+
+/// Plans what the maps should hold.
+pub fn plan(snapshot: &Snapshot, surroundings: &Surroundings) -> Plan {
+    let claimed: BTreeSet<SocketAddr> = snapshot
+        .listeners
+        .iter()
+        .filter_map(|listener| Some(SocketAddr::new(listener.key.bind?, listener.key.port)))
+        .collect();
+    let mut plan = Plan::default();
+    for (listener, route) in kernel_listeners(snapshot) {
+        let placement = place(listener.key, route, surroundings, &claimed, &mut plan.state);
+        plan.placements.insert(listener.key, placement);
+    }
+    plan
+}
+
+/// Puts one listener into the state, for each of its addresses where that can be done.
+fn place(
+    key: ListenerKey,
+    route: &TcpRoute,
+    surroundings: &Surroundings,
+    claimed: &BTreeSet<SocketAddr>,
+    state: &mut State,
+) -> Placement {
+    let addresses = match addresses(key, surroundings, claimed) {
+        Ok(addresses) => addresses,
+        Err(refusal) => return Placement { steered: Vec::new(), refusals: vec![refusal] },
+    };
+    let mut placement = Placement::default();
+    for family in [Family::V4, Family::V6] {
+        let mut mine = addresses.iter().filter(|address| family.has(address.ip())).peekable();
+        if mine.peek().is_none() {
+            continue;
+        }
+        match weigh(&route.destinations, family, surroundings) {
+            Ok(backends) => {
+                let weights = backends.iter().map(|(backend, weight)| (backend.address, *weight)).collect();
+                let spec = ListenerSpec { weights, idle_timeout: whole_seconds(route.idle_timeout) };
+                state.listeners.extend(mine.clone().map(|address| (*address, spec.clone())));
+                state.backends.extend(backends.keys().map(|backend| (backend.address, *backend)));
+                placement.steered.extend(mine);
+            }
+            Err(refusal) => placement.refusals.push(refusal),
+        }
+    }
+    placement
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn has(self, ip: IpAddr) -> bool {
+        ip.is_ipv4() == (self == Self::V4)
+    }
+}
+
+/// The local addresses of a listener. A listener on every address has none that another one binds on the same
+/// port: to a socket, the exact address wins too.
+fn addresses(
+    key: ListenerKey,
+    surroundings: &Surroundings,
+    claimed: &BTreeSet<SocketAddr>,
+) -> Result<Vec<SocketAddr>, Refusal> {
+    let wildcard = |matches: fn(&IpAddr) -> bool| {
+        let local = surroundings.addresses.iter().copied().filter(matches);
+        let free: Vec<SocketAddr> = local
+            .map(|ip| SocketAddr::new(ip, key.port))
+            .filter(|address| !claimed.contains(address))
+            .collect();
+        if free.is_empty() { Err(Refusal::NoAddress) } else { Ok(free) }
+    };
+    match key.bind {
+        None => wildcard(|_| true),
+        Some(IpAddr::V4(ip)) if ip.is_unspecified() => wildcard(IpAddr::is_ipv4),
+        Some(IpAddr::V6(ip)) if ip.is_unspecified() => wildcard(IpAddr::is_ipv6),
+        Some(ip) if surroundings.addresses.contains(&ip) => Ok(vec![SocketAddr::new(ip, key.port)]),
+        Some(ip) => Err(Refusal::NotHere(ip)),
+    }
+}
+
+/// The backends of a route in one address family, with their weights: a destination's weight is shared out evenly
+/// among its healthy endpoints. All or nothing: steering around a destination would give its share to the others.
+fn weigh(
+    destinations: &[WeightedCluster],
+    family: Family,
+    surroundings: &Surroundings,
+) -> Result<BTreeMap<BackendSpec, u64>, Refusal> {
+    let mut backends = BTreeMap::new();
+    for destination in destinations {
+        let name = destination.name.to_string();
+        let Some(cluster) = &destination.cluster else { return Err(Refusal::NoService(name)) };
+        let endpoints: Vec<&Endpoint> =
+            cluster.healthy().filter(|endpoint| family.has(endpoint.address.ip())).collect();
+        if endpoints.is_empty() {
+            return Err(Refusal::NoBackend(name));
+        }
+        let share = u64::from(destination.weight) * WEIGHT_SCALE / endpoints.len() as u64;
+        for endpoint in endpoints {
+            let backend = reach(endpoint.address, surroundings)
+                .map_err(|reason| Refusal::Unreachable { address: endpoint.address, reason })?;
+            *backends.entry(backend).or_default() += share.max(1);
+        }
+    }
+    Ok(backends)
+}
+
+fn reach(address: SocketAddr, surroundings: &Surroundings) -> Result<BackendSpec, String> {
+    if address.ip().is_loopback() {
+        return Err("on loopback".to_owned());
+    }
+    let route = surroundings.routes.get(&address.ip()).copied().unwrap_or(Err(NoRoute::Unreachable));
+    let route = route.map_err(|problem| problem.to_string())?;
+    match surroundings.unattachable.get(&route.oif) {
+        Some(problem) => Err(problem.clone()),
+        None => Ok(BackendSpec { address, route }),
+    }
+}
+
+fn whole_seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX).max(1)
+}
+
+/// The steps from one state to another, in an order in which no packet sees half: backends, then tables and
+/// listeners; removals the other way round.
+pub fn diff(from: &State, to: &State) -> Vec<Step> {
+    let put_backends = changed(&from.backends, &to.backends).map(|(_, backend)| Step::PutBackend(*backend));
+    // A backend that goes another way has got a new number, which only a newly written table knows.
+    let moved = |spec: &ListenerSpec| {
+        spec.weights.keys().any(|address| from.backends.get(address) != to.backends.get(address))
+    };
+    let put_listeners = to
+        .listeners
+        .iter()
+        .filter(|(address, spec)| from.listeners.get(address) != Some(*spec) || moved(spec))
+        .map(|(address, spec)| Step::PutListener(*address, spec.clone()));
+    let remove_listeners = gone(&from.listeners, &to.listeners).map(Step::RemoveListener);
+    let remove_backends = gone(&from.backends, &to.backends).map(Step::RemoveBackend);
+    put_backends.chain(put_listeners).chain(remove_listeners).chain(remove_backends).collect()
+}
+
+fn changed<'a, V: PartialEq>(
+    from: &'a BTreeMap<SocketAddr, V>,
+    to: &'a BTreeMap<SocketAddr, V>,
+) -> impl Iterator<Item = (&'a SocketAddr, &'a V)> {
+    to.iter().filter(|(address, value)| from.get(address) != Some(*value))
+}
+
+fn gone<V>(from: &BTreeMap<SocketAddr, V>, to: &BTreeMap<SocketAddr, V>) -> impl Iterator<Item = SocketAddr> {
+    from.keys().copied().filter(|address| !to.contains_key(address))
+}
+
+impl State {
+    /// Takes one step.
+    pub fn apply(&mut self, step: &Step) {
+        match step {
+            Step::PutBackend(backend) => {
+                self.backends.insert(backend.address, *backend);
+            }
+            Step::PutListener(address, spec) => {
+                self.listeners.insert(*address, spec.clone());
+            }
+            Step::RemoveListener(address) => {
+                self.listeners.remove(address);
+            }
+            Step::RemoveBackend(address) => {
+                self.backends.remove(address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

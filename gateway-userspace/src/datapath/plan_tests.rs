@@ -1,0 +1,216 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::model::{ClusterName, Health, UpstreamProtocol};
+
+fn name(host: &str) -> ClusterName {
+    ClusterName { host: host.into(), port: 80, subset: None }
+}
+
+fn destination(host: &str, weight: u32, endpoints: &[(&str, Health)]) -> WeightedCluster {
+    let endpoints = endpoints
+        .iter()
+        .map(|(address, health)| Endpoint { address: address.parse().unwrap(), health: *health })
+        .collect();
+    let cluster = Cluster {
+        name: name(host),
+        protocol: UpstreamProtocol::Tcp,
+        endpoints,
+        connect_timeout: Duration::from_secs(10),
+    };
+    WeightedCluster { name: name(host), cluster: Some(Arc::new(cluster)), weight }
+}
+
+fn healthy<'a>(addresses: &[&'a str]) -> Vec<(&'a str, Health)> {
+    addresses.iter().map(|address| (*address, Health::Healthy)).collect()
+}
+
+fn listener(bind: Option<&str>, port: u16, destinations: Vec<WeightedCluster>) -> Listener {
+    let route = TcpRoute {
+        virtual_service: "vs.default".into(),
+        destinations,
+        idle_timeout: Duration::from_hours(1),
+    };
+    Listener {
+        name: "listener".into(),
+        key: ListenerKey { bind: bind.map(|ip| ip.parse().unwrap()), port },
+        kind: ListenerKind::Tcp(Arc::new(route)),
+        steering: Steering::Kernel,
+    }
+}
+
+fn snapshot(listeners: Vec<Listener>) -> Snapshot {
+    Snapshot { listeners: listeners.into_iter().map(Arc::new).collect(), ..Snapshot::default() }
+}
+
+fn surroundings() -> Surroundings {
+    let route = |source: &str, oif| Ok(Route { source: source.parse().unwrap(), oif });
+    Surroundings {
+        addresses: ["198.18.0.1", "198.18.0.2", "fd00::1"].map(|ip| ip.parse().unwrap()).into(),
+        routes: [
+            ("10.0.0.2", route("10.0.0.1", 3)),
+            ("10.0.0.3", route("10.0.0.1", 3)),
+            ("10.9.0.2", route("10.9.0.1", 9)),
+            ("fd01::2", route("fd01::1", 3)),
+            ("198.18.0.1", Err(NoRoute::Local)),
+        ]
+        .map(|(ip, route)| (ip.parse().unwrap(), route))
+        .into(),
+        unattachable: [(9, "tun0 carries no Ethernet".to_owned())].into(),
+    }
+}
+
+fn addresses(placement: &Placement) -> Vec<String> {
+    placement.steered.iter().map(ToString::to_string).collect()
+}
+
+fn refusals(placement: &Placement) -> Vec<String> {
+    placement.refusals.iter().map(ToString::to_string).collect()
+}
+
+/// Plans one listener and returns where it went.
+fn placed(listener: Listener) -> (Placement, State) {
+    let key = listener.key;
+    let plan = plan(&snapshot(vec![listener]), &surroundings());
+    (plan.placements[&key].clone(), plan.state)
+}
+
+#[test]
+fn a_listener_on_every_address_has_an_entry_for_each_local_one_with_backends_of_its_family() {
+    let both = destination("both", 1, &healthy(&["10.0.0.2:80", "[fd01::2]:80"]));
+    let (placement, state) = placed(listener(None, 443, vec![both]));
+    assert_eq!(addresses(&placement), ["198.18.0.1:443", "198.18.0.2:443", "[fd00::1]:443"]);
+    assert!(placement.refusals.is_empty());
+    for (address, spec) in &state.listeners {
+        assert!(spec.weights.keys().all(|backend| backend.is_ipv4() == address.is_ipv4()));
+    }
+    let four = destination("four", 1, &healthy(&["10.0.0.2:80"]));
+    let (placement, _) = placed(listener(None, 443, vec![four]));
+    assert_eq!(addresses(&placement), ["198.18.0.1:443", "198.18.0.2:443"]);
+    assert_eq!(refusals(&placement), ["no healthy backend of `outbound|80||four`"]);
+}
+
+#[test]
+fn a_bound_listener_takes_its_address_away_from_one_on_every_address() {
+    let one = || vec![destination("one", 1, &healthy(&["10.0.0.2:80"]))];
+    let mut user_space = listener(Some("198.18.0.1"), 443, one());
+    user_space.steering = Steering::UserSpace(crate::model::UserSpaceReason::NeedsHttp);
+    let plan = plan(&snapshot(vec![listener(None, 443, one()), user_space]), &surroundings());
+    assert_eq!(plan.state.listeners.keys().map(ToString::to_string).collect::<Vec<_>>(), ["198.18.0.2:443"]);
+    assert_eq!(plan.placements.len(), 1);
+}
+
+#[test]
+fn weights_are_shared_out_among_healthy_endpoints() {
+    let two = destination("two", 30, &healthy(&["10.0.0.2:80", "10.0.0.3:80"]));
+    let one = destination(
+        "one",
+        10,
+        &[
+            ("10.0.0.2:80", Health::Healthy),
+            ("10.0.0.9:80", Health::Unhealthy),
+            ("10.0.0.8:80", Health::Draining),
+        ],
+    );
+    let (_, state) = placed(listener(Some("198.18.0.1"), 443, vec![two, one]));
+    let spec = &state.listeners[&"198.18.0.1:443".parse().unwrap()];
+    let weight = |address: &str| spec.weights[&address.parse::<SocketAddr>().unwrap()] / WEIGHT_SCALE;
+    assert_eq!((weight("10.0.0.2:80"), weight("10.0.0.3:80")), (25, 15));
+    assert_eq!(spec.weights.len(), 2);
+}
+
+#[test]
+fn what_cannot_be_steered_says_why() {
+    let unknown = WeightedCluster { name: name("unknown"), cluster: None, weight: 1 };
+    let good = || destination("good", 1, &healthy(&["10.0.0.2:80"]));
+    let to = |address: &str| destination("d", 1, &healthy(&[address]));
+    for (bind, destinations, want) in [
+        ("198.18.0.9", vec![good()], "no interface for clients has address 198.18.0.9"),
+        ("198.18.0.1", vec![good(), unknown], "no service `outbound|80||unknown`"),
+        ("198.18.0.1", vec![good(), destination("d", 1, &[])], "no healthy backend of `outbound|80||d`"),
+        ("198.18.0.1", vec![good(), to("127.0.0.1:80")], "backend 127.0.0.1:80: on loopback"),
+        ("198.18.0.1", vec![to("198.18.0.1:80")], "backend 198.18.0.1:80: address of this node itself"),
+        ("198.18.0.1", vec![to("10.5.5.5:80")], "backend 10.5.5.5:80: no route"),
+        ("198.18.0.1", vec![to("10.9.0.2:80")], "backend 10.9.0.2:80: tun0 carries no Ethernet"),
+    ] {
+        let (placement, state) = placed(listener(Some(bind), 443, destinations));
+        assert_eq!(refusals(&placement), [want]);
+        assert!(placement.steered.is_empty());
+        assert_eq!(state, State::default());
+    }
+}
+
+#[test]
+fn the_routes_asked_for_are_those_of_kernel_listeners() {
+    let mut user_space = listener(None, 80, vec![destination("web", 1, &healthy(&["10.0.0.7:80"]))]);
+    user_space.steering = Steering::UserSpace(crate::model::UserSpaceReason::NeedsHttp);
+    let kernel = listener(None, 443, vec![destination("tcp", 1, &healthy(&["10.0.0.2:80", "[fd01::2]:80"]))]);
+    let asked = destinations(&snapshot(vec![user_space, kernel]));
+    assert_eq!(asked.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.2", "fd01::2"]);
+}
+
+/// A state of up to four backends and four listeners that name some of them.
+fn any_state(random: &mut fastrand::Rng) -> State {
+    let mut state = State::default();
+    for number in 1..=4_u8 {
+        if random.bool() {
+            let address = SocketAddr::from(([10, 0, 0, number], 80));
+            let route =
+                Route { source: IpAddr::from([10, 0, 0, 100 + random.u8(..2)]), oif: random.u32(1..3) };
+            state.backends.insert(address, BackendSpec { address, route });
+        }
+    }
+    for port in 1..=4 {
+        let mut weights = Weights::new();
+        for address in state.backends.keys() {
+            if random.bool() {
+                weights.insert(*address, random.u64(1..3));
+            }
+        }
+        if !weights.is_empty() {
+            let address = SocketAddr::from(([198, 18, 0, 1], port));
+            state.listeners.insert(address, ListenerSpec { weights, idle_timeout: random.u32(1..3) });
+        }
+    }
+    state
+}
+
+#[test]
+fn the_steps_of_a_diff_lead_from_one_state_to_the_other_and_no_step_names_what_is_not_there() {
+    let mut random = fastrand::Rng::with_seed(42);
+    for _ in 0..2000 {
+        let (from, to) = (any_state(&mut random), any_state(&mut random));
+        let mut state = from.clone();
+        for step in diff(&from, &to) {
+            state.apply(&step);
+            let known =
+                |spec: &ListenerSpec| spec.weights.keys().all(|backend| state.backends.contains_key(backend));
+            assert!(state.listeners.values().all(known), "{from:?} to {to:?}: after {step:?}");
+        }
+        assert_eq!(state, to);
+        assert!(diff(&to, &to).is_empty());
+    }
+}
+
+#[test]
+fn a_backend_that_goes_another_way_rewrites_the_tables_that_name_it() {
+    let mut random = fastrand::Rng::with_seed(43);
+    for _ in 0..200 {
+        let from = any_state(&mut random);
+        let mut to = from.clone();
+        let Some(backend) = to.backends.values_mut().next() else { continue };
+        backend.route.oif += 1;
+        let moved = backend.address;
+        let rewritten: Vec<SocketAddr> = diff(&from, &to)
+            .into_iter()
+            .filter_map(|step| if let Step::PutListener(address, _) = step { Some(address) } else { None })
+            .collect();
+        let naming: Vec<SocketAddr> = to
+            .listeners
+            .iter()
+            .filter(|(_, spec)| spec.weights.contains_key(&moved))
+            .map(|(address, _)| *address)
+            .collect();
+        assert_eq!(rewritten, naming);
+    }
+}

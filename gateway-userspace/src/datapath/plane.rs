@@ -1,0 +1,394 @@
+//! The kernel plane as the agent drives it: start, apply a snapshot, tick, stop.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use gateway_common::Config;
+use serde::Serialize;
+
+use crate::model::{ListenerKey, Snapshot};
+use crate::settings::{KernelArgs, KernelMode};
+
+use super::ageing::Sweep;
+use super::attach::{AttachError, Attached};
+use super::install::{InstallError, Installed};
+use super::interfaces::{self, Interface};
+use super::load::{self, LoadError, Loaded, Sizes, TABLE_SLOTS};
+use super::maps::{self, Maps, MapsError};
+use super::pin::{PinError, Pins};
+use super::plan::{self, Placement, Plan, Refusal, Step, Surroundings};
+use super::ports;
+use super::routes::Routes;
+use super::stats::{self, FlowCounts, InterfaceStatus, Status};
+use super::view;
+
+/// Why this machine has no kernel plane. The words are shown to people.
+#[derive(Debug, thiserror::Error)]
+pub enum Unavailable {
+    /// `--kernel off`.
+    #[error("switched off by --kernel off")]
+    Off,
+    /// Loading programs needs it.
+    #[error("needs root")]
+    NotRoot,
+    /// No programs in the binary.
+    #[error(transparent)]
+    NoObject(LoadError),
+    /// No place for pins.
+    #[error(transparent)]
+    NoPins(#[from] PinError),
+    /// Pinned maps that this version cannot take over.
+    #[error("{pins} holds objects that cannot be taken over ({reason}); `sluice cleanup` removes them", pins = pins.display())]
+    ForeignPins {
+        /// Where.
+        pins: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The kernel refused the programs.
+    #[error(transparent)]
+    Refused(LoadError),
+    /// `--interface` names one that is not there.
+    #[error("no interface `{0}`")]
+    NoSuchInterface(String),
+    /// None that clients could come in by.
+    #[error("no interface is up, carries Ethernet and has an address")]
+    NoInterface,
+    /// None that the programs could be attached to.
+    #[error(transparent)]
+    NotAttached(#[from] AttachError),
+    /// The system refused something else.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A map cannot be read or written.
+    #[error(transparent)]
+    Maps(#[from] MapsError),
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> Unavailable {
+    move |source| Unavailable::System { what, source }
+}
+
+/// What went wrong in a running kernel plane. It goes on with what it had.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// A map cannot be read or written.
+    #[error(transparent)]
+    Maps(#[from] MapsError),
+    /// The programs are gone from our hands.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The interfaces cannot be listed.
+    #[error("cannot list the interfaces: {0}")]
+    Interfaces(io::Error),
+    /// The routing table does not answer.
+    #[error("cannot ask for routes: {0}")]
+    Routes(io::Error),
+    /// Pins cannot be removed.
+    #[error(transparent)]
+    Pins(#[from] PinError),
+}
+
+/// Where the flows of the kernel's listeners go now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    /// Generation of the snapshot.
+    pub generation: u64,
+    /// For each listener that asks for the kernel plane.
+    #[serde(serialize_with = "by_name")]
+    pub placements: BTreeMap<ListenerKey, Placement>,
+}
+
+fn by_name<S: serde::Serializer>(
+    placements: &BTreeMap<ListenerKey, Placement>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(placements.iter().map(|(key, placement)| (key.to_string(), placement)))
+}
+
+/// What a tick found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ticked {
+    /// Set when addresses, interfaces or routes changed where flows go.
+    pub changed: Option<Applied>,
+    /// Flows in the tables.
+    pub flows: FlowCounts,
+}
+
+/// How a stop left the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped {
+    /// Flows that go on by the pinned programs. With none, everything was removed.
+    pub flows: usize,
+}
+
+/// The programs in the kernel and what they were told.
+pub struct KernelPlane {
+    pins: Pins,
+    loaded: Loaded,
+    attached: Attached,
+    installed: Installed,
+    routes: Routes,
+    /// `--interface`; empty for the default choice.
+    wanted: Vec<String>,
+    interfaces: BTreeMap<u32, Interface>,
+    snapshot: Arc<Snapshot>,
+    applied: Applied,
+    sweep4: Sweep,
+    sweep6: Sweep,
+    max_flows: u32,
+}
+
+impl KernelPlane {
+    /// Loads and attaches the programs, or takes over those of an agent before this one with all their flows. Must
+    /// be called in the network namespace that traffic comes in by, and the plane used by the same thread.
+    pub fn start(args: &KernelArgs) -> Result<Self, Unavailable> {
+        if args.kernel == KernelMode::Off {
+            return Err(Unavailable::Off);
+        }
+        if !rustix::process::geteuid().is_root() {
+            return Err(Unavailable::NotRoot);
+        }
+        if !load::has_object() {
+            return Err(Unavailable::NoObject(LoadError::NoObject));
+        }
+        let interfaces = interfaces::list().map_err(system("cannot list the interfaces"))?;
+        check_wanted(&args.interfaces, &interfaces)?;
+        let routes = Routes::open().map_err(system("cannot open a netlink socket"))?;
+        let pins = Pins::below(&args.pin_dir);
+        pins.prepare()?;
+        let mut loaded = load(&pins, args.max_flows)?;
+        configure(&mut loaded.maps, &pins)?;
+        let max_flows = maps::capacity(&pins.maps(), "FLOWS4")? / 2;
+        let installed = Installed::adopt(&loaded.maps)?;
+        let attached = Attached::adopt(&pins, classifier(&mut loaded)?, &interfaces)?;
+        let mut plane = Self {
+            pins,
+            loaded,
+            attached,
+            installed,
+            routes,
+            wanted: args.interfaces.clone(),
+            interfaces,
+            snapshot: Arc::default(),
+            applied: Applied::default(),
+            sweep4: Sweep::default(),
+            sweep6: Sweep::default(),
+            max_flows,
+        };
+        plane.attach_to_clients()?;
+        Ok(plane)
+    }
+
+    /// Makes the maps hold what a snapshot asks for. Flows that there are go on as they were.
+    pub fn apply(&mut self, snapshot: Arc<Snapshot>) -> Result<Applied, DatapathError> {
+        self.snapshot = snapshot;
+        self.refresh()?;
+        self.installed.settle();
+        Ok(self.applied.clone())
+    }
+
+    /// What is to be done every second: removing flows that are over, following addresses and routes, and freeing
+    /// what no packet looks at any more.
+    pub fn tick(&mut self) -> Result<Ticked, DatapathError> {
+        let before = self.applied.clone();
+        self.refresh()?;
+        self.installed.bury(&mut self.loaded.maps, Instant::now())?;
+        let now = stats::monotonic();
+        self.sweep4.step(&mut self.loaded.maps.v4, now)?;
+        self.sweep6.step(&mut self.loaded.maps.v6, now)?;
+        let changed = (self.applied != before).then(|| self.applied.clone());
+        Ok(Ticked { changed, flows: self.flows() })
+    }
+
+    /// For people and metrics.
+    pub fn status(&self) -> Result<Status, DatapathError> {
+        let clients = self.clients();
+        let interface = |index: u32| InterfaceStatus {
+            name: self.interfaces.get(&index).map_or_else(|| index.to_string(), |found| found.name.clone()),
+            index,
+            clients: clients.contains(&index),
+        };
+        Ok(Status {
+            interfaces: self.attached.indices().map(interface).collect(),
+            listeners: self.installed.listeners(),
+            flows: self.flows(),
+            max_flows: self.max_flows,
+            verdicts: stats::verdicts(&self.loaded.maps)?,
+        })
+    }
+
+    /// Steers no new flow any more. Flows that there are go on without an agent; if there are none, every trace is
+    /// removed.
+    pub fn stop(mut self) -> Result<Stopped, DatapathError> {
+        self.snapshot = Arc::default();
+        self.refresh()?;
+        let flows = view::flows(&self.loaded.maps)?.iter().filter(|flow| !flow.state.is_over()).count();
+        if flows == 0 {
+            self.pins.remove()?;
+        }
+        Ok(Stopped { flows })
+    }
+
+    fn flows(&self) -> FlowCounts {
+        FlowCounts { ipv4: self.sweep4.live(), ipv6: self.sweep6.live() }
+    }
+
+    /// The interfaces that clients come in by.
+    fn clients(&self) -> BTreeSet<u32> {
+        let chosen = |interface: &&Interface| {
+            if self.wanted.is_empty() {
+                interface.is_for_clients()
+            } else {
+                self.wanted.contains(&interface.name)
+            }
+        };
+        self.interfaces.values().filter(chosen).map(|interface| interface.index).collect()
+    }
+
+    /// At start: at least one interface must take the programs.
+    fn attach_to_clients(&mut self) -> Result<(), Unavailable> {
+        let mut problem = None;
+        let mut attached = 0;
+        for index in self.clients() {
+            match self.attach(index) {
+                Ok(()) => attached += 1,
+                Err(error) => problem = Some(error),
+            }
+        }
+        match problem {
+            _ if attached > 0 => Ok(()),
+            Some(error) => Err(error),
+            None => Err(Unavailable::NoInterface),
+        }
+    }
+
+    fn attach(&mut self, index: u32) -> Result<(), Unavailable> {
+        let interface = self.interfaces.get(&index).ok_or(AttachError::NoInterface(index))?;
+        Ok(self.attached.attach(classifier(&mut self.loaded)?, interface)?)
+    }
+
+    /// Looks at the node again and makes the maps follow.
+    fn refresh(&mut self) -> Result<(), DatapathError> {
+        self.interfaces = interfaces::list().map_err(DatapathError::Interfaces)?;
+        let gone: Vec<u32> =
+            self.attached.indices().filter(|index| !self.interfaces.contains_key(index)).collect();
+        for index in gone {
+            self.attached.forget(index);
+        }
+        let plan = self.plan()?;
+        self.carry_out(plan)
+    }
+
+    /// Plans, with the programs on every interface that the plan needs. What they cannot be attached to is planned
+    /// around.
+    fn plan(&mut self) -> Result<Plan, DatapathError> {
+        let mut surroundings = Surroundings::default();
+        for index in self.clients() {
+            match self.attach(index) {
+                Ok(()) => surroundings.addresses.extend(self.addresses(index)),
+                Err(error) => drop(surroundings.unattachable.insert(index, error.to_string())),
+            }
+        }
+        for destination in plan::destinations(&self.snapshot) {
+            let route = self.routes.to(destination).map_err(DatapathError::Routes)?;
+            surroundings.routes.insert(destination, route);
+        }
+        loop {
+            let plan = plan::plan(&self.snapshot, &surroundings);
+            let failed: BTreeMap<u32, String> = plan
+                .interfaces()
+                .into_iter()
+                .filter_map(|index| Some((index, self.attach(index).err()?.to_string())))
+                .collect();
+            if failed.is_empty() {
+                return Ok(plan);
+            }
+            // Each turn takes interfaces out of the next plan, so there is a last one.
+            surroundings.unattachable.extend(failed);
+        }
+    }
+
+    fn addresses(&self, index: u32) -> Vec<IpAddr> {
+        self.interfaces.get(&index).map(|interface| interface.addresses.clone()).unwrap_or_default()
+    }
+
+    fn carry_out(&mut self, mut plan: Plan) -> Result<(), DatapathError> {
+        let generation = self.snapshot.generation;
+        for step in plan::diff(self.installed.state(), &plan.state) {
+            match self.installed.take(&mut self.loaded.maps, &step, generation) {
+                Ok(()) => {}
+                Err(InstallError::Maps(error)) => return Err(error.into()),
+                Err(InstallError::NoRoom(address)) => {
+                    // Its old table, if any, names backends that may be on their way out.
+                    let step = Step::RemoveListener(address);
+                    match self.installed.take(&mut self.loaded.maps, &step, generation) {
+                        Ok(()) | Err(InstallError::NoRoom(_)) => {}
+                        Err(InstallError::Maps(error)) => return Err(error.into()),
+                    }
+                    for placement in plan.placements.values_mut() {
+                        if placement.steered.contains(&address) {
+                            placement.steered.retain(|steered| *steered != address);
+                            placement.refusals.push(Refusal::NoRoom);
+                        }
+                    }
+                }
+            }
+        }
+        self.applied = Applied { generation, placements: plan.placements };
+        Ok(())
+    }
+}
+
+fn check_wanted(wanted: &[String], interfaces: &BTreeMap<u32, Interface>) -> Result<(), Unavailable> {
+    let exists = |name: &&String| interfaces.values().any(|interface| interface.name == **name);
+    match wanted.iter().find(|name| !exists(name)) {
+        Some(missing) => Err(Unavailable::NoSuchInterface(missing.clone())),
+        None => Ok(()),
+    }
+}
+
+fn load(pins: &Pins, flows: u32) -> Result<Loaded, Unavailable> {
+    load::load(Sizes { flows, slots: TABLE_SLOTS }, Some(&pins.maps())).map_err(|error| match error {
+        LoadError::NoObject => Unavailable::NoObject(error),
+        LoadError::Maps(reason) => Unavailable::ForeignPins { pins: pins.maps(), reason: reason.to_string() },
+        LoadError::Ebpf(_) | LoadError::Program(_) => Unavailable::Refused(error),
+    })
+}
+
+fn classifier(loaded: &mut Loaded) -> Result<&mut aya::programs::SchedClassifier, Unavailable> {
+    loaded.classifier().map_err(Unavailable::Refused)
+}
+
+/// Tells the programs their hash key and source ports. The key of maps that are taken over stays, or a SYN sent
+/// again could meet another backend than the first.
+fn configure(maps: &mut Maps, pins: &Pins) -> Result<(), Unavailable> {
+    let namespace = namespace().map_err(system("cannot tell the network namespace"))?;
+    let ports = ports::choose().map_err(system("cannot choose source ports"))?;
+    let old = maps.config()?;
+    if old.port_count != 0 && old.namespace != namespace {
+        let reason = "they belong to another network namespace".to_owned();
+        return Err(Unavailable::ForeignPins { pins: pins.maps(), reason });
+    }
+    let hash_key = if old.port_count == 0 { fastrand::u64(..) } else { old.hash_key };
+    let (first_port, port_count) = (ports.first.into(), ports.count.into());
+    maps.set_config(Config { hash_key, namespace, first_port, port_count, ..old })?;
+    Ok(())
+}
+
+/// Inode of the calling thread's network namespace.
+fn namespace() -> io::Result<u64> {
+    Ok(fs::metadata("/proc/thread-self/ns/net")?.ino())
+}

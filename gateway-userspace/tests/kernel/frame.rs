@@ -1,0 +1,134 @@
+//! Frames as a sender would write them, checksums summed up from nothing: an account of its own to hold the
+//! programs' incremental one against.
+
+use std::net::{IpAddr, SocketAddr};
+
+pub(crate) const FIN: u8 = 0x01;
+pub(crate) const SYN: u8 = 0x02;
+pub(crate) const RST: u8 = 0x04;
+pub(crate) const PSH: u8 = 0x08;
+pub(crate) const ACK: u8 = 0x10;
+
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+
+const ETHERNET: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+
+/// A TCP segment in an Ethernet frame.
+#[derive(Debug, Clone)]
+pub(crate) struct Segment {
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+    pub(crate) flags: u8,
+    pub(crate) hops: u8,
+    /// TCP options; a multiple of four bytes.
+    pub(crate) options: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Segment {
+    /// Without options and payload.
+    pub(crate) fn new(source: SocketAddr, destination: SocketAddr, flags: u8) -> Self {
+        Self { source, destination, flags, hops: 64, options: Vec::new(), payload: Vec::new() }
+    }
+
+    pub(crate) fn with_payload(mut self, payload: &[u8]) -> Self {
+        self.payload = payload.to_vec();
+        self
+    }
+
+    pub(crate) fn with_options(mut self, options: &[u8]) -> Self {
+        self.options = options.to_vec();
+        self
+    }
+
+    pub(crate) fn with_hops(mut self, hops: u8) -> Self {
+        self.hops = hops;
+        self
+    }
+
+    /// The same segment after a gateway gave it other ends.
+    pub(crate) fn forwarded(&self, source: SocketAddr, destination: SocketAddr) -> Self {
+        Self { source, destination, hops: self.hops - 1, ..self.clone() }
+    }
+
+    /// The frame.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        ip(self.source.ip(), self.destination.ip(), TCP, self.hops, &self.tcp())
+    }
+
+    fn tcp(&self) -> Vec<u8> {
+        let mut tcp = Vec::new();
+        tcp.extend(self.source.port().to_be_bytes());
+        tcp.extend(self.destination.port().to_be_bytes());
+        tcp.extend([0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0]);
+        tcp.push(((5 + self.options.len() / 4) << 4) as u8);
+        tcp.push(self.flags);
+        tcp.extend([0xfa, 0xf0, 0, 0, 0, 0]);
+        tcp.extend(&self.options);
+        tcp.extend(&self.payload);
+        let mut covered = pseudo_header(self.source.ip(), self.destination.ip(), tcp.len());
+        covered.extend(&tcp);
+        tcp[16..18].copy_from_slice(&checksum(&covered));
+        tcp
+    }
+}
+
+/// Wraps a payload into IP and Ethernet.
+pub(crate) fn ip(source: IpAddr, destination: IpAddr, protocol: u8, hops: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = ETHERNET.to_vec();
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            frame.extend([0x08, 0x00]);
+            let mut header = vec![0x45, 0];
+            header.extend(((20 + payload.len()) as u16).to_be_bytes());
+            header.extend([0xab, 0xcd, 0x40, 0x00, hops, protocol, 0, 0]);
+            header.extend(source.octets());
+            header.extend(destination.octets());
+            let sum = checksum(&header);
+            header[10..12].copy_from_slice(&sum);
+            frame.extend(header);
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            frame.extend([0x86, 0xdd, 0x60, 0x01, 0x23, 0x45]);
+            frame.extend((payload.len() as u16).to_be_bytes());
+            frame.extend([protocol, hops]);
+            frame.extend(source.octets());
+            frame.extend(destination.octets());
+        }
+        _ => panic!("addresses of two families"),
+    }
+    frame.extend(payload);
+    frame
+}
+
+fn pseudo_header(source: IpAddr, destination: IpAddr, length: usize) -> Vec<u8> {
+    let mut header = Vec::new();
+    for address in [source, destination] {
+        match address {
+            IpAddr::V4(ip) => header.extend(ip.octets()),
+            IpAddr::V6(ip) => header.extend(ip.octets()),
+        }
+    }
+    header.extend((length as u32).to_be_bytes());
+    header.extend([0, 0, 0, TCP]);
+    header
+}
+
+/// RFC 1071, by the book.
+fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let mut sum = 0_u32;
+    for pair in bytes.chunks(2) {
+        sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    (!(sum as u16)).to_be_bytes()
+}
+
+/// Writes the checksum of an IPv4 header anew after a test changed the header.
+pub(crate) fn fix_ipv4_checksum(frame: &mut [u8]) {
+    let length = usize::from(frame[14] & 0x0f) * 4;
+    frame[24..26].fill(0);
+    let sum = checksum(&frame[14..14 + length]);
+    frame[24..26].copy_from_slice(&sum);
+}
