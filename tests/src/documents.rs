@@ -124,7 +124,8 @@ pub fn service(name: &str, port_name: &str, endpoints: &[SocketAddr]) -> String 
          spec:\n  ports:\n  - {{name: {port_name}, port: 80}}\n"
     );
     for (index, endpoint) in endpoints.iter().enumerate() {
-        text.push_str(&endpoint_slice(name, index, port_name, *endpoint));
+        let slice = Slice { namespace: NAMESPACE, service: name, index, port_name, endpoint: *endpoint };
+        text.push_str(&endpoint_slice(&slice));
     }
     text
 }
@@ -140,11 +141,27 @@ pub fn tcp_service(name: &str, endpoints: &[SocketAddr]) -> String {
 }
 
 /// An EndpointSlice of one address; ports are the slice's, not the endpoint's, so each gets a slice.
-pub fn endpoint_slice(service: &str, index: usize, port_name: &str, endpoint: SocketAddr) -> String {
+#[derive(Debug, Clone, Copy)]
+pub struct Slice<'a> {
+    /// Namespace of slice and Service.
+    pub namespace: &'a str,
+    /// The Service.
+    pub service: &'a str,
+    /// Tells the slices of a Service apart.
+    pub index: usize,
+    /// Name of the Service's port.
+    pub port_name: &'a str,
+    /// The address.
+    pub endpoint: SocketAddr,
+}
+
+/// The slice as text.
+pub fn endpoint_slice(slice: &Slice<'_>) -> String {
+    let Slice { namespace, service, index, port_name, endpoint } = slice;
     let family = if endpoint.is_ipv4() { "IPv4" } else { "IPv6" };
     format!(
         "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: {service}-{index}\n  \
-         namespace: {NAMESPACE}\n  labels: {{kubernetes.io/service-name: {service}}}\naddressType: {family}\n\
+         namespace: {namespace}\n  labels: {{kubernetes.io/service-name: {service}}}\naddressType: {family}\n\
          endpoints:\n- addresses: [\"{}\"]\n  conditions: {{ready: true}}\nports:\n- {{name: {port_name}, port: {}}}\n",
         endpoint.ip(),
         endpoint.port()
