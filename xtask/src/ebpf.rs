@@ -22,6 +22,17 @@ pub(crate) fn is_fresh() -> Result<bool> {
     Ok(built()?.freshness(&fingerprint::fingerprint(workspace()?)?) == Freshness::Fresh)
 }
 
+/// Removes the object, so that the agent is built without it.
+pub(crate) fn remove() -> Result<()> {
+    let built = built()?;
+    for file in [&built.note, &built.object] {
+        if file.exists() {
+            std::fs::remove_file(file)?;
+        }
+    }
+    Ok(())
+}
+
 /// Builds the object with a given toolchain. Returns its path.
 pub(crate) fn build_with(toolchain: &Toolchain) -> Result<PathBuf> {
     let workspace = workspace()?;
