@@ -1,1 +1,19 @@
-//! Harness.
+//! The harness of the end-to-end tests: network namespaces, the gateway as a process, certificates, documents,
+//! backends and clients. Everything is a guard: what a test makes is gone when the test ends, however it ends.
+//!
+//! A test that cannot run here panics with the remedy; none is skipped in silence.
+
+pub mod authority;
+pub mod backend;
+pub mod bulk;
+pub mod client;
+pub mod documents;
+pub mod echo;
+pub mod gateway;
+pub mod lab;
+pub mod namespace;
+pub mod port;
+pub mod program;
+pub mod serve;
+pub mod tls;
+pub mod wait;

@@ -1,0 +1,210 @@
+//! An HTTP backend that says who it is and what it was asked, and that misbehaves on demand.
+//!
+//! | path          | answer                                                                 |
+//! |---------------|------------------------------------------------------------------------|
+//! | `/status/N`   | status N                                                               |
+//! | `/bytes/N`    | N bytes, made as they are sent                                         |
+//! | `/digest`     | SHA-256 of the request's body                                          |
+//! | `/stall`      | none, ever                                                             |
+//! | `/hang-up`    | the connection is closed in place of an answer                         |
+//! | anything else | 200 and JSON: backend, method, path, version, host, headers            |
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ServerConfig;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+
+use crate::serve::{Place, Server};
+
+/// HTTP version that a backend speaks, without negotiation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Backend {
+    /// Where it listens.
+    pub server: Server,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Backend {
+    /// Over cleartext.
+    pub fn start(name: &str, version: Version, place: Place) -> Self {
+        Self::start_with(name, version, None, place)
+    }
+
+    /// HTTP/1.1 on a free port of 127.0.0.1.
+    pub fn http(name: &str) -> Self {
+        Self::start(name, Version::Http1, Place::loopback())
+    }
+
+    /// HTTP/1.1 within TLS that it terminates itself.
+    pub fn tls(name: &str, config: Arc<ServerConfig>, place: Place) -> Self {
+        Self::start_with(name, Version::Http1, Some(config.into()), place)
+    }
+
+    fn start_with(name: &str, version: Version, tls: Option<TlsAcceptor>, place: Place) -> Self {
+        let requests = Arc::new(AtomicUsize::new(0));
+        let who: Arc<str> = name.into();
+        let count = requests.clone();
+        let server = Server::start(place, move |stream| {
+            let (who, count, tls) = (who.clone(), count.clone(), tls.clone());
+            async move {
+                match tls {
+                    None => serve(stream, version, who, count).await,
+                    // A client that fails to shake hands is part of some tests.
+                    Some(tls) => {
+                        if let Ok(stream) = tls.accept(stream).await {
+                            serve(stream, version, who, count).await;
+                        }
+                    }
+                }
+            }
+        });
+        Self { server, requests }
+    }
+
+    /// Requests that came.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+async fn serve<S>(stream: S, version: Version, who: Arc<str>, count: Arc<AtomicUsize>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let who = who.clone();
+        async move { answer(&who, request).await }
+    });
+    let stream = TokioIo::new(stream);
+    // Clients that go away are part of some tests.
+    let _ = match version {
+        Version::Http1 => http1::Builder::new().serve_connection(stream, service).await,
+        Version::Http2 => http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await,
+    };
+}
+
+type ResponseBody = BoxBody<Bytes, Infallible>;
+
+/// The connection is closed without an answer.
+#[derive(Debug)]
+struct HangUp;
+
+impl std::fmt::Display for HangUp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("asked to hang up")
+    }
+}
+
+impl std::error::Error for HangUp {}
+
+async fn answer(who: &str, request: Request<Incoming>) -> Result<Response<ResponseBody>, HangUp> {
+    let path = request.uri().path().to_owned();
+    let mut parts = path.trim_start_matches('/').splitn(2, '/');
+    let response = match (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) {
+        ("status", code) => {
+            let mut response = text("");
+            *response.status_mut() = code.parse().unwrap_or(StatusCode::BAD_REQUEST);
+            response
+        }
+        ("bytes", length) => Response::new(Zeros { left: length.parse().unwrap_or(0) }.boxed()),
+        ("digest", _) => text(&digest(request).await),
+        ("stall", _) => std::future::pending().await,
+        ("hang-up", _) => return Err(HangUp),
+        _ => describe(who, &request),
+    };
+    Ok(response)
+}
+
+fn text(text: &str) -> Response<ResponseBody> {
+    Response::new(Full::from(text.to_owned()).boxed())
+}
+
+fn describe(who: &str, request: &Request<Incoming>) -> Response<ResponseBody> {
+    let mut headers = serde_json::Map::new();
+    for (name, value) in request.headers() {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        match headers.entry(name.as_str()) {
+            serde_json::map::Entry::Vacant(slot) => drop(slot.insert(json!(value))),
+            serde_json::map::Entry::Occupied(mut slot) => {
+                *slot.get_mut() = json!(format!("{},{value}", slot.get().as_str().unwrap_or_default()));
+            }
+        }
+    }
+    let authority = request.uri().authority().map(ToString::to_string);
+    let host = headers.get("host").cloned().unwrap_or_else(|| json!(authority));
+    let described = json!({
+        "backend": who,
+        "method": request.method().as_str(),
+        "path": request.uri().path_and_query().map(ToString::to_string),
+        "version": format!("{:?}", request.version()),
+        "host": host,
+        "headers": headers,
+    });
+    let mut response = text(&described.to_string());
+    response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
+    response
+}
+
+async fn digest(request: Request<Incoming>) -> String {
+    let mut body = request.into_body();
+    let mut hash = Sha256::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        if let Some(data) = frame.data_ref() {
+            hash.update(data);
+        }
+    }
+    hex(&hash.finalize())
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// A body of zeros whose length is not told beforehand.
+struct Zeros {
+    left: usize,
+}
+
+impl Body for Zeros {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        const BLOCK: [u8; 16 * 1024] = [0; 16 * 1024];
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let length = self.left.min(BLOCK.len());
+        self.left -= length;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&BLOCK[..length])))))
+    }
+}

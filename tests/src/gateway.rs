@@ -1,0 +1,346 @@
+//! The gateway under test: the real `sluice` program, on documents of the test's own.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::namespace::Namespace;
+use crate::program::{Said, run};
+use crate::wait;
+
+/// Path of the `sluice` program: `SLUICE_BIN`, or the one that cargo put beside the tests.
+pub fn program() -> PathBuf {
+    if let Some(path) = std::env::var_os("SLUICE_BIN") {
+        return path.into();
+    }
+    let own = std::env::current_exe().expect("path of this program");
+    let candidates = own.ancestors().skip(1).take(2).map(|directory| directory.join("sluice"));
+    candidates.into_iter().find(|path| path.is_file()).unwrap_or_else(|| {
+        panic!("no `sluice` beside {}; build it with: cargo build --package gateway-userspace", own.display())
+    })
+}
+
+/// What `--kernel` is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// User space alone.
+    Off,
+    /// The test is about the kernel plane: without one the gateway does not start.
+    Require,
+}
+
+/// A gateway that is being arranged.
+#[derive(Debug)]
+pub struct Arrangement {
+    home: Home,
+    namespace: Option<PathBuf>,
+    arguments: Vec<String>,
+    kernel: Kernel,
+}
+
+/// Directories of a gateway; they outlive its process, so that another can take over.
+#[derive(Debug)]
+struct Home {
+    directory: TempDir,
+    pins: PathBuf,
+}
+
+impl Home {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let directory = tempfile::Builder::new().prefix("sluice-test-").tempdir().expect("a directory");
+        std::fs::create_dir(directory.path().join("documents")).expect("a directory");
+        let pins = format!("/sys/fs/bpf/sluice-test-{}-{number}", std::process::id());
+        Self { directory, pins: pins.into() }
+    }
+
+    fn documents(&self) -> PathBuf {
+        self.directory.path().join("documents")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("admin.sock")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
+    /// Replaces a file in one step, as ConfigMaps and editors do.
+    fn write(&self, name: &str, text: &str) {
+        let hidden = self.documents().join(format!(".{name}"));
+        std::fs::write(&hidden, text).expect("writing a document");
+        std::fs::rename(hidden, self.documents().join(format!("{name}.yaml"))).expect("renaming a document");
+    }
+}
+
+impl Default for Arrangement {
+    fn default() -> Self {
+        Self { home: Home::new(), namespace: None, arguments: Vec::new(), kernel: Kernel::Off }
+    }
+}
+
+impl Arrangement {
+    /// Adds a file of documents; a later one of the same name replaces it.
+    pub fn document(self, name: &str, text: &str) -> Self {
+        self.home.write(name, text);
+        self
+    }
+
+    /// Runs it in a namespace.
+    pub fn within(mut self, namespace: &Namespace) -> Self {
+        self.namespace = Some(namespace.path());
+        self
+    }
+
+    /// Chooses the plane. Off unless said otherwise.
+    pub fn kernel(mut self, kernel: Kernel) -> Self {
+        self.kernel = kernel;
+        self
+    }
+
+    /// Adds flags of `sluice run`.
+    pub fn flags(mut self, flags: &[&str]) -> Self {
+        self.arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    #[track_caller]
+    pub fn start(self) -> Gateway {
+        let process = Process::start(&self);
+        let gateway = Gateway { arrangement: self, process };
+        gateway.wait_until_ready();
+        gateway
+    }
+
+    /// Starts one that is expected to end by itself, and waits for that.
+    pub fn start_and_fail(self) -> Said {
+        run(&mut command(&self))
+    }
+}
+
+fn command(arrangement: &Arrangement) -> Command {
+    let home = &arrangement.home;
+    let mut command = match &arrangement.namespace {
+        Some(path) => {
+            let mut nsenter = Command::new("nsenter");
+            nsenter.arg(format!("--net={}", path.display())).arg("--").arg(program());
+            nsenter
+        }
+        None => Command::new(program()),
+    };
+    command.arg("run").arg("--config").arg(home.documents());
+    command.arg("--admin-socket").arg(home.socket()).arg("--pin-dir").arg(&home.pins);
+    command.args(["--admin-address", "none", "--ready-address", "none", "--workers", "2"]);
+    command.args(["--kernel", if arrangement.kernel == Kernel::Off { "off" } else { "require" }]);
+    command.args(&arrangement.arguments);
+    command
+}
+
+#[derive(Debug)]
+struct Process {
+    child: Child,
+}
+
+impl Process {
+    fn start(arrangement: &Arrangement) -> Self {
+        let log = arrangement.home.log();
+        let log = File::options().create(true).append(true).open(log).expect("a log file");
+        let child = command(arrangement)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle of the log"))
+            .stderr(log)
+            .spawn();
+        Self { child: child.expect("starting the gateway") }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// The status, once it has ended.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("state of a child")
+    }
+
+    fn signal(&self, signal: Signal) {
+        // One that has ended in the meantime cannot be signalled, and need not be.
+        let _ = kill(self.pid(), signal);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.ended().is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// A running gateway. Ended, and its pinned objects removed, when dropped.
+#[derive(Debug)]
+pub struct Gateway {
+    arrangement: Arrangement,
+    process: Process,
+}
+
+impl Gateway {
+    /// Begins to arrange one.
+    pub fn arrange() -> Arrangement {
+        Arrangement::default()
+    }
+
+    /// Address of a port on loopback.
+    pub fn at(&self, port: u16) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, port).into()
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
+    /// Directory of its pinned objects.
+    pub fn pin_directory(&self) -> &Path {
+        &self.arrangement.home.pins
+    }
+
+    /// All that it said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.arrangement.home.log()).unwrap_or_default()
+    }
+
+    #[track_caller]
+    fn wait_until_ready(&self) {
+        let ready = wait::within(wait::PATIENCE, || {
+            let ended = matches!(
+                nix::sys::wait::waitid(
+                    nix::sys::wait::Id::Pid(self.process.pid()),
+                    nix::sys::wait::WaitPidFlag::WEXITED
+                        | nix::sys::wait::WaitPidFlag::WNOHANG
+                        | nix::sys::wait::WaitPidFlag::WNOWAIT,
+                ),
+                Ok(nix::sys::wait::WaitStatus::Exited(..) | nix::sys::wait::WaitStatus::Signaled(..))
+            );
+            if ended {
+                return Some(false);
+            }
+            self.ask("/healthz/ready").filter(|answer| answer.starts_with("HTTP/1.1 200")).map(|_| true)
+        });
+        match ready {
+            Some(true) => {}
+            Some(false) => panic!("the gateway ended:\n{}", self.log()),
+            None => panic!("the gateway is not ready after {:?}:\n{}", wait::PATIENCE, self.log()),
+        }
+    }
+
+    /// A path of the admin socket; `None` while nobody answers.
+    pub fn ask(&self, path: &str) -> Option<String> {
+        let mut stream = UnixStream::connect(self.arrangement.home.socket()).ok()?;
+        stream.set_read_timeout(Some(wait::PATIENCE)).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: sluice\r\nconnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    }
+
+    /// What `sluice status --json` is made from.
+    pub fn status(&self) -> Value {
+        let answer = self.ask("/status").expect("the gateway's admin socket");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+        serde_json::from_str(body).expect("JSON")
+    }
+
+    /// Generation in force.
+    pub fn generation(&self) -> u64 {
+        self.status()["generation"].as_u64().expect("a generation")
+    }
+
+    /// Writes a file of documents without waiting.
+    pub fn write(&self, name: &str, text: &str) {
+        self.arrangement.home.write(name, text);
+    }
+
+    /// Removes a file of documents without waiting.
+    pub fn remove(&self, name: &str) {
+        let path = self.arrangement.home.documents().join(format!("{name}.yaml"));
+        std::fs::remove_file(path).expect("removing a document");
+    }
+
+    /// Writes a file of documents and waits until a new generation is in force.
+    #[track_caller]
+    pub fn apply(&self, name: &str, text: &str) {
+        let before = self.generation();
+        self.write(name, text);
+        wait::until("a new generation", || (self.generation() > before).then_some(()));
+    }
+
+    /// A command of `sluice` that talks to this gateway.
+    pub fn sluice(&self, words: &[&str]) -> Said {
+        let mut command = Command::new(program());
+        command.args(words);
+        match words.first() {
+            Some(&("maps" | "cleanup")) => drop(command.arg("--pin-dir").arg(self.pin_directory())),
+            _ => drop(command.arg("--admin-socket").arg(self.arrangement.home.socket())),
+        }
+        run(&mut command)
+    }
+
+    /// Asks it to stop and waits for the end.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.process.signal(Signal::SIGTERM);
+        wait::until("the gateway's end", || self.process.ended())
+    }
+
+    /// Asks it to stop, without waiting.
+    pub fn ask_to_stop(&self) {
+        self.process.signal(Signal::SIGTERM);
+    }
+
+    /// Kills it, as the kernel does when memory is short.
+    pub fn kill(&mut self) {
+        self.process.signal(Signal::SIGKILL);
+        wait::until("the gateway's end", || self.process.ended());
+    }
+
+    /// Starts it again after an end, with the same documents, sockets and pinned objects.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.process = Process::start(&self.arrangement);
+        self.wait_until_ready();
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the gateway said:\n{}---", self.log());
+        }
+        if self.process.ended().is_none() {
+            self.process.signal(Signal::SIGTERM);
+            // Connections that a failed test left open are not waited for.
+            self.process.signal(Signal::SIGTERM);
+            if wait::within(wait::PATIENCE, || self.process.ended()).is_none() {
+                eprintln!("the gateway did not stop by itself");
+            }
+        }
+        if self.arrangement.kernel == Kernel::Require && self.pin_directory().exists() {
+            let said = self.sluice(&["cleanup"]);
+            if said.code != Some(0) {
+                eprintln!("sluice cleanup failed:\n{}", said.all());
+            }
+        }
+    }
+}
