@@ -33,12 +33,7 @@ impl Place {
 
     /// An address of another namespace; port 0 is any.
     pub fn within(namespace: &namespace::Namespace, address: SocketAddr) -> Self {
-        Self::in_file(namespace.open(), address)
-    }
-
-    /// An address of the namespace that an open file stands for; port 0 is any.
-    pub fn in_file(namespace: File, address: SocketAddr) -> Self {
-        Self { address, namespace: Some(namespace) }
+        Self { address, namespace: Some(namespace.open()) }
     }
 }
 

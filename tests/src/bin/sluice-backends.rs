@@ -1,5 +1,5 @@
 //! The backends of the quickstart: the tutorials' services on free ports, and the documents that tell the gateway
-//! where they are. Ends on SIGTERM, Ctrl-C, or when its standard input is closed.
+//! where they are. Ends on SIGTERM or Ctrl-C.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -31,14 +31,8 @@ struct Arguments {
     #[arg(long)]
     out: PathBuf,
     /// Address to listen on; the ports are free ones.
-    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
-    address: IpAddr,
-    /// Network namespace, by its path, in which the TCP echo service listens.
-    #[arg(long, requires = "echo_address")]
-    echo_namespace: Option<PathBuf>,
-    /// Address of the TCP echo service. Default: as the others.
-    #[arg(long)]
-    echo_address: Option<IpAddr>,
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    listen: IpAddr,
     /// Namespace of the documents; secrets lie in istio-system.
     #[arg(long, default_value = "default")]
     namespace: String,
@@ -54,20 +48,13 @@ const PRODUCTS: &str = r#"[
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let place = || Place::at(SocketAddr::new(arguments.address, 0));
-    let echo_place = match (&arguments.echo_namespace, arguments.echo_address) {
-        (Some(path), Some(address)) => {
-            let namespace = std::fs::File::open(path).with_context(|| path.display().to_string())?;
-            Place::in_file(namespace, SocketAddr::new(address, 0))
-        }
-        (_, address) => Place::at(SocketAddr::new(address.unwrap_or(arguments.address), 0)),
-    };
+    let place = || Place::at(SocketAddr::new(arguments.listen, 0));
     let authority = Authority::new("Sluice's quickstart");
     let tls = server_config(&authority.issue(&["simple-sni-1.istioinaction.io"]));
     let backends = [
         ("webapp", "http", start(place(), None, webapp)),
         ("catalog", "http", start(place(), None, catalog)),
-        ("tcp-echo-service", "tcp", echo::start("demo", echo_place)),
+        ("tcp-echo-service", "tcp", echo::start("demo", place())),
         ("simple-tls-service-1", "https", start(place(), Some(tls.into()), simple_tls_service)),
     ];
     write(&arguments, &authority, &backends)?;
@@ -75,11 +62,11 @@ fn main() -> Result<()> {
     wait_for_end()
 }
 
-/// The certificate first: whoever sees the documents may use it.
+/// The certificate last: whoever sees it finds the documents too.
 fn write(arguments: &Arguments, authority: &Authority, backends: &[(&str, &str, Server)]) -> Result<()> {
     std::fs::create_dir_all(&arguments.out).with_context(|| arguments.out.display().to_string())?;
-    authority.write(&arguments.out);
-    let mut text = String::from("# Written by sluice-backends: where the services are, and the certificates.\n");
+    let mut text =
+        String::from("# Written by sluice-backends: where the services are, and the certificates.\n");
     for (name, port_name, server) in backends {
         text.push_str(&documents::endpoint_slice(&Slice {
             namespace: &arguments.namespace,
@@ -93,7 +80,9 @@ fn write(arguments: &Arguments, authority: &Authority, backends: &[(&str, &str, 
     let catalog = authority.issue(&["catalog.istioinaction.io"]);
     text.push_str(&documents::secret("webapp-credential", &webapp, None));
     text.push_str(&documents::secret("catalog-credential", &catalog, None));
-    write_whole(&arguments.out.join("documents.yaml"), &text)
+    write_whole(&arguments.out.join("documents.yaml"), &text)?;
+    authority.write(&arguments.out);
+    Ok(())
 }
 
 /// A watcher never sees half a file. Keys are for their owner alone.
@@ -108,12 +97,6 @@ fn write_whole(path: &Path, text: &str) -> Result<()> {
 }
 
 fn wait_for_end() -> Result<()> {
-    let (closed, input) = tokio::sync::oneshot::channel();
-    // A thread of its own: nothing can end a read that nobody answers, and the process does not wait for it.
-    std::thread::spawn(move || {
-        let read = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        closed.send(read.is_ok())
-    });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -121,7 +104,6 @@ fn wait_for_end() -> Result<()> {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
-            _ = input => {}
         }
         Ok(())
     })
