@@ -142,7 +142,11 @@ fn command(arrangement: &Arrangement) -> Command {
     };
     command.arg("run").arg("--config").arg(home.documents());
     command.arg("--admin-socket").arg(home.socket()).arg("--pin-dir").arg(&home.pins);
-    command.args(["--admin-address", "none", "--ready-address", "none", "--workers", "2"]);
+    for (flag, value) in [("--admin-address", "none"), ("--ready-address", "none"), ("--workers", "2")] {
+        if !arrangement.arguments.iter().any(|argument| argument == flag) {
+            command.args([flag, value]);
+        }
+    }
     command.args(["--kernel", if arrangement.kernel == Kernel::Off { "off" } else { "require" }]);
     command.args(&arrangement.arguments);
     command
