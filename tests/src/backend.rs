@@ -166,7 +166,9 @@ fn describe(who: &str, request: &Request<Incoming>) -> Response<ResponseBody> {
         "headers": headers,
     });
     let mut response = text(&described.to_string());
-    response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
     response
 }
 

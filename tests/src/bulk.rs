@@ -87,11 +87,8 @@ pub fn start(place: Place) -> Server {
 }
 
 async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
-    let plan = Plan {
-        up: stream.read_u64().await?,
-        down: stream.read_u64().await?,
-        seed: stream.read_u64().await?,
-    };
+    let plan =
+        Plan { up: stream.read_u64().await?, down: stream.read_u64().await?, seed: stream.read_u64().await? };
     let mut hash = Sha256::new();
     let mut buffer = vec![0; BLOCK];
     let mut left = plan.up;
@@ -135,8 +132,7 @@ pub fn transfer(mut stream: StdStream, plan: Plan, mut on_progress: impl FnMut(u
     let mut buffer = vec![0; BLOCK];
     let mut received = 0;
     loop {
-        let length =
-            stream.read(&mut buffer).with_context(|| format!("receiving after {received} bytes"))?;
+        let length = stream.read(&mut buffer).with_context(|| format!("receiving after {received} bytes"))?;
         if length == 0 {
             break;
         }

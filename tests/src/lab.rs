@@ -50,7 +50,18 @@ impl Lab {
 
     fn join(&self, interface: &str, other: &Namespace, network: usize) -> Result<()> {
         let gateway = &self.gateway;
-        gateway.ip(&["link", "add", interface, "type", "veth", "peer", "name", "e0", "netns", other.name()])?;
+        gateway.ip(&[
+            "link",
+            "add",
+            interface,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "e0",
+            "netns",
+            other.name(),
+        ])?;
         for (namespace, device, host) in [(gateway, interface, 1), (other, "e0", 2)] {
             let v4 = format!("{}/24", v4(network, host));
             let v6 = format!("{}/64", v6(network, host));

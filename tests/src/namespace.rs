@@ -26,8 +26,9 @@ impl Namespace {
 
     /// Makes one under a name of the caller's.
     pub fn named(name: String) -> Result<Self> {
-        must(Command::new("ip").args(["netns", "add", &name]))
-            .context("network namespaces need root; `cargo xtask test --no-kernel` runs the tests without them")?;
+        must(Command::new("ip").args(["netns", "add", &name])).context(
+            "network namespaces need root; `cargo xtask test --no-kernel` runs the tests without them",
+        )?;
         let namespace = Self { name };
         namespace.ip(&["link", "set", "lo", "up"])?;
         Ok(namespace)

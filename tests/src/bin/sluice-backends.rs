@@ -79,7 +79,8 @@ fn main() -> Result<()> {
 fn write(arguments: &Arguments, authority: &Authority, backends: &[(&str, &str, Server)]) -> Result<()> {
     std::fs::create_dir_all(&arguments.out).with_context(|| arguments.out.display().to_string())?;
     authority.write(&arguments.out);
-    let mut text = String::from("# Written by sluice-backends: where the services are, and the certificates.\n");
+    let mut text =
+        String::from("# Written by sluice-backends: where the services are, and the certificates.\n");
     for (name, port_name, server) in backends {
         text.push_str(&documents::endpoint_slice(&Slice {
             namespace: &arguments.namespace,
