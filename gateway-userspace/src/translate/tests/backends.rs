@@ -202,3 +202,10 @@ fn the_kernel_carries_plain_tcp_to_backends_that_packets_reach() {
         assert_eq!(translation.snapshot.listeners[0].steering, want, "{bind} {slice}");
     }
 }
+
+#[test]
+fn a_slice_whose_port_has_another_name_is_reported() {
+    let parts = [services(&["a"]).replacen("ports: [{name: http, port: 8080}]", "ports: [{port: 8080}]", 1)];
+    assert_eq!(codes(&world(&parts)), ["SLU0012"]);
+    assert_eq!(codes(&world(&[services(&["a"])])), Vec::<&str>::new());
+}
