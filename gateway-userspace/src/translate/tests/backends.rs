@@ -148,6 +148,12 @@ fn secrets_are_read_in_istios_order() {
         ("MUTUAL", &[("c", "cert: A, key: K, ca.crt: X, cacert: Y")], Ok(("A", Some("Y")))),
         ("MUTUAL", &[("c", "cert: A, key: K, cacert: Y"), ("c-cacert", "ca.crt: Z")], Ok(("A", Some("Z")))),
         (
+            "MUTUAL",
+            &[("c", "cert: A, key: K, ca.crt: X, ca.crl: R")],
+            Err("revocation lists are not yet supported, and without this one revoked clients would get in"
+                .to_owned()),
+        ),
+        (
             "OPTIONAL_MUTUAL",
             &[("c", "cert: A, key: K")],
             Err("found secret, but didn't have expected keys cacert or ca.crt; found: cert, key".to_owned()),
