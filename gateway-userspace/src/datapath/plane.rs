@@ -152,6 +152,12 @@ pub struct KernelPlane {
     max_flows: u32,
 }
 
+// It is made on one thread and may be driven from another in the same network namespace.
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<KernelPlane>();
+};
+
 impl KernelPlane {
     /// Loads and attaches the programs, or takes over those of an agent before this one with all their flows. Must
     /// be called in the network namespace that traffic comes in by, and the plane used by the same thread.
