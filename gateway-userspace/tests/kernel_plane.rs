@@ -12,7 +12,7 @@ use gateway_userspace::cli::{cleanup, maps};
 use gateway_userspace::datapath::{KernelPlane, Placement};
 use gateway_userspace::model::ListenerKey;
 use gateway_userspace::settings::{KernelArgs, KernelMode};
-use kernel::{Connection, Namespace, PinDirectory, backend, eventually, snapshot};
+use kernel::{Connection, Namespace, PinDirectory, backend, bulk, eventually, snapshot};
 
 const PORT: u16 = 7000;
 
@@ -147,6 +147,28 @@ fn flows_are_steered_follow_changes_and_outlive_the_agent() {
         lab.gateway.enter(|| plane.stop()).unwrap().flows == 0
     });
     assert!(!pins.path().exists());
+}
+
+/// Super-packets with checksums left to hardware that is not there, as between pods.
+#[test]
+fn bulk_data_comes_through_whole() {
+    let (lab, pins) = (Lab::new(), PinDirectory::new());
+    let backend = lab.backend(0, "first");
+    let mut plane = lab.start(pins.path());
+    lab.gateway.enter(|| plane.apply(snapshot(1, PORT, &backend))).unwrap();
+    for address in GATEWAY {
+        let mut connection = lab.connect(address).unwrap();
+        bulk(&mut connection, 16 << 20);
+    }
+    let flows = report(pins.path(), "dump FLOWS -o json");
+    let flows: Vec<serde_json::Value> = serde_json::from_str(&flows).unwrap();
+    assert_eq!(flows.len(), 4);
+    for flow in flows {
+        let (packets, bytes) = (flow["packets"].as_u64().unwrap(), flow["bytes"].as_u64().unwrap());
+        assert!(bytes > 16 << 20, "{flow}");
+        // Counted as on the wire: more than 1500 bytes to a packet would be a super-packet counted as one.
+        assert!(bytes / packets < 1600, "{flow}");
+    }
 }
 
 #[test]
