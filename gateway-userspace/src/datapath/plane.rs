@@ -212,14 +212,15 @@ impl KernelPlane {
     /// What is to be done every second: removing flows that are over, following addresses and routes, and freeing
     /// what no packet looks at any more.
     pub fn tick(&mut self) -> Result<Ticked, DatapathError> {
-        let before = self.applied.clone();
-        if let Some(snapshot) = self.snapshot.clone() {
-            self.refresh(&snapshot)?;
-        }
+        // What cannot fail for reasons of the network first: flows must age whatever the routing table says.
         self.installed.bury(&mut self.loaded.maps, Instant::now())?;
         let now = stats::monotonic();
         self.sweep4.step(&mut self.loaded.maps.v4, now)?;
         self.sweep6.step(&mut self.loaded.maps.v6, now)?;
+        let before = self.applied.clone();
+        if let Some(snapshot) = self.snapshot.clone() {
+            self.refresh(&snapshot)?;
+        }
         let changed = (self.applied != before).then(|| self.applied.clone());
         Ok(Ticked { changed, flows: self.flows() })
     }
