@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use aya::Pod;
 use aya::programs::{TestRun, TestRunOptions};
 use gateway_common::flow::State;
-use gateway_common::{Address, Backend, Be16, Config, Direction, ListenerKey, Seen, Table, Verdict};
+use gateway_common::{Address, Backend, Be16, Config, Direction, FlowKey, ListenerKey, Seen, Table, Verdict};
 use gateway_userspace::datapath::ageing::Sweep;
 use gateway_userspace::datapath::load::{self, Loaded, Sizes};
 use gateway_userspace::datapath::maps::FamilyMaps;
@@ -173,6 +173,16 @@ impl Bench {
         self.entries().into_iter().find(|entry| entry.arriving == arriving)
     }
 
+    /// The tuple that packets of another leave with.
+    fn leaving(&self, arriving: Tuple) -> Option<Tuple> {
+        fn look<A: Address + Pod>(maps: &FamilyMaps<A>, arriving: Tuple) -> Option<Tuple> {
+            let flow = maps.flow(&key(arriving)?).unwrap()?;
+            Some(Tuple::of(&flow.rewritten))
+        }
+        let maps = &self.loaded.maps;
+        look(&maps.v4, arriving).or_else(|| look(&maps.v6, arriving))
+    }
+
     /// Forgets all flows. Loading the programs again would do so too, but takes its time.
     fn clear(&mut self) {
         for entry in self.entries() {
@@ -186,7 +196,7 @@ impl Bench {
         let outcome = self.run(&syn.bytes());
         assert!(matches!(outcome.verdict, Verdict::Steered | Verdict::Replaced), "{outcome:?}");
         let client = Tuple { source: syn.source, destination: syn.destination };
-        let backend = self.entry(client).unwrap().leaving;
+        let backend = self.leaving(client).unwrap();
         assert_eq!(hex(&outcome.packet), hex(&syn.forwarded(backend.source, backend.destination).bytes()));
         Opened { client, backend }
     }
@@ -620,15 +630,16 @@ fn the_sweep_walks_through_a_large_table_in_batches() {
     assert_eq!((sweep.live(), sweep.removed(), bench.entries().len()), (0, 6000, 0));
 }
 
+fn key<A: Address>(tuple: Tuple) -> Option<FlowKey<A>> {
+    Some(FlowKey {
+        source: A::from_ip(tuple.source.ip())?,
+        destination: A::from_ip(tuple.destination.ip())?,
+        source_port: Be16::new(tuple.source.port()),
+        destination_port: Be16::new(tuple.destination.port()),
+    })
+}
+
 fn remove(bench: &mut Bench, tuple: Tuple) {
-    fn key<A: Address>(tuple: Tuple) -> Option<gateway_common::FlowKey<A>> {
-        Some(gateway_common::FlowKey {
-            source: A::from_ip(tuple.source.ip())?,
-            destination: A::from_ip(tuple.destination.ip())?,
-            source_port: Be16::new(tuple.source.port()),
-            destination_port: Be16::new(tuple.destination.port()),
-        })
-    }
     if let Some(key) = key(tuple) {
         bench.loaded.maps.v4.remove_flow(&key).unwrap();
     }
