@@ -217,7 +217,10 @@ fn a_machine_that_cannot_have_a_kernel_plane_says_why() {
     let words = start(&lab.gateway, occupied.path(), "clients");
     assert!(words.starts_with("cannot mount bpffs at "), "{words}");
 
-    drop(lab.start(pins.path()));
+    let running = lab.start(pins.path());
+    let words = start(&lab.gateway, pins.path(), "clients");
+    assert!(words.starts_with("another agent is running at "), "{words}");
+    drop(running);
     let words = start(&lab.client, pins.path(), "eth0");
     assert!(words.contains("another network namespace") && words.contains("sluice cleanup"), "{words}");
 }

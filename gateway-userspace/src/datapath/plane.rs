@@ -1,7 +1,7 @@
 //! The kernel plane as the agent drives it: start, apply a snapshot, tick, stop.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
@@ -43,6 +43,9 @@ pub enum Unavailable {
     /// No place for pins.
     #[error(transparent)]
     NoPins(#[from] PinError),
+    /// Two agents would undo each other's work.
+    #[error("another agent is running at {pins}", pins = .0.display())]
+    InUse(PathBuf),
     /// Pinned maps that this version cannot take over.
     #[error("{pins} holds objects that cannot be taken over ({reason}); `sluice cleanup` removes them", pins = pins.display())]
     ForeignPins {
@@ -137,6 +140,8 @@ pub struct Stopped {
 /// The programs in the kernel and what they were told.
 pub struct KernelPlane {
     pins: Pins,
+    /// Held, not read.
+    _lock: File,
     loaded: Loaded,
     attached: Attached,
     installed: Installed,
@@ -176,6 +181,7 @@ impl KernelPlane {
         let routes = Routes::open().map_err(system("cannot open a netlink socket"))?;
         let pins = Pins::below(&args.pin_dir);
         pins.prepare()?;
+        let lock = pins.lock()?.ok_or_else(|| Unavailable::InUse(args.pin_dir.clone()))?;
         let mut loaded = load(&pins, args.max_flows)?;
         configure(&mut loaded.maps, &pins)?;
         let max_flows = maps::capacity(&pins.maps(), "FLOWS4")? / 2;
@@ -183,6 +189,7 @@ impl KernelPlane {
         let attached = Attached::adopt(&pins, classifier(&mut loaded)?, &interfaces)?;
         let mut plane = Self {
             pins,
+            _lock: lock,
             loaded,
             attached,
             installed,
