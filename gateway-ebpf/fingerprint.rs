@@ -51,9 +51,13 @@ pub(crate) enum Freshness {
     Absent,
 }
 
-/// Cargo's target directory that a path inside it belongs to: cargo puts a tag into it, whatever its name.
+/// Cargo's target directory that a path inside it belongs to, whatever its name: cargo leaves a tag in directories
+/// that it made, and its notes on the compiler in all.
 pub(crate) fn target_directory(inside: &Path) -> Option<&Path> {
-    inside.ancestors().find(|directory| directory.join("CACHEDIR.TAG").is_file())
+    let marked = |directory: &Path| {
+        ["CACHEDIR.TAG", ".rustc_info.json"].iter().any(|mark| directory.join(mark).is_file())
+    };
+    inside.ancestors().find(|directory| marked(directory))
 }
 
 /// The source files and directories, for `rerun-if-changed`.

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use aya::Pod;
 use aya::programs::{TestRun, TestRunOptions};
 use gateway_common::flow::State;
-use gateway_common::{Address, Backend, Be16, Config, Direction, ListenerKey, Seen, Table, Verdict};
+use gateway_common::{Address, Backend, Be16, Config, Direction, FlowKey, ListenerKey, Seen, Table, Verdict};
 use gateway_userspace::datapath::ageing::Sweep;
 use gateway_userspace::datapath::load::{self, Loaded, Sizes};
 use gateway_userspace::datapath::maps::FamilyMaps;
@@ -173,13 +173,30 @@ impl Bench {
         self.entries().into_iter().find(|entry| entry.arriving == arriving)
     }
 
+    /// The tuple that packets of another leave with.
+    fn leaving(&self, arriving: Tuple) -> Option<Tuple> {
+        fn look<A: Address + Pod>(maps: &FamilyMaps<A>, arriving: Tuple) -> Option<Tuple> {
+            let flow = maps.flow(&key(arriving)?).unwrap()?;
+            Some(Tuple::of(&flow.rewritten))
+        }
+        let maps = &self.loaded.maps;
+        look(&maps.v4, arriving).or_else(|| look(&maps.v6, arriving))
+    }
+
+    /// Forgets all flows. Loading the programs again would do so too, but takes its time.
+    fn clear(&mut self) {
+        for entry in self.entries() {
+            remove(self, entry.arriving);
+        }
+    }
+
     /// Sends a SYN and returns the flow that it opened.
     fn open(&mut self, net: Net, port: u16) -> Opened {
         let syn = net.syn(port);
         let outcome = self.run(&syn.bytes());
         assert!(matches!(outcome.verdict, Verdict::Steered | Verdict::Replaced), "{outcome:?}");
         let client = Tuple { source: syn.source, destination: syn.destination };
-        let backend = self.entry(client).unwrap().leaving;
+        let backend = self.leaving(client).unwrap();
         assert_eq!(hex(&outcome.packet), hex(&syn.forwarded(backend.source, backend.destination).bytes()));
         Opened { client, backend }
     }
@@ -232,8 +249,9 @@ impl Opened {
 
 #[test]
 fn a_syn_opens_a_flow_with_an_entry_for_each_direction() {
+    let mut bench = Bench::serving(64);
     for net in FAMILIES {
-        let mut bench = Bench::serving(64);
+        bench.clear();
         let flow = bench.open(net, 40_000);
         assert_eq!(flow.backend.source.ip(), net.source.parse::<IpAddr>().unwrap());
         assert!((FIRST_PORT..FIRST_PORT + 1000).contains(&flow.backend.source.port().into()));
@@ -257,8 +275,9 @@ fn a_syn_opens_a_flow_with_an_entry_for_each_direction() {
 
 #[test]
 fn segments_of_a_flow_are_rewritten_in_both_directions_and_its_state_is_followed() {
+    let mut bench = Bench::serving(64);
     for net in FAMILIES {
-        let mut bench = Bench::serving(64);
+        bench.clear();
         let flow = bench.open(net, 40_000);
         let synack = flow.by_backend(SYN | ACK).with_options(&[2, 4, 5, 0xb4, 1, 3, 3, 7]);
         flow.passes_on(&mut bench, "SYN-ACK", &synack);
@@ -283,9 +302,10 @@ fn segments_of_a_flow_are_rewritten_in_both_directions_and_its_state_is_followed
 
 #[test]
 fn a_reset_from_either_end_ends_the_flow() {
+    let mut bench = Bench::serving(64);
     for net in FAMILIES {
         for from_client in [true, false] {
-            let mut bench = Bench::serving(64);
+            bench.clear();
             let flow = bench.open(net, 40_000);
             let reset = if from_client { flow.by_client(RST) } else { flow.by_backend(RST | ACK) };
             flow.passes_on(&mut bench, "RST", &reset);
@@ -297,8 +317,9 @@ fn a_reset_from_either_end_ends_the_flow() {
 #[test]
 fn every_checksum_comes_out_right_for_any_payload_and_port() {
     let mut random = fastrand::Rng::with_seed(1);
+    let mut bench = Bench::serving(4096);
     for net in FAMILIES {
-        let mut bench = Bench::serving(4096);
+        bench.clear();
         for _ in 0..500 {
             let flow = bench.open(net, random.u16(1..));
             let payload: Vec<u8> = (0..random.usize(..200)).map(|_| random.u8(..)).collect();
@@ -311,8 +332,9 @@ fn every_checksum_comes_out_right_for_any_payload_and_port() {
 
 #[test]
 fn a_syn_sent_again_uses_the_same_entry() {
+    let mut bench = Bench::serving(64);
     for net in FAMILIES {
-        let mut bench = Bench::serving(64);
+        bench.clear();
         let flow = bench.open(net, 40_000);
         flow.passes_on(&mut bench, "SYN again", &net.syn(40_000));
         assert_eq!(bench.entries().len(), 2);
@@ -321,9 +343,10 @@ fn a_syn_sent_again_uses_the_same_entry() {
 
 #[test]
 fn a_syn_on_a_finished_flow_starts_another() {
+    let mut bench = Bench::serving(64);
     for net in FAMILIES {
         for finish in [&[(true, FIN | ACK), (false, FIN | ACK)][..], &[(true, RST)], &[(false, RST)]] {
-            let mut bench = Bench::serving(64);
+            bench.clear();
             let flow = bench.open(net, 40_000);
             let created = bench.entry(flow.client).unwrap().created;
             for (from_client, flags) in finish {
@@ -341,8 +364,9 @@ fn a_syn_on_a_finished_flow_starts_another() {
 
 #[test]
 fn a_syn_on_a_finished_flow_of_a_listener_steered_no_more_goes_to_the_stack_with_all_that_follows() {
+    let mut bench = Bench::serving(64);
     for net in FAMILIES {
-        let mut bench = Bench::serving(64);
+        bench.clear();
         let flow = bench.open(net, 40_000);
         flow.passes_on(&mut bench, "RST", &flow.by_client(RST));
         let gateway = net.gateway();
@@ -360,8 +384,9 @@ fn a_syn_on_a_finished_flow_of_a_listener_steered_no_more_goes_to_the_stack_with
 
 #[test]
 fn what_belongs_to_no_flow_is_left_to_the_stack() {
+    let mut bench = Bench::serving(64);
     for net in FAMILIES {
-        let mut bench = Bench::serving(64);
+        bench.clear();
         let (client, gateway) = (net.client(40_000), net.gateway());
         let segment = |flags| Segment::new(client, gateway, flags).bytes();
         for (what, flags) in
@@ -459,8 +484,9 @@ fn ipv6_with_extension_headers_is_left_to_the_stack() {
 
 #[test]
 fn no_length_of_a_packet_does_harm() {
+    let mut bench = Bench::serving(64);
     for net in FAMILIES {
-        let mut bench = Bench::serving(64);
+        bench.clear();
         let flow = bench.open(net, 40_000);
         let known = flow.by_client(ACK | PSH).with_options(&[1, 1, 1, 1]).with_payload(b"payload").bytes();
         let new = net.syn(40_001).bytes();
@@ -476,8 +502,9 @@ fn no_length_of_a_packet_does_harm() {
 
 #[test]
 fn padding_behind_a_packet_does_not_matter() {
+    let mut bench = Bench::serving(64);
     for net in FAMILIES {
-        let mut bench = Bench::serving(64);
+        bench.clear();
         let flow = bench.open(net, 40_000);
         let (ack, padding) = (flow.by_client(ACK), [0xee; 6]);
         let mut padded = ack.bytes();
@@ -491,8 +518,9 @@ fn padding_behind_a_packet_does_not_matter() {
 
 #[test]
 fn new_flows_spread_over_the_backends_and_follow_the_table() {
+    let mut bench = Bench::serving(4096);
     for net in FAMILIES {
-        let mut bench = Bench::serving(4096);
+        bench.clear();
         let mut counts = BTreeMap::new();
         for port in 1..=500 {
             *counts.entry(bench.open(net, port).backend.destination).or_insert(0) += 1;
@@ -508,8 +536,9 @@ fn new_flows_spread_over_the_backends_and_follow_the_table() {
 
 #[test]
 fn source_ports_never_collide() {
+    let mut bench = Bench::new(4096);
     for net in FAMILIES {
-        let mut bench = Bench::new(4096);
+        bench.clear();
         bench.serve(net, &net.backends()[..1]);
         let mut used = BTreeSet::new();
         for port in 1..=600 {
@@ -520,8 +549,9 @@ fn source_ports_never_collide() {
 
 #[test]
 fn a_flow_that_cannot_be_opened_is_left_to_the_stack_and_leaves_no_entry() {
+    let mut bench = Bench::new(64);
     for net in FAMILIES {
-        let mut bench = Bench::new(64);
+        bench.clear();
         bench.serve(net, &net.backends()[..1]);
 
         bench.ports(0);
@@ -600,15 +630,16 @@ fn the_sweep_walks_through_a_large_table_in_batches() {
     assert_eq!((sweep.live(), sweep.removed(), bench.entries().len()), (0, 6000, 0));
 }
 
+fn key<A: Address>(tuple: Tuple) -> Option<FlowKey<A>> {
+    Some(FlowKey {
+        source: A::from_ip(tuple.source.ip())?,
+        destination: A::from_ip(tuple.destination.ip())?,
+        source_port: Be16::new(tuple.source.port()),
+        destination_port: Be16::new(tuple.destination.port()),
+    })
+}
+
 fn remove(bench: &mut Bench, tuple: Tuple) {
-    fn key<A: Address>(tuple: Tuple) -> Option<gateway_common::FlowKey<A>> {
-        Some(gateway_common::FlowKey {
-            source: A::from_ip(tuple.source.ip())?,
-            destination: A::from_ip(tuple.destination.ip())?,
-            source_port: Be16::new(tuple.source.port()),
-            destination_port: Be16::new(tuple.destination.port()),
-        })
-    }
     if let Some(key) = key(tuple) {
         bench.loaded.maps.v4.remove_flow(&key).unwrap();
     }

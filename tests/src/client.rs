@@ -142,6 +142,12 @@ pub fn read_to_end(stream: &mut impl Read) -> (Vec<u8>, Option<std::io::ErrorKin
 #[track_caller]
 pub fn line(stream: &mut (impl Read + Write), text: &str) -> String {
     stream.write_all(text.as_bytes()).expect("sending");
+    read_line(stream)
+}
+
+/// The next line.
+#[track_caller]
+pub fn read_line(stream: &mut impl Read) -> String {
     let mut line = Vec::new();
     let mut byte = [0];
     while !line.ends_with(b"\n") {

@@ -79,7 +79,7 @@ impl TlsClient {
 
     /// Connects and shakes hands.
     pub fn connect(&self, address: SocketAddr) -> Result<StreamOwned<ClientConnection, TcpStream>> {
-        self.connect_by(address, |stream, hello| stream.write_all(hello))
+        self.connect_by(address, Write::write_all)
     }
 
     /// Connects and shakes hands, with the ClientHello sent by the caller's function.

@@ -52,6 +52,8 @@ pub enum Code {
     ConflictingGateways,
     /// A Secret lacks a usable certificate, key or CA.
     InvalidGatewayCredential,
+    /// The gateway's own Service does not have a Gateway's port.
+    GatewayPortNotDefinedOnService,
     /// Not YAML.
     Yaml,
     /// No apiVersion, kind or metadata.name.
@@ -91,6 +93,7 @@ impl Code {
             Self::SchemaWarning => "IST0133",
             Self::ConflictingGateways => "IST0145",
             Self::InvalidGatewayCredential => "IST0161",
+            Self::GatewayPortNotDefinedOnService => "IST0162",
             Self::Yaml => "SLU0001",
             Self::NotADocument => "SLU0002",
             Self::KindNotRead => "SLU0003",

@@ -3,7 +3,7 @@
 //! `<pin dir>/<schema>/<MAP>` and `<pin dir>/<schema>/links/<interface number>`. Interfaces are named by number,
 //! because bpffs refuses names with a dot in them, as VLAN interfaces have.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,18 @@ impl Pins {
         }
         let links = self.links();
         fs::create_dir_all(&links).map_err(at("cannot create", &links))
+    }
+
+    /// Takes the directory for one agent; `None` when another one has it. Given back when the file is closed, so
+    /// also by an agent's death.
+    pub fn lock(&self) -> Result<Option<File>, PinError> {
+        let directory = self.maps();
+        let file = File::open(&directory).map_err(at("cannot open", &directory))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(at("cannot lock", &directory)(error)),
+        }
     }
 
     /// Removes all pins, so that the kernel detaches the programs and frees the maps, and the mount if it is one

@@ -1,7 +1,7 @@
 //! The kernel plane as the agent drives it: start, apply a snapshot, tick, stop.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
@@ -43,6 +43,9 @@ pub enum Unavailable {
     /// No place for pins.
     #[error(transparent)]
     NoPins(#[from] PinError),
+    /// Two agents would undo each other's work.
+    #[error("another agent is running at {pins}", pins = .0.display())]
+    InUse(PathBuf),
     /// Pinned maps that this version cannot take over.
     #[error("{pins} holds objects that cannot be taken over ({reason}); `sluice cleanup` removes them", pins = pins.display())]
     ForeignPins {
@@ -137,6 +140,8 @@ pub struct Stopped {
 /// The programs in the kernel and what they were told.
 pub struct KernelPlane {
     pins: Pins,
+    /// Held, not read.
+    _lock: File,
     loaded: Loaded,
     attached: Attached,
     installed: Installed,
@@ -151,6 +156,12 @@ pub struct KernelPlane {
     sweep6: Sweep,
     max_flows: u32,
 }
+
+// It is made on one thread and may be driven from another in the same network namespace.
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<KernelPlane>();
+};
 
 impl KernelPlane {
     /// Loads and attaches the programs, or takes over those of an agent before this one with all their flows. Must
@@ -170,6 +181,7 @@ impl KernelPlane {
         let routes = Routes::open().map_err(system("cannot open a netlink socket"))?;
         let pins = Pins::below(&args.pin_dir);
         pins.prepare()?;
+        let lock = pins.lock()?.ok_or_else(|| Unavailable::InUse(args.pin_dir.clone()))?;
         let mut loaded = load(&pins, args.max_flows)?;
         configure(&mut loaded.maps, &pins)?;
         let max_flows = maps::capacity(&pins.maps(), "FLOWS4")? / 2;
@@ -177,6 +189,7 @@ impl KernelPlane {
         let attached = Attached::adopt(&pins, classifier(&mut loaded)?, &interfaces)?;
         let mut plane = Self {
             pins,
+            _lock: lock,
             loaded,
             attached,
             installed,
@@ -206,14 +219,15 @@ impl KernelPlane {
     /// What is to be done every second: removing flows that are over, following addresses and routes, and freeing
     /// what no packet looks at any more.
     pub fn tick(&mut self) -> Result<Ticked, DatapathError> {
-        let before = self.applied.clone();
-        if let Some(snapshot) = self.snapshot.clone() {
-            self.refresh(&snapshot)?;
-        }
+        // What cannot fail for reasons of the network first: flows must age whatever the routing table says.
         self.installed.bury(&mut self.loaded.maps, Instant::now())?;
         let now = stats::monotonic();
         self.sweep4.step(&mut self.loaded.maps.v4, now)?;
         self.sweep6.step(&mut self.loaded.maps.v6, now)?;
+        let before = self.applied.clone();
+        if let Some(snapshot) = self.snapshot.clone() {
+            self.refresh(&snapshot)?;
+        }
         let changed = (self.applied != before).then(|| self.applied.clone());
         Ok(Ticked { changed, flows: self.flows() })
     }

@@ -20,7 +20,8 @@ pub struct Tuple {
 }
 
 impl Tuple {
-    fn of<A: Address>(key: &FlowKey<A>) -> Self {
+    /// Of a key or a rewrite.
+    pub fn of<A: Address>(key: &FlowKey<A>) -> Self {
         Self {
             source: SocketAddr::new(key.source.ip(), key.source_port.get()),
             destination: SocketAddr::new(key.destination.ip(), key.destination_port.get()),

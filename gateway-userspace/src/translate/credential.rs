@@ -75,6 +75,11 @@ impl<'a> Credentials<'a> {
             named => named,
         };
         let secret = self.secret(name)?;
+        if ["crl", "ca.crl"].iter().any(|key| secret.spec.get(key).is_some_and(|crl| !crl.is_empty())) {
+            let why =
+                "revocation lists are not yet supported, and without this one revoked clients would get in";
+            return Err(self.unusable(name, why.to_owned()));
+        }
         let present = ["cacert", "ca.crt"].into_iter().find_map(|key| secret.spec.get(key));
         match present {
             Some([]) => Err(self.unusable(name, "found key cacert or ca.crt, but it was empty".to_owned())),

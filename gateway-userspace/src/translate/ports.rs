@@ -21,7 +21,11 @@ pub(super) fn resolve<'a>(
     let own: Vec<&Sourced<Service>> =
         objects.services.iter().map(AsRef::as_ref).filter(|service| selects(service, identity)).collect();
     let port = |server: &SelectedServer<'_>, report: &mut Report| {
-        own.iter().find_map(|service| target(service, server.number, report)).unwrap_or(server.number)
+        let target = own.iter().find_map(|service| target(service, server.number, report));
+        if target.is_none() && !own.is_empty() {
+            report_unknown(server, &own, report);
+        }
+        target.unwrap_or(server.number)
     };
     servers
         .iter()
@@ -56,4 +60,17 @@ fn target(service: &Sourced<Service>, number: u16, report: &mut Report) -> Optio
             Some(number)
         }
     }
+}
+
+/// Clients that come through the Service do not reach such a port.
+fn report_unknown(server: &SelectedServer<'_>, own: &[&Sourced<Service>], report: &mut Report) {
+    let field = server.field().field("port").field("number");
+    let message = format!("port {} is not a port of the gateway's own Service", server.number);
+    let ports = FieldPath::spec().field("ports");
+    let mut found = server
+        .gateway
+        .diagnostic(Severity::Warning, Code::GatewayPortNotDefinedOnService, &field, message)
+        .help("add the port to the Service, or clients must come to the gateway itself");
+    found.related = own.iter().map(|service| service.related(&ports, "the gateway's own Service")).collect();
+    report.add(found);
 }

@@ -57,7 +57,9 @@ impl Registry {
             return;
         }
         let mut numbers = Vec::new();
-        for port in service.spec.ports.iter().filter(|port| is_tcp(port.protocol.as_deref())) {
+        let tcp = |port: &ServicePort| is_tcp(port.protocol.as_deref());
+        for (at, port) in service.spec.ports.iter().enumerate().filter(|(_, port)| tcp(port)) {
+            report_unserved(service, at, port, slices, report);
             let name = ClusterName { host: host.as_str().into(), port: port.port, subset: None };
             numbers.push(port.port);
             let cluster = Cluster {
@@ -133,6 +135,33 @@ fn endpoints(port: &ServicePort, slices: &[&Sourced<EndpointSlice>], report: &mu
         }
     }
     found.into_iter().map(|(address, health)| Endpoint { address, health }).collect()
+}
+
+/// Slices tie to a port by its name alone; a slip in it leaves the port without endpoints.
+fn report_unserved(
+    service: &Sourced<Service>,
+    at: usize,
+    port: &ServicePort,
+    slices: &[&Sourced<EndpointSlice>],
+    report: &mut Report,
+) {
+    let mut with_ports =
+        slices.iter().filter(|slice| !slice.spec.endpoints.is_empty() && !slice.spec.ports.is_empty());
+    let Some(first) = with_ports.clone().next() else { return };
+    if with_ports.any(|slice| slice.spec.ports.iter().any(|other| other.name == port.name)) {
+        return;
+    }
+    let field = FieldPath::spec().field("ports").index(at).field("name");
+    let message = format!(
+        "no EndpointSlice of the Service has a port named \"{}\": the port has no endpoints",
+        port.name
+    );
+    report.add(
+        service
+            .diagnostic(Severity::Warning, Code::NoEffect, &field, message)
+            .related(first.related(&FieldPath::root().field("ports"), "has other ports"))
+            .help("an EndpointSlice's port must have the name of the Service's port"),
+    );
 }
 
 fn report_address(slice: &Sourced<EndpointSlice>, at: usize, written: &str, report: &mut Report) {

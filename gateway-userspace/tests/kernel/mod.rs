@@ -166,6 +166,18 @@ impl Connection {
     }
 }
 
+/// Sends bytes and reads them back at the same time, however many.
+pub(crate) fn bulk(connection: &mut Connection, bytes: usize) {
+    let data: Vec<u8> = (0..bytes).map(|index| (index / 7) as u8).collect();
+    let mut writer = connection.stream.try_clone().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| writer.write_all(&data).unwrap());
+        let mut back = vec![0; bytes];
+        connection.stream.read_exact(&mut back).unwrap();
+        assert!(back == data, "{bytes} bytes came back changed");
+    });
+}
+
 /// A snapshot with one listener on every address, and a route to endpoints of equal weight.
 pub(crate) fn snapshot(generation: u64, port: u16, endpoints: &[SocketAddr]) -> Arc<Snapshot> {
     let mut endpoints: Vec<Endpoint> =

@@ -1,5 +1,5 @@
 //! The backends of the quickstart: the tutorials' services on free ports, and the documents that tell the gateway
-//! where they are. Ends on SIGTERM or Ctrl-C.
+//! where they are. Ends on SIGTERM, Ctrl-C, or when its standard input is closed.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -31,8 +31,8 @@ struct Arguments {
     #[arg(long)]
     out: PathBuf,
     /// Address to listen on; the ports are free ones.
-    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
-    listen: IpAddr,
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    address: IpAddr,
     /// Namespace of the documents; secrets lie in istio-system.
     #[arg(long, default_value = "default")]
     namespace: String,
@@ -48,7 +48,7 @@ const PRODUCTS: &str = r#"[
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let place = || Place::at(SocketAddr::new(arguments.listen, 0));
+    let place = || Place::at(SocketAddr::new(arguments.address, 0));
     let authority = Authority::new("Sluice's quickstart");
     let tls = server_config(&authority.issue(&["simple-sni-1.istioinaction.io"]));
     let backends = [
@@ -97,6 +97,12 @@ fn write_whole(path: &Path, text: &str) -> Result<()> {
 }
 
 fn wait_for_end() -> Result<()> {
+    let (closed, input) = tokio::sync::oneshot::channel();
+    // A thread of its own: nothing can end a read that nobody answers, and the process does not wait for it.
+    std::thread::spawn(move || {
+        let read = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        closed.send(read.is_ok())
+    });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -104,6 +110,7 @@ fn wait_for_end() -> Result<()> {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = input => {}
         }
         Ok(())
     })

@@ -6,6 +6,7 @@ mod tour;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -71,7 +72,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     }
     if lab.is_some() {
         // Flows of the tour may be ageing; nobody waits for them.
-        process::run(command(&site.sluice).args(["cleanup", "--pin-dir", PIN_DIR]))?;
+        process::run(command(&site.sluice).args(["cleanup", "--pin-dir", PIN_DIR]).stdout(Stdio::null()))?;
     }
     result
 }
@@ -141,7 +142,9 @@ impl Site {
             Some(_) => Lab::in_backend(&self.backends),
             None => command(&self.backends),
         };
-        program.arg("--listen").arg(lab.map_or("127.0.0.1", |_| lab::BACKEND));
+        // The backends end when this pipe does: also when the demo is killed.
+        program.stdin(Stdio::piped()).stdout(Stdio::null());
+        program.arg("--address").arg(lab.map_or("127.0.0.1", |_| lab::BACKEND));
         let mut backends = Running::start(program.arg("--out").arg(self.documents()))?;
         backends.wait_until(START, || self.authority().exists()).context("the demo's backends")?;
         Ok(backends)

@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A line to type, and what comes of it.
 struct Stop {
+    /// Empty: goes with the line before.
     about: &'static str,
     line: String,
     /// Typed once the program runs.
@@ -29,7 +30,10 @@ pub(crate) fn give(site: &Site, ports: &Ports, lab: Option<&Lab>, check: bool) -
     let stops = stops(site, ports, lab);
     println!("\nThe gateway serves config/quickstart. Try:");
     for stop in &stops {
-        println!("\n  # {}\n  {}", stop.about, stop.line);
+        if !stop.about.is_empty() {
+            println!("\n  # {}", stop.about);
+        }
+        println!("  {}", stop.line);
         if check {
             stop.check().with_context(|| stop.line.clone())?;
         }

@@ -148,6 +148,12 @@ fn secrets_are_read_in_istios_order() {
         ("MUTUAL", &[("c", "cert: A, key: K, ca.crt: X, cacert: Y")], Ok(("A", Some("Y")))),
         ("MUTUAL", &[("c", "cert: A, key: K, cacert: Y"), ("c-cacert", "ca.crt: Z")], Ok(("A", Some("Z")))),
         (
+            "MUTUAL",
+            &[("c", "cert: A, key: K, ca.crt: X, ca.crl: R")],
+            Err("revocation lists are not yet supported, and without this one revoked clients would get in"
+                .to_owned()),
+        ),
+        (
             "OPTIONAL_MUTUAL",
             &[("c", "cert: A, key: K")],
             Err("found secret, but didn't have expected keys cacert or ca.crt; found: cert, key".to_owned()),
@@ -201,4 +207,11 @@ fn the_kernel_carries_plain_tcp_to_backends_that_packets_reach() {
         ]);
         assert_eq!(translation.snapshot.listeners[0].steering, want, "{bind} {slice}");
     }
+}
+
+#[test]
+fn a_slice_whose_port_has_another_name_is_reported() {
+    let parts = [services(&["a"]).replacen("ports: [{name: http, port: 8080}]", "ports: [{port: 8080}]", 1)];
+    assert_eq!(codes(&world(&parts)), ["SLU0012"]);
+    assert_eq!(codes(&world(&[services(&["a"])])), Vec::<&str>::new());
 }

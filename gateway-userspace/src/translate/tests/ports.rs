@@ -31,6 +31,8 @@ fn ports_are_translated_by_the_gateways_own_service() {
             "{service}"
         );
     }
+    let unknown = world(&[gateway("{name: g}", &["80 http HTTP '*'"]), service("", "{port: 443}")]);
+    assert_eq!(codes(&unknown), ["IST0162"], "a port that the Service does not have");
     // Both numbers are kept: match.port and redirects speak of the Service's.
     let spec = "{gateways: [g], hosts: [a.test], http: [{match: [{port: 80}], redirect: {derivePort: FROM_REQUEST_PORT, uri: /}}]}";
     let parts = [
