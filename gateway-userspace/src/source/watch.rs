@@ -30,6 +30,8 @@ pub struct Watcher {
     watch: Option<RecommendedWatcher>,
     poll: Duration,
     last: Vec<State>,
+    /// A change was told whose burst has not been waited for: the wait may be cancelled, the change must not be lost.
+    told: bool,
 }
 
 /// What a file looks like from outside: path, time of change, length.
@@ -53,7 +55,7 @@ pub fn watch(paths: &[PathBuf]) -> Watcher {
         Err(_) => (None, false),
     };
     let poll = if complete { SLOW_POLL } else { POLL };
-    Watcher { paths: paths.to_vec(), events, watch, poll, last: look(paths) }
+    Watcher { paths: paths.to_vec(), events, watch, poll, last: look(paths), told: false }
 }
 
 /// Directories are watched, never files: whoever saves by renaming, or swaps a link as Kubernetes does in mounted
@@ -104,19 +106,18 @@ impl Watcher {
     /// Waits until something may have changed since the last call, and for the end of the burst. Cancelling loses
     /// nothing but a debounce.
     pub async fn changed(&mut self) {
-        loop {
+        while !self.told {
             match timeout(self.poll, self.events.recv()).await {
-                Ok(Some(())) => {
-                    self.end_of_burst().await;
-                    return;
-                }
+                Ok(Some(())) => self.told = true,
                 Ok(None) => sleep(self.poll).await,
                 Err(_) => {}
             }
-            if self.looks_different() {
+            if !self.told && self.looks_different() {
                 return;
             }
         }
+        self.end_of_burst().await;
+        self.told = false;
     }
 
     async fn end_of_burst(&mut self) {
@@ -159,6 +160,18 @@ mod tests {
             fs::write(&file, "a: 4444\n").unwrap();
             assert!(changes_within(&mut watcher, Duration::from_secs(1)).await, "created anew");
         }
+    }
+
+    #[tokio::test]
+    async fn a_change_outlives_a_wait_that_is_cancelled() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut watcher = watch(&[directory.path().to_owned()]);
+        fs::write(directory.path().join("a.yaml"), "a: 1\n").unwrap();
+        while !watcher.told {
+            assert!(!changes_within(&mut watcher, Duration::from_millis(1)).await, "the burst takes longer");
+        }
+        assert!(changes_within(&mut watcher, Duration::from_secs(1)).await);
+        assert!(!changes_within(&mut watcher, Duration::from_millis(200)).await, "told once");
     }
 
     #[tokio::test]
