@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::directory;
 
@@ -30,6 +30,9 @@ pub struct Watcher {
     watch: Option<RecommendedWatcher>,
     poll: Duration,
     last: Vec<State>,
+    next_look: Instant,
+    /// A burst of changes is under way; it is over at this instant at the latest.
+    burst: Option<Instant>,
 }
 
 /// What a file looks like from outside: path, time of change, length.
@@ -53,7 +56,8 @@ pub fn watch(paths: &[PathBuf]) -> Watcher {
         Err(_) => (None, false),
     };
     let poll = if complete { SLOW_POLL } else { POLL };
-    Watcher { paths: paths.to_vec(), events, watch, poll, last: look(paths) }
+    let next_look = Instant::now() + poll;
+    Watcher { paths: paths.to_vec(), events, watch, poll, last: look(paths), next_look, burst: None }
 }
 
 /// Directories are watched, never files: whoever saves by renaming, or swaps a link as Kubernetes does in mounted
@@ -101,28 +105,27 @@ impl Watcher {
         self.watch.is_some() && self.poll == SLOW_POLL
     }
 
-    /// Waits until something may have changed since the last call, and for the end of the burst. Cancelling loses
-    /// nothing but a debounce.
+    /// Waits until something may have changed since the last call, and for the end of the burst. What was learnt is
+    /// kept when the wait is cancelled.
     pub async fn changed(&mut self) {
         loop {
-            match timeout(self.poll, self.events.recv()).await {
+            let now = Instant::now();
+            let wake = self.burst.map_or(self.next_look, |latest| latest.min(now + QUIET));
+            match timeout_at(wake, self.events.recv()).await {
                 Ok(Some(())) => {
-                    self.end_of_burst().await;
-                    return;
+                    self.burst.get_or_insert_with(|| Instant::now() + LONGEST_BURST);
+                    continue;
                 }
-                Ok(None) => sleep(self.poll).await,
+                // Nobody tells: only looking is left.
+                Ok(None) => sleep_until(wake).await,
                 Err(_) => {}
             }
-            if self.looks_different() {
+            self.next_look = Instant::now() + self.poll;
+            let different = self.looks_different();
+            if self.burst.take().is_some() || different {
                 return;
             }
         }
-    }
-
-    async fn end_of_burst(&mut self) {
-        let latest = Instant::now() + LONGEST_BURST;
-        while let Ok(Some(())) = timeout_at(latest.min(Instant::now() + QUIET), self.events.recv()).await {}
-        self.last = look(&self.paths);
     }
 
     fn looks_different(&mut self) -> bool {
@@ -135,6 +138,8 @@ impl Watcher {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     async fn changes_within(watcher: &mut Watcher, limit: Duration) -> bool {
@@ -159,6 +164,16 @@ mod tests {
             fs::write(&file, "a: 4444\n").unwrap();
             assert!(changes_within(&mut watcher, Duration::from_secs(1)).await, "created anew");
         }
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_wait_loses_no_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut watcher = watch(&[directory.path().to_owned()]);
+        fs::write(directory.path().join("a.yaml"), "a: 1\n").unwrap();
+        // Long enough to hear of it, too short for the end of the burst.
+        assert!(!changes_within(&mut watcher, QUIET / 2).await);
+        assert!(changes_within(&mut watcher, Duration::from_secs(1)).await);
     }
 
     #[tokio::test]
