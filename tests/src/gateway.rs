@@ -221,6 +221,11 @@ impl Gateway {
         &self.arrangement.home.pins
     }
 
+    /// Its admin socket.
+    pub fn socket(&self) -> PathBuf {
+        self.arrangement.home.socket()
+    }
+
     /// All that it said.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.arrangement.home.log()).unwrap_or_default()
