@@ -74,7 +74,8 @@ fn run(args: &KernelArgs, inbox: &Receiver<Command>, reports: &mpsc::UnboundedSe
         Ok(plane) => Driver { plane, reports, said: None }.drive(inbox),
         // The agent being gone ends everything anyway.
         Err(off) => {
-            drop(reports.send(KernelPlaneState { off: Some(off.to_string()), ..KernelPlaneState::default() }))
+            let state = KernelPlaneState { off: Some(off.to_string()), ..KernelPlaneState::default() };
+            let _ = reports.send(state);
         }
     }
 }

@@ -89,7 +89,7 @@ mod tests {
     async fn a_half_close_is_passed_on_and_the_other_direction_goes_on() {
         let (mut client, downstream) = tokio::io::duplex(16);
         let (upstream, mut backend) = tokio::io::duplex(16);
-        let relaying = relay(downstream, upstream, Duration::from_secs(60));
+        let relaying = relay(downstream, upstream, Duration::from_mins(1));
         let talking = async {
             client.write_all(b"request that is longer than the pipe").await.unwrap();
             client.shutdown().await.unwrap();
@@ -114,8 +114,8 @@ mod tests {
         let (_client, downstream) = tokio::io::duplex(16);
         let (upstream, _backend) = tokio::io::duplex(16);
         let started = Instant::now();
-        let (_, end) = relay(downstream, upstream, Duration::from_secs(3600)).await;
+        let (_, end) = relay(downstream, upstream, Duration::from_hours(1)).await;
         assert!(matches!(end, RelayEnd::Idle));
-        assert_eq!(started.elapsed(), Duration::from_secs(3600));
+        assert_eq!(started.elapsed(), Duration::from_hours(1));
     }
 }
