@@ -1,6 +1,6 @@
 //! TLS passthrough: the gateway reads the SNI, however the ClientHello is cut, and passes every byte on untouched.
 
-use std::io::Write as _;
+use std::io::Write;
 use std::net::SocketAddr;
 
 use harness::authority::Authority;
@@ -56,7 +56,7 @@ impl Site {
     }
 
     #[track_caller]
-    fn assert_reaches(&self, name: &str, answer: anyhow::Result<String>) {
+    fn assert_reaches(name: &str, answer: anyhow::Result<String>) {
         let answer = answer.expect("an answer");
         assert!(answer.contains(&format!("\"backend\":\"{name}\"")), "{answer}");
     }
@@ -78,7 +78,7 @@ impl Site {
 fn the_sni_chooses_the_backend_which_holds_the_key() {
     let site = Site::new();
     for name in [FIRST, SECOND] {
-        site.assert_reaches(name, site.fetch_by(name, |stream, hello| stream.write_all(hello)));
+        Site::assert_reaches(name, site.fetch_by(name, Write::write_all));
     }
 }
 
@@ -111,7 +111,7 @@ fn a_hello_in_segments_of_one_byte_is_understood() {
         // With TCP_NODELAY each write is a segment of its own, as long as the peer keeps up.
         hello.iter().try_for_each(|byte| stream.write_all(&[*byte]))
     });
-    site.assert_reaches(SECOND, answer);
+    Site::assert_reaches(SECOND, answer);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn what_is_no_hello_is_closed_and_reaches_no_backend() {
         assert!(answer.is_empty() || answer[0] == 21, "{what}: {answer:?}");
     }
     assert_eq!(site.accepted(), 0);
-    site.assert_reaches(FIRST, site.fetch_by(FIRST, |stream, hello| stream.write_all(hello)));
+    Site::assert_reaches(FIRST, site.fetch_by(FIRST, Write::write_all));
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_hello_that_never_ends_does_not_hold_others_up() {
         })
         .collect();
     for _ in 0..10 {
-        site.assert_reaches(SECOND, site.fetch_by(SECOND, |stream, hello| stream.write_all(hello)));
+        Site::assert_reaches(SECOND, site.fetch_by(SECOND, Write::write_all));
     }
     assert_eq!(site.backends[0].server.accepted(), 0);
     drop(waiting);
