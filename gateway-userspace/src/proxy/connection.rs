@@ -81,3 +81,18 @@ pub(super) fn refuse(ends: Ends, stream: TcpStream, error: &DetectError) {
         socket::reset(stream);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::drain::drain;
+
+    #[tokio::test]
+    async fn a_client_that_said_nothing_does_not_hold_up_a_drain() {
+        let trigger = drain();
+        let mut watch = trigger.watch();
+        let silent = tokio::spawn(async move { first_bytes::<()>(&mut watch, std::future::pending()).await });
+        assert!(trigger.drain(Duration::from_mins(1)).await);
+        assert!(matches!(silent.await.unwrap(), Err(DetectError::Closed)));
+    }
+}

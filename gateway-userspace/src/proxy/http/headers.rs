@@ -47,6 +47,18 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Joins the lines into which HTTP/2 clients cut their cookies (RFC 9113, 8.2.3): over HTTP/1.1 a backend may read one
+/// line only, and routes match the whole.
+pub(super) fn join_cookies(headers: &mut HeaderMap) {
+    let lines: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if lines.len() > 1
+        && let Ok(mut whole) = HeaderValue::from_bytes(&lines.join(&b"; "[..]))
+    {
+        whole.set_sensitive(true);
+        headers.insert(header::COOKIE, whole);
+    }
+}
+
 /// Says who asked and how.
 pub(super) fn add_forwarding(headers: &mut HeaderMap, peer: IpAddr, scheme: &'static str) {
     let mut chain =
@@ -110,6 +122,17 @@ mod tests {
         headers.insert(header::CONNECTION, HeaderValue::from_bytes(b"X-Private, TE, \xff").unwrap());
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers, map(&[("te", "trailers")]));
+    }
+
+    #[test]
+    fn cut_cookies_are_joined_in_order() {
+        let mut headers = map(&[("host", "a"), ("cookie", "a=1")]);
+        join_cookies(&mut headers);
+        assert_eq!(headers["cookie"], "a=1");
+        headers.append(header::COOKIE, HeaderValue::from_static("b=2"));
+        headers.append(header::COOKIE, HeaderValue::from_static("c=3"));
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
     }
 
     #[test]

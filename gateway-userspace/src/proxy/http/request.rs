@@ -12,7 +12,8 @@ use crate::model::{RequestHead, RouteAction};
 use crate::proxy::error::RequestError;
 
 /// Answers one request; every failure has become a response.
-pub(super) async fn serve(connection: &Connection, request: Request<Incoming>) -> Response<ResponseBody> {
+pub(super) async fn serve(connection: &Connection, mut request: Request<Incoming>) -> Response<ResponseBody> {
+    headers::join_cookies(request.headers_mut());
     let is_grpc = headers::is_grpc(request.headers());
     let mut response = match answer(connection, request).await {
         Ok(response) => response,

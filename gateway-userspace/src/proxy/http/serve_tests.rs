@@ -29,8 +29,12 @@ struct Rig {
 
 impl Rig {
     async fn new() -> Self {
+        Self::speaking(UpstreamProtocol::Http1).await
+    }
+
+    async fn speaking(protocol: UpstreamProtocol) -> Self {
         let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let table = Arc::new(table(backend.local_addr().unwrap()));
+        let table = Arc::new(table(backend.local_addr().unwrap(), protocol));
         let runtime = Published::new(Runtime::default()).subscribe();
         let (pool, balancer) = (Pool::default(), Balancer::default());
         Self {
@@ -57,11 +61,11 @@ impl Rig {
     }
 }
 
-fn table(backend: SocketAddr) -> RouteTable {
+fn table(backend: SocketAddr, protocol: UpstreamProtocol) -> RouteTable {
     let name = ClusterName { host: "a".into(), port: 80, subset: None };
     let cluster = Cluster {
         name: name.clone(),
-        protocol: UpstreamProtocol::Http1,
+        protocol,
         endpoints: vec![Endpoint { address: backend, health: Health::Healthy }],
         connect_timeout: Duration::from_secs(5),
     };
@@ -253,6 +257,43 @@ async fn a_client_that_goes_frees_its_backend() {
         // The end of the stream or a reset: either way the backend hears of it.
         let heard = soon(backend.read_u8()).await;
         assert!(heard.is_err());
+    })
+    .await;
+}
+
+/// Answers over HTTP/2 until told to go away.
+fn http2_backend(stream: TcpStream) -> (Rc<tokio::sync::Notify>, JoinHandle<()>) {
+    let away = Rc::new(tokio::sync::Notify::new());
+    let told = away.clone();
+    let serving = tokio::task::spawn_local(async move {
+        let service = service_fn(|request: http::Request<hyper::body::Incoming>| async move {
+            assert_eq!(request.headers()["cookie"], "a=1; b=2");
+            Ok::<_, Infallible>(http::Response::new("ok".to_owned()))
+        });
+        let served = http2::Builder::new(LocalExecutor).serve_connection(TokioIo::new(stream), service);
+        let mut served = std::pin::pin!(served);
+        tokio::select! {
+            result = served.as_mut() => return result.unwrap(),
+            () = told.notified() => served.as_mut().graceful_shutdown(),
+        }
+        served.await.unwrap();
+    });
+    (away, serving)
+}
+
+#[tokio::test]
+async fn an_http2_backend_that_goes_away_is_replaced() {
+    run(async {
+        let rig = Rig::speaking(UpstreamProtocol::Http2).await;
+        let (mut client, _serving) = rig.client();
+        for _ in 0..3 {
+            let request = "GET / HTTP/1.1\r\nhost: a\r\ncookie: a=1\r\ncookie: b=2\r\n\r\n";
+            client.write_all(request.as_bytes()).await.unwrap();
+            let (away, serving) = http2_backend(rig.accept().await);
+            assert!(read_to(&mut client, "ok").await.starts_with("HTTP/1.1 200"));
+            away.notify_one();
+            soon(serving).await.unwrap();
+        }
     })
     .await;
 }
