@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, UnixListener};
 use super::dump::{self, Kind};
 use super::view::View;
 use crate::model::Subscription;
+use crate::net::socket;
 
 /// Time to send a request, and between two.
 const IDLE: Duration = Duration::from_secs(30);
@@ -86,13 +87,16 @@ impl AdminSocket {
             fs::create_dir_all(parent).map_err(failed)?;
         }
         if fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                return Err(AdminError::InUse(path.to_owned()));
+            match std::os::unix::net::UnixStream::connect(path) {
+                Ok(_) => return Err(AdminError::InUse(path.to_owned())),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    fs::remove_file(path).map_err(failed)?;
+                }
+                // Not allowed, or too busy to take us: no sign of death.
+                Err(error) => return Err(failed(error)),
             }
-            fs::remove_file(path).map_err(failed)?;
         }
-        let listener = Arc::new(UnixListener::bind(path).map_err(failed)?);
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let listener = Arc::new(socket::listen_private(path).map_err(failed)?);
         Ok(Self { path: path.to_owned(), listener })
     }
 

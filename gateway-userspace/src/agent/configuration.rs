@@ -25,7 +25,8 @@ pub(super) struct Configuration {
     source: FileSource,
     identity: GatewayIdentity,
     generation: u64,
-    said: HashSet<String>,
+    said: Said,
+    said_faults: Said,
     colour: bool,
 }
 
@@ -35,7 +36,8 @@ impl Configuration {
             source: FileSource::new(args.config.clone(), &args.identity.default_namespace),
             identity: args.identity.identity(),
             generation: 0,
-            said: HashSet::new(),
+            said: Said::default(),
+            said_faults: Said::default(),
             colour: std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
         }
     }
@@ -50,13 +52,13 @@ impl Configuration {
         let mut diagnostics = loaded.diagnostics;
         diagnostics.extend(translation.diagnostics);
         self.say(&diagnostics);
-        let mut credential_faults = Vec::new();
-        for fault in faults {
-            let (secret, reason) = (fault.secret.to_string(), fault.error.to_string());
-            if self.said.insert(format!("{secret} {reason}")) {
-                tracing::error!(%secret, chain = %fault.chain, %reason, "credential cannot be used; its clients are reset");
-            }
-            credential_faults.push((secret, reason));
+        let credential_faults: Vec<_> =
+            faults.iter().map(|fault| (fault.secret.to_string(), fault.error.to_string())).collect();
+        let words = credential_faults.iter().map(|(secret, reason)| format!("{secret}: {reason}"));
+        for fault in self.said_faults.news(words.collect()) {
+            tracing::error!(
+                "credential cannot be used (the one before stays, else clients are reset): {fault}"
+            );
         }
         Generation {
             runtime: Runtime { snapshot, tls },
@@ -69,16 +71,42 @@ impl Configuration {
         }
     }
 
-    /// Prints what was not said before; what is no longer true may be said again.
+    /// Prints what was not said before.
     fn say(&mut self, diagnostics: &[Diagnostic]) {
-        let now: HashSet<String> =
-            diagnostics.iter().map(|diagnostic| render(diagnostic, self.colour)).collect();
-        for diagnostic in diagnostics.iter().filter(|it| it.severity != Severity::Info) {
-            let text = render(diagnostic, self.colour);
-            if !self.said.contains(&text) {
-                eprintln!("{text}");
-            }
+        let worth_saying = diagnostics.iter().filter(|it| it.severity != Severity::Info);
+        let texts = worth_saying.map(|diagnostic| render(diagnostic, self.colour)).collect();
+        for text in self.said.news(texts) {
+            eprintln!("{text}");
         }
-        self.said = now;
+    }
+}
+
+/// What was said already, so that a reload does not say it again; what is no longer true may be said again.
+#[derive(Debug, Default)]
+struct Said(HashSet<String>);
+
+impl Said {
+    /// What of all that is true now was not so the last time, each once.
+    fn news(&mut self, now: Vec<String>) -> Vec<String> {
+        let mut all = HashSet::new();
+        let fresh =
+            now.into_iter().filter(|text| all.insert(text.clone()) && !self.0.contains(text)).collect();
+        self.0 = all;
+        fresh
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_true_is_said_once_and_what_comes_back_again() {
+        let mut said = Said::default();
+        let mut news = |now: &[&str]| said.news(now.iter().map(ToString::to_string).collect());
+        assert_eq!(news(&["a", "b", "a"]), ["a", "b"]);
+        assert!(news(&["b", "a"]).is_empty());
+        assert_eq!(news(&["a", "c"]), ["c"]);
+        assert_eq!(news(&["b", "c"]), ["b"]);
     }
 }

@@ -235,7 +235,8 @@ impl Agent {
             self.update(|view| view.ready = true);
             let view = self.view.subscribe().current();
             let milliseconds = self.progress.started.elapsed().as_millis();
-            let listeners = view.snapshot.listeners.len() - view.bind_failures.len();
+            // The failures may be those of a generation before, with more listeners.
+            let listeners = view.snapshot.listeners.len().saturating_sub(view.bind_failures.len());
             match &view.kernel.off {
                 None => {
                     let interfaces = view.kernel.interfaces.join(",");

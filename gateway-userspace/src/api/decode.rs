@@ -60,7 +60,13 @@ impl de::Error for DecodeError {
     }
 
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(format!("expected {expected}, found {}", in_words(&found)))
+        Self::new(format!("expected {}, found {}", kind_in_words(&expected.to_string()), in_words(&found)))
+    }
+
+    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let expected = expected.to_string();
+        let range = range_in_words(&expected).unwrap_or_else(|| kind_in_words(&expected));
+        Self::new(format!("expected {range}, found {}", in_words(&found)))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -80,6 +86,32 @@ impl de::Error for DecodeError {
     fn missing_field(field: &'static str) -> Self {
         Self::new(format!("the field \"{field}\" is missing"))
     }
+}
+
+/// Serde's names of what is asked for, which are Rust's, as people say them.
+fn kind_in_words(expected: &str) -> &str {
+    match expected {
+        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a string" | "a borrowed string" => "text",
+        "a sequence" => "a list",
+        "a map" => "a mapping",
+        "unit" => "nothing",
+        other if other.starts_with("struct ") => "a mapping",
+        other => other,
+    }
+}
+
+/// For a number of the right kind that does not fit.
+fn range_in_words(expected: &str) -> Option<&'static str> {
+    Some(match expected {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number that is not negative",
+        "i32" => "a whole number from -2147483648 to 2147483647",
+        _ => return None,
+    })
 }
 
 fn in_words(found: &de::Unexpected<'_>) -> String {
@@ -456,7 +488,22 @@ mod tests {
         for (text, message, path, line, column) in [
             ("text: true\n", "expected text, found the boolean `true`", "text", 1, 7),
             ("list: [a, 1]\n", "expected text, found the number `1`", "list[1]", 1, 11),
-            ("number: \"80\"\n", "expected u16, found the text `80`", "number", 1, 9),
+            ("number: \"80\"\n", "expected a whole number, found the text `80`", "number", 1, 9),
+            ("number: 1.5\n", "expected a whole number, found the number `1.5`", "number", 1, 9),
+            (
+                "number: 70000\n",
+                "expected a whole number from 0 to 65535, found the number `70000`",
+                "number",
+                1,
+                9,
+            ),
+            (
+                "number: -1\n",
+                "expected a whole number from 0 to 65535, found the number `-1`",
+                "number",
+                1,
+                9,
+            ),
             ("innerOne:\n  nmber: 1\n", "unknown field \"nmber\"", "innerOne.nmber", 2, 3),
             ("innerOne: [1]\n", "expected a mapping, found a list", "innerOne", 1, 1),
             ("flag: 1\n", "expected a boolean, found the number `1`", "flag", 1, 7),

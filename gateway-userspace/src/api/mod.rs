@@ -10,6 +10,7 @@ pub mod kubernetes;
 pub mod object;
 pub mod path;
 pub mod split;
+pub mod timestamp;
 pub mod validate;
 pub mod virtual_service;
 pub mod yaml;

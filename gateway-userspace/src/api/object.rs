@@ -11,6 +11,7 @@ use super::diagnostic::{Code, Diagnostic, Position, Related, Severity};
 use super::gateway::Gateway;
 use super::kubernetes::{EndpointSlice, Secret, Service};
 use super::path::FieldPath;
+use super::timestamp::Timestamp;
 use super::virtual_service::VirtualService;
 use super::yaml::{Node, Span};
 
@@ -48,9 +49,8 @@ pub struct Metadata {
     pub namespace: String,
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
-    /// `metadata.creationTimestamp` as the API server writes it, so that its text sorts by age; absent counts as
-    /// the oldest, and all absent ones as equally old.
-    pub creation_timestamp: Option<String>,
+    /// `metadata.creationTimestamp`; absent counts as the oldest, and all absent ones as equally old.
+    pub creation_timestamp: Option<Timestamp>,
 }
 
 /// Where a document was read: keeps what is needed to point into it later.
@@ -173,8 +173,8 @@ impl<T> Sourced<T> {
     }
 
     /// Istio's order of documents: oldest first, then by name, then by namespace.
-    fn age(&self) -> (&Option<String>, &Arc<str>, &Arc<str>) {
-        (&self.metadata.creation_timestamp, self.name(), self.namespace())
+    fn age(&self) -> (Option<Timestamp>, &Arc<str>, &Arc<str>) {
+        (self.metadata.creation_timestamp, self.name(), self.namespace())
     }
 }
 

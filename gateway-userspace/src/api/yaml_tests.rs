@@ -1,3 +1,5 @@
+//! YAML as it is read: places, limits, and what is refused.
+
 use std::fmt::Write as _;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Plans: what of a snapshot the kernel steers, and what it refuses.
+
 use std::sync::Arc;
 
 use super::*;

@@ -1,11 +1,15 @@
 //! Sockets with the options that a gateway needs.
 
+use std::fs::{File, Permissions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 /// A peer that vanished without a word is noticed this long after its last sign of life, plus the kernel's probes.
 const KEEPALIVE: Duration = Duration::from_mins(5);
@@ -42,6 +46,18 @@ fn listen_on(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// Opens a unix socket for its owner alone. The mode is set before the file is there: Linux makes the file with the
+/// mode of the socket, so that there is no moment in which others could connect.
+pub fn listen_private(path: &Path) -> io::Result<UnixListener> {
+    let socket = File::from(OwnedFd::from(Socket::new(Domain::UNIX, Type::STREAM, None)?));
+    socket.set_permissions(Permissions::from_mode(0o600))?;
+    let socket = Socket::from(OwnedFd::from(socket));
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    UnixListener::from_std(socket.into())
+}
+
 /// Sets what every connection of ours has: no Nagle, keepalive that notices a vanished peer within minutes.
 pub fn prepare(stream: &TcpStream) {
     // Both are optimisations: a stream whose peer is already gone refuses them, and the next read says so.
@@ -53,4 +69,18 @@ pub fn prepare(stream: &TcpStream) {
 pub fn reset(stream: TcpStream) {
     // If it fails the connection is gone already.
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_private_socket_is_its_owners_from_the_first_moment() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let _listener = listen_private(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::os::unix::net::UnixStream::connect(&path).unwrap();
+    }
 }

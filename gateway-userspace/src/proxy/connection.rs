@@ -28,7 +28,7 @@ pub(super) struct Ends {
 pub(super) async fn serve(
     shared: Rc<Shared>,
     key: ListenerKey,
-    mut stream: TcpStream,
+    stream: TcpStream,
     peer: SocketAddr,
     drain: DrainWatch,
 ) {
@@ -37,21 +37,40 @@ pub(super) async fn serve(
     let Some(listener) = runtime.snapshot.listener(key) else { return socket::reset(stream) };
     let ends = Ends { listener: key, peer };
     match &listener.kind {
-        ListenerKind::Http(table) => match detect::http_version(&mut stream, HTTP_IDLE).await {
-            Ok((version, read)) => {
-                let connection =
-                    http::Connection::new(shared, ends, None, table.clone(), runtime.snapshot.generation);
-                http::serve(connection, Rewound::new(read, stream), version, drain).await;
-            }
-            Err(error) => refuse(ends, stream, &error),
-        },
+        // A connection may last for days; the rest of its snapshot need not.
+        ListenerKind::Http(table) => {
+            let (table, generation) = (table.clone(), runtime.snapshot.generation);
+            drop(runtime);
+            let connection = http::Connection::new(shared, ends, None, table, generation, drain);
+            cleartext(connection, stream).await;
+        }
         ListenerKind::Tcp(route) => {
             let route = route.clone();
-            // A connection may last for days; the rest of its snapshot need not.
             drop(runtime);
             tcp::serve(&shared, ends, stream, &route, drain).await;
         }
-        ListenerKind::Tls(listener) => tls::serve(shared, ends, stream, listener, &runtime, drain).await,
+        ListenerKind::Tls(_) => tls::serve(shared, ends, stream, runtime, drain).await,
+    }
+}
+
+async fn cleartext(connection: http::Connection, mut stream: TcpStream) {
+    let ends = connection.ends();
+    match first_bytes(&mut connection.drain(), detect::http_version(&mut stream, HTTP_IDLE)).await {
+        Ok((version, read)) => http::serve(connection, Rewound::new(read, stream), version).await,
+        Err(error) => refuse(ends, stream, &error),
+    }
+}
+
+/// Waits for a client's first bytes, but not beyond the start of a drain: a client that has said nothing yet loses
+/// nothing, and a stop need not wait for it.
+pub(super) async fn first_bytes<T>(
+    drain: &mut DrainWatch,
+    detecting: impl Future<Output = Result<T, DetectError>>,
+) -> Result<T, DetectError> {
+    tokio::select! {
+        biased;
+        result = detecting => result,
+        () = drain.signaled() => Err(DetectError::Closed),
     }
 }
 
@@ -60,5 +79,20 @@ pub(super) fn refuse(ends: Ends, stream: TcpStream, error: &DetectError) {
     if !matches!(error, DetectError::Closed) {
         tracing::debug!(listener = %ends.listener, peer = %ends.peer, %error, "connection refused");
         socket::reset(stream);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::drain::drain;
+
+    #[tokio::test]
+    async fn a_client_that_said_nothing_does_not_hold_up_a_drain() {
+        let trigger = drain();
+        let mut watch = trigger.watch();
+        let silent = tokio::spawn(async move { first_bytes::<()>(&mut watch, std::future::pending()).await });
+        assert!(trigger.drain(Duration::from_mins(1)).await);
+        assert!(matches!(silent.await.unwrap(), Err(DetectError::Closed)));
     }
 }

@@ -8,6 +8,10 @@ use crate::telemetry::ResponseFlag;
 /// Why a request gets an answer of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestError {
+    /// HTTP/1.0 or older, which Istio's gateway does not speak.
+    OldVersion,
+    /// A body in a transfer coding other than `chunked`.
+    UnknownTransferCoding,
     /// No Host header, or a broken one.
     MissingHost,
     /// A path that cannot be normalised safely.
@@ -36,6 +40,8 @@ impl RequestError {
     /// The status of the answer.
     pub(super) fn status(self) -> StatusCode {
         match self {
+            Self::OldVersion => StatusCode::UPGRADE_REQUIRED,
+            Self::UnknownTransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::MissingHost | Self::InvalidPath => StatusCode::BAD_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NoCluster
@@ -52,6 +58,8 @@ impl RequestError {
     /// The body of the answer.
     pub(super) fn body(self) -> &'static str {
         match self {
+            Self::OldVersion => "Upgrade Required",
+            Self::UnknownTransferCoding => "Not Implemented",
             Self::MissingHost | Self::NoRoute | Self::NoCluster | Self::UpgradeRefused => "",
             Self::InvalidPath => "Bad Request",
             Self::NoHealthyUpstream => "no healthy upstream",
@@ -81,7 +89,9 @@ impl RequestError {
     pub(super) fn flag(self) -> Option<ResponseFlag> {
         match self {
             Self::MissingHost | Self::UpgradeRefused => None,
-            Self::InvalidPath => Some(ResponseFlag::DownstreamProtocolError),
+            Self::OldVersion | Self::UnknownTransferCoding | Self::InvalidPath => {
+                Some(ResponseFlag::DownstreamProtocolError)
+            }
             Self::NoRoute => Some(ResponseFlag::NoRoute),
             Self::NoCluster => Some(ResponseFlag::NoCluster),
             Self::NoHealthyUpstream => Some(ResponseFlag::NoHealthyUpstream),

@@ -5,19 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
-use super::connection::{Ends, refuse};
+use super::connection::{Ends, HTTP_IDLE, first_bytes, refuse};
 use super::detect::{self, HttpVersion};
 use super::worker::Shared;
 use super::{Runtime, http, tcp};
-use crate::model::listener::TlsListener;
-use crate::model::{ChainAction, FilterChain};
+use crate::model::{ChainAction, FilterChain, ListenerKind};
 use crate::net::drain::DrainWatch;
 use crate::net::rewind::Rewound;
 use crate::net::socket;
+use crate::tls::ClientHello;
 
 /// Time for the whole handshake, the ClientHello included (Istio's default).
 const HANDSHAKE: Duration = Duration::from_secs(15);
@@ -29,62 +30,93 @@ pub(super) async fn serve(
     shared: Rc<Shared>,
     ends: Ends,
     mut stream: TcpStream,
-    listener: &TlsListener,
-    runtime: &Runtime,
-    drain: DrainWatch,
+    runtime: Arc<Runtime>,
+    mut drain: DrainWatch,
 ) {
-    let (hello, read) = match detect::client_hello(&mut stream, HANDSHAKE).await {
+    let deadline = Instant::now() + HANDSHAKE;
+    let (hello, read) = match first_bytes(&mut drain, detect::client_hello(&mut stream, HANDSHAKE)).await {
         Ok(hello) => hello,
         Err(error) => return refuse(ends, stream, &error),
     };
-    let Some(chain) = listener.select(hello.sni.as_deref()) else {
-        let sni = hello.sni.as_deref().unwrap_or("-");
-        tracing::debug!(listener = %ends.listener, peer = %ends.peer, sni, "no filter chain for the server name");
-        return socket::reset(stream);
-    };
-    let stream = Rewound::new(read, stream);
+    let Some(chain) = select(&runtime, ends, &hello) else { return socket::reset(stream) };
+    let config = runtime.tls.get(ends.listener, &chain.name);
     let generation = runtime.snapshot.generation;
+    // A connection may last for days; the rest of its snapshot need not.
+    drop(runtime);
+    let handshake = Handshake { ends, chain: &chain, config, deadline };
+    let stream = Rewound::new(read, stream);
     match &chain.action {
         ChainAction::Passthrough(route) => tcp::serve(&shared, ends, stream, route, drain).await,
         ChainAction::TerminateTcp { route, .. } => {
-            if let Some(stream) = terminate(ends, stream, chain, runtime).await {
+            if let Some(stream) = handshake.complete(stream).await {
                 tcp::serve(&shared, ends, stream, route, drain).await;
             }
         }
         ChainAction::TerminateHttp { routes, .. } => {
-            if let Some(stream) = terminate(ends, stream, chain, runtime).await {
-                let version = match stream.get_ref().1.alpn_protocol() {
-                    Some(b"h2") => HttpVersion::Two,
-                    _ => HttpVersion::One,
-                };
-                let connection =
-                    http::Connection::new(shared, ends, Some(chain.name.clone()), routes.clone(), generation);
-                http::serve(connection, stream, version, drain).await;
+            if let Some(stream) = handshake.complete(stream).await {
+                let (name, routes) = (Some(chain.name.clone()), routes.clone());
+                serve_http(http::Connection::new(shared, ends, name, routes, generation, drain), stream)
+                    .await;
             }
         }
     }
 }
 
-async fn terminate(
-    ends: Ends,
-    stream: Rewound<TcpStream>,
-    chain: &Arc<FilterChain>,
-    runtime: &Runtime,
-) -> Option<Terminated> {
-    let Some(config) = runtime.tls.get(ends.listener, &chain.name) else {
-        tracing::debug!(listener = %ends.listener, chain = %chain.name, "no usable credential: connection reset");
-        socket::reset(stream.into_parts().1);
-        return None;
-    };
-    match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await {
-        Ok(Ok(stream)) => Some(stream),
-        Ok(Err(error)) => {
-            tracing::debug!(listener = %ends.listener, peer = %ends.peer, chain = %chain.name, %error, "handshake failed");
-            None
+fn select(runtime: &Runtime, ends: Ends, hello: &ClientHello) -> Option<Arc<FilterChain>> {
+    let ListenerKind::Tls(listener) = &runtime.snapshot.listener(ends.listener)?.kind else { return None };
+    let chain = listener.select(hello.sni.as_deref()).cloned();
+    if chain.is_none() {
+        let sni = hello.sni.as_deref().unwrap_or("-");
+        tracing::debug!(listener = %ends.listener, peer = %ends.peer, sni, "no filter chain for the server name");
+    }
+    chain
+}
+
+/// ALPN says which HTTP; a client that offered none is known by its first bytes, as at Envoy. Either way they are
+/// waited for as on a cleartext port: hyper would wait for an HTTP/2 preface for ever.
+async fn serve_http(connection: http::Connection, mut stream: Terminated) {
+    let agreed = stream.get_ref().1.alpn_protocol().map(|name| match name {
+        b"h2" => HttpVersion::Two,
+        _ => HttpVersion::One,
+    });
+    let detecting = detect::http_version(&mut stream, HTTP_IDLE);
+    match first_bytes(&mut connection.drain(), detecting).await {
+        Ok((seen, read)) => {
+            http::serve(connection, Rewound::new(read, stream), agreed.unwrap_or(seen)).await;
         }
-        Err(_) => {
-            tracing::debug!(listener = %ends.listener, peer = %ends.peer, chain = %chain.name, "handshake took too long");
-            None
+        Err(error) => {
+            let ends = connection.ends();
+            tracing::debug!(listener = %ends.listener, peer = %ends.peer, %error, "no request");
+        }
+    }
+}
+
+/// What is left of a handshake once its ClientHello has chosen a chain.
+struct Handshake<'a> {
+    ends: Ends,
+    chain: &'a FilterChain,
+    config: Option<Arc<ServerConfig>>,
+    deadline: Instant,
+}
+
+impl Handshake<'_> {
+    async fn complete(self, stream: Rewound<TcpStream>) -> Option<Terminated> {
+        let (ends, chain) = (self.ends, &self.chain.name);
+        let Some(config) = self.config else {
+            tracing::debug!(listener = %ends.listener, %chain, "no usable credential: connection reset");
+            socket::reset(stream.into_parts().1);
+            return None;
+        };
+        match timeout_at(self.deadline, TlsAcceptor::from(config).accept(stream)).await {
+            Ok(Ok(stream)) => Some(stream),
+            Ok(Err(error)) => {
+                tracing::debug!(listener = %ends.listener, peer = %ends.peer, %chain, %error, "handshake failed");
+                None
+            }
+            Err(_) => {
+                tracing::debug!(listener = %ends.listener, peer = %ends.peer, %chain, "handshake took too long");
+                None
+            }
         }
     }
 }

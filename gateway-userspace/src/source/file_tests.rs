@@ -1,3 +1,5 @@
+//! Files and directories as sources: what is read, and what is kept when a file breaks.
+
 use std::fs;
 use std::path::PathBuf;
 

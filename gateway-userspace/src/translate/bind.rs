@@ -43,6 +43,8 @@ pub(super) struct RuleId {
 pub(super) struct Bindings<'a> {
     all: Vec<Bound<'a>>,
     by_gateway: HashMap<GatewayName, Vec<usize>>,
+    /// VirtualServices of which no host is served by any of their Gateways; that was said once, for all their rules.
+    hostless: HashSet<usize>,
     /// Rules that took effect somewhere: all others are reported.
     used: RefCell<HashSet<RuleId>>,
 }
@@ -80,9 +82,8 @@ impl<'a> Bindings<'a> {
             list.sort_by_key(|(visibility, _)| *visibility);
             (name, list.into_iter().map(|(_, index)| index).collect())
         });
-        let bindings = Self { all, by_gateway: sorted.collect(), used: RefCell::default() };
-        bindings.report_hosts(servers, report);
-        bindings
+        let hostless = report_hosts(&all, servers, report);
+        Self { all, by_gateway: sorted.collect(), hostless, used: RefCell::default() }
     }
 
     /// The VirtualServices of a server's Gateway, in the order in which their routes are tried.
@@ -99,7 +100,9 @@ impl<'a> Bindings<'a> {
     /// Reports the rules that take no effect at any of the ports.
     pub(super) fn report_unused(&self, report: &mut Report) {
         let used = self.used.borrow();
-        for (document, bound) in self.all.iter().enumerate() {
+        let with_hosts =
+            self.all.iter().enumerate().filter(|(document, _)| !self.hostless.contains(document));
+        for (document, bound) in with_hosts {
             let spec = &bound.document.spec;
             for (list, length) in
                 [("http", spec.http.len()), ("tls", spec.tls.len()), ("tcp", spec.tcp.len())]
@@ -128,49 +131,65 @@ impl<'a> Bindings<'a> {
             }
         }
     }
+}
 
-    /// A host that no server of a Gateway has is never answered there.
-    fn report_hosts(&self, servers: &[SelectedServer<'_>], report: &mut Report) {
-        let mut by_name: HashMap<GatewayName, Vec<&SelectedServer<'_>>> = HashMap::new();
-        for server in servers {
-            by_name.entry(own_name(server.gateway)).or_default().push(server);
-        }
-        for bound in &self.all {
-            for (at, written) in bound.document.spec.gateways.iter().enumerate() {
-                let Some(servers) = by_name.get(&bound.gateway_name(written)) else { continue };
-                let namespace = bound.document.namespace();
-                let served =
-                    |host: &HostPattern| servers.iter().any(|server| server.hosts.meets(host, namespace));
-                let missing: Vec<&str> = bound
-                    .hosts
-                    .iter()
-                    .zip(&bound.document.spec.hosts)
-                    .filter(|(host, _)| !served(host))
-                    .map(|(_, written)| written.as_str())
-                    .collect();
-                if missing.is_empty() {
-                    continue;
-                }
-                let Some(gateway) = servers.first().map(|server| server.gateway) else { continue };
-                let message = format!(
-                    "one or more host [{}] defined in VirtualService {}/{} not found in Gateway {}/{}.",
-                    missing.join(" "),
-                    namespace,
-                    bound.document.name(),
-                    gateway.namespace(),
-                    gateway.name()
-                );
-                let field = FieldPath::spec().field("gateways").index(at);
-                let servers = FieldPath::spec().field("servers");
-                report.add(
-                    bound
-                        .document
-                        .diagnostic(Severity::Warning, Code::HostNotFoundInGateway, &field, message)
-                        .related(gateway.related(&servers, "its servers have other hosts")),
-                );
+/// A host that no server of a Gateway has is never answered there. Returns the documents to which that happens with
+/// every host at every Gateway.
+fn report_hosts(all: &[Bound<'_>], servers: &[SelectedServer<'_>], report: &mut Report) -> HashSet<usize> {
+    let mut by_name: HashMap<GatewayName, Vec<&SelectedServer<'_>>> = HashMap::new();
+    for server in servers {
+        by_name.entry(own_name(server.gateway)).or_default().push(server);
+    }
+    let mut hostless = HashSet::new();
+    for (index, bound) in all.iter().enumerate() {
+        let mut any_served = false;
+        for (at, written) in bound.document.spec.gateways.iter().enumerate() {
+            let Some(servers) = by_name.get(&bound.gateway_name(written)) else { continue };
+            let missing = missing_hosts(bound, servers);
+            any_served |= missing.len() < bound.hosts.len();
+            if !missing.is_empty() {
+                report_missing(bound, at, &missing, servers, report);
             }
         }
+        if !any_served {
+            hostless.insert(index);
+        }
     }
+    hostless
+}
+
+/// The hosts, as written, that none of a Gateway's servers has.
+fn missing_hosts<'b>(bound: &'b Bound<'_>, servers: &[&SelectedServer<'_>]) -> Vec<&'b str> {
+    let namespace = bound.document.namespace();
+    let served = |host: &HostPattern| servers.iter().any(|server| server.hosts.meets(host, namespace));
+    let hosts = bound.hosts.iter().zip(&bound.document.spec.hosts);
+    hosts.filter(|(host, _)| !served(host)).map(|(_, written)| written.as_str()).collect()
+}
+
+fn report_missing(
+    bound: &Bound<'_>,
+    at: usize,
+    missing: &[&str],
+    servers: &[&SelectedServer<'_>],
+    report: &mut Report,
+) {
+    let Some(gateway) = servers.first().map(|server| server.gateway) else { return };
+    let message = format!(
+        "one or more host [{}] defined in VirtualService {}/{} not found in Gateway {}/{}.",
+        missing.join(" "),
+        bound.document.namespace(),
+        bound.document.name(),
+        gateway.namespace(),
+        gateway.name()
+    );
+    let field = FieldPath::spec().field("gateways").index(at);
+    let servers = FieldPath::spec().field("servers");
+    report.add(
+        bound
+            .document
+            .diagnostic(Severity::Warning, Code::HostNotFoundInGateway, &field, message)
+            .related(gateway.related(&servers, "its servers have other hosts")),
+    );
 }
 
 pub(super) fn own_name(gateway: &Sourced<crate::api::Gateway>) -> GatewayName {

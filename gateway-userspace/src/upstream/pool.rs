@@ -25,6 +25,9 @@ const MAX_IDLE: usize = 128;
 /// 60 to 75 s, and a connection closed under a request is a failed request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
+/// A connection that was quiet for longer may have been closed by its backend, with the news still in the kernel.
+const QUIET: Duration = Duration::from_millis(50);
+
 /// Why no response came.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
@@ -68,10 +71,23 @@ pub(super) struct Returnable {
 }
 
 impl Returnable {
-    pub(super) fn give_back(self) {
+    /// A response may end before its request has been sent: then the connection is still the slow client's, and
+    /// whoever took it from the pool would wait for that client.
+    pub(super) fn give_back(mut self) {
         if self.sender.is_closed() {
             return;
         }
+        if self.sender.is_ready() {
+            return self.keep();
+        }
+        tokio::task::spawn_local(async move {
+            if self.sender.ready().await.is_ok() {
+                self.keep();
+            }
+        });
+    }
+
+    fn keep(self) {
         let mut origins = self.pool.origins.borrow_mut();
         let idle = &mut origins.entry(self.address).or_default().idle;
         if idle.len() >= MAX_IDLE {
@@ -158,7 +174,11 @@ impl Pool {
     async fn take_idle(&self, address: SocketAddr) -> Option<http1::SendRequest<Incoming>> {
         loop {
             let mut idle = self.origins.borrow_mut().get_mut(&address)?.idle.pop_back()?;
-            // The connection's task may need a turn to notice the end of the last response, or that it was closed.
+            if idle.since.elapsed() > QUIET {
+                // Gives the reactor a turn, and then the connection's task, which hears of a close by it. Busy
+                // connections are spared that: it is a system call.
+                tokio::task::yield_now().await;
+            }
             if idle.since.elapsed() < IDLE_TIMEOUT && idle.sender.ready().await.is_ok() {
                 return Some(idle.sender);
             }

@@ -58,7 +58,7 @@ fn check_server(found: &mut Findings<'_>, field: &FieldPath, server: &Server) {
         found.error(&field.field("hosts"), "server config must contain at least one host");
     }
     for (at, host) in server.hosts.iter().enumerate() {
-        found.check(&field.field("hosts").index(at), host::check_server_host(host));
+        found.check_host(&field.field("hosts").index(at), host::check_server_host(host));
     }
     check_bind(found, &field.field("bind"), &server.bind);
     let Some(family) = family else { return };
@@ -80,7 +80,8 @@ fn check_port_of(found: &mut Findings<'_>, field: &FieldPath, server: &Server) -
         return None;
     };
     let field = field.field("port");
-    if !server.bind.starts_with("unix://") {
+    // Istio asks for no number beside a unix socket.
+    if !server.bind.starts_with("unix:") {
         check_port(found, &field.field("number"), port.number);
     }
     if port.name.is_empty() {
@@ -101,7 +102,10 @@ fn check_port_of(found: &mut Findings<'_>, field: &FieldPath, server: &Server) -
 }
 
 fn check_bind(found: &mut Findings<'_>, field: &FieldPath, bind: &str) {
-    if !bind.is_empty() && !bind.starts_with("unix://") && bind.parse::<IpAddr>().is_err() {
+    if bind.starts_with("unix:") {
+        let message = "binding to a unix domain socket is not yet supported: the document is refused";
+        found.error_with_help(field, message, "give an IP address, or leave `bind` out to listen on all");
+    } else if !bind.is_empty() && bind.parse::<IpAddr>().is_err() {
         found.error(field, format!("{bind} is not a valid IP"));
     }
 }

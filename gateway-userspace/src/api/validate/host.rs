@@ -2,6 +2,10 @@
 
 use std::net::IpAddr;
 
+/// What a host may be made of.
+pub(super) const HELP: &str = "letters, digits and dashes, with dots between the labels, such as `web.example.com`; the \
+                               first label may be `*`";
+
 /// RFC 1123 label.
 pub(super) fn is_label(label: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';

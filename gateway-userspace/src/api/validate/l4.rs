@@ -45,7 +45,7 @@ fn check_sni(found: &mut Findings<'_>, field: &FieldPath, condition: &TlsMatchAt
             found.warning(&field, message);
             continue;
         }
-        found.check(&field, host::check_wildcard_domain(sni));
+        found.check_host(&field, host::check_wildcard_domain(sni));
         if !hosts.iter().any(|wide| host::covers(wide, sni)) {
             let message = format!(
                 "SNI host \"{sni}\" is not a compatible subset of any of the virtual service hosts: [{}]",

@@ -53,6 +53,13 @@ impl<'a> Findings<'a> {
         self.error(field, message).help = Some(help.to_owned());
     }
 
+    /// Reports what is wrong with a host's name.
+    fn check_host(&mut self, field: &FieldPath, outcome: Result<(), String>) {
+        if let Err(message) = outcome {
+            self.error_with_help(field, message, host::HELP);
+        }
+    }
+
     /// Reports what a check found wrong.
     fn check(&mut self, field: &FieldPath, outcome: Result<(), String>) {
         if let Err(message) = outcome {

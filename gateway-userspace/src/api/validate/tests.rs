@@ -66,6 +66,18 @@ fn servers_are_checked_in_istios_words() {
         (server(http, ", bind: here"), vec!["error spec.servers[0].bind: here is not a valid IP"]),
         (server(http, ", bind: 10.0.0.1"), vec![]),
         (
+            server(http, ", bind: 'unix:///run/x.sock'"),
+            vec![
+                "error spec.servers[0].bind: binding to a unix domain socket is not yet supported: the document is refused",
+            ],
+        ),
+        (
+            server("number: 0, name: x, protocol: HTTP", ", bind: 'unix:///run/x.sock'"),
+            vec![
+                "error spec.servers[0].bind: binding to a unix domain socket is not yet supported: the document is refused",
+            ],
+        ),
+        (
             server(https, ""),
             vec!["error spec.servers[0]: server must have TLS settings for HTTPS/TLS protocols"],
         ),
@@ -117,6 +129,18 @@ fn servers_are_checked_in_istios_words() {
     let bad_name = read("Gateway", "bad.name", &server(http, ""));
     assert_eq!(bad_name.diagnostics[0].message, "invalid gateway name: \"bad.name\"");
     assert!(bad_name.is_refused());
+}
+
+#[test]
+fn an_invalid_host_comes_with_what_a_host_may_be_made_of() {
+    for (kind, spec) in [
+        ("Gateway", "{servers: [{port: {number: 80, name: x, protocol: HTTP}, hosts: [a_b.test]}]}"),
+        ("VirtualService", "{hosts: [a_b.test], gateways: [g], http: [{route: [{destination: {host: a}}]}]}"),
+    ] {
+        let found = read(kind, "x", spec).diagnostics;
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].help.as_ref().is_some_and(|help| help.contains("letters, digits and dashes")));
+    }
 }
 
 #[test]

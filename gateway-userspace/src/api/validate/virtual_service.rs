@@ -37,7 +37,7 @@ fn check_hosts(found: &mut Findings<'_>, field: &FieldPath, spec: &VirtualServic
     }
     let for_mesh = spec.gateways.is_empty() || spec.gateways.iter().any(|gateway| gateway == "mesh");
     for (at, name) in spec.hosts.iter().enumerate() {
-        found.check(&field.index(at), host::check_host(name));
+        found.check_host(&field.index(at), host::check_host(name));
         if name == "*" && for_mesh {
             found.error_with_help(
                 &field.index(at),
@@ -101,7 +101,7 @@ pub(super) fn check_destination(
     if destination.host == "*" {
         found.error(&field.field("host"), "invalid destination host *");
     } else {
-        found.check(&field.field("host"), host::check_host(&destination.host));
+        found.check_host(&field.field("host"), host::check_host(&destination.host));
     }
     if let Some(port) = &destination.port {
         check_port(found, &field.field("port").field("number"), port.number);

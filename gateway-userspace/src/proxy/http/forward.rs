@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::header::{HOST, HeaderValue};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use tokio::time::{Instant, timeout_at};
 
 use super::body::ResponseBody;
@@ -50,6 +50,7 @@ pub(super) async fn forward(
     route.request_headers.apply(request.headers_mut());
     let authority = new_authority(route, action, chosen).unwrap_or(&target.authority).to_owned();
     address(&mut request, route, action, &target, &authority, cluster.protocol)?;
+    frame(&mut request);
     if upgrade.is_some() {
         upgrade::ask(request.headers_mut());
     }
@@ -59,7 +60,7 @@ pub(super) async fn forward(
         Some(deadline) => timeout_at(deadline, sending).await.map_err(|_| RequestError::Timeout)?,
         None => sending.await,
     }?;
-    let mut response = respond(response, upgrade, deadline);
+    let mut response = respond(connection, response, upgrade, deadline);
     if let Some((_, operations)) = destination_headers {
         operations.apply(response.headers_mut());
     }
@@ -111,6 +112,16 @@ fn address(
     Ok(())
 }
 
+/// Says how the body is delimited. hyper takes a GET without a length for one without a body, and would drop what
+/// comes. `Expect` ends here: it is hyper that asks the client for the body as soon as the backend's connection does.
+fn frame(request: &mut Request<Incoming>) {
+    request.headers_mut().remove(EXPECT);
+    let unknown = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
+    if unknown && request.version() == Version::HTTP_11 && !request.headers().contains_key(CONTENT_LENGTH) {
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
 /// Sends to an endpoint of the cluster; one that cannot be connected to is replaced by another.
 async fn send(
     connection: &Connection,
@@ -145,12 +156,15 @@ fn exchange_error(cluster: &Cluster, error: &hyper::Error) -> RequestError {
 }
 
 fn respond(
-    response: Response<UpstreamBody>,
+    connection: &Connection,
+    mut response: Response<UpstreamBody>,
     upgrade: Option<upgrade::Wanted>,
     deadline: Option<Instant>,
 ) -> Response<ResponseBody> {
+    // The version is ours to say; a backend that speaks HTTP/1.0 would end the client's connection with it.
+    *response.version_mut() = Version::HTTP_11;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return upgrade::switch(response, upgrade);
+        return upgrade::switch(response, upgrade, connection.drain.clone());
     }
     let mut response = response.map(|body| {
         ResponseBody::Upstream(match deadline {

@@ -12,20 +12,26 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
-/// Takes away what belongs to one connection only. `TE: trailers` stays, as gRPC asks for it end to end.
+/// The words of a header that holds a list, over all its lines.
+pub(super) fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(name).into_iter();
+    lines.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// Whether a header that holds a list has a word; case does not count.
+pub(super) fn lists(headers: &HeaderMap, name: HeaderName, word: &[u8]) -> bool {
+    tokens(headers, name).any(|token| token.eq_ignore_ascii_case(word))
+}
+
+/// Takes away what belongs to one connection only. `TE: trailers` stays, as gRPC asks for it end to end, also where
+/// `Connection` names it, as RFC 9110 asks of its sender.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        .collect();
+    let wants_trailers = lists(headers, header::TE, b"trailers");
+    let named: Vec<HeaderName> =
+        tokens(headers, header::CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
     for name in named {
         headers.remove(name);
     }
-    let wants_trailers =
-        headers.get(header::TE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
     for name in [
         header::CONNECTION,
         KEEP_ALIVE,
@@ -38,6 +44,18 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
     if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Joins the lines into which HTTP/2 clients cut their cookies (RFC 9113, 8.2.3): over HTTP/1.1 a backend may read one
+/// line only, and routes match the whole.
+pub(super) fn join_cookies(headers: &mut HeaderMap) {
+    let lines: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if lines.len() > 1
+        && let Ok(mut whole) = HeaderValue::from_bytes(&lines.join(&b"; "[..]))
+    {
+        whole.set_sensitive(true);
+        headers.insert(header::COOKIE, whole);
     }
 }
 
@@ -96,6 +114,25 @@ mod tests {
         ]);
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers, map(&[("te", "trailers"), ("x-kept", "1")]));
+    }
+
+    #[test]
+    fn odd_bytes_in_connection_hide_no_name_and_te_keeps_trailers_alone() {
+        let mut headers = map(&[("x-private", "1"), ("te", "deflate;q=0.5, trailers")]);
+        headers.insert(header::CONNECTION, HeaderValue::from_bytes(b"X-Private, TE, \xff").unwrap());
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers, map(&[("te", "trailers")]));
+    }
+
+    #[test]
+    fn cut_cookies_are_joined_in_order() {
+        let mut headers = map(&[("host", "a"), ("cookie", "a=1")]);
+        join_cookies(&mut headers);
+        assert_eq!(headers["cookie"], "a=1");
+        headers.append(header::COOKIE, HeaderValue::from_static("b=2"));
+        headers.append(header::COOKIE, HeaderValue::from_static("c=3"));
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
     }
 
     #[test]

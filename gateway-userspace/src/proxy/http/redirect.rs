@@ -21,8 +21,8 @@ pub(super) fn redirect(redirect: &Redirect, head: &RequestHead<'_>) -> Response<
 fn response(code: StatusCode, location: &str) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = code;
-    // A path is already made of bytes that a header may hold.
-    if let Ok(value) = HeaderValue::from_str(location) {
+    // A path is already made of bytes that a header may hold, those beyond ASCII included.
+    if let Ok(value) = HeaderValue::from_bytes(location.as_bytes()) {
         response.headers_mut().insert(LOCATION, value);
     }
     response

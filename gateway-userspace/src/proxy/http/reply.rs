@@ -1,7 +1,7 @@
 //! Answers of our own: failures and direct responses.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 
 use super::body::ResponseBody;
@@ -12,11 +12,16 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
 
 /// A failure as its client knows failures: a status and a text, or gRPC's trailers-only response.
 pub(super) fn failure(error: RequestError, is_grpc: bool) -> Response<ResponseBody> {
-    if is_grpc {
+    let mut response = if is_grpc {
         grpc_failure(error)
     } else {
         plain(error.status(), Bytes::from_static(error.body().as_bytes()))
+    };
+    if error == RequestError::OldVersion {
+        // An HTTP/1.0 client may have asked for keep-alive; there is nothing more that it could ask.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    response
 }
 
 /// `directResponse` of a route.

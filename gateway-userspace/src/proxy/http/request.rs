@@ -1,6 +1,8 @@
 //! The phases of a request.
 
-use http::{HeaderMap, Method, Request, Response};
+use http::header::{HOST, HeaderMap, TRANSFER_ENCODING};
+use http::uri::Authority;
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::body::ResponseBody;
@@ -10,7 +12,8 @@ use crate::model::{RequestHead, RouteAction};
 use crate::proxy::error::RequestError;
 
 /// Answers one request; every failure has become a response.
-pub(super) async fn serve(connection: &Connection, request: Request<Incoming>) -> Response<ResponseBody> {
+pub(super) async fn serve(connection: &Connection, mut request: Request<Incoming>) -> Response<ResponseBody> {
+    headers::join_cookies(request.headers_mut());
     let is_grpc = headers::is_grpc(request.headers());
     let mut response = match answer(connection, request).await {
         Ok(response) => response,
@@ -30,6 +33,7 @@ async fn answer(
     connection: &Connection,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, RequestError> {
+    check_framing(&request)?;
     if request.method() == Method::CONNECT {
         return Err(RequestError::NoRoute);
     }
@@ -61,17 +65,35 @@ async fn answer(
     Ok(response)
 }
 
-/// The authority as sent: of the request line before the Host header. Two Host headers name nobody.
-fn authority(request: &Request<Incoming>) -> Result<String, RequestError> {
-    if let Some(authority) = request.uri().authority() {
-        return Ok(authority.as_str().to_owned());
+/// Refuses what could not be said again to a backend: a transfer coding ends here (RFC 9112, 7), so that a body in one
+/// that is not undone here would arrive as bytes of which nobody says what they are.
+fn check_framing(request: &Request<Incoming>) -> Result<(), RequestError> {
+    if request.version() < Version::HTTP_11 {
+        return Err(RequestError::OldVersion);
     }
-    let host = single_host(request.headers())?;
-    if host.is_empty() { Err(RequestError::MissingHost) } else { Ok(host.to_owned()) }
+    let mut codings = headers::tokens(request.headers(), TRANSFER_ENCODING);
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(RequestError::UnknownTransferCoding),
+    }
+}
+
+/// The authority as sent: of the request line before the Host header. Two Host headers name nobody. One with user
+/// information is an error (RFC 9110, 4.2.4): what follows the `@` would be taken for the host by others only.
+fn authority(request: &Request<Incoming>) -> Result<String, RequestError> {
+    let host = match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => single_host(request.headers())?,
+    };
+    match Authority::try_from(host) {
+        Ok(authority) if !host.contains('@') => Ok(authority.as_str().to_owned()),
+        _ => Err(RequestError::MissingHost),
+    }
 }
 
 fn single_host(headers: &HeaderMap) -> Result<&str, RequestError> {
-    let mut lines = headers.get_all(http::header::HOST).iter();
+    let mut lines = headers.get_all(HOST).iter();
     match (lines.next(), lines.next()) {
         (None, _) => Err(RequestError::MissingHost),
         (Some(_), Some(_)) => Err(RequestError::NoRoute),

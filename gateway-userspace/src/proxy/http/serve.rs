@@ -33,6 +33,8 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 pub(in crate::proxy) struct Connection {
     pub(super) shared: Rc<Shared>,
     pub(super) ends: Ends,
+    /// Held by upgraded connections beyond the life of this one.
+    pub(super) drain: DrainWatch,
     /// The filter chain, when TLS was terminated.
     chain: Option<Arc<str>>,
     /// The table last used and its generation.
@@ -46,8 +48,19 @@ impl Connection {
         chain: Option<Arc<str>>,
         table: Arc<RouteTable>,
         generation: u64,
+        drain: DrainWatch,
     ) -> Self {
-        Self { shared, ends, chain, table: RefCell::new((generation, table)) }
+        Self { shared, ends, drain, chain, table: RefCell::new((generation, table)) }
+    }
+
+    /// Who talks to which listener.
+    pub(in crate::proxy) fn ends(&self) -> Ends {
+        self.ends
+    }
+
+    /// Another watch on the drain.
+    pub(in crate::proxy) fn drain(&self) -> DrainWatch {
+        self.drain.clone()
     }
 
     /// `http` or `https`, by what was terminated here.
@@ -85,15 +98,12 @@ impl Connection {
 }
 
 /// Serves requests until the client is done, or the drain asks for an end after the request under way.
-pub(in crate::proxy) async fn serve<S>(
-    connection: Connection,
-    stream: S,
-    version: HttpVersion,
-    mut drain: DrainWatch,
-) where
+pub(in crate::proxy) async fn serve<S>(connection: Connection, stream: S, version: HttpVersion)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let peer = connection.ends.peer;
+    let mut drain = connection.drain.clone();
     let connection = Rc::new(connection);
     let service = service_fn(move |request| {
         let connection = connection.clone();
@@ -136,3 +146,7 @@ pub(in crate::proxy) async fn serve<S>(
         ),
     }
 }
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;

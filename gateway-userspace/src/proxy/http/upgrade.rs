@@ -10,6 +10,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::body::ResponseBody;
+use super::headers;
+use crate::net::drain::DrainWatch;
 use crate::net::relay::relay;
 use crate::proxy::error::RequestError;
 use crate::upstream::UpstreamBody;
@@ -22,9 +24,10 @@ const IDLE: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub(super) struct Wanted(OnUpgrade);
 
-/// Whether the client asks for a WebSocket.
+/// Whether the client asks for a WebSocket. `Upgrade` asks for nothing unless `Connection` names it (RFC 9110, 7.8).
 pub(super) fn wanted(request: &mut Request<Incoming>) -> Result<Option<Wanted>, RequestError> {
-    let Some(protocol) = request.headers().get(UPGRADE) else { return Ok(None) };
+    let asked = headers::lists(request.headers(), CONNECTION, b"upgrade");
+    let Some(protocol) = request.headers().get(UPGRADE).filter(|_| asked) else { return Ok(None) };
     if protocol.as_bytes().eq_ignore_ascii_case(b"websocket") {
         return Ok(Some(Wanted(hyper::upgrade::on(request))));
     }
@@ -43,7 +46,11 @@ pub(super) fn ask(headers: &mut HeaderMap) {
 
 /// The backend has switched: passes its 101 on and relays what follows. A 101 that nobody asked for is a fault of the
 /// backend.
-pub(super) fn switch(mut response: Response<UpstreamBody>, wanted: Option<Wanted>) -> Response<ResponseBody> {
+pub(super) fn switch(
+    mut response: Response<UpstreamBody>,
+    wanted: Option<Wanted>,
+    drain: DrainWatch,
+) -> Response<ResponseBody> {
     let Some(Wanted(downstream)) = wanted else {
         let mut refused = Response::new(ResponseBody::text(RequestError::UpstreamProtocol.body()));
         *refused.status_mut() = StatusCode::BAD_GATEWAY;
@@ -52,8 +59,8 @@ pub(super) fn switch(mut response: Response<UpstreamBody>, wanted: Option<Wanted
     let upstream = hyper::upgrade::on(&mut response);
     let (head, body) = response.into_parts();
     tokio::task::spawn_local(async move {
-        // The body holds the endpoint's lease; the relay is what it counts.
-        let _lease = body;
+        // The body holds the endpoint's lease; the relay is what it counts, and what a drain waits for.
+        let _held = (body, drain);
         match tokio::try_join!(downstream, upstream) {
             Ok((downstream, upstream)) => {
                 relay(TokioIo::new(downstream), TokioIo::new(upstream), IDLE).await;

@@ -155,6 +155,34 @@ fn a_host_outside_the_gateways_hosts_is_reported() {
 }
 
 #[test]
+fn a_virtual_service_without_any_host_at_its_gateway_is_reported_once() {
+    let spec = format!("{{gateways: [g], hosts: [b.test, c.test], http: [{{route: {}}}]}}", to("a"));
+    let translation = world(&[
+        gateway("{name: g}", &["80 http HTTP a.test"]),
+        virtual_service("{name: v}", &spec),
+        services(&["a"]),
+    ]);
+    assert_eq!(codes(&translation), ["IST0132"]);
+}
+
+#[test]
+fn age_is_compared_as_time_and_not_as_text() {
+    let vs = |metadata: &str, to_: &str| {
+        virtual_service(
+            metadata,
+            &format!("{{gateways: [g], hosts: [a.test], http: [{{route: {}}}]}}", to(to_)),
+        )
+    };
+    let parts = [
+        gateway("{name: g}", &["80 http HTTP a.test"]),
+        vs("{name: a, creationTimestamp: 2024-01-01T00:00:00Z}", "younger"),
+        vs("{name: b, creationTimestamp: 2024-01-01T01:00:00+02:00}", "older"),
+        services(&["younger", "older"]),
+    ];
+    ask(&parts, &[("a.test", "/", "older")]);
+}
+
+#[test]
 fn export_to_is_judged_by_the_gateways_own_namespace() {
     for (namespace, export_to, seen) in [
         ("default", "['*']", true),

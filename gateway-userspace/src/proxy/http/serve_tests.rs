@@ -1,0 +1,356 @@
+//! Connections against scripted backends, byte for byte.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, LocalSet};
+
+use super::*;
+use crate::model::{
+    Cluster, ClusterName, Endpoint, Forward, HeaderOps, Health, HostPattern, ListenerKey, Published, Route,
+    RouteAction, RouteMatch, UpstreamProtocol, VirtualHost, WeightedCluster,
+};
+use crate::net::drain::{DrainTrigger, drain};
+use crate::proxy::Runtime;
+use crate::upstream::{Balancer, Pool};
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: a.example\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// A worker's worth of state and one backend.
+struct Rig {
+    shared: Rc<Shared>,
+    table: Arc<RouteTable>,
+    drain: DrainTrigger,
+    backend: TcpListener,
+}
+
+impl Rig {
+    async fn new() -> Self {
+        Self::speaking(UpstreamProtocol::Http1).await
+    }
+
+    async fn speaking(protocol: UpstreamProtocol) -> Self {
+        let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let table = Arc::new(table(backend.local_addr().unwrap(), protocol));
+        let runtime = Published::new(Runtime::default()).subscribe();
+        let (pool, balancer) = (Pool::default(), Balancer::default());
+        Self {
+            shared: Rc::new(Shared { runtime, pool, balancer, server_header: None }),
+            table,
+            drain: drain(),
+            backend,
+        }
+    }
+
+    fn client(&self) -> (DuplexStream, JoinHandle<()>) {
+        let (client, server) = tokio::io::duplex(64 * 1024);
+        let ends = Ends {
+            listener: ListenerKey { bind: None, port: 80 },
+            peer: SocketAddr::from(([10, 0, 0, 1], 1)),
+        };
+        let connection =
+            Connection::new(self.shared.clone(), ends, None, self.table.clone(), 0, self.drain.watch());
+        (client, tokio::task::spawn_local(serve(connection, server, HttpVersion::One)))
+    }
+
+    async fn accept(&self) -> TcpStream {
+        soon(self.backend.accept()).await.unwrap().0
+    }
+}
+
+fn table(backend: SocketAddr, protocol: UpstreamProtocol) -> RouteTable {
+    let name = ClusterName { host: "a".into(), port: 80, subset: None };
+    let cluster = Cluster {
+        name: name.clone(),
+        protocol,
+        endpoints: vec![Endpoint { address: backend, health: Health::Healthy }],
+        connect_timeout: Duration::from_secs(5),
+    };
+    let route = Route {
+        name: "".into(),
+        matcher: RouteMatch::default(),
+        action: RouteAction::Forward(Forward {
+            destinations: vec![WeightedCluster { name, cluster: Some(Arc::new(cluster)), weight: 1 }],
+            destination_headers: vec![],
+            rewrite: None,
+            timeout: None,
+        }),
+        request_headers: HeaderOps::default(),
+        response_headers: HeaderOps::default(),
+        virtual_service: "v.default".into(),
+    };
+    let host = VirtualHost { domain: HostPattern::Any, routes: vec![route], https_redirect: false };
+    RouteTable::new("http.80".into(), vec![host])
+}
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(10), future).await.expect("nothing within 10 s")
+}
+
+/// What comes until it ends in `end`.
+async fn read_to(stream: &mut (impl AsyncReadExt + Unpin), end: &str) -> String {
+    let mut read = Vec::new();
+    while !read.ends_with(end.as_bytes()) {
+        let byte = soon(stream.read_u8()).await;
+        read.push(byte.unwrap_or_else(|_| panic!("ended after {:?}", String::from_utf8_lossy(&read))));
+    }
+    String::from_utf8(read).unwrap()
+}
+
+async fn run(test: impl Future<Output = ()>) {
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_passed_on_is_refused() {
+    run(async {
+        for (request, status) in [
+            ("GET / HTTP/1.0\r\nhost: a.example\r\nconnection: keep-alive\r\n\r\n", "426 Upgrade Required"),
+            ("GET / HTTP/1.1\r\nhost: me@a.example\r\n\r\n", "400 Bad Request"),
+            ("GET http://me@a.example/ HTTP/1.1\r\nhost: a.example\r\n\r\n", "400 Bad Request"),
+            ("GET / HTTP/1.1\r\nhost: a.example/b\r\n\r\n", "400 Bad Request"),
+            ("GET / HTTP/1.1\r\nhost:\r\n\r\n", "400 Bad Request"),
+            (
+                "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+                "501 Not Implemented",
+            ),
+        ] {
+            let rig = Rig::new().await;
+            let (mut client, _serving) = rig.client();
+            client.write_all(request.as_bytes()).await.unwrap();
+            let head = read_to(&mut client, "\r\n\r\n").await;
+            assert_eq!(head.lines().next().unwrap().split_once(' ').unwrap().1, status, "{request}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn http_1_0_is_told_to_upgrade_and_the_connection_closed() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut client, serving) = rig.client();
+        let request = b"GET / HTTP/1.0\r\nhost: a.example\r\nconnection: keep-alive\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        soon(client.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.contains("connection: close"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nUpgrade Required"), "{answer}");
+        soon(serving).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_chunked_body_of_a_get_reaches_the_backend() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut client, _serving) = rig.client();
+        let head =
+            "GET /_search HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ntransfer-encoding: chunked\r\n\r\n";
+        client.write_all(format!("{head}5\r\nhello\r\n0\r\n\r\n").as_bytes()).await.unwrap();
+        let mut backend = rig.accept().await;
+        let request = read_to(&mut backend, "0\r\n\r\n").await;
+        assert!(request.contains("transfer-encoding: chunked\r\n"), "{request}");
+        assert!(request.ends_with("5\r\nhello\r\n0\r\n\r\n"), "{request}");
+        assert!(!request.contains("expect"), "{request}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_nominated_content_length_is_said_again() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut client, _serving) = rig.client();
+        let head =
+            "POST / HTTP/1.1\r\nhost: a\r\nconnection: content-length, host\r\ncontent-length: 5\r\n\r\n";
+        client.write_all(format!("{head}hello").as_bytes()).await.unwrap();
+        let request = read_to(&mut rig.accept().await, "hello").await;
+        assert!(request.contains("content-length: 5\r\n") && request.contains("host: a\r\n"), "{request}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_http_1_0_backend_does_not_end_the_clients_connection() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut client, _serving) = rig.client();
+        for _ in 0..2 {
+            client.write_all(GET.as_bytes()).await.unwrap();
+            let mut backend = rig.accept().await;
+            read_to(&mut backend, "\r\n\r\n").await;
+            backend.write_all(b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            let answer = read_to(&mut client, "\r\n\r\nok").await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_is_not_reused_before_its_request_is_sent() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut slow, _serving) = rig.client();
+        slow.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n1").await.unwrap();
+        let mut first = rig.accept().await;
+        read_to(&mut first, "\r\n\r\n").await;
+        first.write_all(OK.as_bytes()).await.unwrap();
+        read_to(&mut slow, "ok").await;
+
+        let (mut client, _serving) = rig.client();
+        client.write_all(GET.as_bytes()).await.unwrap();
+        let mut second = rig.accept().await;
+        read_to(&mut second, "\r\n\r\n").await;
+        second.write_all(OK.as_bytes()).await.unwrap();
+        read_to(&mut client, "ok").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_is_reused_and_one_that_the_backend_closed_is_replaced() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut client, _serving) = rig.client();
+        let mut backend = None;
+        for _ in 0..3 {
+            client.write_all(GET.as_bytes()).await.unwrap();
+            let stream = match &mut backend {
+                Some(stream) => stream,
+                None => backend.insert(rig.accept().await),
+            };
+            read_to(stream, "\r\n\r\n").await;
+            stream.write_all(OK.as_bytes()).await.unwrap();
+            read_to(&mut client, "ok").await;
+        }
+        // Quiet for long enough, and closed just before the next request comes.
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::time::resume();
+        drop(backend);
+        client.write_all(GET.as_bytes()).await.unwrap();
+        let mut fresh = rig.accept().await;
+        read_to(&mut fresh, "\r\n\r\n").await;
+        fresh.write_all(OK.as_bytes()).await.unwrap();
+        assert!(read_to(&mut client, "ok").await.starts_with("HTTP/1.1 200"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_goes_frees_its_backend() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut client, _serving) = rig.client();
+        client.write_all(GET.as_bytes()).await.unwrap();
+        let mut backend = rig.accept().await;
+        read_to(&mut backend, "\r\n\r\n").await;
+        backend.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nsome").await.unwrap();
+        read_to(&mut client, "some").await;
+        drop(client);
+        // The end of the stream or a reset: either way the backend hears of it.
+        let heard = soon(backend.read_u8()).await;
+        assert!(heard.is_err());
+    })
+    .await;
+}
+
+/// Answers over HTTP/2 until told to go away.
+fn http2_backend(stream: TcpStream) -> (Rc<tokio::sync::Notify>, JoinHandle<()>) {
+    let away = Rc::new(tokio::sync::Notify::new());
+    let told = away.clone();
+    let serving = tokio::task::spawn_local(async move {
+        let service = service_fn(|request: http::Request<hyper::body::Incoming>| async move {
+            assert_eq!(request.headers()["cookie"], "a=1; b=2");
+            Ok::<_, Infallible>(http::Response::new("ok".to_owned()))
+        });
+        let served = http2::Builder::new(LocalExecutor).serve_connection(TokioIo::new(stream), service);
+        let mut served = std::pin::pin!(served);
+        tokio::select! {
+            result = served.as_mut() => return result.unwrap(),
+            () = told.notified() => served.as_mut().graceful_shutdown(),
+        }
+        served.await.unwrap();
+    });
+    (away, serving)
+}
+
+#[tokio::test]
+async fn an_http2_backend_that_goes_away_is_replaced() {
+    run(async {
+        let rig = Rig::speaking(UpstreamProtocol::Http2).await;
+        let (mut client, _serving) = rig.client();
+        for _ in 0..3 {
+            let request = "GET / HTTP/1.1\r\nhost: a\r\ncookie: a=1\r\ncookie: b=2\r\n\r\n";
+            client.write_all(request.as_bytes()).await.unwrap();
+            let (away, serving) = http2_backend(rig.accept().await);
+            assert!(read_to(&mut client, "ok").await.starts_with("HTTP/1.1 200"));
+            away.notify_one();
+            soon(serving).await.unwrap();
+        }
+    })
+    .await;
+}
+
+const WEBSOCKET: &str =
+    "GET / HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, Upgrade\r\nupgrade: WebSocket\r\n\r\n";
+
+#[tokio::test]
+async fn a_drain_waits_for_websockets() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut client, _serving) = rig.client();
+        client.write_all(WEBSOCKET.as_bytes()).await.unwrap();
+        let mut backend = rig.accept().await;
+        let asked = read_to(&mut backend, "\r\n\r\n").await;
+        assert!(asked.contains("connection: upgrade\r\n") && asked.contains("upgrade: websocket\r\n"));
+        let switch =
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nfirst";
+        backend.write_all(switch).await.unwrap();
+        assert!(read_to(&mut client, "first").await.starts_with("HTTP/1.1 101"));
+
+        let draining = tokio::task::spawn_local(rig.drain.drain(Duration::from_mins(1)));
+        client.write_all(b"ping").await.unwrap();
+        read_to(&mut backend, "ping").await;
+        assert!(!draining.is_finished());
+        drop((client, backend));
+        assert!(soon(draining).await.unwrap());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn upgrade_asks_for_nothing_unless_connection_names_it() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut client, _serving) = rig.client();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\n\r\n").await.unwrap();
+        let request = read_to(&mut rig.accept().await, "\r\n\r\n").await;
+        assert!(!request.contains("upgrade"), "{request}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_drain_closes_idle_connections_at_once() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut client, serving) = rig.client();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut backend = rig.accept().await;
+        read_to(&mut backend, "\r\n\r\n").await;
+        backend.write_all(OK.as_bytes()).await.unwrap();
+        read_to(&mut client, "ok").await;
+        let (_silent, silence) = rig.client();
+        assert!(soon(rig.drain.drain(Duration::from_mins(1))).await);
+        soon(serving).await.unwrap();
+        soon(silence).await.unwrap();
+    })
+    .await;
+}
