@@ -235,7 +235,7 @@ fn a_connection_that_the_backend_has_closed_is_not_used_again() {
         let closed = closed.clone();
         async move {
             let mut head = [0; 4096];
-            stream.read(&mut head).await.expect("a request");
+            assert_ne!(stream.read(&mut head).await.expect("a request"), 0);
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.expect("sending");
             stream.shutdown().await.expect("half-closing");
             // The gateway has noticed when it closes its end.
