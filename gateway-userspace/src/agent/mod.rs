@@ -54,10 +54,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
 
     loop {
         tokio::select! {
-            () = watcher.changed() => {
-                let next = configuration.next(&agent.runtime.subscribe().current());
-                agent.put_in_force(next);
-            }
+            () = watcher.changed() => agent.reload(&mut configuration),
             Some(report) = worker_reports.recv() => agent.worker_reported(report),
             Some(state) = kernel.changed() => {
                 if args.kernel.kernel == KernelMode::Require && let Some(reason) = &state.off {
@@ -65,10 +62,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
                 }
                 agent.kernel_reported(state);
             }
-            _ = signals.hangup.recv() => {
-                let next = configuration.next(&agent.runtime.subscribe().current());
-                agent.put_in_force(next);
-            }
+            _ = signals.hangup.recv() => agent.reload(&mut configuration),
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
         }
@@ -178,6 +172,11 @@ struct Agent {
 }
 
 impl Agent {
+    fn reload(&mut self, configuration: &mut Configuration) {
+        let next = configuration.next(&self.runtime.subscribe().current());
+        self.put_in_force(next);
+    }
+
     fn put_in_force(&mut self, next: Generation) {
         let snapshot = next.runtime.snapshot.clone();
         self.runtime.publish(Arc::new(next.runtime));
@@ -237,10 +236,12 @@ impl Agent {
             let milliseconds = self.progress.started.elapsed().as_millis();
             // The failures may be those of a generation before, with more listeners.
             let listeners = view.snapshot.listeners.len().saturating_sub(view.bind_failures.len());
+            let steered =
+                view.snapshot.listeners.iter().filter(|listener| view.kernel.steers(listener)).count();
             match &view.kernel.off {
                 None => {
                     let interfaces = view.kernel.interfaces.join(",");
-                    tracing::info!(listeners, milliseconds, %interfaces, "serving; TCP flows are steered in the kernel");
+                    tracing::info!(listeners, steered, %interfaces, milliseconds, "serving");
                 }
                 Some(reason) => {
                     tracing::info!(

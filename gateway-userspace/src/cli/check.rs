@@ -1,12 +1,13 @@
 //! `sluice check`: what the agent would do with documents, and what is wrong with them.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use super::table;
 use crate::api::{Diagnostic, Severity, render};
 use crate::model::Snapshot;
 use crate::settings::IdentityArgs;
@@ -59,18 +60,15 @@ pub struct Findings {
 /// certificates that don't fit their keys.
 pub fn run(args: &CheckArgs, more: impl Fn(&Snapshot) -> Vec<Diagnostic>) -> anyhow::Result<ExitCode> {
     let findings = find(args, more);
-    let mut out = io::stdout().lock();
-    match args.output {
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut out, &findings)?;
-            writeln!(out)?;
-        }
+    let out = match args.output {
+        Output::Json => format!("{}\n", serde_json::to_string_pretty(&findings)?),
         Output::Text => {
             let colour = io::stdout().is_terminal()
                 && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            out.write_all(text(&findings, args.quiet, colour).as_bytes())?;
+            text(&findings, args.quiet, colour)
         }
-    }
+    };
+    table::print(&out)?;
     let failed = findings.errors > 0 || (args.warnings_as_errors && findings.warnings > 0);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

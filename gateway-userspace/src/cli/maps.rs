@@ -1,7 +1,6 @@
 //! `sluice maps`: the pinned maps, decoded. Reads them without an agent, so it works when there is none any more.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use gateway_common::{BackendId, Direction, Table};
 use serde::Serialize;
 
+use super::table;
 use crate::datapath::maps::{Maps, SHAPES, capacity};
 use crate::datapath::view::{self, FlowView};
 use crate::datapath::{Pins, stats};
@@ -56,11 +56,7 @@ enum Output {
 
 /// Runs the command.
 pub fn run(args: &MapsArgs) -> Result<()> {
-    match std::io::stdout().lock().write_all(report(args)?.as_bytes()) {
-        // Whoever reads (`head`) has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
-    }
+    Ok(table::print(&report(args)?)?)
 }
 
 /// What the command prints.
@@ -91,39 +87,11 @@ trait Row: Serialize {
 fn render<R: Row>(rows: &[R], output: Output) -> Result<String> {
     Ok(match output {
         Output::Json => serde_json::to_string_pretty(rows)? + "\n",
-        Output::Table => table(R::COLUMNS, rows.iter().map(Row::cells).collect()),
-    })
-}
-
-/// Columns as wide as their widest cell, two spaces apart; numbers to the right.
-fn table(columns: &[&str], rows: Vec<Vec<String>>) -> String {
-    let head: Vec<String> = columns.iter().map(ToString::to_string).collect();
-    let width = |column: usize| {
-        let cells = std::iter::once(&head).chain(&rows).filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let numeric = |column: usize| {
-        let mut cells = rows.iter().filter_map(|row| row.get(column)).peekable();
-        cells.peek().is_some()
-            && cells.all(|cell| {
-                cell.starts_with(|first: char| first.is_ascii_digit()) && !cell.contains([':', '.'])
-                    || cell == "-"
-            })
-    };
-    let right: Vec<bool> = (0..head.len()).map(numeric).collect();
-    let mut text = String::new();
-    for row in std::iter::once(&head).chain(&rows) {
-        let mut line = String::new();
-        for ((cell, width), right) in row.iter().zip(&widths).zip(&right) {
-            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
-            let (before, after) = if *right { (padding.as_str(), "") } else { ("", padding.as_str()) };
-            line.extend([before, cell, after, "  "]);
+        Output::Table => {
+            let cells: Vec<_> = rows.iter().map(Row::cells).collect();
+            table::render(R::COLUMNS, cells.iter().map(Vec::as_slice))
         }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+    })
 }
 
 #[derive(Serialize)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::listener::{ListenerKey, Steering};
+use super::listener::{Listener, ListenerKey, Steering};
 
 /// The kernel plane as it stands.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +16,13 @@ pub struct KernelPlaneState {
 }
 
 impl KernelPlaneState {
+    /// Whether the kernel carries a listener's new flows.
+    pub fn steers(&self, listener: &Listener) -> bool {
+        listener.steering == Steering::Kernel
+            && self.off.is_none()
+            && !self.refused.contains_key(&listener.key)
+    }
+
     /// The path of a listener's flows, in words: `kernel`, or user space and why.
     pub fn path(&self, key: ListenerKey, steering: &Steering) -> String {
         let reason = match (steering, &self.off) {
