@@ -6,9 +6,6 @@ use clap::Parser;
 use gateway_userspace::agent;
 use gateway_userspace::cli::{self, Cli, Command};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => agent::run(&args),

@@ -354,7 +354,8 @@ pub struct Forward {
     /// `rewrite`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<Rewrite>,
-    /// `timeout`, from the end of the request to the end of the response; `None` is none.
+    /// `timeout`, from the request's head to the end of the response; `None` is none. Istio's gateway counts from the
+    /// request's end, so that a slow upload has more time there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
 }
