@@ -33,11 +33,14 @@ struct Measure {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// One TCP stream through the kernel's path, through user space's, and with no gateway at all, in turns.
+    /// TCP streams through the kernel's path, through user space's, and with no gateway at all, in turns.
     Steering {
-        /// GiB sent in each turn.
-        #[arg(long, default_value_t = 2)]
+        /// GiB sent in each turn, by all streams together.
+        #[arg(long, default_value_t = 4)]
         gib: u64,
+        /// Streams at once.
+        #[arg(long, default_value_t = 1)]
+        streams: u64,
     },
     /// From the start of the process to the first connection accepted and to readiness, on the quickstart's documents.
     Start,
@@ -48,7 +51,7 @@ enum What {
 fn main() -> Result<()> {
     let measure = Measure::parse();
     let (table, numbers) = match measure.what {
-        What::Steering { gib } => steering(measure.rounds, gib)?,
+        What::Steering { gib, streams } => steering(measure.rounds, gib, streams.max(1))?,
         What::Start => start(measure.rounds)?,
         What::Memory => memory(measure.rounds)?,
     };
@@ -67,7 +70,7 @@ struct Way {
     cpu: Vec<f64>,
 }
 
-fn steering(rounds: usize, gib: u64) -> Result<(String, Value)> {
+fn steering(rounds: usize, gib: u64, streams: u64) -> Result<(String, Value)> {
     let lab = Lab::new(1)?;
     lab.gateway.sysctl("net/ipv4/ip_forward", "1")?;
     let backend = SocketAddr::new(lab.backend_address(Family::V4, 0), 0);
@@ -96,13 +99,13 @@ fn steering(rounds: usize, gib: u64) -> Result<(String, Value)> {
         for way in &mut ways {
             let target = way.target;
             let busy = busy_seconds()?;
-            let elapsed = lab.client.enter(move || download(target, gib << 30))?;
+            let elapsed = lab.client.enter(move || download_by(target, gib << 30, streams))?;
             way.gigabits.push((gib << 30) as f64 * 8e-9 / elapsed.as_secs_f64());
             way.cpu.push((busy_seconds()? - busy) / gib as f64);
         }
     }
     let base = median(&ways[2].gigabits);
-    let mut table = format!("{gib} GiB down, one stream, medians of {rounds} rounds (least, most)\n");
+    let mut table = format!("{gib} GiB down, streams: {streams}, medians of {rounds} rounds (least, most)\n");
     let mut numbers = Vec::new();
     for way in &ways {
         let (speed, cpu) = (median(&way.gigabits), median(&way.cpu));
@@ -117,7 +120,7 @@ fn steering(rounds: usize, gib: u64) -> Result<(String, Value)> {
         numbers.push(json!({"way": way.name, "gbit_per_s": way.gigabits, "cpu_s_per_gib": way.cpu,
             "median_gbit_per_s": speed, "ratio_to_user_space": speed / base}));
     }
-    Ok((table, json!({"steering": numbers})))
+    Ok((table, json!({"steering": numbers, "streams": streams})))
 }
 
 /// Sends as many bytes as the client asks for.
@@ -132,8 +135,18 @@ async fn source(mut stream: tokio::net::TcpStream) -> std::io::Result<()> {
     stream.shutdown().await
 }
 
-fn download(target: SocketAddr, bytes: u64) -> Result<Duration> {
+/// Downloads by several streams at once.
+fn download_by(target: SocketAddr, bytes: u64, streams: u64) -> Result<Duration> {
     let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let running: Vec<_> =
+            (0..streams).map(|_| scope.spawn(|| download(target, bytes / streams))).collect();
+        running.into_iter().try_for_each(|stream| stream.join().expect("a thread that does not panic"))
+    })?;
+    Ok(begun.elapsed())
+}
+
+fn download(target: SocketAddr, bytes: u64) -> Result<()> {
     let mut stream = TcpStream::connect(target).with_context(|| target.to_string())?;
     stream.write_all(&bytes.to_be_bytes())?;
     let mut buffer = vec![0; BLOCK];
@@ -145,7 +158,7 @@ fn download(target: SocketAddr, bytes: u64) -> Result<Duration> {
         }
     }
     ensure!(received == bytes, "{received} of {bytes} bytes came");
-    Ok(begun.elapsed())
+    Ok(())
 }
 
 /// Seconds that all CPUs together were busy, interrupts included.
