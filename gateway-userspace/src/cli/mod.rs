@@ -31,7 +31,7 @@ use crate::tls::ServerConfigs;
 )]
 #[command(after_help = "\
 Examples:
-  sluice check config/quickstart
+  sluice check config/examples
   sluice run --config config/quickstart
   sluice proxy-config listeners
   sluice proxy-config routes --name http.80 -o yaml
