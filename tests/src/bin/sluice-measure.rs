@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const BLOCK: usize = 128 * 1024;
+/// Bytes of a small message.
+const MESSAGE: usize = 64;
+const ROUND_TRIPS: u32 = 20_000;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench", about, arg_required_else_help = true)]
@@ -67,7 +70,10 @@ struct Way {
     name: &'static str,
     target: SocketAddr,
     gigabits: Vec<f64>,
+    /// CPU seconds of the whole machine for each GiB.
     cpu: Vec<f64>,
+    /// Round trips of [`MESSAGE`] bytes each second.
+    trips: Vec<f64>,
 }
 
 fn steering(rounds: usize, gib: u64, streams: u64) -> Result<(String, Value)> {
@@ -92,7 +98,7 @@ fn steering(rounds: usize, gib: u64, streams: u64) -> Result<(String, Value)> {
     };
     let (_steering, _copying) = (arranged(31400, Kernel::Require), arranged(31401, Kernel::Off));
     let at = |port| SocketAddr::new(lab.gateway_address(Family::V4), port);
-    let way = |name, target| Way { name, target, gigabits: Vec::new(), cpu: Vec::new() };
+    let way = |name, target| Way { name, target, gigabits: Vec::new(), cpu: Vec::new(), trips: Vec::new() };
     let mut ways =
         [way("no gateway (routed)", server.address), way("kernel", at(31400)), way("user space", at(31401))];
     for _ in 0..rounds {
@@ -102,30 +108,40 @@ fn steering(rounds: usize, gib: u64, streams: u64) -> Result<(String, Value)> {
             let elapsed = lab.client.enter(move || download_by(target, gib << 30, streams))?;
             way.gigabits.push((gib << 30) as f64 * 8e-9 / elapsed.as_secs_f64());
             way.cpu.push((busy_seconds()? - busy) / gib as f64);
+            way.trips.push(lab.client.enter(move || round_trips(target))?);
         }
     }
-    let base = median(&ways[2].gigabits);
-    let mut table = format!("{gib} GiB down, streams: {streams}, medians of {rounds} rounds (least, most)\n");
+    let (base, base_trips) = (median(&ways[2].gigabits), median(&ways[2].trips));
+    let mut table = format!(
+        "{gib} GiB down, streams: {streams}, medians of {rounds} rounds (least, most); × is against user space\n"
+    );
     let mut numbers = Vec::new();
     for way in &ways {
-        let (speed, cpu) = (median(&way.gigabits), median(&way.cpu));
+        let (speed, cpu, trips) = (median(&way.gigabits), median(&way.cpu), median(&way.trips));
         writeln!(
             table,
-            "{:<20} {speed:6.2} Gbit/s ({:.2}, {:.2})   {cpu:.2} CPU-s/GiB   {:.2} × user space",
+            "{:<20} {speed:6.2} Gbit/s ({:.2}, {:.2})   {:.2} ×   {cpu:.2} CPU-s/GiB   {trips:6.0} round trips/s   {:.2} ×",
             way.name,
             least(&way.gigabits),
             most(&way.gigabits),
-            speed / base
+            speed / base,
+            trips / base_trips
         )?;
         numbers.push(json!({"way": way.name, "gbit_per_s": way.gigabits, "cpu_s_per_gib": way.cpu,
-            "median_gbit_per_s": speed, "ratio_to_user_space": speed / base}));
+            "median_gbit_per_s": speed, "ratio_to_user_space": speed / base, "round_trips_per_s": way.trips,
+            "round_trips_ratio_to_user_space": trips / base_trips}));
     }
     Ok((table, json!({"steering": numbers, "streams": streams})))
 }
 
-/// Sends as many bytes as the client asks for.
+/// Sends as many bytes as the client asks for; for none, sends back what it gets.
 async fn source(mut stream: tokio::net::TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
     let mut left = stream.read_u64().await?;
+    if left == 0 {
+        let (mut from, mut to) = stream.split();
+        return tokio::io::copy(&mut from, &mut to).await.map(drop);
+    }
     let block = vec![0x5a; BLOCK];
     while left > 0 {
         let length = left.min(BLOCK as u64);
@@ -133,6 +149,20 @@ async fn source(mut stream: tokio::net::TcpStream) -> std::io::Result<()> {
         left -= length;
     }
     stream.shutdown().await
+}
+
+/// Round trips each second on one connection.
+fn round_trips(target: SocketAddr) -> Result<f64> {
+    let mut stream = TcpStream::connect(target).with_context(|| target.to_string())?;
+    stream.set_nodelay(true)?;
+    stream.write_all(&0_u64.to_be_bytes())?;
+    let mut message = [0x5a; MESSAGE];
+    let begun = Instant::now();
+    for _ in 0..ROUND_TRIPS {
+        stream.write_all(&message)?;
+        stream.read_exact(&mut message)?;
+    }
+    Ok(f64::from(ROUND_TRIPS) / begun.elapsed().as_secs_f64())
 }
 
 /// Downloads by several streams at once.
