@@ -21,7 +21,6 @@ const LEVELS: &[&[&str]] = &[
 /// Outside crates that belong to some modules only.
 const OWNERS: &[(&str, &[&str])] = &[
     ("aya", &["datapath"]),
-    ("aya_log", &["datapath"]),
     ("clap", &["settings", "cli", "main"]),
     ("clap_complete", &["cli"]),
     ("hyper", &["upstream", "proxy", "admin", "cli"]),
