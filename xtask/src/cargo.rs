@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
+use crate::ebpf::target;
 use crate::process;
 
 /// cargo's profiles, as far as they are used here.
@@ -30,13 +31,6 @@ impl Profile {
 /// The workspace's root.
 pub(crate) fn workspace() -> Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")
-}
-
-/// The target directory that this very program was built into.
-pub(crate) fn target() -> Result<PathBuf> {
-    let program = std::env::current_exe()?;
-    let directory = program.parent().and_then(Path::parent);
-    Ok(directory.with_context(|| format!("{} is in no target directory", program.display()))?.to_owned())
 }
 
 /// Builds the agent and the demo's backends.

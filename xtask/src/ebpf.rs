@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::cargo::workspace;
 use crate::toolchain::{self, Compiler, TARGET, Toolchain};
 
 #[path = "../../gateway-ebpf/fingerprint.rs"]
@@ -98,12 +99,8 @@ fn built() -> Result<Built> {
 }
 
 /// The target directory that this very program was built into: right for every way to choose one.
-fn target() -> Result<PathBuf> {
+pub(crate) fn target() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
     let target = fingerprint::target_directory(&program);
     Ok(target.with_context(|| format!("{} is in no target directory", program.display()))?.to_owned())
-}
-
-fn workspace() -> Result<&'static Path> {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")
 }

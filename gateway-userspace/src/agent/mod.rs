@@ -173,7 +173,7 @@ struct Agent {
 
 impl Agent {
     fn reload(&mut self, configuration: &mut Configuration) {
-        let next = configuration.next(&self.runtime.subscribe().current());
+        let next = configuration.next(&self.runtime.current());
         self.put_in_force(next);
     }
 
@@ -197,7 +197,7 @@ impl Agent {
         }
         // Workers open the same ports and fail alike; the first one speaks for all.
         if report.worker == 0 {
-            let view = self.view.subscribe().current();
+            let view = self.view.current();
             let failures: Vec<_> = report
                 .failures
                 .iter()
@@ -219,7 +219,7 @@ impl Agent {
 
     fn kernel_reported(&mut self, state: crate::model::KernelPlaneState) {
         self.progress.kernel = true;
-        let before = self.view.subscribe().current();
+        let before = self.view.current();
         for (listener, reason) in &state.refused {
             if before.kernel.refused.get(listener) != Some(reason) {
                 tracing::warn!(%listener, %reason, "flows not steered by the kernel");
@@ -230,9 +230,9 @@ impl Agent {
     }
 
     fn announce(&self) {
-        if self.progress.is_ready() && !self.view.subscribe().current().ready {
+        if self.progress.is_ready() && !self.view.current().ready {
             self.update(|view| view.ready = true);
-            let view = self.view.subscribe().current();
+            let view = self.view.current();
             let milliseconds = self.progress.started.elapsed().as_millis();
             // The failures may be those of a generation before, with more listeners.
             let listeners = view.snapshot.listeners.len().saturating_sub(view.bind_failures.len());
@@ -255,7 +255,7 @@ impl Agent {
     }
 
     fn update(&self, change: impl FnOnce(&mut View)) {
-        let mut view = (*self.view.subscribe().current()).clone();
+        let mut view = (*self.view.current()).clone();
         change(&mut view);
         self.view.publish(Arc::new(view));
     }

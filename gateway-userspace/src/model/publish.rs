@@ -24,6 +24,11 @@ impl<T> Published<T> {
         self.changed.send_replace(());
     }
 
+    /// The value in force now.
+    pub fn current(&self) -> Arc<T> {
+        self.value.load_full()
+    }
+
     /// A reader.
     pub fn subscribe(&self) -> Subscription<T> {
         Subscription { value: self.value.clone(), changed: self.changed.subscribe() }

@@ -16,7 +16,8 @@ use signal_hook::iterator::Signals;
 
 use self::lab::Lab;
 use self::ports::Ports;
-use crate::cargo::{self, Profile, target, workspace};
+use crate::cargo::{self, Profile, workspace};
+use crate::ebpf::target;
 use crate::process::{self, Running, command};
 use crate::{ebpf, toolchain};
 
