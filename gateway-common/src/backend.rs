@@ -2,8 +2,7 @@
 
 use crate::addr::{Addr4, Addr6, Be16};
 
-/// Names a backend. Counts up and is never used again, so that an entry which outlives its backend cannot be taken
-/// for another's.
+/// Names a backend: its index in `BACKENDS4` or `BACKENDS6`. Given to another only when no flow has it any more.
 pub type BackendId = u32;
 
 /// Never a real backend: what an unwritten slot of `MAGLEV` holds.
@@ -17,12 +16,15 @@ pub struct Backend<A> {
     pub address: A,
     /// The gateway's own address that its flows come from.
     pub source: A,
-    /// Interface towards the backend.
+    /// Interface towards the backend; 0 in an element that is not in use.
     pub oif: u32,
+    /// First word of the bitmap of source ports in use towards it, or [`NO_PORTS`](crate::flow::NO_PORTS): flows keep
+    /// the client's own address and port.
+    pub ports: u32,
     /// The backend's port.
     pub port: Be16,
     /// Zero.
     pub reserved: u16,
 }
 
-const _: () = assert!(size_of::<Backend<Addr4>>() == 16 && size_of::<Backend<Addr6>>() == 40);
+const _: () = assert!(size_of::<Backend<Addr4>>() == 20 && size_of::<Backend<Addr6>>() == 44);

@@ -1,12 +1,12 @@
-//! A steered flow: two entries, one a direction, each from the four-tuple a packet arrives with to the four-tuple
-//! it leaves with. The entry holds the whole rewrite, so that an established flow needs no listener, table or
-//! backend any more and goes on whatever becomes of them.
+//! A steered flow: one record with both of its directions, found by either side's four-tuple. The record holds the
+//! whole rewrite, so that an established flow needs no listener, table or backend any more and goes on whatever
+//! becomes of them.
 
 use crate::addr::{Addr4, Addr6, Be16};
 use crate::backend::BackendId;
+use crate::listener::ListenerId;
 
-/// A TCP four-tuple as a packet carries it; the key of `FLOWS4` and `FLOWS6`. Three and nine words: what the
-/// kernel's hash of keys takes in whole.
+/// A TCP four-tuple as a packet carries it.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct FlowKey<A> {
@@ -34,57 +34,87 @@ impl<A: Copy> FlowKey<A> {
     }
 }
 
-/// One direction of a flow; the value of `FLOWS4` and `FLOWS6`.
+/// A flow; the value of `FLOWS4` and `FLOWS6` (established ones) and of `HALF4` and `HALF6` (handshakes). For IPv4
+/// two cache lines: what every packet reads, and what every packet writes.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Flow<A> {
-    /// Kernel monotonic clock at the flow's SYN, in ns: the same in both entries, so it tells a flow from a later
-    /// one with the same tuple.
-    pub created: u64,
-    /// Kernel monotonic clock at this direction's latest packet, in ns.
-    pub last_seen: u64,
-    /// Packets on the wire in this direction: a super-packet counts as its segments.
-    pub packets: u64,
-    /// Bytes of frames in this direction, without the headers that segmentation adds.
-    pub bytes: u64,
-    /// The tuple that packets leave with.
-    pub rewritten: FlowKey<A>,
-    /// Interface that they leave by.
-    pub oif: u32,
+    /// What the client sends with.
+    pub client: FlowKey<A>,
+    /// What the gateway sends to the backend with.
+    pub backend: FlowKey<A>,
+    /// Interfaces that packets leave by, by [`Direction`].
+    pub oif: [u32; 2],
     /// The backend chosen for the flow.
-    pub backend: BackendId,
+    pub backend_id: BackendId,
+    /// The listener that the flow came by.
+    pub listener: ListenerId,
+    /// First word of the backend's bitmap in `PORTS`, or [`NO_PORTS`] if the source port is the client's own.
+    pub ports: u32,
     /// The listener's idle timeout, in seconds.
     pub idle_timeout: u32,
-    /// [`Seen`] bits of this direction.
-    pub seen: u32,
-    /// [`Direction`] as a number.
-    pub direction: u32,
+    /// Further backends that were tried after the first.
+    pub attempts: u32,
+    /// Zero.
+    pub reserved: [u32; 3],
+    /// Kernel monotonic clock at the flow's first SYN, in ns.
+    pub created: u64,
+    /// [`State`], changed by both sides at once.
+    pub state: u64,
+    /// What came, by [`Direction`].
+    pub halves: [Half; 2],
 }
 
-impl<A: Copy> Flow<A> {
-    /// Key of the entry for the other direction.
-    #[inline]
-    pub const fn other(&self) -> FlowKey<A> {
-        self.rewritten.reversed()
-    }
+/// No bit of `PORTS` belongs to the flow.
+pub const NO_PORTS: u32 = u32::MAX;
 
-    /// Which way this entry's packets go; `None` for a number that no program of ours writes.
-    pub const fn direction(&self) -> Option<Direction> {
-        match self.direction {
-            0 => Some(Direction::ToBackend),
-            1 => Some(Direction::ToClient),
-            _ => None,
+/// One direction's counters.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Half {
+    /// Packets on the wire: a super-packet counts as its segments.
+    pub packets: u64,
+    /// Bytes of frames, without the headers that segmentation adds.
+    pub bytes: u64,
+    /// [`ticks`] at the latest packet.
+    pub last_seen: u32,
+    /// The initial sequence number of this end.
+    pub initial: u32,
+}
+
+/// A coarse clock of 32 bits, in units of 2^20 ns (about 1 ms); goes round in 52 days.
+#[inline]
+pub const fn ticks(nanoseconds: u64) -> u32 {
+    (nanoseconds >> 20) as u32
+}
+
+/// Ticks of a second, rounded up.
+pub const TICKS_PER_SECOND: u32 = 954;
+
+/// The longest idle timeout that ticks can tell, in seconds: half of their round.
+pub const LONGEST_IDLE: u32 = 2_000_000;
+
+impl<A: Copy> Flow<A> {
+    /// The tuple that packets of a direction arrive with.
+    #[inline]
+    pub const fn arriving(&self, direction: Direction) -> FlowKey<A> {
+        match direction {
+            Direction::ToBackend => self.client,
+            Direction::ToClient => self.backend.reversed(),
         }
     }
 
-    /// What was seen in this direction.
+    /// The tuple that packets of a direction leave with.
     #[inline]
-    pub const fn seen(&self) -> Seen {
-        Seen(self.seen)
+    pub const fn leaving(&self, direction: Direction) -> FlowKey<A> {
+        match direction {
+            Direction::ToBackend => self.backend,
+            Direction::ToClient => self.client.reversed(),
+        }
     }
 }
 
-/// Which way an entry's packets go.
+/// Which way packets go.
 #[repr(u32)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
@@ -92,6 +122,18 @@ pub enum Direction {
     ToBackend = 0,
     /// From the backend to the client.
     ToClient = 1,
+}
+
+impl Direction {
+    /// The other one.
+    #[inline]
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        match self {
+            Self::ToBackend => Self::ToClient,
+            Self::ToClient => Self::ToBackend,
+        }
+    }
 }
 
 /// What was seen in one direction of a flow: TCP's flag bits, plus who closed first.
@@ -119,9 +161,97 @@ impl Seen {
     }
 }
 
-/// State of a flow, from what was seen in its two directions.
+/// The state word of a record: what was seen in both directions, and what the record is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct State(pub u64);
+
+/// Bits of one direction.
+const SEEN_BITS: u32 = 9;
+const SEEN_MASK: u64 = (1 << SEEN_BITS) - 1;
+const TO_CLIENT_SHIFT: u32 = 12;
+
+impl State {
+    /// The record is of a flow that is in the index.
+    pub const LIVE: u64 = 1 << 24;
+    /// The record was taken out of the index and waits until no packet can be looking at it.
+    pub const RETIRED: u64 = 1 << 25;
+    /// The flow's backend is gone: each packet is answered by a reset.
+    pub const CONDEMNED: u64 = 1 << 26;
+    /// The handshake is through, but there was no room among the established flows yet.
+    pub const WAITING: u64 = 1 << 27;
+    /// The backend refused, and the client's next SYN goes to another one.
+    pub const REFUSED: u64 = 1 << 28;
+    /// The load of its listener has the flow.
+    pub const COUNTED: u64 = 1 << 29;
+    /// All that says what was seen.
+    pub const SEEN: u64 = SEEN_MASK | SEEN_MASK << TO_CLIENT_SHIFT;
+    /// Each use of a record has another number here, from this bit on.
+    pub const GENERATION_SHIFT: u32 = 32;
+
+    /// The bits that say that something was seen in a direction.
+    #[inline]
+    pub const fn bits(direction: Direction, seen: u32) -> u64 {
+        match direction {
+            Direction::ToBackend => seen as u64,
+            Direction::ToClient => (seen as u64) << TO_CLIENT_SHIFT,
+        }
+    }
+
+    /// What was seen in a direction.
+    #[inline]
+    pub const fn seen(self, direction: Direction) -> Seen {
+        match direction {
+            Direction::ToBackend => Seen((self.0 & SEEN_MASK) as u32),
+            Direction::ToClient => Seen((self.0 >> TO_CLIENT_SHIFT & SEEN_MASK) as u32),
+        }
+    }
+
+    /// Whether any of the bits is set.
+    #[inline]
+    pub const fn any(self, bits: u64) -> bool {
+        self.0 & bits != 0
+    }
+
+    /// Which use of the record.
+    #[inline]
+    pub const fn generation(self) -> u32 {
+        (self.0 >> Self::GENERATION_SHIFT) as u32
+    }
+
+    /// The state word of the next use of a record.
+    #[inline]
+    #[must_use]
+    pub const fn next(self, bits: u64) -> Self {
+        Self((self.generation().wrapping_add(1) as u64) << Self::GENERATION_SHIFT | bits)
+    }
+
+    /// Where the connection stands.
+    #[inline]
+    pub const fn phase(self) -> Phase {
+        let (to_backend, to_client) = (self.seen(Direction::ToBackend), self.seen(Direction::ToClient));
+        let either = Seen(to_backend.0 | to_client.0);
+        if either.any(Seen::RST) {
+            Phase::Reset
+        } else if to_backend.any(Seen::FIN) && to_client.any(Seen::FIN) {
+            Phase::Closing
+        } else if to_backend.any(Seen::ACK) && to_client.any(Seen::SYN) {
+            Phase::Established
+        } else {
+            Phase::Opening
+        }
+    }
+
+    /// Whether the client closed first, and so keeps the TIME-WAIT. Not if both did at once.
+    #[inline]
+    pub const fn client_closed_first(self) -> bool {
+        self.seen(Direction::ToBackend).any(Seen::FIN_FIRST)
+            && !self.seen(Direction::ToClient).any(Seen::FIN_FIRST)
+    }
+}
+
+/// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
+pub enum Phase {
     /// The handshake is not through.
     Opening,
     /// Through, and not closed by both ends.
@@ -132,22 +262,7 @@ pub enum State {
     Reset,
 }
 
-impl State {
-    /// The state that two directions make together.
-    #[inline]
-    pub const fn of(to_backend: Seen, to_client: Seen) -> Self {
-        let either = Seen(to_backend.0 | to_client.0);
-        if either.any(Seen::RST) {
-            Self::Reset
-        } else if to_backend.any(Seen::FIN) && to_client.any(Seen::FIN) {
-            Self::Closing
-        } else if to_backend.any(Seen::ACK) && to_client.any(Seen::SYN) {
-            Self::Established
-        } else {
-            Self::Opening
-        }
-    }
-
+impl Phase {
     /// Whether a SYN may start another flow on the same tuple.
     #[inline]
     pub const fn is_over(self) -> bool {
@@ -166,28 +281,41 @@ impl State {
 }
 
 const _: () = assert!(size_of::<FlowKey<Addr4>>() == 12 && size_of::<FlowKey<Addr6>>() == 36);
-// 32 bytes of counters, the tuple, five words: no padding.
-const _: () = assert!(size_of::<Flow<Addr4>>() == 64 && size_of::<Flow<Addr6>>() == 88);
+const _: () = assert!(size_of::<Half>() == 24);
+// Two tuples, eight words and 64 bytes of counters: no padding.
+const _: () = assert!(size_of::<Flow<Addr4>>() == 24 + 40 + 64 && size_of::<Flow<Addr6>>() == 72 + 40 + 64);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn state_follows_both_directions() {
+    fn phase_follows_both_directions() {
         let (syn, ack, fin, rst) = (Seen::SYN, Seen::ACK, Seen::FIN, Seen::RST);
         for (to_backend, to_client, want) in [
-            (syn, 0, State::Opening),
-            (syn, syn | ack, State::Opening),
-            (syn | ack, 0, State::Opening),
-            (syn | ack, syn | ack, State::Established),
-            (syn | ack | fin, syn | ack, State::Established),
-            (syn | ack, syn | ack | fin, State::Established),
-            (syn | ack | fin, syn | ack | fin, State::Closing),
-            (syn, ack | rst, State::Reset),
-            (syn | ack | fin | rst, syn | ack | fin, State::Reset),
+            (syn, 0, Phase::Opening),
+            (syn, syn | ack, Phase::Opening),
+            (syn | ack, 0, Phase::Opening),
+            (syn | ack, syn | ack, Phase::Established),
+            (syn | ack | fin, syn | ack, Phase::Established),
+            (syn | ack, syn | ack | fin, Phase::Established),
+            (syn | ack | fin, syn | ack | fin, Phase::Closing),
+            (syn, ack | rst, Phase::Reset),
+            (syn | ack | fin | rst, syn | ack | fin, Phase::Reset),
         ] {
-            assert_eq!(State::of(Seen(to_backend), Seen(to_client)), want, "{to_backend:#x} {to_client:#x}");
+            let bits =
+                State::bits(Direction::ToBackend, to_backend) | State::bits(Direction::ToClient, to_client);
+            let state = State(bits | State::LIVE | 7 << State::GENERATION_SHIFT);
+            assert_eq!(state.phase(), want, "{to_backend:#x} {to_client:#x}");
+            assert_eq!(state.seen(Direction::ToBackend), Seen(to_backend));
+            assert_eq!(state.seen(Direction::ToClient), Seen(to_client));
+            assert_eq!(state.generation(), 7);
         }
+    }
+
+    #[test]
+    fn the_idle_timeout_fits_the_clock() {
+        assert!(u64::from(LONGEST_IDLE) * u64::from(TICKS_PER_SECOND) < 1 << 31);
+        assert!(u64::from(ticks(1_000_000_000)) < TICKS_PER_SECOND.into());
     }
 }

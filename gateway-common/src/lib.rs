@@ -7,22 +7,31 @@ pub mod addr;
 pub mod backend;
 pub mod config;
 pub mod csum;
+pub mod event;
 pub mod flow;
 pub mod hash;
+pub mod index;
 pub mod listener;
+pub mod ports;
+pub mod rate;
 pub mod verdict;
+pub mod word;
 
 #[cfg(feature = "user")]
 mod pod;
 
 pub use addr::{Addr4, Addr6, Address, Be16, Be32};
 pub use backend::{Backend, BackendId, NO_BACKEND};
-pub use config::Config;
+pub use config::{Config, Link, Pool};
 pub use csum::Sum;
-pub use flow::{Direction, Flow, FlowKey, Seen};
-pub use listener::{ListenerKey, Table};
-pub use verdict::Verdict;
+pub use event::{Event, EventKind};
+pub use flow::{Direction, Flow, FlowKey, Half, Phase, Seen, State};
+pub use hash::Hash;
+pub use index::{Bucket, Pair, Reference};
+pub use listener::{ListenerId, ListenerKey, Load, Table};
+pub use verdict::{Action, Verdict};
+pub use word::Word;
 
 /// Version of every layout in this crate. Pinned objects lie below a directory of this name, so that an agent with
 /// other layouts never reads them by mistake. Count it up with every change to a map's key, value or meaning.
-pub const SCHEMA: &str = "v1";
+pub const SCHEMA: &str = "v2";

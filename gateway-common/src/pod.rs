@@ -3,7 +3,9 @@
 
 use aya::Pod;
 
-use crate::{Addr4, Addr6, Address, Backend, Config, Flow, FlowKey, ListenerKey, Table};
+use crate::{
+    Addr4, Addr6, Address, Backend, Config, Event, Flow, FlowKey, Half, Link, ListenerKey, Load, Pool, Table,
+};
 
 macro_rules! pod {
     ($($type:ty),+ $(,)?) => {
@@ -21,5 +23,5 @@ macro_rules! pod {
     };
 }
 
-pod!(Addr4, Addr6, Table, Config);
+pod!(Addr4, Addr6, Table, Config, Half, Load, Link, Pool, Event);
 pod!(FlowKey<A>, Flow<A>, ListenerKey<A>, Backend<A>; generic);

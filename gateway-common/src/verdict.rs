@@ -2,10 +2,10 @@
 
 /// Declares the verdicts together with their words, so that none can lack them.
 macro_rules! verdicts {
-    ($($(#[doc = $doc:literal])+ $name:ident => $label:literal, $words:literal;)+) => {
-        /// What a program decided about one packet. All but the first three leave it to the node's own stack,
-        /// where user space serves it.
-        #[repr(u32)]
+    ($($(#[doc = $doc:literal])+ $name:ident => $action:ident, $label:literal, $words:literal;)+) => {
+        /// What a program decided about one packet. As wide as a pointer: where a result may be either, the compiler
+        /// would else move the pointer in halves, which the kernel's verifier does not allow.
+        #[repr(u64)]
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
         pub enum Verdict {
             $($(#[doc = $doc])+ $name,)+
@@ -14,6 +14,21 @@ macro_rules! verdicts {
         impl Verdict {
             /// Every verdict, at the index that `VERDICTS` counts it by.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The verdict at an index.
+            #[inline]
+            pub const fn at(index: u32) -> Option<Self> {
+                match index {
+                    $(index if index == Self::$name as u32 => Some(Self::$name),)+
+                    _ => None,
+                }
+            }
+
+            /// What becomes of the packet.
+            #[inline]
+            pub const fn action(self) -> Action {
+                match self { $(Self::$name => Action::$action,)+ }
+            }
 
             /// Label for metrics and tables, `snake_case`.
             pub const fn label(self) -> &'static str {
@@ -29,42 +44,81 @@ macro_rules! verdicts {
 }
 
 verdicts! {
-    /// Redirected by an entry.
-    Forwarded => "forwarded", "belongs to a steered flow: rewritten and redirected";
+    /// Sent on by the record of a flow.
+    Forwarded => Send, "forwarded", "belongs to a steered flow: rewritten and redirected";
     /// A SYN that got a backend.
-    Steered => "steered", "new flow: backend chosen, rewritten and redirected";
+    Steered => Send, "steered", "new flow: backend chosen, rewritten and redirected";
     /// A SYN on the tuple of a flow that was over.
-    Replaced => "replaced", "new flow on the tuple of a finished one: rewritten and redirected";
+    Replaced => Send, "replaced", "new flow on the tuple of a finished one: rewritten and redirected";
+    /// A SYN sent again that got another backend than the silent one before.
+    Retried => Send, "retried", "handshake that its backend did not answer: given another backend";
+    /// The ACK that completes a handshake.
+    Established => Send, "established", "completed a handshake: the flow is among the established ones";
+    /// An ICMP error about a packet of a flow.
+    IcmpError => Send, "icmp_error", "ICMP error about a steered flow: translated and redirected";
+    /// A packet of a flow whose backend is gone.
+    Reset => Send, "reset", "backend is gone: answered by a reset";
+    /// From a prefix on the deny list.
+    Denied => Drop, "denied", "source is on the deny list";
+    /// A SYN of a source that opens more flows than it may.
+    SourceLimited => Drop, "source_limited", "source opened more flows in this second than one may";
+    /// A SYN to a listener that has as many flows as it may.
+    ListenerFull => Drop, "listener_full", "listener has as many flows as it may";
+    /// A SYN to a listener that got as many flows in this second as it may.
+    ListenerLimited => Drop, "listener_limited", "listener got as many flows in this second as it may";
+    /// The same SYN was being handled by another CPU.
+    Raced => Drop, "raced", "the same SYN was being handled by another CPU";
+    /// Hop limit used up within a flow.
+    Expired => Drop, "expired", "belongs to a steered flow, but its hop limit is used up";
+    /// A reset that a backend answered a SYN with.
+    HeldBack => Drop, "held_back", "backend refused: the client's next SYN goes to another one";
     /// Neither IPv4 nor IPv6.
-    NotIp => "not_ip", "neither IPv4 nor IPv6";
+    NotIp => Pass, "not_ip", "neither IPv4 nor IPv6";
     /// VLAN tag, in the frame or beside it.
-    Vlan => "vlan", "carries a VLAN tag";
+    Vlan => Pass, "vlan", "carries a VLAN tag: left to the VLAN's own interface";
     /// UDP, ICMP and all else.
-    NotTcp => "not_tcp", "IP, but not TCP";
-    /// IPv4 header longer than 20 bytes.
-    IpOptions => "ip_options", "IPv4 with options";
+    NotTcp => Pass, "not_tcp", "IP, but not TCP";
+    /// An IPv4 option that a router must act on.
+    IpOptions => Pass, "ip_options", "IPv4 options that a router must act on";
     /// IPv6 header not followed by TCP at once.
-    ExtensionHeader => "extension_header", "IPv6 with an extension header";
+    ExtensionHeader => Pass, "extension_header", "IPv6 with an extension header";
     /// Part of a datagram.
-    Fragment => "fragment", "fragment of a datagram";
+    Fragment => Pass, "fragment", "fragment of a datagram";
     /// Fewer bytes than the headers claim.
-    Truncated => "truncated", "shorter than its headers claim";
+    Truncated => Pass, "truncated", "shorter than its headers claim";
     /// A header that contradicts itself.
-    Malformed => "malformed", "header contradicts itself";
+    Malformed => Pass, "malformed", "header contradicts itself";
     /// No listener on its destination.
-    NotSteered => "not_steered", "destination is no steered listener";
-    /// To a steered listener, not a SYN, no entry.
-    Miss => "miss", "for a steered listener, but of no flow known here";
+    NotSteered => Pass, "not_steered", "destination is no steered listener";
+    /// To a steered listener, not a SYN, no flow.
+    Miss => Pass, "miss", "for a steered listener, but of no flow known here";
     /// The listener's table names none that exists.
-    NoBackend => "no_backend", "new flow, but the listener has no backend";
-    /// `FLOWS` is full.
-    TableFull => "table_full", "new flow, but the flow table is full";
+    NoBackend => Pass, "no_backend", "new flow, but the listener has no backend";
+    /// No record is free.
+    TableFull => Pass, "table_full", "new flow, but the flow table is full";
+    /// Every handshake that there is room for has only just begun.
+    HandshakesFull => Pass, "handshakes_full", "new flow, but too many handshakes at once (SYN flood?)";
     /// No free source port towards the backend was found.
-    PortsExhausted => "ports_exhausted", "new flow, but no free source port towards the backend";
+    PortsExhausted => Pass, "ports_exhausted", "new flow, but no free source port towards the backend";
+    /// The client's own port towards the backend is taken by a flow through another listener.
+    PortTaken => Pass, "port_taken", "new flow, but the client's port is in use towards the backend";
     /// Hop limit used up.
-    HopLimit => "hop_limit", "time to live or hop limit used up";
+    HopLimit => Pass, "hop_limit", "time to live or hop limit used up";
+    /// XDP cannot send the packet on; tc can.
+    NoNeighbour => Pass, "no_neighbour", "XDP knows no way on: left to tc";
     /// The agent has written no `CONFIG` yet.
-    Unconfigured => "unconfigured", "new flow before the agent had configured the program";
+    Unconfigured => Pass, "unconfigured", "new flow before the agent had configured the program";
+}
+
+/// What a verdict means for the packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Sent on (or back) by the programs.
+    Send,
+    /// Gone.
+    Drop,
+    /// Left to the node's own stack, where user space serves it.
+    Pass,
 }
 
 impl Verdict {
@@ -76,12 +130,6 @@ impl Verdict {
     pub const fn index(self) -> u32 {
         self as u32
     }
-
-    /// Whether the packet was sent on by the kernel plane.
-    #[inline]
-    pub const fn is_redirect(self) -> bool {
-        matches!(self, Self::Forwarded | Self::Steered | Self::Replaced)
-    }
 }
 
 #[cfg(test)]
@@ -92,6 +140,7 @@ mod tests {
     fn verdicts_are_counted_at_their_own_index() {
         for (index, verdict) in Verdict::ALL.iter().enumerate() {
             assert_eq!(verdict.index() as usize, index);
+            assert_eq!(Verdict::at(verdict.index()), Some(*verdict));
         }
     }
 }

@@ -1,129 +1,152 @@
 //! Finding the flow that a segment belongs to, or opening one, and following its TCP state.
 
-use core::num::NonZeroU32;
-
 use gateway_common::{
-    Backend, Be16, Config, Direction, Flow, FlowKey, ListenerKey, Table, Verdict,
-    config::PORT_PROBES,
-    flow::{Seen, State},
+    Config, Direction, Event, EventKind, FlowKey, Hash, ListenerKey, Seen, State, Verdict, flow::ticks,
 };
 
 use crate::{
-    balance,
-    maps::{self, Entry, Maps, Refused},
+    boundary::Steps,
+    handshake, limit,
+    maps::{self, Kind, Maps, Record},
     packet::{self, Packet},
     parse::Segment,
 };
 
-/// The entry for a segment, and the verdict if it can be sent on.
+/// A flow's record, as a packet of one direction found it.
+pub(crate) struct Found<A: 'static> {
+    pub(crate) record: Record<A>,
+    pub(crate) direction: Direction,
+    /// As it was found; the generation tells whether the record is still this flow's.
+    pub(crate) state: State,
+}
+
+impl<A: Maps> Found<A> {
+    /// The tuple that the packet leaves with.
+    #[inline(always)]
+    pub(crate) fn leaving(&self) -> FlowKey<A> {
+        self.record.leaving(self.direction)
+    }
+
+    /// The interface that it leaves by.
+    #[inline(always)]
+    pub(crate) fn oif(&self) -> u32 {
+        self.record.oif(self.direction)
+    }
+}
+
+/// The flow of a tuple.
 #[inline(always)]
-pub(crate) fn find_or_open<A: Maps>(
-    packet: &Packet<'_>,
+pub(crate) fn find<A: Maps>(key: &FlowKey<A>, hash: Hash) -> Option<Found<A>> {
+    match find_in(Kind::Flows, key, hash) {
+        None => find_in(Kind::Half, key, hash),
+        found => found,
+    }
+}
+
+#[inline(always)]
+fn find_in<A: Maps>(kind: Kind, key: &FlowKey<A>, hash: Hash) -> Option<Found<A>> {
+    let reference = maps::find::<A>(kind, hash)?;
+    let record = Record::at(kind, reference.record())?;
+    let direction = reference.direction();
+    let state = record.state();
+    let is_it = state.any(State::LIVE) && record.arriving(direction) == *key;
+    is_it.then_some(Found { record, direction, state })
+}
+
+/// The flow of a segment, and the verdict if it can be sent on.
+#[inline(always)]
+pub(crate) fn find_or_open<A: Steps>(
+    packet: &impl Packet,
     segment: &Segment<A>,
-) -> Result<(Entry<A>, Verdict), Verdict> {
-    let mut verdict = Verdict::Steered;
-    if let Some(entry) = Entry::find(&segment.key) {
-        if !segment.opens() || !is_over(&entry) {
-            check_hops(segment)?;
-            return Ok((entry, Verdict::Forwarded));
+) -> Result<(Found<A>, Verdict), Verdict> {
+    let config = maps::config().ok_or(Verdict::Unconfigured)?;
+    limit::check_source(config, segment.key.source)?;
+    let hash = Hash::new(config.index_key, &segment.key);
+    let mut opened_as = Verdict::Steered;
+    let outcome = A::find(segment, hash);
+    if let Ok((found, verdict)) = outcome.found() {
+        if !segment.opens() || !found.state.phase().is_over() {
+            check(segment, &found)?;
+            return if found.record.kind == Kind::Half && !found.state.any(State::CONDEMNED) {
+                A::follow(segment, hash, outcome).found()
+            } else if found.state.any(State::CONDEMNED) {
+                Ok((found, Verdict::Reset))
+            } else {
+                Ok((found, verdict))
+            };
         }
-        // The old entries go even if no new flow can be opened: the stack's connection must not run into them.
-        maps::remove(&entry.other());
-        maps::remove(&segment.key);
-        verdict = Verdict::Replaced;
+        // The old flow goes even if no new one can be opened: the stack's connection must not run into it.
+        retire(config, &found.record);
+        opened_as = Verdict::Replaced;
     }
     let listener = ListenerKey::new(segment.key.destination, segment.key.destination_port);
     let table = maps::table(&listener).ok_or(Verdict::NotSteered)?;
     if !segment.opens() {
         return Err(Verdict::Miss);
     }
-    check_hops(segment)?;
-    Ok((open(packet, segment, &table)?, verdict))
-}
-
-/// Checked before anything is made or counted for the segment.
-#[inline(always)]
-fn check_hops<A>(segment: &Segment<A>) -> Result<(), Verdict> {
-    if segment.hops <= 1 { Err(Verdict::HopLimit) } else { Ok(()) }
+    if segment.hops <= 1 {
+        return Err(Verdict::HopLimit);
+    }
+    limit::check_rate(config, table, segment.key.source)?;
+    let (found, _) = A::open(segment, hash, table, packet.interface()).found()?;
+    Ok((found, opened_as))
 }
 
 #[inline(always)]
-fn is_over<A: Maps>(entry: &Entry<A>) -> bool {
-    let other = Entry::find(&entry.other()).map_or(Seen::default(), |other| other.seen());
-    State::of(entry.seen(), other).is_over()
+fn check<A: Maps>(segment: &Segment<A>, found: &Found<A>) -> Result<(), Verdict> {
+    // A reset needs no hop.
+    if segment.hops <= 1 && !found.state.any(State::CONDEMNED) { Err(Verdict::Expired) } else { Ok(()) }
 }
 
-/// Makes the two entries of a new flow.
+/// Takes a flow out of its index. The agent frees the record, and the port, when no packet can be looking at them.
 #[inline(always)]
-fn open<A: Maps>(packet: &Packet<'_>, segment: &Segment<A>, table: &Table) -> Result<Entry<A>, Verdict> {
-    let config = maps::config().ok_or(Verdict::Unconfigured)?;
-    let (id, backend) = balance::pick(config, table, &segment.key)?;
-    let mut flow = Flow {
-        created: packet::now(),
-        last_seen: packet::now_coarse(),
-        packets: 0,
-        bytes: 0,
-        rewritten: segment.key.reversed(),
-        oif: packet.interface(),
-        backend: id,
-        idle_timeout: table.idle_timeout,
-        seen: 0,
-        direction: Direction::ToClient as u32,
-    };
-    let to_backend = claim_port(config, backend, &flow)?;
-    flow.rewritten = to_backend;
-    flow.oif = backend.oif;
-    flow.direction = Direction::ToBackend as u32;
-    match maps::insert(&segment.key, &flow) {
-        Ok(()) => {}
-        // Another CPU has just opened this flow, for the same SYN sent twice. Its entry holds.
-        Err(Refused::Taken) => maps::remove(&to_backend.reversed()),
-        Err(Refused::Full) => {
-            maps::remove(&to_backend.reversed());
-            return Err(Verdict::TableFull);
+pub(crate) fn retire<A: Maps>(config: &Config, record: &Record<A>) {
+    if record.unmark(State::LIVE).any(State::LIVE) {
+        unlist(config, record, Direction::ToBackend);
+        unlist(config, record, Direction::ToClient);
+        match record.kind {
+            Kind::Flows => drop(record.mark(State::RETIRED)),
+            Kind::Half => handshake::release_port(record),
         }
     }
-    Entry::find(&segment.key).ok_or(Verdict::TableFull)
 }
 
-/// Claims a source port towards the backend by making the entry for its answers: the table itself is the list of
-/// the ports in use. Returns the tuple towards the backend.
-#[inline(always)]
-fn claim_port<A: Maps>(
-    config: &Config,
-    backend: &Backend<A>,
-    to_client: &Flow<A>,
-) -> Result<FlowKey<A>, Verdict> {
-    let mut tuple = FlowKey {
-        source: backend.source,
-        destination: backend.address,
-        source_port: backend.port,
-        destination_port: backend.port,
-    };
-    let port_count = NonZeroU32::new(config.port_count).ok_or(Verdict::Unconfigured)?;
-    // Each try is random: steps of any fixed length build clusters, which cost a third of the range.
-    for _ in 0..PORT_PROBES {
-        let port = config.first_port + packet::random() % port_count;
-        tuple.source_port = Be16::new(port as u16);
-        match maps::insert(&tuple.reversed(), to_client) {
-            Ok(()) => return Ok(tuple),
-            Err(Refused::Taken) => {}
-            Err(Refused::Full) => return Err(Verdict::TableFull),
-        }
-    }
-    Err(Verdict::PortsExhausted)
+/// Takes one direction of a record out of its index.
+#[inline(never)]
+pub(crate) fn unlist<A: Maps>(config: &Config, record: &Record<A>, direction: Direction) {
+    maps::remove(record, Hash::new(config.index_key, &record.arriving(direction)), direction);
 }
 
 /// Counts a segment that is sent on, and follows the state.
 #[inline(always)]
-pub(crate) fn record<A: Maps>(entry: &Entry<A>, segment: &Segment<A>, now: u64, packet: &Packet<'_>) {
-    entry.count(now, packet.segments(), packet.len());
-    let mut bits = segment.flags;
-    if bits & Seen::FIN != 0 && !entry.seen().any(Seen::FIN) {
-        let other = Entry::find(&entry.other()).map_or(Seen::default(), |other| other.seen());
-        if !other.any(Seen::FIN) {
-            bits |= Seen::FIN_FIRST;
-        }
+pub(crate) fn record<A: Maps>(found: &Found<A>, segment: &Segment<A>, packet: &impl Packet) {
+    let Found { record, direction, .. } = found;
+    record.count(*direction, ticks(packet::now_coarse()), packet.segments(), packet.len());
+    let before = record.state();
+    let mut seen = segment.flags;
+    if seen & Seen::FIN != 0
+        && !before.seen(*direction).any(Seen::FIN)
+        && !before.seen(direction.reversed()).any(Seen::FIN)
+    {
+        seen |= Seen::FIN_FIRST;
     }
-    entry.mark(bits);
+    let bits = State::bits(*direction, seen);
+    let before = record.mark(bits);
+    if record.kind == Kind::Flows && State(before.0 | bits).phase().is_over() && !before.phase().is_over() {
+        tell(record, EventKind::Closed);
+    }
+}
+
+/// Tells the agent of a flow.
+#[inline(never)]
+pub(crate) fn tell<A: Maps>(record: &Record<A>, kind: EventKind) {
+    maps::tell(&Event {
+        time: packet::now(),
+        kind: kind as u32,
+        family: A::FAMILY,
+        record: record.number,
+        generation: record.state().generation(),
+        backend: record.backend_id(),
+        ..Event::default()
+    });
 }

@@ -2,14 +2,22 @@
 //! `pipeline`.
 #![no_std]
 #![no_main]
+// Atomic operations: the stable ones are not there for this target, which lacks some of them on old kernels.
+#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch)]
+#![expect(internal_features, reason = "as above")]
 
 mod balance;
+mod boundary;
 mod flow;
+mod handshake;
+mod limit;
 mod maps;
 mod packet;
 mod parse;
 mod pipeline;
 mod rewrite;
+mod skb;
 mod stats;
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
@@ -17,7 +25,7 @@ use aya_ebpf::{macros::classifier, programs::TcContext};
 /// Ingress of every interface that clients or backends are reached by (tcx, Linux 6.6).
 #[classifier]
 pub(crate) fn sluice_tc(context: TcContext) -> i32 {
-    pipeline::run(&mut packet::Packet::new(&context))
+    pipeline::run(&mut skb::Skb::new(&context))
 }
 
 /// The linker wants one; the programs have no panic left in them, or the verifier would refuse the endless loop.

@@ -1,26 +1,13 @@
-//! The packet in the kernel's hands: bounds-checked views of its headers, and the helpers that act on it or on the
-//! world around it. With `maps` the only place of unsafe code.
+//! The packet in the kernel's hands, at whichever hook it came: bounds-checked views of its headers, and what the
+//! steps ask of a hook. `skb` has it for tc, `xdp` for XDP. With `maps` the only places of unsafe code.
 #![expect(unsafe_code, reason = "packet memory and kernel helpers are raw pointers")]
 
-use core::ptr;
+use core::arch::asm;
 
-use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_PSEUDO_HDR, TC_ACT_UNSPEC},
-    helpers::generated::{
-        bpf_csum_update, bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_l4_csum_replace,
-        bpf_redirect_neigh, bpf_skb_pull_data,
-    },
-    programs::TcContext,
-};
-use gateway_common::{Sum, Verdict};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use gateway_common::Verdict;
 
-/// On to the next program on the interface, and then to the stack. Not `TC_ACT_OK`, which would cut off whatever
-/// was attached behind us.
-pub(crate) const NEXT: i32 = TC_ACT_UNSPEC;
-
-/// Linux 6.16 (and its stable branches): tells the helper that an IPv6 address changed, so that it leaves the sum
-/// over the whole packet alone, which address and checksum together do not change.
-const BPF_F_IPV6: u64 = 1 << 7;
+use crate::{flow::Found, maps::Maps, rewrite::Change};
 
 /// Layouts of headers that may be laid over packet bytes.
 ///
@@ -29,107 +16,91 @@ const BPF_F_IPV6: u64 = 1 << 7;
 /// `repr(C)`, alignment of at most 2, no padding, and every bit pattern a value.
 pub(crate) unsafe trait Wire {}
 
-/// One packet at a tc hook.
-pub(crate) struct Packet<'a> {
-    context: &'a TcContext,
-}
+/// The furthest that a header may begin: Ethernet, the longest IPv4 header or IPv6 with some extension headers, and
+/// the same again within an ICMP error. A power of two less one, so that the verifier sees the bound.
+const FURTHEST: u32 = 0xff;
 
-impl<'a> Packet<'a> {
-    /// Takes the packet.
-    #[inline(always)]
-    pub(crate) fn new(context: &'a TcContext) -> Self {
-        Self { context }
-    }
-
-    #[inline(always)]
-    fn skb(&self) -> *mut __sk_buff {
-        self.context.skb.skb
-    }
-
+/// One packet at a hook.
+pub(crate) trait Packet {
     /// Length of the frame in bytes; for a super-packet the sum of its segments' payloads and one header.
-    #[inline(always)]
-    pub(crate) fn len(&self) -> u32 {
-        // SAFETY: the kernel hands out a valid context and rewrites the access.
-        unsafe { (*self.skb()).len }
-    }
-
+    fn len(&self) -> u32;
     /// Packets on the wire that this one stands for.
-    #[inline(always)]
-    pub(crate) fn segments(&self) -> u32 {
-        // SAFETY: as in `len`.
-        unsafe { (*self.skb()).gso_segs }.max(1)
-    }
-
+    fn segments(&self) -> u32;
     /// Interface that the packet came in by.
-    #[inline(always)]
-    pub(crate) fn interface(&self) -> u32 {
-        // SAFETY: as in `len`.
-        unsafe { (*self.skb()).ifindex }
-    }
-
+    fn interface(&self) -> u32;
     /// Whether the driver took a VLAN tag out of the frame and keeps it beside.
-    #[inline(always)]
-    pub(crate) fn has_vlan_tag(&self) -> bool {
-        // SAFETY: as in `len`.
-        unsafe { (*self.skb()).vlan_present != 0 }
-    }
+    fn has_vlan_tag(&self) -> bool;
+    /// Address of the first byte that can be read.
+    fn start(&self) -> usize;
+    /// Address behind the last byte that can be read.
+    fn end(&self) -> usize;
+    /// Makes so many bytes readable, if the packet has them. Moves the bytes.
+    fn pull(&mut self, length: u32) -> bool;
+    /// Updates the TCP checksum at `offset` after ports and addresses of the packet were changed, and lets the kernel
+    /// know what else a device's sum over the whole packet must follow.
+    fn fix_checksums<A: Maps>(&mut self, offset: u32, change: &Change);
+    /// How a flow's packet would leave; an error if this hook cannot send it there.
+    fn way<A: Maps>(&mut self, found: &Found<A>) -> Result<Way, Verdict>;
+    /// Sends it.
+    fn send(&mut self, way: &Way) -> i32;
+    /// Leaves it to whatever comes next, and at last to the stack.
+    fn pass(&self) -> i32;
+    /// Ends it.
+    fn drop(&self) -> i32;
 
-    /// The first bytes of the frame as a header. Borrows the packet for as long as the view lives: the helpers
-    /// below may move the bytes, and the verifier forgets every pointer at such a call.
+    /// A header at an offset from the frame's first byte. Borrows the packet for as long as the view lives: helpers
+    /// may move the bytes, and the verifier forgets every pointer at such a call.
     #[inline(always)]
-    pub(crate) fn headers<H: Wire>(&mut self) -> Result<&mut H, Verdict> {
-        if let Some(view) = self.view::<H>() {
+    fn header<H: Wire>(&mut self, offset: u32) -> Result<&mut H, Verdict> {
+        let offset = offset & FURTHEST;
+        if let Some(view) = view::<H>(self, offset) {
             // SAFETY: `view` checked that the packet is as long; `Wire` says that any bytes are a value.
             return Ok(unsafe { &mut *view });
         }
         // The header lies (partly) in a page fragment, or the frame is too short; the helper knows.
-        // SAFETY: a plain helper call on the packet's own context.
-        let pulled = unsafe { bpf_skb_pull_data(self.skb(), size_of::<H>() as u32) };
-        if pulled != 0 {
+        if !self.pull(offset + size_of::<H>() as u32) {
             return Err(Verdict::Truncated);
         }
-        let view = self.view::<H>().ok_or(Verdict::Truncated)?;
+        let view = view::<H>(self, offset).ok_or(Verdict::Truncated)?;
         // SAFETY: as above.
         Ok(unsafe { &mut *view })
     }
-
-    #[inline(always)]
-    fn view<H: Wire>(&self) -> Option<*mut H> {
-        let start = self.context.data();
-        (start + size_of::<H>() <= self.context.data_end()).then_some(start as *mut H)
-    }
-
-    /// Updates the TCP checksum at `offset` after ports (`ports`) and addresses (`addresses`) of the packet were
-    /// changed by these differences. Two calls, because a packet whose checksum the hardware will fill in holds
-    /// only the sum of the pseudo header, which has addresses in it and no ports.
-    #[inline(always)]
-    pub(crate) fn update_tcp_checksum(&mut self, offset: u32, ports: Sum, addresses: Sum, ipv6: bool) {
-        let (ports, addresses) = (u64::from(ports.fold32()), u64::from(addresses.fold32()));
-        let pseudo = u64::from(BPF_F_PSEUDO_HDR);
-        // SAFETY: plain helper calls on the packet's own context; the offset was inside the frame when it was
-        // parsed, and the helper checks again.
-        unsafe {
-            bpf_l4_csum_replace(self.skb(), offset, 0, ports, 0);
-            if !ipv6 || bpf_l4_csum_replace(self.skb(), offset, 0, addresses, pseudo | BPF_F_IPV6) != 0 {
-                bpf_l4_csum_replace(self.skb(), offset, 0, addresses, pseudo);
-            }
-        }
-    }
-
-    /// Tells the kernel that the bytes covered by a device's sum over the whole packet changed by `difference`.
-    /// Does nothing for packets without such a sum.
-    #[inline(always)]
-    pub(crate) fn update_packet_sum(&mut self, difference: Sum) {
-        // SAFETY: a plain helper call on the packet's own context.
-        unsafe { bpf_csum_update(self.skb(), difference.fold32()) };
-    }
 }
 
-/// Sends the packet out by an interface, to the neighbour that the routing table names for its destination.
+/// Reads a pointer out of a context, where it is declared as 32 bits and the verifier makes it 64. By hand, because the
+/// compiler would widen it again by an instruction that makes it a number in the verifier's eyes.
+///
+/// # Safety
+///
+/// The context must have a pointer to packet bytes at this offset.
 #[inline(always)]
-pub(crate) fn redirect(oif: u32) -> i32 {
-    // SAFETY: a plain helper call; a null pointer asks for the lookup of the neighbour (Linux 5.10).
-    unsafe { bpf_redirect_neigh(oif, ptr::null_mut(), 0, 0) as i32 }
+pub(crate) unsafe fn pointer<const OFFSET: usize, C>(context: *mut C) -> usize {
+    let pointer: usize;
+    // SAFETY: as the caller promises.
+    unsafe {
+        asm!(
+            "{pointer} = *(u32 *)({context} + {offset})",
+            pointer = out(reg) pointer,
+            context = in(reg) context,
+            offset = const OFFSET,
+            options(nostack, readonly, preserves_flags),
+        );
+    }
+    pointer
+}
+
+#[inline(always)]
+fn view<H: Wire>(packet: &(impl Packet + ?Sized), offset: u32) -> Option<*mut H> {
+    let start = packet.start() + offset as usize;
+    (start + size_of::<H>() <= packet.end()).then_some(start as *mut H)
+}
+
+/// How a packet leaves.
+pub(crate) struct Way {
+    /// By which interface.
+    pub(crate) oif: u32,
+    /// XDP: the Ethernet addresses to leave with, destination first.
+    pub(crate) ethernet: [u16; 6],
 }
 
 /// Monotonic clock in ns, exact.

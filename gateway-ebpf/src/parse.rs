@@ -4,7 +4,8 @@
 use gateway_common::{Addr4, Addr6, Be16, Be32, FlowKey, Sum, Verdict, flow::Seen};
 
 use crate::{
-    maps::Maps,
+    boundary::Steps,
+    maps,
     packet::{Packet, Wire},
 };
 
@@ -29,12 +30,19 @@ pub(crate) enum Version {
 }
 
 /// A TCP segment that may belong to a flow.
+#[repr(C)]
 pub(crate) struct Segment<A> {
     pub(crate) key: FlowKey<A>,
     /// TCP flags as [`Seen`] bits.
     pub(crate) flags: u32,
     /// Time to live or hop limit.
-    pub(crate) hops: u8,
+    pub(crate) hops: u32,
+    /// Where the TCP header begins.
+    pub(crate) offset: u32,
+    /// Sequence number.
+    pub(crate) sequence: u32,
+    /// Acknowledgement number.
+    pub(crate) acknowledgement: u32,
 }
 
 impl<A> Segment<A> {
@@ -63,7 +71,7 @@ pub(crate) struct Tcp {
     offset: u8,
     flags: u8,
     window: u16,
-    checksum: u16,
+    pub(crate) checksum: Be16,
     urgent: u16,
 }
 
@@ -95,29 +103,20 @@ pub(crate) struct Ip6 {
     pub(crate) destination: [[u16; 2]; 4],
 }
 
-/// All headers of a segment.
-#[repr(C)]
-pub(crate) struct Frame<Ip> {
-    pub(crate) ip: Ip,
-    pub(crate) tcp: Tcp,
-}
+crate::packet::wire!(Ethernet, Ip4, Ip6, Tcp);
 
-crate::packet::wire!(Ethernet, Ip4, Ip6, Frame<Ip4>, Frame<Ip6>);
+const _: () = assert!(size_of::<Ip4>() == 34 && size_of::<Ip6>() == 54 && size_of::<Tcp>() == 20);
 
-const _: () = assert!(size_of::<Frame<Ip4>>() == 54 && size_of::<Frame<Ip6>>() == 74);
-
-/// Where the TCP checksum lies in a frame.
-pub(crate) const fn tcp_checksum_offset<Ip>() -> u32 {
-    size_of::<Ip>() as u32 + core::mem::offset_of!(Tcp, checksum) as u32
-}
+/// Where the checksum lies in a TCP header.
+pub(crate) const TCP_CHECKSUM: u32 = core::mem::offset_of!(Tcp, checksum) as u32;
 
 /// Reads the Ethernet header.
 #[inline(always)]
-pub(crate) fn version(packet: &mut Packet<'_>) -> Result<Version, Verdict> {
+pub(crate) fn version(packet: &mut impl Packet) -> Result<Version, Verdict> {
     if packet.has_vlan_tag() {
         return Err(Verdict::Vlan);
     }
-    match packet.headers::<Ethernet>()?.ethertype {
+    match packet.header::<Ethernet>(0)?.ethertype {
         IPV4 => Ok(Version::V4),
         IPV6 => Ok(Version::V6),
         VLAN | SERVICE_VLAN => Err(Verdict::Vlan),
@@ -126,16 +125,15 @@ pub(crate) fn version(packet: &mut Packet<'_>) -> Result<Version, Verdict> {
 }
 
 /// What the steps after parsing ask of an address family.
-pub(crate) trait Family: Maps {
+pub(crate) trait Family: Steps {
     /// Ethernet and IP header.
     type Ip: Wire;
-    const IS_V6: bool;
 
     /// Checks the IP header and returns the length of what it carries, in bytes.
-    fn check(packet: &mut Packet<'_>) -> Result<u32, Verdict>;
+    fn check(packet: &mut impl Packet) -> Result<u32, Verdict>;
 
     /// Reads addresses and hop limit.
-    fn read(ip: &Self::Ip) -> (Self, Self, u8);
+    fn read(ip: &Self::Ip) -> (Self, Self, u32);
 
     /// Writes the addresses, takes one hop away, and keeps the header's checksum right if it has one. Returns by
     /// how much the sum over the header changed apart from addresses and checksum.
@@ -144,12 +142,11 @@ pub(crate) trait Family: Maps {
 
 impl Family for Addr4 {
     type Ip = Ip4;
-    const IS_V6: bool = false;
 
     #[inline(always)]
-    fn check(packet: &mut Packet<'_>) -> Result<u32, Verdict> {
+    fn check(packet: &mut impl Packet) -> Result<u32, Verdict> {
         let length = packet.len();
-        let ip = packet.headers::<Ip4>()?;
+        let ip = packet.header::<Ip4>(0)?;
         if ip.version_and_length >> 4 != 4 {
             return Err(Verdict::Malformed);
         }
@@ -169,8 +166,8 @@ impl Family for Addr4 {
     }
 
     #[inline(always)]
-    fn read(ip: &Ip4) -> (Self, Self, u8) {
-        (Self(Be32::from_halves(ip.source)), Self(Be32::from_halves(ip.destination)), ip.hops)
+    fn read(ip: &Ip4) -> (Self, Self, u32) {
+        (Self(Be32::from_halves(ip.source)), Self(Be32::from_halves(ip.destination)), ip.hops.into())
     }
 
     #[inline(always)]
@@ -188,12 +185,11 @@ impl Family for Addr4 {
 
 impl Family for Addr6 {
     type Ip = Ip6;
-    const IS_V6: bool = true;
 
     #[inline(always)]
-    fn check(packet: &mut Packet<'_>) -> Result<u32, Verdict> {
+    fn check(packet: &mut impl Packet) -> Result<u32, Verdict> {
         let length = packet.len();
-        let ip = packet.headers::<Ip6>()?;
+        let ip = packet.header::<Ip6>(0)?;
         if Be32::from_halves(ip.version_and_label).get() >> 28 != 6 {
             return Err(Verdict::Malformed);
         }
@@ -209,8 +205,8 @@ impl Family for Addr6 {
     }
 
     #[inline(always)]
-    fn read(ip: &Ip6) -> (Self, Self, u8) {
-        (Self(ip.source.map(Be32::from_halves)), Self(ip.destination.map(Be32::from_halves)), ip.hops)
+    fn read(ip: &Ip6) -> (Self, Self, u32) {
+        (Self(ip.source.map(Be32::from_halves)), Self(ip.destination.map(Be32::from_halves)), ip.hops.into())
     }
 
     #[inline(always)]
@@ -234,16 +230,15 @@ fn carried(total: u32, header: u32, frame: u32) -> Result<u32, Verdict> {
 
 /// Reads IP and TCP header.
 #[inline(always)]
-pub(crate) fn segment<A: Family>(packet: &mut Packet<'_>) -> Result<Segment<A>, Verdict>
-where
-    Frame<A::Ip>: Wire,
-{
+pub(crate) fn segment<A: Family>(packet: &mut impl Packet) -> Result<&'static Segment<A>, Verdict> {
+    let segment = maps::segment::<A>().ok_or(Verdict::Unconfigured)?;
     let carried = A::check(packet)?;
     if carried < TCP_HEADER {
         return Err(Verdict::Truncated);
     }
-    let frame = packet.headers::<Frame<A::Ip>>()?;
-    let tcp = &frame.tcp;
+    (segment.key.source, segment.key.destination, segment.hops) = A::read(packet.header::<A::Ip>(0)?);
+    segment.offset = size_of::<A::Ip>() as u32;
+    let tcp = packet.header::<Tcp>(size_of::<A::Ip>() as u32)?;
     let header = u32::from(tcp.offset >> 4) * 4;
     if header < TCP_HEADER {
         return Err(Verdict::Malformed);
@@ -251,8 +246,10 @@ where
     if header > carried {
         return Err(Verdict::Truncated);
     }
-    let (source, destination, hops) = A::read(&frame.ip);
-    let key =
-        FlowKey { source, destination, source_port: tcp.source_port, destination_port: tcp.destination_port };
-    Ok(Segment { key, flags: u32::from(tcp.flags) & Seen::TCP, hops })
+    segment.key.source_port = tcp.source_port;
+    segment.key.destination_port = tcp.destination_port;
+    segment.flags = u32::from(tcp.flags) & Seen::TCP;
+    segment.sequence = Be32::from_halves(tcp.sequence).get();
+    segment.acknowledgement = Be32::from_halves(tcp.acknowledgement).get();
+    Ok(segment)
 }

@@ -1,40 +1,40 @@
 //! The order of the steps a packet goes through. A step that ends the journey early returns the verdict that says
-//! why as its error; the packet then goes to the node's own stack.
+//! why as its error; the packet then goes to the node's own stack, or nowhere.
 
 use gateway_common::{Addr4, Addr6, Verdict};
 
 use crate::{
     flow,
-    packet::{self, Packet, Wire},
-    parse::{self, Family, Frame, Version},
+    packet::{Packet, Way},
+    parse::{self, Family, Version},
     rewrite, stats,
 };
 
-/// A packet that was rewritten and leaves by an interface.
-pub(crate) struct Sent {
-    pub(crate) verdict: Verdict,
-    pub(crate) oif: u32,
-}
-
 /// From frame to action.
 #[inline(always)]
-pub(crate) fn run(packet: &mut Packet<'_>) -> i32 {
-    let outcome = match parse::version(packet) {
-        Ok(Version::V4) => steer::<Addr4>(packet),
-        Ok(Version::V6) => steer::<Addr6>(packet),
-        Err(verdict) => Err(verdict),
-    };
-    stats::leave(outcome)
+pub(crate) fn run(packet: &mut impl Packet) -> i32 {
+    match parse::version(packet) {
+        Ok(Version::V4) => carry::<Addr4>(packet),
+        Ok(Version::V6) => carry::<Addr6>(packet),
+        Err(verdict) => stats::leave(packet, Err(verdict)),
+    }
+}
+
+/// Each family has a function of its own, and so a stack of its own.
+#[inline(never)]
+fn carry<A: Family>(packet: &mut impl Packet) -> i32 {
+    let outcome = steer::<A>(packet);
+    stats::leave(packet, outcome)
 }
 
 #[inline(always)]
-fn steer<A: Family>(packet: &mut Packet<'_>) -> Result<Sent, Verdict>
-where
-    Frame<A::Ip>: Wire,
-{
+fn steer<A: Family>(packet: &mut impl Packet) -> Result<(Way, Verdict), Verdict> {
     let segment = parse::segment::<A>(packet)?;
-    let (entry, verdict) = flow::find_or_open(packet, &segment)?;
-    let oif = rewrite::apply(packet, &segment, &entry)?;
-    flow::record(&entry, &segment, packet::now_coarse(), packet);
-    Ok(Sent { verdict, oif })
+    let (found, verdict) = flow::find_or_open(packet, segment)?;
+    let way = packet.way(&found)?;
+    if !rewrite::apply(packet, segment, &found) {
+        return Err(Verdict::Truncated);
+    }
+    flow::record(&found, segment, packet);
+    Ok((way, verdict))
 }

@@ -3,38 +3,43 @@
 use gateway_common::{Be32, FlowKey, Sum, Verdict};
 
 use crate::{
-    maps::Entry,
-    packet::{Packet, Wire},
-    parse::{Family, Frame, Segment, tcp_checksum_offset},
+    flow::Found,
+    packet::Packet,
+    parse::{Family, Segment, TCP_CHECKSUM, Tcp},
 };
 
-/// Rewrites a segment that has a hop left as its entry says and returns the interface that it leaves by. The headers are written
-/// first and the TCP checksum is left to the kernel's helpers, which know whether the hardware still has to fill
-/// it in: so super-packets and packets of local senders come out right too.
+/// By how much the words of a packet changed.
+pub(crate) struct Change {
+    /// Words of the TCP segment.
+    pub(crate) segment: Sum,
+    /// Addresses, which the pseudo header has in it.
+    pub(crate) addresses: Sum,
+    /// What else changed in an IP header that has no checksum of its own.
+    pub(crate) rest: Sum,
+}
+
+/// Gives a segment that has a hop left another tuple. The headers are written first and the TCP checksum is left to
+/// the hook, which knows whether the hardware still has to fill it in: so super-packets and packets of local senders
+/// come out right too. False if a header cannot be read any more. A function of its own for the sake of the stack.
+#[inline(never)]
+pub(crate) fn apply<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, found: &Found<A>) -> bool {
+    write(packet, segment, &found.leaving()).is_ok()
+}
+
 #[inline(always)]
-pub(crate) fn apply<A: Family>(
-    packet: &mut Packet<'_>,
-    segment: &Segment<A>,
-    entry: &Entry<A>,
-) -> Result<u32, Verdict>
-where
-    Frame<A::Ip>: Wire,
-{
-    let (new, oif) = entry.rewritten();
+fn write<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, new: &FlowKey<A>) -> Result<(), Verdict> {
     let old = &segment.key;
-    let addresses = addresses(&new).minus(addresses(old));
-    let ports = ports(&new).minus(ports(old));
+    let addresses = addresses(new).minus(addresses(old));
+    let ports = ports(new).minus(ports(old));
 
-    let frame = packet.headers::<Frame<A::Ip>>()?;
-    frame.tcp.source_port = new.source_port;
-    frame.tcp.destination_port = new.destination_port;
-    let rest = A::write(&mut frame.ip, new.source, new.destination, addresses);
+    let tcp = packet.header::<Tcp>(segment.offset)?;
+    tcp.source_port = new.source_port;
+    tcp.destination_port = new.destination_port;
+    let ip = packet.header::<A::Ip>(0)?;
+    let rest = A::write(ip, new.source, new.destination, addresses);
 
-    packet.update_tcp_checksum(tcp_checksum_offset::<A::Ip>(), ports, addresses, A::IS_V6);
-    if A::IS_V6 {
-        packet.update_packet_sum(rest);
-    }
-    Ok(oif)
+    packet.fix_checksums::<A>(segment.offset + TCP_CHECKSUM, &Change { segment: ports, addresses, rest });
+    Ok(())
 }
 
 #[inline(always)]

@@ -10,17 +10,20 @@ use std::net::{IpAddr, SocketAddr};
 
 use aya::Pod;
 use aya::programs::{TestRun, TestRunOptions};
-use gateway_common::flow::State;
-use gateway_common::{Address, Backend, Be16, Config, Direction, FlowKey, ListenerKey, Seen, Table, Verdict};
-use gateway_userspace::datapath::ageing::Sweep;
+use gateway_common::flow::TICKS_PER_SECOND;
+use gateway_common::ports::PORTS_PER_WORD;
+use gateway_common::{
+    Action, Address, Backend, Be16, Config, Direction, ListenerKey, Phase, Seen, Table, Verdict,
+};
+use gateway_userspace::datapath::flows::Kind;
 use gateway_userspace::datapath::load::{self, Loaded, Sizes};
 use gateway_userspace::datapath::maps::FamilyMaps;
-use gateway_userspace::datapath::stats;
 use gateway_userspace::datapath::view::{self, FlowView, Tuple};
 use kernel::frame::{self, ACK, FIN, PSH, RST, SYN, Segment, UDP};
 
-/// `TC_ACT_UNSPEC` and `TC_ACT_REDIRECT`.
+/// `TC_ACT_UNSPEC`, `TC_ACT_SHOT` and `TC_ACT_REDIRECT`.
 const NEXT: u32 = u32::MAX;
+const SHOT: u32 = 2;
 const REDIRECT: u32 = 7;
 
 /// Interface that test runs come in by (loopback), and the one that the backends are said to be behind.
@@ -28,7 +31,10 @@ const CLIENTS: u32 = 1;
 const BACKENDS: u32 = 77;
 
 const FIRST_PORT: u32 = 20_000;
+const PORTS: u32 = 1024;
 const TABLE_SIZE: u32 = 1021;
+/// Slots from one table to the next.
+const REGION: u32 = 1024;
 
 /// The two families, with an address for everyone.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +95,9 @@ impl Bench {
     fn new(flows: u32) -> Self {
         let loaded = load::load(Sizes { flows, slots: 4 * TABLE_SIZE }, None);
         let mut bench = Self { loaded: loaded.unwrap_or_else(|error| panic!("{error}")) };
-        bench.ports(1000);
+        bench.loaded.maps.v4.flows.fill_free();
+        bench.loaded.maps.v6.flows.fill_free();
+        bench.ports(PORTS);
         bench
     }
 
@@ -103,20 +111,30 @@ impl Bench {
     }
 
     fn ports(&mut self, count: u32) {
-        let config = Config {
-            hash_key: 0x0123_4567_89ab_cdef,
-            namespace: 0,
+        self.configure(|config| config.port_count = count);
+    }
+
+    fn configure(&mut self, change: impl FnOnce(&mut Config)) {
+        let flows = &self.loaded.maps.v4.flows;
+        let mut config = Config {
+            index_key: 0x0123_4567_89ab_cdef,
+            balance_key: 1,
             first_port: FIRST_PORT,
-            port_count: count,
-            next_backend: 1,
-            reserved: 0,
+            port_count: PORTS,
+            buckets: flows.buckets(Kind::Established),
+            half_buckets: flows.buckets(Kind::Handshakes),
+            flows: flows.capacity(Kind::Established),
+            half_flows: flows.capacity(Kind::Handshakes),
+            handshake_ticks: TICKS_PER_SECOND,
+            ..Config::default()
         };
+        change(&mut config);
         self.loaded.maps.set_config(config).unwrap();
     }
 
     fn serve(&mut self, net: Net, backends: &[SocketAddr]) {
-        let base = if net.gateway().is_ipv4() { 0 } else { TABLE_SIZE };
-        let slots: Vec<u32> = (0..TABLE_SIZE).map(|slot| base + 1 + slot % backends.len() as u32).collect();
+        let base = if net.gateway().is_ipv4() { 0 } else { REGION };
+        let slots: Vec<u32> = (0..TABLE_SIZE).map(|slot| 1 + slot % backends.len() as u32).collect();
         self.loaded.maps.write_table(base, &slots).unwrap();
         if net.gateway().is_ipv4() {
             serve(&mut self.loaded.maps.v4, net, base, backends);
@@ -143,7 +161,11 @@ impl Bench {
             .flat_map(|(verdict, count)| vec![verdict; (count - before[&verdict]) as usize])
             .collect();
         let [verdict] = counted[..] else { panic!("counted {counted:?}") };
-        let action = if verdict.is_redirect() { REDIRECT } else { NEXT };
+        let action = match verdict.action() {
+            Action::Send => REDIRECT,
+            Action::Drop => SHOT,
+            Action::Pass => NEXT,
+        };
         assert_eq!(result.return_value, action, "{verdict:?}");
         Outcome { verdict, packet: out }
     }
@@ -165,7 +187,7 @@ impl Bench {
     }
 
     fn entries(&self) -> Vec<FlowView> {
-        view::entries(&self.loaded.maps).unwrap()
+        view::entries(&self.loaded.maps)
     }
 
     /// The entry that packets of a tuple meet.
@@ -175,19 +197,12 @@ impl Bench {
 
     /// The tuple that packets of another leave with.
     fn leaving(&self, arriving: Tuple) -> Option<Tuple> {
-        fn look<A: Address + Pod>(maps: &FamilyMaps<A>, arriving: Tuple) -> Option<Tuple> {
-            let flow = maps.flow(&key(arriving)?).unwrap()?;
-            Some(Tuple::of(&flow.rewritten))
-        }
-        let maps = &self.loaded.maps;
-        look(&maps.v4, arriving).or_else(|| look(&maps.v6, arriving))
+        self.entry(arriving).map(|entry| entry.leaving)
     }
 
-    /// Forgets all flows. Loading the programs again would do so too, but takes its time.
+    /// Forgets all flows, by loading the programs anew.
     fn clear(&mut self) {
-        for entry in self.entries() {
-            remove(self, entry.arriving);
-        }
+        *self = Self::serving(self.loaded.maps.v4.flows.capacity(Kind::Established));
     }
 
     /// Sends a SYN and returns the flow that it opened.
@@ -207,11 +222,24 @@ fn serve<A: Address + Pod>(maps: &mut FamilyMaps<A>, net: Net, base: u32, backen
     for (index, backend) in backends.iter().enumerate() {
         let address = A::from_ip(backend.ip()).unwrap();
         let port = Be16::new(backend.port());
-        let id = base + 1 + index as u32;
-        maps.put_backend(id, Backend { address, source, oif: BACKENDS, port, reserved: 0 }).unwrap();
+        let id = 1 + index as u32;
+        // A bitmap belongs to the address, whatever number the backend has.
+        let place = net.backends().iter().position(|known| known == backend).unwrap();
+        let ports = place as u32 * PORTS / PORTS_PER_WORD;
+        maps.put_backend(id, Backend { address, source, oif: BACKENDS, ports, port, reserved: 0 }).unwrap();
     }
     let key = ListenerKey::new(A::from_ip(net.gateway().ip()).unwrap(), Be16::new(net.gateway().port()));
-    maps.put_listener(key, Table { base, size: TABLE_SIZE, generation: 1, idle_timeout: 600 }).unwrap();
+    let table = Table {
+        base,
+        size: TABLE_SIZE,
+        generation: 1,
+        idle_timeout: 600,
+        listener: 1,
+        flags: 0,
+        max_flows: 0,
+        max_rate: 0,
+    };
+    maps.put_listener(key, table).unwrap();
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -234,6 +262,13 @@ impl Opened {
         Segment::new(self.backend.destination, self.backend.source, flags)
     }
 
+    /// Completes the handshake after the SYN-ACK.
+    fn establishes(self, bench: &mut Bench) {
+        let ack = self.by_client(ACK);
+        let want = ack.forwarded(self.backend.source, self.backend.destination);
+        bench.becomes("ACK", &ack, Verdict::Established, &want);
+    }
+
     /// Sends a segment in either direction and checks what comes out at the other side.
     fn passes_on(self, bench: &mut Bench, what: &str, segment: &Segment) {
         let leaving =
@@ -242,8 +277,8 @@ impl Opened {
         bench.becomes(what, segment, Verdict::Forwarded, &want);
     }
 
-    fn state(self, bench: &Bench) -> State {
-        bench.entry(self.client).unwrap().state
+    fn state(self, bench: &Bench) -> Phase {
+        bench.entry(self.client).unwrap().phase
     }
 }
 
@@ -254,7 +289,7 @@ fn a_syn_opens_a_flow_with_an_entry_for_each_direction() {
         bench.clear();
         let flow = bench.open(net, 40_000);
         assert_eq!(flow.backend.source.ip(), net.source.parse::<IpAddr>().unwrap());
-        assert!((FIRST_PORT..FIRST_PORT + 1000).contains(&flow.backend.source.port().into()));
+        assert!((FIRST_PORT..FIRST_PORT + PORTS).contains(&flow.backend.source.port().into()));
         assert!(net.backends().contains(&flow.backend.destination));
 
         let [to_backend, to_client] = bench.entries()[..] else { panic!("{:?}", bench.entries()) };
@@ -265,11 +300,11 @@ fn a_syn_opens_a_flow_with_an_entry_for_each_direction() {
         );
         assert_eq!((to_backend.direction, to_client.direction), (Direction::ToBackend, Direction::ToClient));
         assert_eq!((to_backend.oif, to_client.oif), (BACKENDS, CLIENTS));
-        assert_eq!((to_backend.seen, to_client.seen), (Seen::SYN, 0));
+        assert_eq!((to_backend.seen().0, to_client.seen().0), (Seen::SYN, 0));
         assert_eq!((to_backend.packets, to_client.packets), (1, 0));
         assert_eq!(to_backend.bytes, net.syn(40_000).bytes().len() as u64);
         assert_eq!(to_backend.created, to_client.created);
-        assert_eq!((to_backend.idle_timeout, to_backend.state), (600, State::Opening));
+        assert_eq!((to_backend.idle_timeout, to_backend.phase), (600, Phase::Opening));
     }
 }
 
@@ -281,19 +316,19 @@ fn segments_of_a_flow_are_rewritten_in_both_directions_and_its_state_is_followed
         let flow = bench.open(net, 40_000);
         let synack = flow.by_backend(SYN | ACK).with_options(&[2, 4, 5, 0xb4, 1, 3, 3, 7]);
         flow.passes_on(&mut bench, "SYN-ACK", &synack);
-        assert_eq!(flow.state(&bench), State::Opening);
-        flow.passes_on(&mut bench, "ACK", &flow.by_client(ACK));
-        assert_eq!(flow.state(&bench), State::Established);
+        assert_eq!(flow.state(&bench), Phase::Opening);
+        flow.establishes(&mut bench);
+        assert_eq!(flow.state(&bench), Phase::Established);
         flow.passes_on(&mut bench, "data", &flow.by_client(ACK | PSH).with_payload(b"odd length"));
         flow.passes_on(&mut bench, "odd data", &flow.by_backend(ACK | PSH).with_payload(b"odd length!"));
         flow.passes_on(&mut bench, "last hop but one", &flow.by_client(ACK).with_hops(2));
         flow.passes_on(&mut bench, "a full segment", &flow.by_backend(ACK).with_payload(&[0xa5; 1400]));
         flow.passes_on(&mut bench, "FIN of the client", &flow.by_client(FIN | ACK));
-        assert_eq!(flow.state(&bench), State::Established);
+        assert_eq!(flow.state(&bench), Phase::Established);
         flow.passes_on(&mut bench, "FIN of the backend", &flow.by_backend(FIN | ACK));
-        assert_eq!(flow.state(&bench), State::Closing);
+        assert_eq!(flow.state(&bench), Phase::Closing);
         flow.passes_on(&mut bench, "last ACK", &flow.by_client(ACK));
-        let first = |tuple| bench.entry(tuple).unwrap().seen & Seen::FIN_FIRST != 0;
+        let first = |tuple| bench.entry(tuple).unwrap().seen().any(Seen::FIN_FIRST);
         assert!(first(flow.client) && !first(flow.backend.reversed()));
         assert_eq!(bench.entry(flow.client).unwrap().packets, 6);
         assert_eq!(bench.entry(flow.backend.reversed()).unwrap().packets, 4);
@@ -308,8 +343,9 @@ fn a_reset_from_either_end_ends_the_flow() {
             bench.clear();
             let flow = bench.open(net, 40_000);
             let reset = if from_client { flow.by_client(RST) } else { flow.by_backend(RST | ACK) };
+            flow.passes_on(&mut bench, "SYN-ACK", &flow.by_backend(SYN | ACK));
             flow.passes_on(&mut bench, "RST", &reset);
-            assert_eq!(flow.state(&bench), State::Reset);
+            assert_eq!(flow.state(&bench), Phase::Reset);
         }
     }
 }
@@ -317,7 +353,7 @@ fn a_reset_from_either_end_ends_the_flow() {
 #[test]
 fn every_checksum_comes_out_right_for_any_payload_and_port() {
     let mut random = fastrand::Rng::with_seed(1);
-    let mut bench = Bench::serving(4096);
+    let mut bench = Bench::serving(16_384);
     for net in FAMILIES {
         bench.clear();
         for _ in 0..500 {
@@ -349,6 +385,8 @@ fn a_syn_on_a_finished_flow_starts_another() {
             bench.clear();
             let flow = bench.open(net, 40_000);
             let created = bench.entry(flow.client).unwrap().created;
+            flow.passes_on(&mut bench, "SYN-ACK", &flow.by_backend(SYN | ACK));
+            flow.establishes(&mut bench);
             for (from_client, flags) in finish {
                 let last = if *from_client { flow.by_client(*flags) } else { flow.by_backend(*flags) };
                 flow.passes_on(&mut bench, "last", &last);
@@ -357,7 +395,7 @@ fn a_syn_on_a_finished_flow_starts_another() {
             assert_eq!(outcome.verdict, Verdict::Replaced);
             assert_eq!(bench.entries().len(), 2);
             let entry = bench.entry(flow.client).unwrap();
-            assert!(entry.created > created && entry.state == State::Opening && entry.packets == 1);
+            assert!(entry.created > created && entry.phase == Phase::Opening && entry.packets == 1);
         }
     }
 }
@@ -518,7 +556,7 @@ fn padding_behind_a_packet_does_not_matter() {
 
 #[test]
 fn new_flows_spread_over_the_backends_and_follow_the_table() {
-    let mut bench = Bench::serving(4096);
+    let mut bench = Bench::serving(16_384);
     for net in FAMILIES {
         bench.clear();
         let mut counts = BTreeMap::new();
@@ -536,7 +574,7 @@ fn new_flows_spread_over_the_backends_and_follow_the_table() {
 
 #[test]
 fn source_ports_never_collide() {
-    let mut bench = Bench::new(4096);
+    let mut bench = Bench::new(16_384);
     for net in FAMILIES {
         bench.clear();
         bench.serve(net, &net.backends()[..1]);
@@ -544,106 +582,5 @@ fn source_ports_never_collide() {
         for port in 1..=600 {
             assert!(used.insert(bench.open(net, port).backend.source), "taken twice");
         }
-    }
-}
-
-#[test]
-fn a_flow_that_cannot_be_opened_is_left_to_the_stack_and_leaves_no_entry() {
-    let mut bench = Bench::new(64);
-    for net in FAMILIES {
-        bench.clear();
-        bench.serve(net, &net.backends()[..1]);
-
-        bench.ports(0);
-        bench.passes("unconfigured", &net.syn(1).bytes(), Verdict::Unconfigured);
-
-        bench.ports(2);
-        for port in 1..=2 {
-            bench.open(net, port);
-        }
-        bench.passes("ports exhausted", &net.syn(3).bytes(), Verdict::PortsExhausted);
-
-        bench.ports(1000);
-        for port in 4..=65 {
-            bench.open(net, port);
-        }
-        assert_eq!(bench.entries().len(), 128);
-        bench.passes("table full", &net.syn(66).bytes(), Verdict::TableFull);
-
-        // Room for one of the two entries: neither is made.
-        let first = bench.entries()[0];
-        remove(&mut bench, first.arriving);
-        bench.passes("table full at the second entry", &net.syn(66).bytes(), Verdict::TableFull);
-
-        let base = if net.gateway().is_ipv4() { 0 } else { TABLE_SIZE };
-        bench.loaded.maps.v4.remove_backend(base + 1).unwrap();
-        bench.loaded.maps.v6.remove_backend(base + 1).unwrap();
-        bench.passes("no backend", &net.syn(66).bytes(), Verdict::NoBackend);
-    }
-}
-
-#[test]
-fn the_sweep_removes_both_entries_of_flows_that_are_over_and_no_others() {
-    const SECOND: u64 = 1_000_000_000;
-    let mut bench = Bench::serving(64);
-    for net in FAMILIES {
-        let [opening, established, reset, closed] = [1, 2, 3, 4].map(|port| bench.open(net, port));
-        for flow in [established, closed] {
-            flow.passes_on(&mut bench, "SYN-ACK", &flow.by_backend(SYN | ACK));
-            flow.passes_on(&mut bench, "ACK", &flow.by_client(ACK));
-        }
-        reset.passes_on(&mut bench, "RST", &reset.by_backend(RST));
-        closed.passes_on(&mut bench, "FIN", &closed.by_backend(FIN | ACK));
-        closed.passes_on(&mut bench, "FIN", &closed.by_client(FIN | ACK));
-        let (mut sweep4, mut sweep6) = (Sweep::default(), Sweep::default());
-        let now = stats::monotonic();
-        for (after, want) in [
-            (0, vec![opening, established, reset, closed]),
-            (3, vec![opening, established, closed]),
-            (31, vec![established, closed]),
-            (61, vec![established]),
-            (599, vec![established]),
-            (601, vec![]),
-        ] {
-            sweep4.step(&mut bench.loaded.maps.v4, now + after * SECOND).unwrap();
-            sweep6.step(&mut bench.loaded.maps.v6, now + after * SECOND).unwrap();
-            let left: Vec<Tuple> = bench.entries().iter().map(FlowView::client_side).collect();
-            let want: Vec<Tuple> = want.iter().flat_map(|flow| [flow.client; 2]).collect();
-            assert_eq!(left, want, "after {after} s");
-            assert_eq!(sweep4.live() + sweep6.live(), want.len() / 2);
-        }
-    }
-}
-
-#[test]
-fn the_sweep_walks_through_a_large_table_in_batches() {
-    let mut bench = Bench::serving(20_000);
-    bench.ports(40_000);
-    for port in 1..=6000 {
-        bench.run(&V4.syn(port).bytes());
-    }
-    let mut sweep = Sweep::default();
-    sweep.step(&mut bench.loaded.maps.v4, stats::monotonic()).unwrap();
-    assert_eq!(sweep.live(), 6000);
-    sweep.step(&mut bench.loaded.maps.v4, stats::monotonic() + 31_000_000_000).unwrap();
-    sweep.step(&mut bench.loaded.maps.v4, stats::monotonic()).unwrap();
-    assert_eq!((sweep.live(), sweep.removed(), bench.entries().len()), (0, 6000, 0));
-}
-
-fn key<A: Address>(tuple: Tuple) -> Option<FlowKey<A>> {
-    Some(FlowKey {
-        source: A::from_ip(tuple.source.ip())?,
-        destination: A::from_ip(tuple.destination.ip())?,
-        source_port: Be16::new(tuple.source.port()),
-        destination_port: Be16::new(tuple.destination.port()),
-    })
-}
-
-fn remove(bench: &mut Bench, tuple: Tuple) {
-    if let Some(key) = key(tuple) {
-        bench.loaded.maps.v4.remove_flow(&key).unwrap();
-    }
-    if let Some(key) = key(tuple) {
-        bench.loaded.maps.v6.remove_flow(&key).unwrap();
     }
 }

@@ -85,10 +85,11 @@ fn cargo(toolchain: &Toolchain, workspace: &Path, target: &Path) -> Command {
     cargo
 }
 
-/// `--btf` makes the linker keep type information, which the kernel checks and `bpftool` shows.
+/// `--btf` makes the linker keep type information, which the kernel checks and `bpftool` shows. The third version of
+/// the instruction set (Linux 5.12) has the atomic operations.
 fn flags(linker: &Path) -> String {
     format!(
-        "-C linker={} -C debuginfo=2 -C link-arg=--btf --cfg bpf_target_arch=\"{}\"",
+        "-C linker={} -C target-cpu=v3 -C debuginfo=2 -C link-arg=--btf --cfg bpf_target_arch=\"{}\"",
         linker.display(),
         std::env::consts::ARCH
     )

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
+use gateway_common::flow::{TICKS_PER_SECOND, ticks};
 use gateway_common::{BackendId, Direction, Table};
 use serde::Serialize;
 
 use super::table;
+use crate::datapath::flows::Kind;
 use crate::datapath::maps::{Maps, SHAPES, capacity};
 use crate::datapath::view::{self, FlowView};
 use crate::datapath::{Pins, stats};
@@ -132,8 +134,10 @@ fn list(args: &MapsArgs, output: Output) -> Result<String> {
             "LISTENERS6" => Some(maps.v6.listeners()?.len()),
             "BACKENDS4" => Some(maps.v4.backends()?.len()),
             "BACKENDS6" => Some(maps.v6.backends()?.len()),
-            "FLOWS4" => Some(maps.v4.flows()?.len()),
-            "FLOWS6" => Some(maps.v6.flows()?.len()),
+            "FLOWS4" => Some(view::live(&maps.v4, Kind::Established)),
+            "HALF4" => Some(view::live(&maps.v4, Kind::Handshakes)),
+            "FLOWS6" => Some(view::live(&maps.v6, Kind::Established)),
+            "HALF6" => Some(view::live(&maps.v6, Kind::Handshakes)),
             _ => None,
         };
         rows.push(MapRow {
@@ -223,6 +227,11 @@ impl Row for FlowRow {
 fn flows(maps: &Maps, families: Families) -> Result<Vec<FlowRow>> {
     let now = stats::monotonic();
     let seconds = |since: u64| Duration::from_nanos(now.saturating_sub(since)).as_secs();
+    // A direction that no packet came in has been idle since the SYN.
+    let idle = |flow: &FlowView| match flow.packets {
+        0 => seconds(flow.created),
+        _ => u64::from(ticks(now).wrapping_sub(flow.last_seen) / TICKS_PER_SECOND),
+    };
     let row = |flow: FlowView| FlowRow {
         client: flow.client_side().source,
         gateway: flow.client_side().destination,
@@ -232,13 +241,13 @@ fn flows(maps: &Maps, families: Families) -> Result<Vec<FlowRow>> {
             Direction::ToBackend => "to backend",
             Direction::ToClient => "to client",
         },
-        state: flow.state.words(),
+        state: flow.phase.words(),
         packets: flow.packets,
         bytes: flow.bytes,
         age_seconds: seconds(flow.created),
-        idle_seconds: seconds(flow.last_seen),
+        idle_seconds: idle(&flow),
     };
-    let entries = view::entries(maps)?.into_iter();
+    let entries = view::entries(maps).into_iter();
     Ok(entries.filter(|flow| families.has(flow.arriving.source.ip())).map(row).collect())
 }
 
@@ -359,7 +368,8 @@ fn slots(maps: &Maps) -> Result<Vec<SlotsRow>> {
 struct BackendRow {
     id: BackendId,
     address: SocketAddr,
-    source: IpAddr,
+    /// Nothing: the client's own.
+    source: Option<IpAddr>,
     interface: u32,
 }
 
@@ -370,7 +380,7 @@ impl Row for BackendRow {
         vec![
             self.id.to_string(),
             self.address.to_string(),
-            self.source.to_string(),
+            self.source.map_or_else(|| "client's".to_owned(), |source| source.to_string()),
             self.interface.to_string(),
         ]
     }
@@ -423,14 +433,17 @@ impl Row for ConfigRow {
     }
 }
 
-/// The hash key is left out: who knows it can aim flows at one backend.
+/// The key of the index is left out: who knows it can crowd a bucket.
 fn config(maps: &Maps) -> Result<Vec<ConfigRow>> {
     let config = maps.config()?;
     let last = config.first_port.saturating_add(config.port_count).saturating_sub(1);
+    let row = |setting, value| ConfigRow { setting, value };
     Ok(vec![
-        ConfigRow { setting: "source ports", value: format!("{}-{last}", config.first_port) },
-        ConfigRow { setting: "network namespace", value: config.namespace.to_string() },
-        ConfigRow { setting: "next backend", value: config.next_backend.to_string() },
+        row("source ports", format!("{}-{last}", config.first_port)),
+        row("network namespace", config.namespace.to_string()),
+        row("flows", config.flows.to_string()),
+        row("handshakes", config.half_flows.to_string()),
+        row("new flows a second of one source", config.source_rate.to_string()),
     ])
 }
 

@@ -1,18 +1,20 @@
-//! When a flow is over, and taking it out of the table. An entry that went too early would be a dead connection, so
-//! the programs evict nothing; this sweep, a part of the table at a time, is all that removes.
+//! When a flow is over, and taking it out of the table. An established flow that went too early would be a dead
+//! connection, so the programs evict none; this walk, a part of the table at a time, is all that removes.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aya::Pod;
-use gateway_common::flow::State;
-use gateway_common::{Address, Direction, Flow, FlowKey, Seen};
+use gateway_common::flow::{TICKS_PER_SECOND, ticks};
+use gateway_common::{Address, Config, Direction, Flow, Phase, State};
 
-use super::maps::{FamilyMaps, MapsError};
-use super::sys::Cursor;
+use super::flows::{Flows, Kind};
+use super::maps::{FamilyMaps, Maps};
+use super::tally::{Ended, Tally};
 
-/// A handshake that does not get on: Linux clients send their SYN at 0, 1, 3, 7 and 15 s.
-const OPENING: Duration = Duration::from_secs(30);
+/// A handshake that waits for room among the established flows: a client that is still there sends something.
+const WAITING: Duration = Duration::from_secs(30);
 /// Closed by the client first: the client's end keeps the TIME-WAIT, and the backend takes a new SYN on the same
 /// ports at once. Long enough for a last ACK that was lost.
 const CLOSED_BY_CLIENT: Duration = Duration::from_secs(5);
@@ -20,171 +22,194 @@ const CLOSED_BY_CLIENT: Duration = Duration::from_secs(5);
 const CLOSED_BY_BACKEND: Duration = Duration::from_mins(1);
 /// After a RST either end has forgotten everything; what still comes is in flight.
 const RESET: Duration = Duration::from_secs(2);
+/// The most that a finished flow may keep its record when records run out.
+const PRESSED: Duration = Duration::from_secs(2);
 
-/// Entries read by one call of the kernel.
-const BATCH: usize = 4096;
-/// Entries looked at by one step: about 20 ms.
-const BUDGET: usize = 131_072;
+/// Records looked at by one step: some ms.
+const BUDGET: u32 = 131_072;
 
 /// How long a flow may be silent.
-pub fn patience(state: State, client_closed_first: bool, idle_timeout: Duration) -> Duration {
-    match state {
-        State::Opening => OPENING,
-        State::Established => idle_timeout,
-        State::Closing if client_closed_first => CLOSED_BY_CLIENT,
-        State::Closing => CLOSED_BY_BACKEND,
-        State::Reset => RESET,
-    }
+pub fn patience(state: State, idle_timeout: Duration, pressed: bool) -> Duration {
+    let patience = match state.phase() {
+        // No record of an established flow is in this phase; one that says so has lost a packet's mark.
+        Phase::Opening | Phase::Established => return idle_timeout,
+        Phase::Closing if state.client_closed_first() => CLOSED_BY_CLIENT,
+        Phase::Closing => CLOSED_BY_BACKEND,
+        Phase::Reset => RESET,
+    };
+    if pressed { patience.min(PRESSED) } else { patience }
 }
 
-/// A walk through one flow table that goes on from step to step.
+/// A walk through the established flows of a family that goes on from step to step.
 #[derive(Debug, Default)]
 pub struct Sweep {
-    cursor: Cursor,
+    next: u32,
+    /// Records found retired by the walk before, or by this one: freed when the next one comes by.
+    retired: HashSet<u32>,
     /// Flows met since the walk began.
-    counting: usize,
+    counting: Tally,
     /// Flows met by the last walk that came to its end.
-    counted: Option<usize>,
-    /// Flows removed, ever.
-    removed: u64,
+    counted: Option<Tally>,
+    /// Flows that are over.
+    ended: Tally,
 }
 
 impl Sweep {
-    /// Flows in the table, as of the last full walk; those that it removed by an entry which it met after it had
-    /// counted the other are still among them.
+    /// Flows in the table, as of the last full walk.
     pub fn live(&self) -> usize {
-        self.counted.unwrap_or(self.counting)
+        self.counted.as_ref().unwrap_or(&self.counting).flows()
     }
 
-    /// Flows removed so far.
-    pub fn removed(&self) -> u64 {
-        self.removed
+    /// Traffic of the flows that there are, as of the last full walk.
+    pub fn current(&self) -> &Tally {
+        self.counted.as_ref().unwrap_or(&self.counting)
     }
 
-    /// Looks at the next part of the table and removes the flows that are over. `now` is the monotonic clock in ns,
-    /// as in the entries.
-    pub fn step<A: Address + Pod>(&mut self, maps: &mut FamilyMaps<A>, now: u64) -> Result<(), MapsError> {
-        let mut looked = 0;
-        while looked < BUDGET {
-            let batch = maps.flow_batch(&mut self.cursor, BATCH)?;
-            looked += batch.len();
-            let gone = self.remove_over(maps, &batch, now)?;
-            self.counting += batch
-                .iter()
-                .filter(|(key, flow)| flow.direction() == Some(Direction::ToBackend) && !gone.contains(key))
-                .count();
-            if self.cursor.is_start() {
-                self.counted = Some(std::mem::take(&mut self.counting));
-                break;
-            }
-        }
-        Ok(())
+    /// Traffic of the flows that are over, since the agent began.
+    pub fn ended(&self) -> &Tally {
+        &self.ended
     }
 
-    /// Removes the flows of a batch that are over, by whichever of their entries is in it.
-    fn remove_over<A: Address + Pod>(
+    /// Looks at the next part of the table and takes out the flows that are over; returns them. `now` is the
+    /// monotonic clock in ns, as in the records.
+    pub fn step<A: Address + Pod>(
         &mut self,
-        maps: &mut FamilyMaps<A>,
-        batch: &[(FlowKey<A>, Flow<A>)],
+        family: &FamilyMaps<A>,
+        maps: &Maps,
+        config: &Config,
         now: u64,
-    ) -> Result<Gone<A>, MapsError> {
-        let mut gone = Gone::new();
-        for (key, _) in batch.iter().filter(|(_, flow)| is_suspect(flow, now)) {
-            if !gone.contains(key)
-                && let Some(other) = remove_if_over(maps, key, now)?
-            {
-                self.removed += 1;
-                gone.extend([*key, other]);
+    ) -> Vec<Ended> {
+        let flows = &family.flows;
+        let capacity = flows.capacity(Kind::Established);
+        let end = self.next.saturating_add(BUDGET).min(capacity);
+        let pressed = flows.free() < u64::from(capacity / 4);
+        // Nothing in use: nothing to look at.
+        let mut ended = Vec::new();
+        if flows.free() < u64::from(capacity) {
+            for number in self.next..end {
+                ended.extend(self.look(flows, maps, config, number, now, pressed));
             }
         }
-        Ok(gone)
+        self.next = end;
+        if end == capacity {
+            self.next = 0;
+            self.counted = Some(std::mem::take(&mut self.counting));
+            wake(flows, now);
+        }
+        ended
+    }
+
+    fn look<A: Address>(
+        &mut self,
+        flows: &Flows<A>,
+        maps: &Maps,
+        config: &Config,
+        number: u32,
+        now: u64,
+        pressed: bool,
+    ) -> Option<Ended> {
+        let state = flows.state(Kind::Established, number);
+        if state.any(State::RETIRED) {
+            self.free_if_old(flows, maps, config, number);
+            return None;
+        }
+        if !state.any(State::LIVE) {
+            return None;
+        }
+        let flow = flows.live(Kind::Established, number)?;
+        if is_over(&flow, now, pressed) && flows.retire(config, number, &flow) {
+            self.retired.insert(number);
+            self.ended.add(&flow);
+            return Some(Ended::new(&flow, now));
+        }
+        self.counting.add(&flow);
+        None
+    }
+
+    /// A record that the walk before already found retired has been out of the index for as long as a walk takes.
+    fn free_if_old<A: Address>(&mut self, flows: &Flows<A>, maps: &Maps, config: &Config, number: u32) {
+        if !self.retired.remove(&number) {
+            // Retired by a program; what it was of has been replaced.
+            if let Some(flow) = flows.record(number).filter(|flow| State(flow.state).any(State::COUNTED)) {
+                self.ended.add(&flow);
+            }
+            self.retired.insert(number);
+            return;
+        }
+        if let Some(load) =
+            flows.release(config, &maps.ports, number).and_then(|listener| maps.listener_flows(listener))
+        {
+            let _ = load.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1));
+        }
     }
 }
 
-/// Keys of entries that are no more.
-type Gone<A> = HashSet<FlowKey<A>>;
+/// Handshakes that wait for room among the established flows, and whose client has gone, may be overwritten.
+fn wake<A: Address>(flows: &Flows<A>, now: u64) {
+    for number in 0..flows.capacity(Kind::Handshakes) {
+        if !flows.state(Kind::Handshakes, number).any(State::WAITING) {
+            continue;
+        }
+        if flows.live(Kind::Handshakes, number).is_none_or(|flow| silence(&flow, now) >= WAITING) {
+            flows.unmark(Kind::Handshakes, number, State::WAITING);
+        }
+    }
+}
 
-/// Whether an entry alone gives reason to look at its flow as a whole, which costs calls of the kernel: it has been
-/// silent for the shortest time that any state it can be part of allows.
-fn is_suspect<A: Copy>(flow: &Flow<A>, now: u64) -> bool {
-    let seen = flow.seen();
-    let least = if seen.any(Seen::RST) {
-        RESET
-    } else if seen.any(Seen::FIN) {
-        CLOSED_BY_CLIENT
-    } else if seen.any(Seen::ACK) {
-        // Reset, closed or never opened by the other end: then the other entry is the suspect.
-        Duration::from_secs(flow.idle_timeout.into())
-    } else {
-        OPENING
+/// Silence in both directions.
+pub fn silence<A>(flow: &Flow<A>, now: u64) -> Duration {
+    let since = |direction: Direction| {
+        let Some(half) = flow.halves.get(direction as usize) else { return 0 };
+        // A clock behind the packets is no silence.
+        ticks(now).wrapping_sub(half.last_seen).cast_signed().max(0).cast_unsigned()
     };
-    silence(flow, now) >= least
+    // A direction that nothing came in has no time of its own.
+    let latest = [Direction::ToBackend, Direction::ToClient]
+        .into_iter()
+        .filter(|direction| flow.halves.get(*direction as usize).is_some_and(|half| half.packets > 0))
+        .map(since)
+        .min()
+        .unwrap_or_else(|| ticks(now).wrapping_sub(ticks(flow.created)));
+    Duration::from_millis(u64::from(latest) * 1000 / u64::from(TICKS_PER_SECOND))
 }
 
-fn silence<A>(flow: &Flow<A>, now: u64) -> Duration {
-    Duration::from_nanos(now.saturating_sub(flow.last_seen))
-}
-
-/// Removes both entries of a flow if it is over. Reads them again first: the tuple may belong to a new flow since
-/// the batch was read. Returns the key of the other entry if the flow is gone.
-fn remove_if_over<A: Address + Pod>(
-    maps: &mut FamilyMaps<A>,
-    key: &FlowKey<A>,
-    now: u64,
-) -> Result<Option<FlowKey<A>>, MapsError> {
-    let Some(flow) = maps.flow(key)? else { return Ok(None) };
-    let other_key = flow.other();
-    let other = maps.flow(&other_key)?.filter(|other| other.created == flow.created);
-    if !is_over(&flow, other.as_ref(), now) {
-        return Ok(None);
-    }
-    maps.remove_flow(key)?;
-    if other.is_some() {
-        maps.remove_flow(&other_key)?;
-    }
-    Ok(Some(other_key))
-}
-
-fn is_over<A: Copy>(flow: &Flow<A>, other: Option<&Flow<A>>, now: u64) -> bool {
-    let seen_there = other.map_or(Seen::default(), Flow::seen);
-    let (to_backend, to_client) = match flow.direction() {
-        Some(Direction::ToClient) => (seen_there, flow.seen()),
-        _ => (flow.seen(), seen_there),
-    };
-    let state = State::of(to_backend, to_client);
-    let client_first = to_backend.any(Seen::FIN_FIRST) && !to_client.any(Seen::FIN_FIRST);
+fn is_over<A: Copy>(flow: &Flow<A>, now: u64, pressed: bool) -> bool {
     let idle_timeout = Duration::from_secs(flow.idle_timeout.into());
-    let silence = other.map_or(silence(flow, now), |other| silence(flow, now).min(silence(other, now)));
-    silence >= patience(state, client_first, idle_timeout)
+    silence(flow, now) >= patience(State(flow.state), idle_timeout, pressed)
 }
 
 #[cfg(test)]
 mod tests {
-    use gateway_common::{Addr4, Be16};
+    use gateway_common::flow::NO_PORTS;
+    use gateway_common::{Addr4, Be16, FlowKey, Half, Seen};
 
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
 
-    fn flow(direction: Direction, seen: u32, last_seen: u64) -> Flow<Addr4> {
+    fn flow(to_backend: u32, to_client: u32, last: [u64; 2]) -> Flow<Addr4> {
         let address = Addr4::from(std::net::Ipv4Addr::LOCALHOST);
-        let rewritten = FlowKey {
+        let tuple = FlowKey {
             source: address,
             destination: address,
             source_port: Be16::new(1),
             destination_port: Be16::new(2),
         };
+        let half = |last| Half { packets: 1, bytes: 1, last_seen: ticks(last * SECOND), initial: 0 };
         Flow {
-            created: 1,
-            last_seen: last_seen * SECOND,
-            packets: 1,
-            bytes: 1,
-            rewritten,
-            oif: 1,
-            backend: 1,
+            client: tuple,
+            backend: tuple,
+            oif: [1, 1],
+            backend_id: 1,
+            listener: 1,
+            ports: NO_PORTS,
             idle_timeout: 600,
-            seen,
-            direction: direction as u32,
+            attempts: 0,
+            reserved: [0; 3],
+            created: SECOND,
+            state: State::bits(Direction::ToBackend, to_backend)
+                | State::bits(Direction::ToClient, to_client),
+            halves: last.map(half),
         }
     }
 
@@ -192,58 +217,44 @@ mod tests {
     fn a_flow_is_over_after_the_silence_its_state_allows() {
         let (syn, ack, fin, rst, first) = (Seen::SYN, Seen::ACK, Seen::FIN, Seen::RST, Seen::FIN_FIRST);
         let open = syn | ack;
-        for (to_backend, to_client, patience) in [
-            (syn, 0, 30),
-            (syn, open, 30),
-            (open, open, 600),
-            (open | fin | first, open, 600),
-            (open | fin | first, open | fin, 5),
-            (open | fin, open | fin | first, 60),
-            // Both at once, as far as the entries tell: the longer one.
-            (open | fin | first, open | fin | first, 60),
-            (open, open | rst, 2),
+        for (to_backend, to_client, patience, pressed) in [
+            (open, open, 600, 600),
+            (open | fin | first, open, 600, 600),
+            (open | fin | first, open | fin, 5, 2),
+            (open | fin, open | fin | first, 60, 2),
+            // Both at once, as far as the marks tell: the longer one.
+            (open | fin | first, open | fin | first, 60, 2),
+            (open, open | rst, 2, 2),
         ] {
-            let forward = flow(Direction::ToBackend, to_backend, 100);
-            let back = flow(Direction::ToClient, to_client, 90);
-            for (one, two) in [(&forward, &back), (&back, &forward)] {
-                assert!(
-                    !is_over(one, Some(two), (100 + patience) * SECOND - 1),
-                    "{to_backend:#x} {to_client:#x}"
-                );
-                assert!(is_over(one, Some(two), (100 + patience) * SECOND), "{to_backend:#x} {to_client:#x}");
-            }
-        }
-    }
-
-    /// Otherwise the sweep would never come to look at it.
-    #[test]
-    fn one_entry_of_a_flow_that_is_over_is_a_suspect() {
-        let bits =
-            [0, Seen::SYN, Seen::SYN | Seen::ACK, Seen::ACK | Seen::FIN, Seen::ACK | Seen::RST, Seen::RST];
-        for to_backend in bits {
-            for to_client in bits {
-                let forward = flow(Direction::ToBackend, to_backend, 100);
-                let back = flow(Direction::ToClient, to_client, 100);
-                for now in (100..1000).map(|second| second * SECOND) {
-                    if is_over(&forward, Some(&back), now) {
-                        let suspect = is_suspect(&forward, now) || is_suspect(&back, now);
-                        assert!(suspect, "{to_backend:#x} {to_client:#x} after {}", now / SECOND - 100);
-                    }
+            for last in [[100, 90], [90, 100]] {
+                let flow = flow(to_backend, to_client, last);
+                for (pressed, patience) in [(false, patience), (true, pressed)] {
+                    assert!(
+                        !is_over(&flow, (99 + patience) * SECOND, pressed),
+                        "{to_backend:#x} {to_client:#x}"
+                    );
+                    assert!(
+                        is_over(&flow, (101 + patience) * SECOND, pressed),
+                        "{to_backend:#x} {to_client:#x}"
+                    );
                 }
             }
         }
     }
 
     #[test]
-    fn a_lone_entry_does_not_stay() {
-        let lone = flow(Direction::ToClient, 0, 100);
-        assert!(is_suspect(&lone, 130 * SECOND) && is_over(&lone, None, 130 * SECOND));
-        assert!(!is_suspect(&lone, 129 * SECOND));
+    fn a_clock_behind_the_packets_is_no_silence() {
+        assert_eq!(silence(&flow(0, 0, [100, 100]), 99 * SECOND), Duration::ZERO);
     }
 
     #[test]
-    fn a_clock_behind_the_packets_is_no_silence() {
-        let flow = flow(Direction::ToBackend, Seen::SYN, 100);
-        assert!(!is_over(&flow, None, 99 * SECOND));
+    fn the_clock_of_the_records_may_go_round() {
+        let round = 1 << 52;
+        let mut flow = flow(0, 0, [0, 0]);
+        for half in &mut flow.halves {
+            half.last_seen = ticks(round - SECOND);
+        }
+        let silence = silence(&flow, round + SECOND);
+        assert!((1990..2010).contains(&silence.as_millis()), "{silence:?}");
     }
 }

@@ -1,21 +1,30 @@
-//! Carries out a plan's steps on the maps, and remembers what they hold: numbers of backends, regions of tables, and
-//! what must stay for a while because a packet may still be looking at it.
+//! Carries out a plan's steps on the maps, and remembers what they hold: numbers of backends and listeners, regions of
+//! tables, bitmaps of ports, and what must stay for a while because a packet or a flow may still need it.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use aya::Pod;
-use gateway_common::{Address, Backend, BackendId, Be16, ListenerKey, Table};
+use gateway_common::flow::NO_PORTS;
+use gateway_common::ports::PORTS_PER_WORD;
+use gateway_common::{Address, Backend, BackendId, Be16, ListenerId, ListenerKey, Table};
 
+use super::bitmaps::Bitmaps;
 use super::maglev::{self, Weights};
-use super::maps::{FamilyMaps, Maps, MapsError};
-use super::plan::{BackendSpec, ListenerSpec, State, Step};
+use super::maps::{FamilyMaps, Maps, MapsError, SLOTS_PER_ELEMENT};
+use super::numbers::Numbers;
+use super::plan::{BackendKey, BackendSpec, ListenerSpec, State, Step};
 use super::regions::{Region, Regions};
+use crate::model;
 
 /// How long a replaced table and a removed backend stay readable. A program runs for microseconds; this leaves
 /// room for a virtual machine that is paused in the middle of one.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Elements of `LIMITS`.
+const LISTENERS: u32 = 4096;
 
 /// What one step was refused for.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +32,7 @@ pub enum InstallError {
     /// The kernel refused.
     #[error(transparent)]
     Maps(#[from] MapsError),
-    /// Every slot is in use.
+    /// Every slot, number or bitmap is in use.
     #[error("no room for the backend table of {0}")]
     NoRoom(SocketAddr),
 }
@@ -39,39 +48,74 @@ struct Shared {
 }
 
 /// What waits for its end.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Remains {
+    /// A table.
     Region(Region),
-    Backend { id: BackendId, v6: bool },
+    /// A backend that new flows may still be on their way to.
+    Backend(Old),
+}
+
+/// A backend of the maps, as far as it must be known to forget it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Old {
+    id: BackendId,
+    address: SocketAddr,
+    /// The gateway's address, if its ports are counted.
+    source: Option<IpAddr>,
+}
+
+/// What flows still have.
+#[derive(Debug, Default)]
+struct InUse {
+    backends4: HashSet<BackendId>,
+    backends6: HashSet<BackendId>,
+    listeners: HashSet<ListenerId>,
 }
 
 /// The maps as this agent installed them.
 #[derive(Debug)]
 pub struct Installed {
     state: State,
-    backends: BTreeMap<SocketAddr, BackendId>,
+    backends: BTreeMap<BackendKey, (BackendId, BackendSpec)>,
     tables: BTreeMap<TableKey, Shared>,
-    listeners: BTreeMap<SocketAddr, TableKey>,
+    listeners: BTreeMap<SocketAddr, (TableKey, ListenerId)>,
+    /// Numbers of the documents' listeners, over all of their addresses.
+    owners: BTreeMap<model::ListenerKey, ListenerId>,
     regions: Regions,
+    bitmaps: Bitmaps,
+    numbers4: Numbers,
+    numbers6: Numbers,
+    listener_numbers: Numbers,
+    /// Waits for packets.
     remains: Vec<(Instant, Remains)>,
+    /// Waits for flows.
+    lingering: Vec<Old>,
+    lingering_listeners: Vec<ListenerId>,
     /// Backends of an agent before this one, in use until the first plan is carried out.
-    adopted: Vec<Remains>,
-    next_backend: BackendId,
+    adopted: Vec<Old>,
 }
 
 impl Installed {
     /// Takes over what the maps hold. Tables and backends of an agent before this one serve on until the first plan
     /// has been carried out: their weights cannot be read back, so each listener that stays gets a new table.
     pub fn adopt(maps: &Maps) -> Result<Self, MapsError> {
+        let words = maps.config()?.port_count / PORTS_PER_WORD;
         let mut installed = Self {
             state: State::default(),
             backends: BTreeMap::new(),
             tables: BTreeMap::new(),
             listeners: BTreeMap::new(),
+            owners: BTreeMap::new(),
             regions: Regions::new(maps.slots()),
+            bitmaps: Bitmaps::new(maps.ports.len(), words),
+            numbers4: Numbers::below(maps.v4.backend_capacity()),
+            numbers6: Numbers::below(maps.v6.backend_capacity()),
+            listener_numbers: Numbers::below(LISTENERS),
             remains: Vec::new(),
+            lingering: Vec::new(),
+            lingering_listeners: Vec::new(),
             adopted: Vec::new(),
-            next_backend: maps.config()?.next_backend.max(1),
         };
         installed.adopt_family(&maps.v4)?;
         installed.adopt_family(&maps.v6)?;
@@ -80,23 +124,55 @@ impl Installed {
 
     fn adopt_family<A: Address + Pod>(&mut self, maps: &FamilyMaps<A>) -> Result<(), MapsError> {
         for (key, table) in maps.listeners()? {
-            let region = Region { base: table.base, size: table.size };
+            let region = Region { base: table.base, size: region_size(table.size) };
             self.regions.adopt(region);
+            self.listener_numbers.adopt(table.listener);
             let address = SocketAddr::new(key.address.ip(), key.port.get());
             // No weights are equal to none: the first diff writes a new table or removes the listener.
-            let spec = ListenerSpec { weights: Weights::new(), idle_timeout: table.idle_timeout };
-            self.state.listeners.insert(address, spec);
+            self.state.listeners.insert(address, ListenerSpec::default());
             // A key no real table has (backend 0 does not exist), one for each region.
             let key = vec![(0, u64::from(region.base))];
             self.tables.entry(key.clone()).or_insert(Shared { region, listeners: 0 }).listeners += 1;
-            self.listeners.insert(address, key);
+            self.listeners.insert(address, (key, table.listener));
         }
         for (id, backend) in maps.backends()? {
+            let source = (backend.ports != NO_PORTS).then(|| backend.source.ip());
+            let address = SocketAddr::new(backend.address.ip(), backend.port.get());
+            self.numbers(address).adopt(id);
+            if let Some(source) = source {
+                self.bitmaps.adopt(source, address, backend.ports);
+            }
             // Not in `state`: each backend that stays gets a new number.
-            self.adopted.push(Remains::Backend { id, v6: backend.address.ip().is_ipv6() });
-            self.next_backend = self.next_backend.max(id.saturating_add(1));
+            self.adopted.push(Old { id, address, source });
         }
+        self.adopt_flows(maps);
         Ok(())
+    }
+
+    /// Backends of which nothing but flows is left.
+    fn adopt_flows<A: Address + Pod>(&mut self, maps: &FamilyMaps<A>) {
+        for (_, _, flow) in maps.flows.all() {
+            let address = SocketAddr::new(flow.backend.destination.ip(), flow.backend.destination_port.get());
+            let known = |old: &Old| old.id == flow.backend_id && old.address.is_ipv4() == address.is_ipv4();
+            if !self.adopted.iter().any(known) && !self.lingering.iter().any(known) {
+                let source = (flow.ports != NO_PORTS).then(|| flow.backend.source.ip());
+                self.numbers(address).adopt(flow.backend_id);
+                if let Some(source) = source {
+                    self.bitmaps.adopt(source, address, flow.ports);
+                }
+                self.lingering.push(Old { id: flow.backend_id, address, source });
+            }
+            let is_listener = |(_, id): &(TableKey, ListenerId)| *id == flow.listener;
+            if !self.listeners.values().any(is_listener) && !self.lingering_listeners.contains(&flow.listener)
+            {
+                self.listener_numbers.adopt(flow.listener);
+                self.lingering_listeners.push(flow.listener);
+            }
+        }
+    }
+
+    fn numbers(&mut self, address: SocketAddr) -> &mut Numbers {
+        if address.is_ipv4() { &mut self.numbers4 } else { &mut self.numbers6 }
     }
 
     /// What the maps hold.
@@ -109,13 +185,42 @@ impl Installed {
         self.listeners.len()
     }
 
+    /// Numbers of the documents' listeners.
+    pub fn owners(&self) -> impl Iterator<Item = (model::ListenerKey, ListenerId)> {
+        self.owners.iter().map(|(owner, id)| (*owner, *id))
+    }
+
+    /// Numbers of the backends that new flows may go to.
+    pub fn backends(&self) -> impl Iterator<Item = (BackendKey, BackendId)> {
+        self.backends.iter().map(|(key, (id, _))| (*key, *id))
+    }
+
+    /// Address and port of a backend, by its number.
+    pub fn backend_address(&self, v6: bool, id: BackendId) -> Option<SocketAddr> {
+        let current = self.backends.iter().map(|(key, (id, _))| (*id, key.address));
+        let waiting = self.remains.iter().filter_map(|(_, remains)| match remains {
+            Remains::Backend(old) => Some(old),
+            Remains::Region(_) => None,
+        });
+        let old = waiting.chain(&self.lingering).chain(&self.adopted).map(|old| (old.id, old.address));
+        current
+            .chain(old)
+            .find(|(found, address)| *found == id && address.is_ipv6() == v6)
+            .map(|found| found.1)
+    }
+
     /// Takes one step.
     pub fn take(&mut self, maps: &mut Maps, step: &Step, generation: u64) -> Result<(), InstallError> {
         match step {
-            Step::PutBackend(spec) => self.put_backend(maps, spec)?,
+            Step::PutBackend(spec) => {
+                // Without room the listeners that need it are refused, each by name.
+                if !self.put_backend(maps, spec)? {
+                    return Ok(());
+                }
+            }
             Step::PutListener(address, spec) => self.put_listener(maps, *address, spec, generation)?,
             Step::RemoveListener(address) => self.remove_listener(maps, *address)?,
-            Step::RemoveBackend(address) => self.remove_backend(*address),
+            Step::RemoveBackend(key) => self.remove_backend(*key),
         }
         self.state.apply(step);
         Ok(())
@@ -130,49 +235,96 @@ impl Installed {
 
     /// A plan was carried out: nothing names the backends of an agent before this one any more.
     pub fn settle(&mut self) {
-        for remains in std::mem::take(&mut self.adopted) {
-            self.leave(remains);
+        for old in std::mem::take(&mut self.adopted) {
+            self.leave(Remains::Backend(old));
+        }
+        let used: HashSet<ListenerId> = self.listeners.values().map(|(_, id)| *id).collect();
+        let unused: Vec<_> = self
+            .owners
+            .iter()
+            .filter(|(_, id)| !used.contains(id))
+            .map(|(owner, id)| (*owner, *id))
+            .collect();
+        for (owner, id) in unused {
+            self.owners.remove(&owner);
+            self.lingering_listeners.push(id);
         }
     }
 
-    /// Frees what no packet can be looking at any more.
+    /// Frees what no packet can be looking at any more, and what no flow has any more.
     pub fn bury(&mut self, maps: &mut Maps, now: Instant) -> Result<(), MapsError> {
         let mut waiting = Vec::new();
         for (due, remains) in std::mem::take(&mut self.remains) {
-            if due > now {
-                waiting.push((due, remains));
-                continue;
-            }
             match remains {
+                _ if due > now => waiting.push((due, remains)),
                 Remains::Region(region) => self.regions.free(region),
-                Remains::Backend { id, v6: false } => maps.v4.remove_backend(id)?,
-                Remains::Backend { id, v6: true } => maps.v6.remove_backend(id)?,
+                Remains::Backend(old) => {
+                    if old.address.is_ipv4() {
+                        maps.v4.remove_backend(old.id)?;
+                    } else {
+                        maps.v6.remove_backend(old.id)?;
+                    }
+                    self.lingering.push(old);
+                }
             }
         }
         self.remains = waiting;
-        Ok(())
-    }
-
-    fn put_backend(&mut self, maps: &mut Maps, spec: &BackendSpec) -> Result<(), MapsError> {
-        let id = self.next_backend;
-        // First the number that will be next: an agent that dies in between leaves one unused, never one twice.
-        let mut config = maps.config()?;
-        config.next_backend = id.saturating_add(1);
-        maps.set_config(config)?;
-        self.next_backend = config.next_backend;
-        if spec.address.is_ipv4() {
-            write_backend(&mut maps.v4, id, spec)?;
-        } else {
-            write_backend(&mut maps.v6, id, spec)?;
+        if !self.lingering.is_empty() || !self.lingering_listeners.is_empty() {
+            self.bury_lingering(maps);
         }
-        self.remove_backend(spec.address);
-        self.backends.insert(spec.address, id);
         Ok(())
     }
 
-    fn remove_backend(&mut self, address: SocketAddr) {
-        if let Some(id) = self.backends.remove(&address) {
-            self.leave(Remains::Backend { id, v6: address.is_ipv6() });
+    fn bury_lingering(&mut self, maps: &Maps) {
+        let in_use = InUse::of(maps);
+        for old in std::mem::take(&mut self.lingering) {
+            if in_use.has(old.address, old.id) {
+                self.lingering.push(old);
+                continue;
+            }
+            self.numbers(old.address).free(old.id);
+            if let Some(region) = old.source.and_then(|source| self.bitmaps.free(source, old.address)) {
+                maps.ports.clear(region.base, region.size);
+            }
+        }
+        for id in std::mem::take(&mut self.lingering_listeners) {
+            if in_use.listeners.contains(&id) {
+                self.lingering_listeners.push(id);
+                continue;
+            }
+            self.listener_numbers.free(id);
+            if let Some(flows) = maps.listener_flows(id) {
+                flows.store(0, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// False if there is no room.
+    fn put_backend(&mut self, maps: &mut Maps, spec: &BackendSpec) -> Result<bool, MapsError> {
+        let BackendSpec { key, route } = *spec;
+        let Some(id) = self.numbers(key.address).take() else { return Ok(false) };
+        let ports = if key.preserve {
+            NO_PORTS
+        } else if let Some(region) = self.bitmaps.take(route.source, key.address) {
+            region.base
+        } else {
+            self.numbers(key.address).free(id);
+            return Ok(false);
+        };
+        if key.address.is_ipv4() {
+            write_backend(&mut maps.v4, id, spec, ports)?;
+        } else {
+            write_backend(&mut maps.v6, id, spec, ports)?;
+        }
+        self.remove_backend(key);
+        self.backends.insert(key, (id, *spec));
+        Ok(true)
+    }
+
+    fn remove_backend(&mut self, key: BackendKey) {
+        if let Some((id, spec)) = self.backends.remove(&key) {
+            let source = (!key.preserve).then_some(spec.route.source);
+            self.leave(Remains::Backend(Old { id, address: key.address, source }));
         }
     }
 
@@ -183,17 +335,21 @@ impl Installed {
         spec: &ListenerSpec,
         generation: u64,
     ) -> Result<(), InstallError> {
-        let key: TableKey = spec
-            .weights
-            .iter()
-            .filter_map(|(backend, weight)| Some((*self.backends.get(backend)?, *weight)))
-            .collect();
-        let region = self.table(maps, address, &key, &spec.weights)?;
+        let id_of = |backend: BackendKey| self.backends.get(&backend).map(|(id, _)| *id);
+        let ids: Option<Vec<BackendId>> = spec.backends().map(id_of).collect();
+        let ids = ids.ok_or(InstallError::NoRoom(address))?;
+        let key: TableKey = ids.into_iter().zip(spec.weights.values().copied()).collect();
+        let listener = self.listener_number(address, spec).ok_or(InstallError::NoRoom(address))?;
+        let (region, size) = self.table(maps, address, &key, &spec.weights)?;
         let table = Table {
             base: region.base,
-            size: region.size,
+            size,
             generation: generation as u32,
             idle_timeout: spec.idle_timeout,
+            listener,
+            flags: if spec.by_client { Table::BY_CLIENT } else { 0 },
+            max_flows: spec.max_flows,
+            max_rate: spec.max_rate,
         };
         if address.is_ipv4() {
             write_listener(&mut maps.v4, address, table)?;
@@ -203,10 +359,26 @@ impl Installed {
         if let Some(shared) = self.tables.get_mut(&key) {
             shared.listeners += 1;
         }
-        if let Some(old) = self.listeners.insert(address, key) {
+        if let Some((old, _)) = self.listeners.insert(address, (key, listener)) {
             self.release(&old);
         }
         Ok(())
+    }
+
+    /// The number of the listener that an address belongs to; that of an agent before this one is kept.
+    fn listener_number(&mut self, address: SocketAddr, spec: &ListenerSpec) -> Option<ListenerId> {
+        let owner = spec.owner?;
+        if let Some(id) = self.owners.get(&owner) {
+            return Some(*id);
+        }
+        let taken = |id: ListenerId| self.owners.values().any(|owned| *owned == id);
+        let adopted = self.listeners.get(&address).map(|(_, id)| *id).filter(|id| !taken(*id));
+        let id = match adopted {
+            Some(id) => id,
+            None => self.listener_numbers.take()?,
+        };
+        self.owners.insert(owner, id);
+        Some(id)
     }
 
     fn remove_listener(&mut self, maps: &mut Maps, address: SocketAddr) -> Result<(), MapsError> {
@@ -216,26 +388,26 @@ impl Installed {
         if let Some(key) = listener_key(address) {
             maps.v6.remove_listener(&key)?;
         }
-        if let Some(key) = self.listeners.remove(&address) {
+        if let Some((key, _)) = self.listeners.remove(&address) {
             self.release(&key);
         }
         Ok(())
     }
 
-    /// The region of a table, written if it is not there yet.
+    /// The region of a table, written if it is not there yet, and its number of slots.
     fn table(
         &mut self,
         maps: &mut Maps,
         address: SocketAddr,
         key: &TableKey,
         weights: &Weights,
-    ) -> Result<Region, InstallError> {
-        if let Some(shared) = self.tables.get(key) {
-            return Ok(shared.region);
-        }
+    ) -> Result<(Region, u32), InstallError> {
         let size = maglev::size(weights.len());
+        if let Some(shared) = self.tables.get(key) {
+            return Ok((shared.region, size));
+        }
         let owners = maglev::build(weights, size).ok_or(InstallError::NoRoom(address))?;
-        let region = self.regions.allocate(size).ok_or(InstallError::NoRoom(address))?;
+        let region = self.regions.allocate(region_size(size)).ok_or(InstallError::NoRoom(address))?;
         let slots: Vec<BackendId> =
             owners.into_iter().filter_map(|owner| key.get(owner).map(|(id, _)| *id)).collect();
         if let Err(error) = maps.write_table(region.base, &slots) {
@@ -243,7 +415,7 @@ impl Installed {
             return Err(error.into());
         }
         self.tables.insert(key.clone(), Shared { region, listeners: 0 });
-        Ok(region)
+        Ok((region, size))
     }
 
     /// One listener less uses a table.
@@ -260,6 +432,37 @@ impl Installed {
     fn leave(&mut self, remains: Remains) {
         self.remains.push((Instant::now() + GRACE, remains));
     }
+}
+
+impl InUse {
+    fn of(maps: &Maps) -> Self {
+        let mut in_use = Self::default();
+        in_use.add(&maps.v4, |in_use| &mut in_use.backends4);
+        in_use.add(&maps.v6, |in_use| &mut in_use.backends6);
+        in_use
+    }
+
+    fn add<A: Address + Pod>(
+        &mut self,
+        maps: &FamilyMaps<A>,
+        backends: fn(&mut Self) -> &mut HashSet<BackendId>,
+    ) {
+        let retired = maps.flows.retired().map(|flow| (flow.backend_id, flow.listener));
+        let live = maps.flows.all().map(|(_, _, flow)| (flow.backend_id, flow.listener));
+        for (backend, listener) in live.chain(retired) {
+            backends(self).insert(backend);
+            self.listeners.insert(listener);
+        }
+    }
+
+    fn has(&self, address: SocketAddr, id: BackendId) -> bool {
+        if address.is_ipv4() { self.backends4.contains(&id) } else { self.backends6.contains(&id) }
+    }
+}
+
+/// Regions begin at whole elements of `MAGLEV`.
+fn region_size(slots: u32) -> u32 {
+    slots.next_multiple_of(SLOTS_PER_ELEMENT)
 }
 
 fn listener_key<A: Address>(address: SocketAddr) -> Option<ListenerKey<A>> {
@@ -281,10 +484,12 @@ fn write_backend<A: Address + Pod>(
     maps: &mut FamilyMaps<A>,
     id: BackendId,
     spec: &BackendSpec,
+    ports: u32,
 ) -> Result<(), MapsError> {
-    let (Some(address), Some(source)) = (A::from_ip(spec.address.ip()), A::from_ip(spec.route.source)) else {
+    let address = spec.key.address;
+    let (Some(ip), Some(source)) = (A::from_ip(address.ip()), A::from_ip(spec.route.source)) else {
         return Ok(());
     };
-    let port = Be16::new(spec.address.port());
-    maps.put_backend(id, Backend { address, source, oif: spec.route.oif, port, reserved: 0 })
+    let port = Be16::new(address.port());
+    maps.put_backend(id, Backend { address: ip, source, oif: spec.route.oif, ports, port, reserved: 0 })
 }

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 
+use super::sys;
+
 /// `ARPHRD_ETHER`.
 const ETHERNET: u16 = 1;
 
@@ -23,6 +25,8 @@ pub struct Interface {
     pub loopback: bool,
     /// Carries Ethernet frames.
     pub ethernet: bool,
+    /// Largest IP packet, in bytes.
+    pub mtu: u32,
     /// Its addresses, without link-local ones.
     pub addresses: Vec<IpAddr>,
 }
@@ -52,6 +56,8 @@ fn new(index: u32, entry: &InterfaceAddress) -> Interface {
         up: entry.flags.contains(InterfaceFlags::IFF_UP),
         loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
         ethernet: false,
+        // One that went away since sends nothing.
+        mtu: sys::mtu(&entry.interface_name).unwrap_or(0),
         addresses: Vec::new(),
     }
 }

@@ -5,7 +5,10 @@ use std::path::Path;
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader};
 
-use super::maps::{self, Maps, MapsError, SHAPES};
+use gateway_common::index;
+use gateway_common::ports::PORTS_PER_WORD;
+
+use super::maps::{self, Maps, MapsError, SHAPES, SLOTS_PER_ELEMENT};
 
 /// The object that the build script found, aligned as the ELF reader wants it.
 #[cfg(kernel_object)]
@@ -16,8 +19,20 @@ static OBJECT: Option<&[u8]> = None;
 /// The classifier's name in the object.
 const PROGRAM: &str = "sluice_tc";
 
-/// Slots for backend tables, 4 bytes each: room for 63 tables of the largest size.
+/// Slots for backend tables, 2 bytes each: room for 63 tables of the largest size.
 pub const TABLE_SLOTS: u32 = 1 << 22;
+
+/// Bitmaps of source ports that there is room for, each for one address and port of a backend.
+const BITMAPS: u32 = 1024;
+
+/// Words of the largest bitmap.
+const BITMAP_WORDS: u32 = (1 << 16) / PORTS_PER_WORD;
+
+/// For so many established flows there is one handshake: 16,384 of them by default, which stay in a CPU's cache.
+const FLOWS_PER_HANDSHAKE: u32 = 16;
+
+/// A flow table has at least so many records.
+const LEAST_FLOWS: u32 = 64;
 
 /// Sizes of the maps that have no fixed one.
 #[derive(Debug, Clone, Copy)]
@@ -55,9 +70,13 @@ pub struct Loaded {
 impl Loaded {
     /// The tc classifier.
     pub fn classifier(&mut self) -> Result<&mut SchedClassifier, LoadError> {
-        let program = self.ebpf.program_mut(PROGRAM).ok_or(LoadError::NoObject)?;
-        Ok(program.try_into()?)
+        program(&mut self.ebpf)
     }
+}
+
+fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, LoadError> {
+    let program = ebpf.program_mut(PROGRAM).ok_or(LoadError::NoObject)?;
+    Ok(program.try_into()?)
 }
 
 /// Whether the agent was built with the kernel programs.
@@ -74,10 +93,25 @@ pub fn load(sizes: Sizes, pins: Option<&Path>) -> Result<Loaded, LoadError> {
         .flat_map(|directory| SHAPES.iter().map(|shape| (shape.name, directory.join(shape.name))))
         .collect();
     let mut loader = EbpfLoader::new();
-    // Two entries a flow.
-    let entries = sizes.flows.saturating_mul(2);
-    loader.map_max_entries("FLOWS4", entries).map_max_entries("FLOWS6", entries);
-    loader.map_max_entries("MAGLEV", sizes.slots);
+    let flows = sizes.flows.max(LEAST_FLOWS).next_multiple_of(2);
+    let handshakes = (flows / FLOWS_PER_HANDSHAKE).max(LEAST_FLOWS);
+    for (name, elements) in [
+        ("FLOWS4", flows),
+        ("FLOWS6", flows),
+        // Two entries a flow, two record numbers a word.
+        ("INDEX4", index::buckets(2 * flows)),
+        ("INDEX6", index::buckets(2 * flows)),
+        ("FREE4", flows / 2),
+        ("FREE6", flows / 2),
+        ("HALF4", handshakes),
+        ("HALF6", handshakes),
+        ("HALFIDX4", index::buckets(2 * handshakes)),
+        ("HALFIDX6", index::buckets(2 * handshakes)),
+        ("MAGLEV", sizes.slots.div_ceil(SLOTS_PER_ELEMENT)),
+        ("PORTS", BITMAPS * BITMAP_WORDS),
+    ] {
+        loader.map_max_entries(name, elements);
+    }
     for (name, path) in &paths {
         if path.exists() {
             maps::open(path.parent().unwrap_or(path), name)?;
@@ -85,8 +119,8 @@ pub fn load(sizes: Sizes, pins: Option<&Path>) -> Result<Loaded, LoadError> {
         loader.map_pin_path(name, path);
     }
     let mut ebpf = loader.load(object)?;
+    // First the programs: they name maps by descriptors, some of which are closed when the maps have been mapped.
+    program(&mut ebpf)?.load()?;
     let maps = Maps::gather(|name| ebpf.take_map(name).ok_or(MapsError::Missing { name }))?;
-    let mut loaded = Loaded { ebpf, maps };
-    loaded.classifier()?.load()?;
-    Ok(loaded)
+    Ok(Loaded { ebpf, maps })
 }

@@ -2,14 +2,23 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use aya::Pod;
-use aya::maps::{Array, HashMap, Map, MapData, MapError, MapType, PerCpuArray};
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
 use gateway_common::{
-    Addr4, Addr6, Address, Backend, BackendId, Config, Flow, FlowKey, ListenerKey, Table, Verdict,
+    Addr4, Addr6, Address, Backend, BackendId, Bucket, Config, Flow, Link, ListenerId, ListenerKey, Load,
+    Pool, Table, Verdict,
 };
 
-use super::sys::{self, Cursor};
+use super::flows::{self, Flows, PortsInUse};
+use super::memory::{Records, Words};
+use super::sys;
+
+/// Slots of backend tables in one element of `MAGLEV`: an element takes eight bytes, a backend's number two.
+pub const SLOTS_PER_ELEMENT: u32 = 4;
 
 /// How a map must look to be the one our programs were compiled for.
 #[derive(Debug, Clone, Copy)]
@@ -41,13 +50,29 @@ macro_rules! shapes {
 shapes! {
     "CONFIG" Array u32 => Config;
     "VERDICTS" PerCpuArray u32 => u64;
+    "EVENTS" RingBuf () => ();
+    "LINKS" Hash u32 => Link;
     "LISTENERS4" Hash ListenerKey<Addr4> => Table;
     "LISTENERS6" Hash ListenerKey<Addr6> => Table;
-    "MAGLEV" Array u32 => BackendId;
-    "BACKENDS4" Hash BackendId => Backend<Addr4>;
-    "BACKENDS6" Hash BackendId => Backend<Addr6>;
-    "FLOWS4" Hash FlowKey<Addr4> => Flow<Addr4>;
-    "FLOWS6" Hash FlowKey<Addr6> => Flow<Addr6>;
+    "LIMITS" Array u32 => Load;
+    "SOURCES" Array u32 => u64;
+    "DENY4" LpmTrie [u8; 8] => u32;
+    "DENY6" LpmTrie [u8; 20] => u32;
+    "MAGLEV" Array u32 => u64;
+    "BACKENDS4" Array u32 => Backend<Addr4>;
+    "BACKENDS6" Array u32 => Backend<Addr6>;
+    "PORTS" Array u32 => u64;
+    "POOLS" Array u32 => Pool;
+    "INDEX4" Array u32 => Bucket<u64>;
+    "INDEX6" Array u32 => Bucket<u64>;
+    "FLOWS4" Array u32 => Flow<Addr4>;
+    "FLOWS6" Array u32 => Flow<Addr6>;
+    "FREE4" Array u32 => u64;
+    "FREE6" Array u32 => u64;
+    "HALFIDX4" Array u32 => Bucket<u64>;
+    "HALFIDX6" Array u32 => Bucket<u64>;
+    "HALF4" Array u32 => Flow<Addr4>;
+    "HALF6" Array u32 => Flow<Addr6>;
 }
 
 /// Why a map could not be opened, read or written.
@@ -89,9 +114,6 @@ pub enum MapsError {
     },
 }
 
-/// Entries of a flow table.
-pub type Entries<A> = Vec<(FlowKey<A>, Flow<A>)>;
-
 fn about(name: &'static str) -> impl Fn(MapError) -> MapsError {
     move |source| MapsError::Map { name, source }
 }
@@ -100,17 +122,22 @@ fn about(name: &'static str) -> impl Fn(MapError) -> MapsError {
 pub struct FamilyMaps<A: Address + Pod> {
     names: [&'static str; 3],
     listeners: HashMap<MapData, ListenerKey<A>, Table>,
-    backends: HashMap<MapData, BackendId, Backend<A>>,
-    flows: HashMap<MapData, FlowKey<A>, Flow<A>>,
-    flows_fd: OwnedFd,
+    backends: Array<MapData, Backend<A>>,
+    deny: LpmTrie<MapData, A, u32>,
+    /// The flow tables.
+    pub flows: Flows<A>,
 }
 
 /// All maps.
 pub struct Maps {
     config: Array<MapData, Config>,
     verdicts: PerCpuArray<MapData, u64>,
-    maglev: Array<MapData, BackendId>,
+    links: HashMap<MapData, u32, Link>,
+    maglev: Array<MapData, u64>,
     maglev_fd: OwnedFd,
+    limits: Words,
+    /// Source ports.
+    pub ports: PortsInUse,
     /// IPv4.
     pub v4: FamilyMaps<Addr4>,
     /// IPv6.
@@ -121,13 +148,17 @@ impl Maps {
     /// Gathers the maps from wherever `take` finds one by its name.
     pub fn gather(mut take: impl FnMut(&'static str) -> Result<Map, MapsError>) -> Result<Self, MapsError> {
         let (maglev, maglev_fd) = with_fd("MAGLEV", take("MAGLEV")?)?;
+        let pools = Arc::new(words("POOLS", &take("POOLS")?)?);
         Ok(Self {
             config: take("CONFIG")?.try_into().map_err(about("CONFIG"))?,
             verdicts: take("VERDICTS")?.try_into().map_err(about("VERDICTS"))?,
+            links: take("LINKS")?.try_into().map_err(about("LINKS"))?,
             maglev: maglev.try_into().map_err(about("MAGLEV"))?,
             maglev_fd,
-            v4: FamilyMaps::gather(["LISTENERS4", "BACKENDS4", "FLOWS4"], &mut take)?,
-            v6: FamilyMaps::gather(["LISTENERS6", "BACKENDS6", "FLOWS6"], &mut take)?,
+            limits: words("LIMITS", &take("LIMITS")?)?,
+            ports: PortsInUse { words: words("PORTS", &take("PORTS")?)? },
+            v4: FamilyMaps::gather(&NAMES4, (pools.clone(), 0), &mut take)?,
+            v6: FamilyMaps::gather(&NAMES6, (pools, 1), &mut take)?,
         })
     }
 
@@ -155,37 +186,99 @@ impl Maps {
         Verdict::ALL.iter().map(count).collect()
     }
 
-    /// Number of slots for backend tables.
-    pub fn slots(&self) -> u32 {
-        self.maglev.len()
+    /// Tells the programs of an interface.
+    pub fn put_link(&mut self, index: u32, link: Link) -> Result<(), MapsError> {
+        self.links.insert(index, link, 0).map_err(about("LINKS"))
     }
 
-    /// Writes a backend table into a region that no listener names.
+    /// Number of slots for backend tables.
+    pub fn slots(&self) -> u32 {
+        self.maglev.len().saturating_mul(SLOTS_PER_ELEMENT)
+    }
+
+    /// Writes a backend table into a region that no listener names. `base` is a multiple of
+    /// [`SLOTS_PER_ELEMENT`], and backends' numbers are below 2^16.
     pub fn write_table(&mut self, base: u32, slots: &[BackendId]) -> Result<(), MapsError> {
-        sys::update_array(self.maglev_fd.as_fd(), base, slots)
+        let pack = |chunk: &[BackendId]| {
+            chunk.iter().rev().fold(0, |packed, backend| packed << 16 | u64::from(backend & 0xffff))
+        };
+        let elements: Vec<u64> = slots.chunks(SLOTS_PER_ELEMENT as usize).map(pack).collect();
+        sys::update_array(self.maglev_fd.as_fd(), base / SLOTS_PER_ELEMENT, &elements)
             .map_err(|source| MapsError::Batch { name: "MAGLEV", source })
     }
 
     /// Reads a listener's backend table.
     pub fn read_table(&self, table: &Table) -> Result<Vec<BackendId>, MapsError> {
         let slots = table.base..table.base.saturating_add(table.size).min(self.slots());
-        slots.map(|index| self.maglev.get(&index, 0).map_err(about("MAGLEV"))).collect()
+        let slot = |slot: u32| {
+            let element = self.maglev.get(&(slot / SLOTS_PER_ELEMENT), 0).map_err(about("MAGLEV"))?;
+            Ok((element >> (slot % SLOTS_PER_ELEMENT * 16) & 0xffff) as BackendId)
+        };
+        slots.map(slot).collect()
+    }
+
+    /// The flows that a listener's limit is held against, as the programs count them up.
+    pub fn listener_flows(&self, listener: ListenerId) -> Option<&AtomicU64> {
+        self.limits.all().get(listener as usize * size_of::<Load>() / size_of::<u64>())
     }
 }
 
+/// Names of a family's maps.
+struct Names {
+    listeners: &'static str,
+    backends: &'static str,
+    deny: &'static str,
+    index: &'static str,
+    flows: &'static str,
+    free: &'static str,
+    half_index: &'static str,
+    half: &'static str,
+}
+
+const NAMES4: Names = Names {
+    listeners: "LISTENERS4",
+    backends: "BACKENDS4",
+    deny: "DENY4",
+    index: "INDEX4",
+    flows: "FLOWS4",
+    free: "FREE4",
+    half_index: "HALFIDX4",
+    half: "HALF4",
+};
+
+const NAMES6: Names = Names {
+    listeners: "LISTENERS6",
+    backends: "BACKENDS6",
+    deny: "DENY6",
+    index: "INDEX6",
+    flows: "FLOWS6",
+    free: "FREE6",
+    half_index: "HALFIDX6",
+    half: "HALF6",
+};
+
 impl<A: Address + Pod> FamilyMaps<A> {
     fn gather(
-        names: [&'static str; 3],
+        names: &Names,
+        (pools, pool): (Arc<Words>, usize),
         take: &mut impl FnMut(&'static str) -> Result<Map, MapsError>,
     ) -> Result<Self, MapsError> {
-        let [listeners, backends, flows] = names;
-        let (flows_map, flows_fd) = with_fd(flows, take(flows)?)?;
+        let mut table = |index, records| {
+            let (index, records) = ((index, take(index)?), (records, take(records)?));
+            Ok(flows::Table {
+                index: words(index.0, &index.1)?,
+                records: mapped_records(records.0, &records.1)?,
+            })
+        };
+        let (established, handshakes) =
+            (table(names.index, names.flows)?, table(names.half_index, names.half)?);
+        let free = words(names.free, &take(names.free)?)?;
         Ok(Self {
-            names,
-            listeners: take(listeners)?.try_into().map_err(about(listeners))?,
-            backends: take(backends)?.try_into().map_err(about(backends))?,
-            flows: flows_map.try_into().map_err(about(flows))?,
-            flows_fd,
+            names: [names.listeners, names.backends, names.deny],
+            listeners: take(names.listeners)?.try_into().map_err(about(names.listeners))?,
+            backends: take(names.backends)?.try_into().map_err(about(names.backends))?,
+            deny: take(names.deny)?.try_into().map_err(about(names.deny))?,
+            flows: Flows { established, handshakes, free, pools, pool },
         })
     }
 
@@ -206,55 +299,56 @@ impl<A: Address + Pod> FamilyMaps<A> {
 
     /// Backends that new flows may go to.
     pub fn backends(&self) -> Result<Vec<(BackendId, Backend<A>)>, MapsError> {
-        self.backends.iter().collect::<Result<_, _>>().map_err(about(self.names[1]))
+        let backend = |id| Ok((id, self.backends.get(&id, 0).map_err(about(self.names[1]))?));
+        let all: Vec<_> = (1..self.backends.len()).map(backend).collect::<Result<_, _>>()?;
+        Ok(all.into_iter().filter(|(_, backend): &(_, Backend<A>)| backend.oif != 0).collect())
+    }
+
+    /// Number of backends that there is room for; numbers begin at 1.
+    pub fn backend_capacity(&self) -> u32 {
+        self.backends.len()
     }
 
     /// Adds a backend.
     pub fn put_backend(&mut self, id: BackendId, backend: Backend<A>) -> Result<(), MapsError> {
-        self.backends.insert(id, backend, 0).map_err(about(self.names[1]))
+        self.backends.set(id, backend, 0).map_err(about(self.names[1]))
     }
 
     /// Removes a backend.
     pub fn remove_backend(&mut self, id: BackendId) -> Result<(), MapsError> {
-        absent_is_fine(self.backends.remove(&id)).map_err(about(self.names[1]))
+        let old = self.backends.get(&id, 0).map_err(about(self.names[1]))?;
+        self.put_backend(id, Backend { oif: 0, ..old })
     }
 
-    /// One entry of the flow table.
-    pub fn flow(&self, key: &FlowKey<A>) -> Result<Option<Flow<A>>, MapsError> {
-        match self.flows.get(key, 0) {
-            Ok(flow) => Ok(Some(flow)),
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(about(self.names[2])(error)),
-        }
+    /// Puts a prefix on the deny list, or takes it off.
+    pub fn deny(&mut self, prefix: u32, address: A, denied: bool) -> Result<(), MapsError> {
+        let key = Key::new(prefix, address);
+        let done = if denied { self.deny.insert(&key, 1, 0) } else { absent_is_fine(self.deny.remove(&key)) };
+        done.map_err(about(self.names[2]))
     }
 
-    /// Removes an entry.
-    pub fn remove_flow(&mut self, key: &FlowKey<A>) -> Result<(), MapsError> {
-        absent_is_fine(self.flows.remove(key)).map_err(about(self.names[2]))
+    /// The prefixes on the deny list.
+    pub fn denied(&self) -> Result<Vec<(u32, A)>, MapsError> {
+        let prefix = |key: Result<Key<A>, MapError>| key.map(|key| (key.prefix_len(), key.data()));
+        self.deny.keys().map(prefix).collect::<Result<_, _>>().map_err(about(self.names[2]))
     }
+}
 
-    /// Puts an entry in, as the tests of the programs do.
-    pub fn put_flow(&mut self, key: &FlowKey<A>, flow: Flow<A>) -> Result<(), MapsError> {
-        self.flows.insert(key, flow, 0).map_err(about(self.names[2]))
-    }
+/// Maps an array of words, two of them a bucket's cache line or whatever else its elements are made of.
+fn words(name: &'static str, map: &Map) -> Result<Words, MapsError> {
+    let (fd, info) = array(name, map)?;
+    let words = info.max_entries() as usize * info.value_size() as usize / size_of::<u64>();
+    Words::map(fd, words).map_err(|source| MapsError::Batch { name, source })
+}
 
-    /// Up to `count` further entries of the flow table.
-    pub(super) fn flow_batch(&self, cursor: &mut Cursor, count: usize) -> Result<Entries<A>, MapsError> {
-        sys::lookup_batch(self.flows_fd.as_fd(), cursor, count)
-            .map_err(|source| MapsError::Batch { name: self.names[2], source })
-    }
+fn mapped_records<A: Address>(name: &'static str, map: &Map) -> Result<Records<A>, MapsError> {
+    let (fd, info) = array(name, map)?;
+    Records::map(fd, info.max_entries()).map_err(|source| MapsError::Batch { name, source })
+}
 
-    /// Every entry of the flow table.
-    pub fn flows(&self) -> Result<Entries<A>, MapsError> {
-        let mut cursor = Cursor::default();
-        let mut flows = Vec::new();
-        loop {
-            flows.extend(self.flow_batch(&mut cursor, 4096)?);
-            if cursor.is_start() {
-                return Ok(flows);
-            }
-        }
-    }
+fn array<'a>(name: &'static str, map: &'a Map) -> Result<(BorrowedFd<'a>, MapInfo), MapsError> {
+    let Map::Array(data) = map else { return Err(MapsError::Missing { name }) };
+    Ok((data.fd().as_fd(), data.info().map_err(about(name))?))
 }
 
 /// Opens one pinned map and holds it against its shape: aya takes whatever lies under the name.

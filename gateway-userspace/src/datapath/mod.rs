@@ -4,11 +4,15 @@
 
 pub mod ageing;
 pub mod attach;
+pub mod bitmaps;
+pub mod flows;
 pub mod install;
 pub mod interfaces;
 pub mod load;
 pub mod maglev;
 pub mod maps;
+mod memory;
+pub mod numbers;
 pub mod pin;
 pub mod plan;
 mod plane;
@@ -17,6 +21,7 @@ pub mod regions;
 pub mod routes;
 pub mod stats;
 mod sys;
+pub mod tally;
 pub mod view;
 
 pub use pin::Pins;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use gateway_common::flow::LONGEST_IDLE;
 use serde::Serialize;
 
 use crate::model::{
@@ -28,29 +29,56 @@ pub struct Surroundings {
     pub unattachable: BTreeMap<u32, String>,
 }
 
+/// A backend, and whether its flows keep the client's source address and port: two entries of the maps if some do and
+/// others don't.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackendKey {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Whether they do.
+    pub preserve: bool,
+}
+
 /// A backend with all that its flows need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendSpec {
-    /// Address and port.
-    pub address: SocketAddr,
+    /// Which.
+    pub key: BackendKey,
     /// The way there.
     pub route: Route,
 }
 
 /// A listener as the maps hold it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListenerSpec {
+    /// The documents' listener that the address belongs to; `None` for one of an agent before this one.
+    pub owner: Option<ListenerKey>,
     /// Backends and their weights; keys are in [`State::backends`].
     pub weights: Weights,
     /// Idle timeout of its flows, in whole seconds, at least 1.
     pub idle_timeout: u32,
+    /// Whether backends see the client's own address.
+    pub preserve: bool,
+    /// Whether all flows of a client go to the same backend.
+    pub by_client: bool,
+    /// Flows at a time; 0 for no limit.
+    pub max_flows: u32,
+    /// New flows in each second; 0 for no limit.
+    pub max_rate: u32,
+}
+
+impl ListenerSpec {
+    /// Its backends.
+    pub fn backends(&self) -> impl Iterator<Item = BackendKey> {
+        self.weights.keys().map(|address| BackendKey { address: *address, preserve: self.preserve })
+    }
 }
 
 /// What the maps hold, or should.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
-    /// By address.
-    pub backends: BTreeMap<SocketAddr, BackendSpec>,
+    /// Backends.
+    pub backends: BTreeMap<BackendKey, BackendSpec>,
     /// By local address and port.
     pub listeners: BTreeMap<SocketAddr, ListenerSpec>,
 }
@@ -65,7 +93,7 @@ pub enum Step {
     /// Leaves new flows of a listener to user space.
     RemoveListener(SocketAddr),
     /// Forgets a backend that no table names any more.
-    RemoveBackend(SocketAddr),
+    RemoveBackend(BackendKey),
 }
 
 /// Why a listener is not steered on this node, or not for an address family.
@@ -189,10 +217,19 @@ fn place(
         }
         match weigh(&route.destinations, family, surroundings) {
             Ok(backends) => {
-                let weights = backends.iter().map(|(backend, weight)| (backend.address, *weight)).collect();
-                let spec = ListenerSpec { weights, idle_timeout: whole_seconds(route.idle_timeout) };
+                let weights =
+                    backends.iter().map(|(backend, weight)| (backend.key.address, *weight)).collect();
+                let spec = ListenerSpec {
+                    owner: Some(key),
+                    weights,
+                    idle_timeout: whole_seconds(route.idle_timeout),
+                    preserve: false,
+                    by_client: false,
+                    max_flows: 0,
+                    max_rate: 0,
+                };
                 state.listeners.extend(mine.clone().map(|address| (*address, spec.clone())));
-                state.backends.extend(backends.keys().map(|backend| (backend.address, *backend)));
+                state.backends.extend(backends.keys().map(|backend| (backend.key, *backend)));
                 placement.steered.extend(mine);
             }
             Err(refusal) => placement.refusals.push(refusal),
@@ -271,12 +308,12 @@ fn reach(address: SocketAddr, surroundings: &Surroundings) -> Result<BackendSpec
     let route = route.map_err(|problem| problem.to_string())?;
     match surroundings.unattachable.get(&route.oif) {
         Some(problem) => Err(problem.clone()),
-        None => Ok(BackendSpec { address, route }),
+        None => Ok(BackendSpec { key: BackendKey { address, preserve: false }, route }),
     }
 }
 
 fn whole_seconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX).max(1)
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX).clamp(1, LONGEST_IDLE)
 }
 
 /// The steps from one state to another, in an order in which no packet sees half: backends, then tables and
@@ -285,7 +322,7 @@ pub fn diff(from: &State, to: &State) -> Vec<Step> {
     let put_backends = changed(&from.backends, &to.backends).map(|(_, backend)| Step::PutBackend(*backend));
     // A backend that goes another way has got a new number, which only a newly written table knows.
     let moved = |spec: &ListenerSpec| {
-        spec.weights.keys().any(|address| from.backends.get(address) != to.backends.get(address))
+        spec.backends().any(|backend| from.backends.get(&backend) != to.backends.get(&backend))
     };
     let put_listeners = to
         .listeners
@@ -297,15 +334,15 @@ pub fn diff(from: &State, to: &State) -> Vec<Step> {
     put_backends.chain(put_listeners).chain(remove_listeners).chain(remove_backends).collect()
 }
 
-fn changed<'a, V: PartialEq>(
-    from: &'a BTreeMap<SocketAddr, V>,
-    to: &'a BTreeMap<SocketAddr, V>,
-) -> impl Iterator<Item = (&'a SocketAddr, &'a V)> {
-    to.iter().filter(|(address, value)| from.get(address) != Some(*value))
+fn changed<'a, K: Ord, V: PartialEq>(
+    from: &'a BTreeMap<K, V>,
+    to: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = (&'a K, &'a V)> {
+    to.iter().filter(|(key, value)| from.get(key) != Some(*value))
 }
 
-fn gone<V>(from: &BTreeMap<SocketAddr, V>, to: &BTreeMap<SocketAddr, V>) -> impl Iterator<Item = SocketAddr> {
-    from.keys().copied().filter(|address| !to.contains_key(address))
+fn gone<K: Ord + Copy, V>(from: &BTreeMap<K, V>, to: &BTreeMap<K, V>) -> impl Iterator<Item = K> {
+    from.keys().copied().filter(|key| !to.contains_key(key))
 }
 
 impl State {
@@ -313,7 +350,7 @@ impl State {
     pub fn apply(&mut self, step: &Step) {
         match step {
             Step::PutBackend(backend) => {
-                self.backends.insert(backend.address, *backend);
+                self.backends.insert(backend.key, *backend);
             }
             Step::PutListener(address, spec) => {
                 self.listeners.insert(*address, spec.clone());
@@ -321,8 +358,8 @@ impl State {
             Step::RemoveListener(address) => {
                 self.listeners.remove(address);
             }
-            Step::RemoveBackend(address) => {
-                self.backends.remove(address);
+            Step::RemoveBackend(key) => {
+                self.backends.remove(key);
             }
         }
     }

@@ -1,15 +1,16 @@
 //! The kernel plane as the agent drives it: start, apply a snapshot, tick, stop.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gateway_common::Config;
+use gateway_common::flow::TICKS_PER_SECOND;
 use serde::Serialize;
 
 use crate::model::{ListenerKey, Snapshot};
@@ -17,6 +18,7 @@ use crate::settings::{KernelArgs, KernelMode};
 
 use super::ageing::Sweep;
 use super::attach::{AttachError, Attached};
+use super::flows::Kind;
 use super::install::{InstallError, Installed};
 use super::interfaces::{self, Interface};
 use super::load::{self, LoadError, Loaded, Sizes, TABLE_SLOTS};
@@ -26,7 +28,17 @@ use super::plan::{self, Placement, Plan, Refusal, Surroundings};
 use super::ports;
 use super::routes::Routes;
 use super::stats::{self, FlowCounts, InterfaceStatus, Status};
+use super::tally::Ended;
 use super::view;
+
+/// The same on every node: a flow meets the same backend whichever node it lands on.
+const BALANCE_KEY: u64 = 0x736c_7569_6365_2031;
+
+/// A handshake this young is not given up for another one: one second.
+const HANDSHAKE_TICKS: u32 = TICKS_PER_SECOND;
+
+/// A record that nothing has held for so long is lost.
+const CERTAIN: Duration = Duration::from_secs(5);
 
 /// Why this machine has no kernel plane. The words are shown to people.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +138,8 @@ fn by_name<S: serde::Serializer>(
 pub struct Ticked {
     /// Set when addresses, interfaces or routes changed where flows go.
     pub changed: Option<Applied>,
+    /// Flows that are over.
+    pub ended: Vec<Ended>,
     /// Flows in the tables.
     pub flows: FlowCounts,
 }
@@ -154,6 +168,8 @@ pub struct KernelPlane {
     applied: Applied,
     sweep4: Sweep,
     sweep6: Sweep,
+    /// Until it is known for sure.
+    lost: Option<Lost>,
     max_flows: u32,
 }
 
@@ -183,8 +199,9 @@ impl KernelPlane {
         pins.prepare()?;
         let lock = pins.lock()?.ok_or_else(|| Unavailable::InUse(args.pin_dir.clone()))?;
         let mut loaded = load(&pins, args.max_flows)?;
-        configure(&mut loaded.maps, &pins)?;
-        let max_flows = maps::capacity(&pins.maps(), "FLOWS4")? / 2;
+        configure(&mut loaded.maps, &pins, args)?;
+        let max_flows = maps::capacity(&pins.maps(), "FLOWS4")?;
+        let lost = Some(Lost::find(&loaded.maps));
         let installed = Installed::adopt(&loaded.maps)?;
         let attached = Attached::adopt(&pins, classifier(&mut loaded)?, &interfaces)?;
         let mut plane = Self {
@@ -200,6 +217,7 @@ impl KernelPlane {
             applied: Applied::default(),
             sweep4: Sweep::default(),
             sweep6: Sweep::default(),
+            lost,
             max_flows,
         };
         plane.attach_to_clients()?;
@@ -222,14 +240,17 @@ impl KernelPlane {
         // What cannot fail for reasons of the network first: flows must age whatever the routing table says.
         self.installed.bury(&mut self.loaded.maps, Instant::now())?;
         let now = stats::monotonic();
-        self.sweep4.step(&mut self.loaded.maps.v4, now)?;
-        self.sweep6.step(&mut self.loaded.maps.v6, now)?;
+        let maps = &self.loaded.maps;
+        let config = maps.config()?;
+        let mut ended = self.sweep4.step(&maps.v4, maps, &config, now);
+        ended.extend(self.sweep6.step(&maps.v6, maps, &config, now));
+        self.recover();
         let before = self.applied.clone();
         if let Some(snapshot) = self.snapshot.clone() {
             self.refresh(&snapshot)?;
         }
         let changed = (self.applied != before).then(|| self.applied.clone());
-        Ok(Ticked { changed, flows: self.flows() })
+        Ok(Ticked { changed, ended, flows: self.flows() })
     }
 
     /// For people and metrics.
@@ -253,11 +274,20 @@ impl KernelPlane {
     /// removed.
     pub fn stop(mut self) -> Result<Stopped, DatapathError> {
         self.refresh(&Snapshot::default())?;
-        let flows = view::flows(&self.loaded.maps)?.iter().filter(|flow| !flow.state.is_over()).count();
+        let flows = view::flows(&self.loaded.maps).iter().filter(|flow| !flow.phase.is_over()).count();
         if flows == 0 {
             self.pins.remove()?;
         }
         Ok(Stopped { flows })
+    }
+
+    /// Puts records back that an agent before this one took out and died with.
+    fn recover(&mut self) {
+        if self.lost.as_ref().is_some_and(Lost::is_certain)
+            && let Some(lost) = self.lost.take()
+        {
+            lost.put_back(&self.loaded.maps);
+        }
     }
 
     fn flows(&self) -> FlowCounts {
@@ -380,20 +410,65 @@ fn classifier(loaded: &mut Loaded) -> Result<&mut aya::programs::SchedClassifier
     loaded.classifier().map_err(Unavailable::Refused)
 }
 
-/// Tells the programs their hash key and source ports. The key of maps that are taken over stays, or a SYN sent
-/// again could meet another backend than the first.
-fn configure(maps: &mut Maps, pins: &Pins) -> Result<(), Unavailable> {
+/// Tells the programs their keys, sizes and source ports. What flows depend on stays as it was in maps that are taken
+/// over: the key of the index, and the ports as long as there is a flow.
+fn configure(maps: &mut Maps, pins: &Pins, args: &KernelArgs) -> Result<(), Unavailable> {
     let namespace = namespace().map_err(system("cannot tell the network namespace"))?;
     let ports = ports::choose().map_err(system("cannot choose source ports"))?;
     let old = maps.config()?;
-    if old.port_count != 0 && old.namespace != namespace {
+    let is_new = old.port_count == 0;
+    if !is_new && old.namespace != namespace {
         let reason = "they belong to another network namespace".to_owned();
         return Err(Unavailable::ForeignPins { pins: pins.maps(), reason });
     }
-    let hash_key = if old.port_count == 0 { fastrand::u64(..) } else { old.hash_key };
-    let (first_port, port_count) = (ports.first.into(), ports.count.into());
-    maps.set_config(Config { hash_key, namespace, first_port, port_count, ..old })?;
+    if is_new {
+        maps.v4.flows.fill_free();
+        maps.v6.flows.fill_free();
+    }
+    let has_flows = maps.v4.flows.is_in_use() || maps.v6.flows.is_in_use();
+    let (first_port, port_count) =
+        if has_flows { (old.first_port, old.port_count) } else { (ports.first.into(), ports.count.into()) };
+    maps.set_config(Config {
+        index_key: if is_new { fastrand::u64(..) } else { old.index_key },
+        balance_key: BALANCE_KEY,
+        namespace,
+        first_port,
+        port_count,
+        buckets: maps.v4.flows.buckets(Kind::Established),
+        half_buckets: maps.v4.flows.buckets(Kind::Handshakes),
+        flows: maps.v4.flows.capacity(Kind::Established),
+        half_flows: maps.v4.flows.capacity(Kind::Handshakes),
+        handshake_ticks: HANDSHAKE_TICKS,
+        source_rate: 0,
+        flags: 0,
+        ..old
+    })?;
+    let _ = args;
     Ok(())
+}
+
+/// Records that nothing holds; those that a packet is just taking are among them at first, and not any more later.
+#[derive(Debug)]
+struct Lost {
+    v4: HashSet<u32>,
+    v6: HashSet<u32>,
+    found: Instant,
+}
+
+impl Lost {
+    fn find(maps: &Maps) -> Self {
+        Self { v4: maps.v4.flows.lost(), v6: maps.v6.flows.lost(), found: Instant::now() }
+    }
+
+    fn is_certain(&self) -> bool {
+        self.found.elapsed() > CERTAIN
+    }
+
+    fn put_back(self, maps: &Maps) {
+        let still = Self::find(maps);
+        maps.v4.flows.put_back_lost(self.v4.intersection(&still.v4).copied());
+        maps.v6.flows.put_back_lost(self.v6.intersection(&still.v6).copied());
+    }
 }
 
 /// Inode of the calling thread's network namespace.

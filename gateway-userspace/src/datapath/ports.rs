@@ -3,12 +3,14 @@
 use std::fs;
 use std::io;
 
+use gateway_common::ports::PORTS_PER_WORD;
+
 /// First port and number of ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortRange {
     /// First.
     pub first: u16,
-    /// Number, at least 1.
+    /// Number, at least 64 and a multiple of 64.
     pub count: u16,
 }
 
@@ -27,14 +29,9 @@ fn beside(setting: &str) -> Option<PortRange> {
     let (low, high) = (bounds.next()?.ok()?, bounds.next()?.ok()?);
     let below = low.saturating_sub(1024);
     let above = u16::MAX - high;
-    if below.max(above) == 0 {
-        return None;
-    }
-    Some(if below >= above {
-        PortRange { first: 1024, count: below }
-    } else {
-        PortRange { first: high + 1, count: above }
-    })
+    let (first, count) = if below >= above { (1024, below) } else { (high + 1, above) };
+    let count = count - count % PORTS_PER_WORD as u16;
+    (count > 0).then_some(PortRange { first, count })
 }
 
 #[cfg(test)]
@@ -45,8 +42,9 @@ mod tests {
     fn the_larger_gap_is_taken() {
         for (setting, want) in [
             ("32768\t60999\n", Some((1024, 31_744))),
-            ("1024 40000", Some((40_001, 25_535))),
+            ("1024 40000", Some((40_001, 25_472))),
             ("1024 65535", None),
+            ("1050 65500", None),
             ("1 65535", None),
             ("x", None),
         ] {

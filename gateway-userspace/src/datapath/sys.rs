@@ -1,13 +1,12 @@
-//! The `bpf(2)` commands that aya does not wrap: reading and writing many elements of a map in one call.
-#![expect(unsafe_code, reason = "a raw system call on buffers of plain bytes")]
+//! System calls that nobody wraps: writing many elements of an array in one, and asking for an interface's MTU.
+#![expect(unsafe_code, reason = "raw system calls on buffers of plain bytes")]
 
 use std::io;
+use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use aya::Pod;
 
-/// `BPF_MAP_LOOKUP_BATCH` (Linux 5.6).
-const LOOKUP_BATCH: libc::c_int = 24;
 /// `BPF_MAP_UPDATE_BATCH` (Linux 5.6).
 const UPDATE_BATCH: libc::c_int = 26;
 
@@ -23,52 +22,6 @@ struct Batch {
     map: u32,
     element_flags: u64,
     flags: u64,
-}
-
-/// Where a walk through a hash map stands.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Cursor(Option<u32>);
-
-impl Cursor {
-    /// Whether the walk is at the beginning.
-    pub(super) fn is_start(self) -> bool {
-        self.0.is_none()
-    }
-}
-
-/// Reads up to `count` further elements of a hash map; the cursor is at the start again after the last ones. An
-/// element that moves while the walk goes on may be missed or come twice.
-pub(super) fn lookup_batch<K: Pod, V: Pod>(
-    map: BorrowedFd<'_>,
-    cursor: &mut Cursor,
-    count: usize,
-) -> io::Result<Vec<(K, V)>> {
-    let mut keys: Vec<K> = Vec::with_capacity(count);
-    let mut values: Vec<V> = Vec::with_capacity(count);
-    let mut next = 0_u32;
-    let mut batch = Batch {
-        start: cursor.0.as_ref().map_or(0, |position| std::ptr::from_ref(position) as u64),
-        next: std::ptr::from_mut(&mut next) as u64,
-        keys: keys.as_mut_ptr() as u64,
-        values: values.as_mut_ptr() as u64,
-        count: u32::try_from(count).unwrap_or(u32::MAX),
-        map: raw(map),
-        ..Batch::default()
-    };
-    let end = match command(LOOKUP_BATCH, &mut batch) {
-        Ok(()) => false,
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-        Err(error) => return Err(error),
-    };
-    let read = (batch.count as usize).min(count);
-    // SAFETY: the kernel wrote `read` elements, at most as many as there was room for, of the sizes that the map
-    // was verified to have when it was opened as a map of K and V.
-    unsafe {
-        keys.set_len(read);
-        values.set_len(read);
-    }
-    *cursor = Cursor((!end).then_some(next));
-    Ok(keys.into_iter().zip(values).collect())
 }
 
 /// Writes elements of an array from index `first` on.
@@ -94,4 +47,21 @@ fn command(command: libc::c_int, batch: &mut Batch) -> io::Result<()> {
     let done =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(batch), size_of::<Batch>()) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Largest IP packet of an interface, in bytes. Not from sysfs, which shows the namespace that it was mounted in.
+pub(super) fn mtu(interface: &str) -> io::Result<u32> {
+    let socket = UdpSocket::bind("127.0.0.1:0").or_else(|_| UdpSocket::bind("0.0.0.0:0"))?;
+    // SAFETY: all zero is a value of this structure of integers and arrays.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last byte stays 0.
+    for (place, byte) in request.ifr_name.iter_mut().zip(interface.bytes().take(libc::IFNAMSIZ - 1)) {
+        *place = byte.cast_signed();
+    }
+    // SAFETY: an open socket, and a request laid out as the kernel reads and fills it.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU, &raw mut request) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the member that this request fills.
+    Ok(unsafe { request.ifr_ifru.ifru_mtu }.cast_unsigned())
 }

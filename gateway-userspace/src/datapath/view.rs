@@ -1,13 +1,13 @@
 //! What the maps hold, in the words of people: addresses instead of words in network order, flows instead of pairs
 //! of entries, both families in one list.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use aya::Pod;
-use gateway_common::flow::State;
-use gateway_common::{Address, BackendId, Direction, Flow, FlowKey, Table};
+use gateway_common::flow::NO_PORTS;
+use gateway_common::{Address, BackendId, Direction, Flow, FlowKey, ListenerId, Phase, Seen, State, Table};
 
+use super::flows::Kind;
 use super::maps::{FamilyMaps, Maps, MapsError};
 
 /// A four-tuple.
@@ -45,26 +45,35 @@ pub struct FlowView {
     /// Towards backend or client.
     pub direction: Direction,
     /// Of the flow, from both directions.
+    pub phase: Phase,
+    /// The state word.
     pub state: State,
-    /// [`gateway_common::Seen`] bits of this direction.
-    pub seen: u32,
+    /// Which table it is in.
+    pub kind: Kind,
     /// Packets in this direction.
     pub packets: u64,
     /// Bytes of frames in this direction.
     pub bytes: u64,
     /// Monotonic clock of the SYN, in ns.
     pub created: u64,
-    /// Monotonic clock of this direction's latest packet, in ns.
-    pub last_seen: u64,
+    /// Clock of this direction's latest packet, see [`gateway_common::flow::ticks`].
+    pub last_seen: u32,
     /// Interface that packets leave by.
     pub oif: u32,
     /// Backend.
     pub backend: BackendId,
+    /// Listener.
+    pub listener: ListenerId,
     /// Idle timeout in seconds.
     pub idle_timeout: u32,
 }
 
 impl FlowView {
+    /// What was seen in this direction.
+    pub fn seen(&self) -> Seen {
+        self.state.seen(self.direction)
+    }
+
     /// Client's and gateway's end.
     pub fn client_side(&self) -> Tuple {
         match self.direction {
@@ -98,57 +107,60 @@ pub struct BackendView {
     pub id: BackendId,
     /// Address and port.
     pub address: SocketAddr,
-    /// Gateway's address towards it.
-    pub source: IpAddr,
+    /// Gateway's address towards it; `None`: the client's own.
+    pub source: Option<IpAddr>,
     /// Interface towards it.
     pub oif: u32,
 }
 
-/// Every entry of both flow tables, in order of the client's side; each flow's direction to the backend first.
-pub fn entries(maps: &Maps) -> Result<Vec<FlowView>, MapsError> {
-    let mut entries = family_entries(&maps.v4)?;
-    entries.extend(family_entries(&maps.v6)?);
+/// Number of flows in a table.
+pub fn live<A: Address + Pod>(maps: &FamilyMaps<A>, kind: Kind) -> usize {
+    maps.flows.all().filter(|(found, ..)| *found == kind).count()
+}
+
+/// Both directions of every flow, in order of the client's side; each flow's direction to the backend first.
+pub fn entries(maps: &Maps) -> Vec<FlowView> {
+    let mut entries = family_entries(&maps.v4);
+    entries.extend(family_entries(&maps.v6));
     entries.sort_by_key(|entry| (entry.client_side(), entry.direction as u32));
-    Ok(entries)
+    entries
 }
 
 /// Every flow, by its direction to the backend.
-pub fn flows(maps: &Maps) -> Result<Vec<FlowView>, MapsError> {
-    let mut entries = entries(maps)?;
+pub fn flows(maps: &Maps) -> Vec<FlowView> {
+    let mut entries = entries(maps);
     entries.retain(|entry| entry.direction == Direction::ToBackend);
-    Ok(entries)
+    entries
 }
 
-fn family_entries<A: Address + Pod>(maps: &FamilyMaps<A>) -> Result<Vec<FlowView>, MapsError> {
-    let flows: HashMap<FlowKey<A>, Flow<A>> = maps.flows()?.into_iter().collect();
-    Ok(flows.iter().filter_map(|(key, flow)| entry(key, flow, &flows)).collect())
+fn family_entries<A: Address + Pod>(maps: &FamilyMaps<A>) -> Vec<FlowView> {
+    let directions = [Direction::ToBackend, Direction::ToClient];
+    maps.flows
+        .all()
+        .flat_map(|(kind, _, flow)| directions.map(|direction| entry(&flow, kind, direction)))
+        .collect()
 }
 
-fn entry<A: Address>(
-    key: &FlowKey<A>,
-    flow: &Flow<A>,
-    flows: &HashMap<FlowKey<A>, Flow<A>>,
-) -> Option<FlowView> {
-    let direction = flow.direction()?;
-    let there = flows.get(&flow.other()).map(Flow::seen).unwrap_or_default();
-    let state = match direction {
-        Direction::ToBackend => State::of(flow.seen(), there),
-        Direction::ToClient => State::of(there, flow.seen()),
-    };
-    Some(FlowView {
-        arriving: Tuple::of(key),
-        leaving: Tuple::of(&flow.rewritten),
+fn entry<A: Address>(flow: &Flow<A>, kind: Kind, direction: Direction) -> FlowView {
+    let at = direction as usize;
+    let half = flow.halves.get(at).copied().unwrap_or_default();
+    let state = State(flow.state);
+    FlowView {
+        arriving: Tuple::of(&flow.arriving(direction)),
+        leaving: Tuple::of(&flow.leaving(direction)),
         direction,
+        phase: state.phase(),
         state,
-        seen: flow.seen,
-        packets: flow.packets,
-        bytes: flow.bytes,
+        kind,
+        packets: half.packets,
+        bytes: half.bytes,
         created: flow.created,
-        last_seen: flow.last_seen,
-        oif: flow.oif,
-        backend: flow.backend,
+        last_seen: half.last_seen,
+        oif: flow.oif.get(at).copied().unwrap_or_default(),
+        backend: flow.backend_id,
+        listener: flow.listener,
         idle_timeout: flow.idle_timeout,
-    })
+    }
 }
 
 /// Every steered listener, by address.
@@ -179,7 +191,7 @@ fn family_backends<A: Address + Pod>(maps: &FamilyMaps<A>) -> Result<Vec<Backend
     let view = |(id, backend): (BackendId, gateway_common::Backend<A>)| BackendView {
         id,
         address: SocketAddr::new(backend.address.ip(), backend.port.get()),
-        source: backend.source.ip(),
+        source: (backend.ports != NO_PORTS).then(|| backend.source.ip()),
         oif: backend.oif,
     };
     Ok(maps.backends()?.into_iter().map(view).collect())

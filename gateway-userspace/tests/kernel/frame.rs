@@ -24,12 +24,27 @@ pub(crate) struct Segment {
     /// TCP options; a multiple of four bytes.
     pub(crate) options: Vec<u8>,
     pub(crate) payload: Vec<u8>,
+    pub(crate) sequence: u32,
+    pub(crate) acknowledgement: u32,
 }
+
+/// What the ends of test connections begin with.
+pub(crate) const CLIENT_INITIAL: u32 = 0x1234_5678;
+pub(crate) const BACKEND_INITIAL: u32 = 0x9abc_def0;
 
 impl Segment {
     /// Without options and payload.
     pub(crate) fn new(source: SocketAddr, destination: SocketAddr, flags: u8) -> Self {
-        Self { source, destination, flags, hops: 64, options: Vec::new(), payload: Vec::new() }
+        Self {
+            source,
+            destination,
+            flags,
+            hops: 64,
+            options: Vec::new(),
+            payload: Vec::new(),
+            sequence: BACKEND_INITIAL,
+            acknowledgement: BACKEND_INITIAL + 1,
+        }
     }
 
     pub(crate) fn with_payload(mut self, payload: &[u8]) -> Self {
@@ -61,7 +76,8 @@ impl Segment {
         let mut tcp = Vec::new();
         tcp.extend(self.source.port().to_be_bytes());
         tcp.extend(self.destination.port().to_be_bytes());
-        tcp.extend([0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0]);
+        tcp.extend(self.sequence.to_be_bytes());
+        tcp.extend(self.acknowledgement.to_be_bytes());
         tcp.push(((5 + self.options.len() / 4) << 4) as u8);
         tcp.push(self.flags);
         tcp.extend([0xfa, 0xf0, 0, 0, 0, 0]);

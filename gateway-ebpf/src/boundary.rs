@@ -1,0 +1,125 @@
+//! Functions that the verifier looks at once, for all arguments, and not again with what it knows at each call
+//! (global functions, Linux 5.6; pointers to structures, 5.13): without them it follows every path through every path.
+//! Numbers and pointers go in, a number comes out.
+#![expect(unsafe_code, reason = "exported functions, and pointers that the verifier has checked")]
+
+use gateway_common::{Addr4, Addr6, Hash, Reference, Table, Verdict};
+
+use crate::{
+    flow::{self, Found},
+    handshake,
+    maps::{Kind, Maps, Record},
+    parse::Segment,
+};
+
+/// A flow's record and a verdict in one number: the reference in the low half, then the table, the verdict, and the
+/// low bits of the record's generation.
+const KIND_SHIFT: u32 = 32;
+const VERDICT_SHIFT: u32 = 40;
+const GENERATION_SHIFT: u32 = 48;
+
+/// What a step made of a segment.
+#[derive(Clone, Copy)]
+pub(crate) struct Outcome(u64);
+
+impl Outcome {
+    #[inline(always)]
+    fn of<A: Maps>(outcome: Result<(Found<A>, Verdict), Verdict>) -> Self {
+        match outcome {
+            Ok((found, verdict)) => {
+                let reference = found.record.reference(found.direction).bits();
+                let kind = (found.record.kind == Kind::Half) as u64;
+                Self(
+                    u64::from(reference)
+                        | kind << KIND_SHIFT
+                        | u64::from(verdict.index()) << VERDICT_SHIFT
+                        | u64::from(found.state.generation()) << GENERATION_SHIFT,
+                )
+            }
+            Err(verdict) => Self(u64::from(verdict.index()) << VERDICT_SHIFT),
+        }
+    }
+
+    /// The flow, if the segment is to be sent on, and the verdict.
+    #[inline(always)]
+    pub(crate) fn found<A: Maps>(self) -> Result<(Found<A>, Verdict), Verdict> {
+        let verdict = Verdict::at((self.0 >> VERDICT_SHIFT & 0xff) as u32).ok_or(Verdict::Malformed)?;
+        let reference = Reference::of_bits(self.0 as u32).ok_or(verdict)?;
+        let kind = if self.0 >> KIND_SHIFT & 1 == 0 { Kind::Flows } else { Kind::Half };
+        let record = Record::at(kind, reference.record()).ok_or(Verdict::Miss)?;
+        let state = record.state();
+        if state.generation() as u16 != (self.0 >> GENERATION_SHIFT) as u16 {
+            // Given to another flow just now.
+            return Err(Verdict::Miss);
+        }
+        Ok((Found { record, direction: reference.direction(), state }, verdict))
+    }
+}
+
+/// The steps of an address family.
+pub(crate) trait Steps: Maps {
+    /// The flow that a segment belongs to.
+    fn find(segment: &Segment<Self>, hash: Hash) -> Outcome;
+    /// Opens a flow.
+    fn open(segment: &Segment<Self>, hash: Hash, table: &Table, interface: u32) -> Outcome;
+    /// What a segment does to the handshake that [`Steps::find`] found.
+    fn follow(segment: &Segment<Self>, hash: Hash, found: Outcome) -> Outcome;
+}
+
+macro_rules! steps {
+    ($family:ty: $find:ident, $open:ident, $follow:ident) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $find(segment: *const Segment<$family>, hash: u64) -> u64 {
+            // SAFETY: the verifier checks that every caller passes a segment or nothing.
+            let Some(segment) = (unsafe { segment.as_ref() }) else { return 0 };
+            let found = flow::find(&segment.key, Hash::of_bits(hash));
+            Outcome::of(found.map(|found| (found, Verdict::Forwarded)).ok_or(Verdict::Miss)).0
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $open(
+            segment: *const Segment<$family>,
+            hash: u64,
+            table: *const Table,
+            interface: u32,
+        ) -> u64 {
+            // SAFETY: as above.
+            let (Some(segment), Some(table)) = (unsafe { (segment.as_ref(), table.as_ref()) }) else {
+                return 0;
+            };
+            let opened = handshake::open(segment, Hash::of_bits(hash), table, interface);
+            Outcome::of(opened.map(|found| (found, Verdict::Steered))).0
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $follow(segment: *const Segment<$family>, hash: u64, found: u64) -> u64 {
+            // SAFETY: as above.
+            let Some(segment) = (unsafe { segment.as_ref() }) else { return 0 };
+            let Ok((found, _)) = Outcome(found).found() else { return found };
+            Outcome::of(handshake::follow(segment, Hash::of_bits(hash), found)).0
+        }
+
+        impl Steps for $family {
+            #[inline(always)]
+            fn find(segment: &Segment<Self>, hash: Hash) -> Outcome {
+                Outcome($find(segment, hash.bits()))
+            }
+
+            #[inline(always)]
+            fn open(segment: &Segment<Self>, hash: Hash, table: &Table, interface: u32) -> Outcome {
+                Outcome($open(segment, hash.bits(), table, interface))
+            }
+
+            #[inline(always)]
+            fn follow(segment: &Segment<Self>, hash: Hash, found: Outcome) -> Outcome {
+                Outcome($follow(segment, hash.bits(), found.0))
+            }
+        }
+    };
+}
+
+steps!(Addr4: flow_find4, flow_open4, flow_follow4);
+steps!(Addr6: flow_find6, flow_open6, flow_follow6);

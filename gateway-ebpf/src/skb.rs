@@ -1,0 +1,130 @@
+//! A packet at a tc hook: a socket buffer, perhaps a super-packet of many segments, perhaps with a checksum that the
+//! hardware has still to fill in. The kernel's helpers know; the bytes alone do not tell.
+#![expect(unsafe_code, reason = "the context and kernel helpers are raw pointers")]
+
+use core::mem::offset_of;
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC},
+    helpers::generated::{bpf_csum_update, bpf_l4_csum_replace, bpf_redirect_neigh, bpf_skb_pull_data},
+    programs::TcContext,
+};
+use gateway_common::Verdict;
+
+use crate::{
+    flow::Found,
+    maps::Maps,
+    packet::{self, Packet, Way},
+    rewrite::Change,
+};
+
+/// Linux 6.16 (and its stable branches): tells the helper that an IPv6 address changed, so that it leaves the sum
+/// over the whole packet alone, which address and checksum together do not change.
+const BPF_F_IPV6: u64 = 1 << 7;
+
+/// One packet at a tc hook.
+pub(crate) struct Skb<'a> {
+    context: &'a TcContext,
+}
+
+impl<'a> Skb<'a> {
+    /// Takes the packet.
+    #[inline(always)]
+    pub(crate) fn new(context: &'a TcContext) -> Self {
+        Self { context }
+    }
+
+    #[inline(always)]
+    fn skb(&self) -> *mut __sk_buff {
+        self.context.skb.skb
+    }
+}
+
+impl Packet for Skb<'_> {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        // SAFETY: the kernel hands out a valid context and rewrites the access.
+        unsafe { (*self.skb()).len }
+    }
+
+    #[inline(always)]
+    fn segments(&self) -> u32 {
+        // SAFETY: as in `len`.
+        unsafe { (*self.skb()).gso_segs }.max(1)
+    }
+
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        // SAFETY: as in `len`.
+        unsafe { (*self.skb()).ifindex }
+    }
+
+    #[inline(always)]
+    fn has_vlan_tag(&self) -> bool {
+        // SAFETY: as in `len`.
+        unsafe { (*self.skb()).vlan_present != 0 }
+    }
+
+    #[inline(always)]
+    fn start(&self) -> usize {
+        // SAFETY: the context has the field.
+        unsafe { packet::pointer::<{ offset_of!(__sk_buff, data) }, _>(self.skb()) }
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        // SAFETY: the context has the field.
+        unsafe { packet::pointer::<{ offset_of!(__sk_buff, data_end) }, _>(self.skb()) }
+    }
+
+    #[inline(always)]
+    fn pull(&mut self, length: u32) -> bool {
+        // SAFETY: a plain helper call on the packet's own context.
+        unsafe { bpf_skb_pull_data(self.skb(), length) == 0 }
+    }
+
+    /// Two calls for the checksum, because a packet whose checksum the hardware will fill in holds only the sum of the
+    /// pseudo header, which has addresses in it and no ports.
+    #[inline(always)]
+    fn fix_checksums<A: Maps>(&mut self, offset: u32, change: &Change) {
+        let (segment, addresses) = (u64::from(change.segment.fold32()), u64::from(change.addresses.fold32()));
+        let pseudo = u64::from(BPF_F_PSEUDO_HDR);
+        let ipv6 = A::FAMILY == 6;
+        // SAFETY: plain helper calls on the packet's own context; the offset was inside the frame when it was
+        // parsed, and the helper checks again.
+        unsafe {
+            bpf_l4_csum_replace(self.skb(), offset, 0, segment, 0);
+            if !ipv6 || bpf_l4_csum_replace(self.skb(), offset, 0, addresses, pseudo | BPF_F_IPV6) != 0 {
+                bpf_l4_csum_replace(self.skb(), offset, 0, addresses, pseudo);
+            }
+            if ipv6 {
+                bpf_csum_update(self.skb(), change.rest.fold32());
+            }
+        }
+    }
+
+    /// The neighbour is looked up when the packet is sent.
+    #[inline(always)]
+    fn way<A: Maps>(&mut self, found: &Found<A>) -> Result<Way, Verdict> {
+        Ok(Way { oif: found.oif(), ethernet: [0; 6] })
+    }
+
+    #[inline(always)]
+    fn send(&mut self, way: &Way) -> i32 {
+        // SAFETY: a plain helper call; a null pointer asks for the lookup of the neighbour (Linux 5.10).
+        unsafe { bpf_redirect_neigh(way.oif, ptr::null_mut(), 0, 0) as i32 }
+    }
+
+    /// On to the next program on the interface, and then to the stack. Not `TC_ACT_OK`, which would cut off whatever
+    /// was attached behind us.
+    #[inline(always)]
+    fn pass(&self) -> i32 {
+        TC_ACT_UNSPEC
+    }
+
+    #[inline(always)]
+    fn drop(&self) -> i32 {
+        TC_ACT_SHOT as i32
+    }
+}

@@ -1,0 +1,310 @@
+//! The flow tables of an address family, as the agent works on them while the programs do: reading records, taking
+//! flows out, giving records and source ports back.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use gateway_common::flow::NO_PORTS;
+use gateway_common::index::Refused;
+use gateway_common::ports::{self, PORTS_PER_WORD};
+use gateway_common::{Address, Config, Direction, Flow, FlowKey, Hash, ListenerId, Pair, Reference, State};
+
+use super::memory::{Records, Words};
+
+/// Which of the two tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Established flows.
+    Established,
+    /// Handshakes.
+    Handshakes,
+}
+
+/// An index and its records.
+#[derive(Debug)]
+pub(super) struct Table<A> {
+    pub(super) index: Words,
+    pub(super) records: Records<A>,
+}
+
+/// The flow tables of an address family.
+#[derive(Debug)]
+pub struct Flows<A> {
+    pub(super) established: Table<A>,
+    pub(super) handshakes: Table<A>,
+    /// Record numbers, two a word.
+    pub(super) free: Words,
+    /// Of both families; this one's is at `pool`.
+    pub(super) pools: Arc<Words>,
+    pub(super) pool: usize,
+}
+
+/// Words of a pool, and where its fields are.
+pub(super) const POOL_WORDS: usize = 8;
+/// What stays of a state word when its record is freed.
+const GENERATION: u64 = !0 << State::GENERATION_SHIFT;
+
+const HEAD: usize = 0;
+const TAIL: usize = 1;
+
+impl<A: Address> Flows<A> {
+    fn table(&self, kind: Kind) -> &Table<A> {
+        match kind {
+            Kind::Established => &self.established,
+            Kind::Handshakes => &self.handshakes,
+        }
+    }
+
+    /// Number of records of a table.
+    pub fn capacity(&self, kind: Kind) -> u32 {
+        self.table(kind).records.len()
+    }
+
+    /// Buckets of a table's index.
+    pub fn buckets(&self, kind: Kind) -> u32 {
+        self.table(kind).index.buckets().len() as u32
+    }
+
+    /// Whether there is a flow, a handshake, or a record of one that has just ended.
+    pub fn is_in_use(&self) -> bool {
+        self.free() < self.capacity(Kind::Established).into() || self.all().next().is_some()
+    }
+
+    /// Bytes of the kernel's memory for each flow that there is room for, both directions: record, place in the
+    /// index, place in the list of free ones.
+    pub fn bytes_per_flow(&self) -> f64 {
+        let table = &self.established;
+        let words = table.index.all().len() + self.free.all().len();
+        size_of::<Flow<A>>() as f64
+            + (words * size_of::<u64>()) as f64 / f64::from(table.records.len().max(1))
+    }
+
+    /// The state of a record.
+    pub fn state(&self, kind: Kind, number: u32) -> State {
+        self.table(kind).records.state(number)
+    }
+
+    /// A record of a flow that is in the index.
+    pub fn live(&self, kind: Kind, number: u32) -> Option<Flow<A>> {
+        if !self.state(kind, number).any(State::LIVE) {
+            return None;
+        }
+        self.table(kind).records.copy(number).filter(|flow| State(flow.state).any(State::LIVE))
+    }
+
+    /// A record, whatever it is of.
+    pub fn record(&self, number: u32) -> Option<Flow<A>> {
+        self.established.records.copy(number)
+    }
+
+    /// Every flow that is in an index.
+    pub fn all(&self) -> impl Iterator<Item = (Kind, u32, Flow<A>)> + '_ {
+        [Kind::Established, Kind::Handshakes].into_iter().flat_map(move |kind| {
+            let numbers = 0..self.capacity(kind);
+            numbers.filter_map(move |number| Some((kind, number, self.live(kind, number)?)))
+        })
+    }
+
+    /// Records of flows that were taken out of the index and not freed yet.
+    pub fn retired(&self) -> impl Iterator<Item = Flow<A>> + '_ {
+        let numbers = 0..self.capacity(Kind::Established);
+        numbers
+            .filter(|number| self.state(Kind::Established, *number).any(State::RETIRED))
+            .filter_map(|number| self.record(number))
+    }
+
+    /// The flow of a tuple.
+    pub fn find(&self, config: &Config, key: &FlowKey<A>) -> Option<(Kind, u32, Direction)> {
+        [Kind::Established, Kind::Handshakes].into_iter().find_map(|kind| {
+            let reference = self.pair(config, kind, key)?.find()?;
+            let flow = self.live(kind, reference.record())?;
+            let is_it = flow.arriving(reference.direction()) == *key;
+            is_it.then(|| (kind, reference.record(), reference.direction()))
+        })
+    }
+
+    /// Adds bits to the state of a record.
+    pub fn mark(&self, kind: Kind, number: u32, bits: u64) {
+        if let Some(word) = self.table(kind).records.state_word(number) {
+            word.fetch_or(bits, Ordering::AcqRel);
+        }
+    }
+
+    /// Takes bits out of the state of a record.
+    pub fn unmark(&self, kind: Kind, number: u32, bits: u64) {
+        if let Some(word) = self.table(kind).records.state_word(number) {
+            word.fetch_and(!bits, Ordering::AcqRel);
+        }
+    }
+
+    /// Takes an established flow out of the index; false if somebody else has. Its record and its port are freed
+    /// later, see [`Flows::release`].
+    pub fn retire(&self, config: &Config, number: u32, flow: &Flow<A>) -> bool {
+        let Some(word) = self.established.records.state_word(number) else { return false };
+        let live = State(word.fetch_and(!State::LIVE, Ordering::AcqRel)).any(State::LIVE);
+        if live {
+            for direction in [Direction::ToBackend, Direction::ToClient] {
+                if let Some(pair) = self.pair(config, Kind::Established, &flow.arriving(direction)) {
+                    pair.remove(Reference::new(number, direction));
+                }
+            }
+            word.fetch_or(State::RETIRED, Ordering::AcqRel);
+        }
+        live
+    }
+
+    /// Frees a retired record and its port, when no packet can be looking at them any more. Returns the listener
+    /// whose load has the flow.
+    pub fn release(&self, config: &Config, ports: &PortsInUse, number: u32) -> Option<ListenerId> {
+        let flow = self.established.records.copy(number)?;
+        ports.release(config, &flow);
+        let word = self.established.records.state_word(number)?;
+        let old = State(word.fetch_and(GENERATION, Ordering::AcqRel));
+        self.put_back(number);
+        old.any(State::COUNTED).then_some(flow.listener)
+    }
+
+    /// Records that nothing holds.
+    pub fn free(&self) -> u64 {
+        self.counter(TAIL).wrapping_sub(self.counter(HEAD)).min(self.capacity(Kind::Established).into())
+    }
+
+    fn counter(&self, field: usize) -> u64 {
+        self.counter_word(field).map_or(0, |word| word.load(Ordering::SeqCst))
+    }
+
+    fn counter_word(&self, field: usize) -> Option<&AtomicU64> {
+        self.pools.all().get(self.pool * POOL_WORDS + field)
+    }
+
+    /// Puts a record number behind the last free one. Only the agent does, so the ring has one writer.
+    fn put_back(&self, number: u32) {
+        let (Some(tail), capacity) = (self.counter_word(TAIL), u64::from(self.capacity(Kind::Established)))
+        else {
+            return;
+        };
+        let next = tail.load(Ordering::SeqCst);
+        let Some(place) = next.checked_rem(capacity) else { return };
+        self.set_free(place as usize, number);
+        tail.store(next + 1, Ordering::SeqCst);
+    }
+
+    fn set_free(&self, place: usize, number: u32) {
+        let Some(word) = self.free.all().get(place / 2) else { return };
+        let shift = place % 2 * 32;
+        let kept = word.load(Ordering::Relaxed) & !(u64::from(u32::MAX) << shift);
+        word.store(kept | u64::from(number) << shift, Ordering::SeqCst);
+    }
+
+    /// Puts every record into the list of free ones.
+    pub fn fill_free(&self) {
+        for number in 0..self.capacity(Kind::Established) {
+            self.set_free(number as usize, number);
+        }
+        if let Some(tail) = self.counter_word(TAIL) {
+            tail.store(self.capacity(Kind::Established).into(), Ordering::SeqCst);
+        }
+    }
+
+    /// Records that are neither in use nor in the list of free ones: lost by an agent that died between the two, or
+    /// just being taken by a packet.
+    pub fn lost(&self) -> HashSet<u32> {
+        let capacity = self.capacity(Kind::Established);
+        let (head, tail) = (self.counter(HEAD), self.counter(TAIL));
+        let mut lost: HashSet<u32> = (0..capacity)
+            .filter(|number| !self.state(Kind::Established, *number).any(State::LIVE | State::RETIRED))
+            .collect();
+        for place in (head..tail).filter_map(|count| count.checked_rem(capacity.into())) {
+            let word = self.free.all().get(place as usize / 2).map_or(0, |word| word.load(Ordering::SeqCst));
+            lost.remove(&((word >> (place % 2 * 32)) as u32));
+        }
+        lost
+    }
+
+    /// Puts lost records back.
+    pub fn put_back_lost(&self, lost: impl IntoIterator<Item = u32>) {
+        lost.into_iter().for_each(|number| self.put_back(number));
+    }
+
+    fn pair(&self, config: &Config, kind: Kind, key: &FlowKey<A>) -> Option<Pair<'_, AtomicU64>> {
+        let hash = Hash::new(config.index_key, key);
+        let buckets = self.table(kind).index.buckets();
+        let count = buckets.len() as u32;
+        Some(Pair::new(
+            hash,
+            buckets.get(hash.home(count) as usize)?,
+            buckets.get(hash.other(count) as usize)?,
+        ))
+    }
+
+    /// Puts an established flow into a record of its own, as the programs do; the tests and measurements fill tables
+    /// by it. `None` if there is no room.
+    pub fn put(&self, config: &Config, flow: &Flow<A>) -> Option<u32> {
+        let (head, tail) = (self.counter_word(HEAD)?, self.counter(TAIL));
+        let next = head.load(Ordering::SeqCst);
+        if next == tail {
+            return None;
+        }
+        let place = next.checked_rem(self.capacity(Kind::Established).into())? as usize;
+        let number = (self.free.all().get(place / 2)?.load(Ordering::SeqCst) >> (place % 2 * 32)) as u32;
+        let state = self.state(Kind::Established, number).next(flow.state | State::LIVE);
+        self.established.records.put(number, &Flow { state: state.0, ..*flow });
+        self.enter(config, number, flow).ok()?;
+        head.store(next + 1, Ordering::SeqCst);
+        Some(number)
+    }
+
+    fn enter(&self, config: &Config, number: u32, flow: &Flow<A>) -> Result<(), Refused> {
+        for direction in [Direction::ToBackend, Direction::ToClient] {
+            let pair =
+                self.pair(config, Kind::Established, &flow.arriving(direction)).ok_or(Refused::Full)?;
+            pair.insert(Reference::new(number, direction))?;
+        }
+        Ok(())
+    }
+}
+
+/// The bitmaps of source ports in use.
+#[derive(Debug)]
+pub struct PortsInUse {
+    pub(super) words: Words,
+}
+
+impl PortsInUse {
+    /// Gives a flow's source port back, if it has one of ours.
+    fn release<A: Address>(&self, config: &Config, flow: &Flow<A>) {
+        let place = u32::from(flow.backend.source_port.get()).wrapping_sub(config.first_port);
+        if flow.ports != NO_PORTS
+            && place < config.port_count
+            && let Some(word) = self.words.all().get((flow.ports + place / PORTS_PER_WORD) as usize)
+        {
+            ports::release(word, place % PORTS_PER_WORD);
+        }
+    }
+
+    /// Ports in use of a bitmap.
+    pub fn count(&self, base: u32, words: u32) -> u32 {
+        let range = base as usize..(base as usize + words as usize);
+        self.words
+            .all()
+            .get(range)
+            .unwrap_or_default()
+            .iter()
+            .map(|word| word.load(Ordering::Relaxed).count_ones())
+            .sum()
+    }
+
+    /// Frees all ports of a bitmap that nobody uses.
+    pub fn clear(&self, base: u32, words: u32) {
+        let range = base as usize..(base as usize + words as usize);
+        for word in self.words.all().get(range).unwrap_or_default() {
+            word.store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// Number of words.
+    pub fn len(&self) -> u32 {
+        self.words.all().len() as u32
+    }
+}
