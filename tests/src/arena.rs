@@ -1,0 +1,113 @@
+//! The lab, made fit for measuring: many addresses, wide port ranges, and receive queues where they belong.
+//!
+//! Clients have [`ADDRESSES`] addresses beside the lab's own, 198.18.0.16 and up, and so has the backend, 198.18.1.16
+//! and up. Clients bind to ports of their own choice, nearly 64,000 on each address, and none twice within a minute; a
+//! gateway that connects has Linux's usual 28,232 towards each of the backend's addresses, and may use one again after a
+//! second in TIME_WAIT. So nobody runs out of ports at the rates and times of a run.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use anyhow::{Context as _, Result};
+
+use crate::cpu;
+use crate::lab::{Family, Lab};
+use crate::namespace::Namespace;
+use crate::program::must;
+
+/// Addresses of clients, and of the backend.
+pub const ADDRESSES: u8 = 8;
+/// Host part of the first of them.
+const FIRST: u8 = 16;
+/// Where gateways and backend listen for requests, see `load::backend`. Below every range of outgoing ports.
+pub const REQUESTS: u16 = 700;
+/// Where gateways and backend listen for who wants bytes in bulk.
+pub const BULK: u16 = 701;
+/// The gateway drops what comes for these addresses; nobody has them.
+const DROPPED: &str = "198.19.0.0/17";
+/// One of them.
+pub const DROPPED_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 1);
+/// Sources that nobody has, reached by way of the client, which drops what comes for them.
+const SPOOFED: &str = "198.19.128.0/17";
+/// The gateway's interfaces.
+const DEVICES: [&str; 2] = ["c0", "b0"];
+
+/// Limits that are nobody's business here, widened in every namespace alike.
+const SETTINGS: [(&str, &str); 5] = [
+    ("net/ipv4/tcp_tw_reuse", "1"),
+    ("net/ipv4/tcp_max_tw_buckets", "1000000"),
+    ("net/ipv4/tcp_max_syn_backlog", "16384"),
+    ("net/core/somaxconn", "16384"),
+    // What a flood left half open is forgotten after a second, before it disturbs the next measurement.
+    ("net/ipv4/tcp_synack_retries", "0"),
+];
+
+/// Client, gateway and one backend.
+#[derive(Debug)]
+pub struct Arena {
+    /// The namespaces.
+    pub lab: Lab,
+}
+
+impl Arena {
+    /// Makes it. With `steer`, what the gateway's interfaces receive is worked on by the gateway's processor and what
+    /// client and backend receive by theirs, as if they were machines; without, by the processor of the sender.
+    pub fn new(steer: bool) -> Result<Self> {
+        let lab = Lab::new(1)?;
+        let backend = &lab.backends[0];
+        for (namespace, network) in [(&lab.client, 0), (backend, 1)] {
+            for host in FIRST..FIRST + ADDRESSES {
+                namespace.ip(&["addr", "add", &format!("198.18.{network}.{host}/24"), "dev", "e0"])?;
+            }
+        }
+        for namespace in [&lab.client, &lab.gateway, backend] {
+            for (name, value) in SETTINGS {
+                namespace.sysctl(name, value)?;
+            }
+        }
+        lab.gateway.sysctl("net/ipv4/ip_forward", "1")?;
+        lab.gateway.ip(&["route", "add", "blackhole", DROPPED])?;
+        let client = lab.client_address(Family::V4).to_string();
+        lab.gateway.ip(&["route", "add", SPOOFED, "via", &client])?;
+        if steer {
+            DEVICES.iter().try_for_each(|device| steer_receiving(&lab.gateway, device, cpu::GATEWAY))?;
+            [&lab.client, backend].iter().try_for_each(|end| steer_receiving(end, "e0", cpu::LOAD))?;
+        }
+        Ok(Self { lab })
+    }
+
+    /// Where the backend listens.
+    pub fn backends(&self, port: u16) -> Vec<SocketAddr> {
+        (FIRST..FIRST + ADDRESSES)
+            .map(|host| (IpAddr::from(Ipv4Addr::new(198, 18, 1, host)), port).into())
+            .collect()
+    }
+
+    /// Where a gateway listens.
+    pub fn gateway(&self, port: u16) -> SocketAddr {
+        (self.lab.gateway_address(Family::V4), port).into()
+    }
+}
+
+/// A client's address and port: the `number`-th of nearly half a million, then from the beginning.
+pub fn client(number: u64) -> SocketAddr {
+    let addresses = u64::from(ADDRESSES);
+    let host = FIRST + (number % addresses) as u8;
+    let port = 1024 + (number / addresses % (65_536 - 1024)) as u16;
+    (Ipv4Addr::new(198, 18, 0, host), port).into()
+}
+
+/// A source that nobody has; every number up to 2^15 is another.
+pub fn spoofed(number: u32) -> Ipv4Addr {
+    Ipv4Addr::new(198, 19, 128 | (number >> 8 & 0x7f) as u8, number as u8)
+}
+
+/// Receive packet steering (Documentation/networking/scaling.rst): all of a device's packets to one processor. The
+/// files of a namespace's devices show in a /sys that is mounted within it only, so one is, for as long as it takes.
+fn steer_receiving(namespace: &Namespace, device: &str, processor: usize) -> Result<()> {
+    let mask = 1_u64 << processor;
+    let write =
+        format!("mount -t sysfs sysfs /sys && echo {mask:x} > /sys/class/net/{device}/queues/rx-0/rps_cpus");
+    must(namespace.command("unshare").args(["--mount", "sh", "-c", &write]))
+        .map(drop)
+        .with_context(|| format!("receive packet steering of {device}"))
+}
