@@ -13,6 +13,8 @@ mod flow;
 mod handshake;
 mod limit;
 mod maps;
+#[cfg(feature = "measure")]
+mod measure;
 mod packet;
 mod parse;
 mod pipeline;

@@ -11,7 +11,7 @@ use std::path::Path;
 use gateway_userspace::cli::{cleanup, maps};
 use gateway_userspace::datapath::{KernelPlane, Placement};
 use gateway_userspace::model::ListenerKey;
-use gateway_userspace::settings::{KernelArgs, KernelMode};
+use gateway_userspace::settings::{Datapath, KernelArgs, KernelMode};
 use kernel::{Connection, Namespace, PinDirectory, backend, bulk, eventually, snapshot};
 
 const PORT: u16 = 7000;
@@ -76,6 +76,10 @@ fn arguments(pins: &Path, interface: &str) -> KernelArgs {
         interfaces: vec![interface.to_owned()],
         pin_dir: pins.to_owned(),
         max_flows: 1024,
+        datapath: Datapath::Auto,
+        denied: Vec::new(),
+        max_new_flows_per_source: 0,
+        backend_drain_time: 30,
     }
 }
 

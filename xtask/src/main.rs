@@ -69,7 +69,19 @@ fn setup() -> anyhow::Result<()> {
 
 fn bench(args: &[String]) -> anyhow::Result<()> {
     toolchain::ensure()?;
+    if let Some(("packets", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return bench_packets(rest);
+    }
     ebpf::build()?;
     cargo::build(cargo::Profile::Release)?;
     process::run(process::command(cargo::Profile::Release.binary("sluice-measure")?).args(args))
+}
+
+/// Nanoseconds a packet, by test runs of the programs; needs an object with programs for measuring in it.
+fn bench_packets(args: &[String]) -> anyhow::Result<()> {
+    let object = ebpf::build_measure()?;
+    ebpf::build()?;
+    let mut command = process::command("cargo");
+    command.current_dir(cargo::workspace()?).args(["bench", "--package", "gateway-userspace", "--bench", "packets", "--"]).args(args);
+    process::run(command.env("MEASURE_OBJECT", object))
 }

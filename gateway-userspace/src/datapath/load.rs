@@ -31,8 +31,8 @@ const BITMAP_WORDS: u32 = (1 << 16) / PORTS_PER_WORD;
 /// For so many established flows there is one handshake: 16,384 of them by default, which stay in a CPU's cache.
 const FLOWS_PER_HANDSHAKE: u32 = 16;
 
-/// A flow table has at least so many records.
-const LEAST_FLOWS: u32 = 64;
+/// The ring of handshakes has at least so many places.
+const LEAST_HANDSHAKES: u32 = 64;
 
 /// Sizes of the maps that have no fixed one.
 #[derive(Debug, Clone, Copy)]
@@ -70,12 +70,26 @@ pub struct Loaded {
 impl Loaded {
     /// The tc classifier.
     pub fn classifier(&mut self) -> Result<&mut SchedClassifier, LoadError> {
-        program(&mut self.ebpf)
+        program(&mut self.ebpf, PROGRAM)
+    }
+
+    /// A classifier of another name, loaded; objects for measuring have some.
+    pub fn other(&mut self, name: &str) -> Result<&mut SchedClassifier, LoadError> {
+        let program = program(&mut self.ebpf, name)?;
+        if program.fd().is_err() {
+            program.load()?;
+        }
+        Ok(program)
+    }
+
+    /// A map that the datapath knows nothing of.
+    pub fn take_map(&mut self, name: &str) -> Option<aya::maps::Map> {
+        self.ebpf.take_map(name)
     }
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, LoadError> {
-    let program = ebpf.program_mut(PROGRAM).ok_or(LoadError::NoObject)?;
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, LoadError> {
+    let program = ebpf.program_mut(name).ok_or(LoadError::NoObject)?;
     Ok(program.try_into()?)
 }
 
@@ -87,14 +101,18 @@ pub fn has_object() -> bool {
 /// Loads the programs. With a directory of bpffs the maps pinned there are adopted and missing ones are pinned;
 /// adopted maps keep the sizes that they have.
 pub fn load(sizes: Sizes, pins: Option<&Path>) -> Result<Loaded, LoadError> {
-    let object = OBJECT.ok_or(LoadError::NoObject)?;
+    load_object(OBJECT.ok_or(LoadError::NoObject)?, sizes, pins)
+}
+
+/// Loads an object with the same maps, such as the one for measuring.
+pub fn load_object(object: &[u8], sizes: Sizes, pins: Option<&Path>) -> Result<Loaded, LoadError> {
     let paths: Vec<_> = pins
         .into_iter()
         .flat_map(|directory| SHAPES.iter().map(|shape| (shape.name, directory.join(shape.name))))
         .collect();
     let mut loader = EbpfLoader::new();
-    let flows = sizes.flows.max(LEAST_FLOWS).next_multiple_of(2);
-    let handshakes = (flows / FLOWS_PER_HANDSHAKE).max(LEAST_FLOWS);
+    let flows = sizes.flows.next_multiple_of(2);
+    let handshakes = (flows / FLOWS_PER_HANDSHAKE).max(LEAST_HANDSHAKES);
     for (name, elements) in [
         ("FLOWS4", flows),
         ("FLOWS6", flows),
@@ -120,7 +138,7 @@ pub fn load(sizes: Sizes, pins: Option<&Path>) -> Result<Loaded, LoadError> {
     }
     let mut ebpf = loader.load(object)?;
     // First the programs: they name maps by descriptors, some of which are closed when the maps have been mapped.
-    program(&mut ebpf)?.load()?;
+    program(&mut ebpf, PROGRAM)?.load()?;
     let maps = Maps::gather(|name| ebpf.take_map(name).ok_or(MapsError::Missing { name }))?;
     Ok(Loaded { ebpf, maps })
 }

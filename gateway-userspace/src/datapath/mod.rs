@@ -5,6 +5,7 @@
 pub mod ageing;
 pub mod attach;
 pub mod bitmaps;
+pub mod departed;
 pub mod flows;
 pub mod install;
 pub mod interfaces;

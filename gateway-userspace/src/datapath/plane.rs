@@ -10,19 +10,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateway_common::Config;
+use aya::Pod;
 use gateway_common::flow::TICKS_PER_SECOND;
 use serde::Serialize;
 
 use crate::model::{ListenerKey, Snapshot};
-use crate::settings::{KernelArgs, KernelMode};
+use crate::settings::{Datapath, KernelArgs, KernelMode, Prefix};
 
 use super::ageing::Sweep;
 use super::attach::{AttachError, Attached};
+use super::departed::{self, Departed};
 use super::flows::Kind;
 use super::install::{InstallError, Installed};
 use super::interfaces::{self, Interface};
 use super::load::{self, LoadError, Loaded, Sizes, TABLE_SLOTS};
-use super::maps::{self, Maps, MapsError};
+use super::maps::{self, FamilyMaps, Maps, MapsError};
 use super::pin::{PinError, Pins};
 use super::plan::{self, Placement, Plan, Refusal, Surroundings};
 use super::ports;
@@ -43,8 +45,8 @@ const CERTAIN: Duration = Duration::from_secs(5);
 /// Why this machine has no kernel plane. The words are shown to people.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
-    /// `--kernel off`.
-    #[error("switched off by --kernel off")]
+    /// `--kernel off` or `--datapath off`.
+    #[error("switched off by --kernel off or --datapath off")]
     Off,
     /// Loading programs needs it.
     #[error("needs root")]
@@ -170,6 +172,7 @@ pub struct KernelPlane {
     sweep6: Sweep,
     /// Until it is known for sure.
     lost: Option<Lost>,
+    departed: Departed,
     max_flows: u32,
 }
 
@@ -183,7 +186,7 @@ impl KernelPlane {
     /// Loads and attaches the programs, or takes over those of an agent before this one with all their flows. Must
     /// be called in the network namespace that traffic comes in by, and the plane used by the same thread.
     pub fn start(args: &KernelArgs) -> Result<Self, Unavailable> {
-        if args.kernel == KernelMode::Off {
+        if args.kernel == KernelMode::Off || args.datapath == Datapath::Off {
             return Err(Unavailable::Off);
         }
         if !rustix::process::geteuid().is_root() {
@@ -218,6 +221,7 @@ impl KernelPlane {
             sweep4: Sweep::default(),
             sweep6: Sweep::default(),
             lost,
+            departed: Departed::new(Duration::from_secs(args.backend_drain_time)),
             max_flows,
         };
         plane.attach_to_clients()?;
@@ -245,6 +249,7 @@ impl KernelPlane {
         let mut ended = self.sweep4.step(&maps.v4, maps, &config, now);
         ended.extend(self.sweep6.step(&maps.v6, maps, &config, now));
         self.recover();
+        self.condemn();
         let before = self.applied.clone();
         if let Some(snapshot) = self.snapshot.clone() {
             self.refresh(&snapshot)?;
@@ -279,6 +284,20 @@ impl KernelPlane {
             self.pins.remove()?;
         }
         Ok(Stopped { flows })
+    }
+
+    /// Resets the flows of backends that have been gone for the drain time.
+    fn condemn(&mut self) {
+        let Some(snapshot) = &self.snapshot else { return };
+        let known = snapshot.clusters.values().flat_map(|cluster| &cluster.endpoints);
+        let known = known.map(|endpoint| endpoint.address).collect();
+        let due = self.departed.due(self.installed.old_backends(), &known, Instant::now());
+        if !due.is_empty() {
+            let flows = departed::condemn(&self.loaded.maps, &due);
+            if flows > 0 {
+                tracing::info!(flows, backends = ?due, "resetting the flows of backends that are gone");
+            }
+        }
     }
 
     /// Puts records back that an agent before this one took out and died with.
@@ -439,12 +458,30 @@ fn configure(maps: &mut Maps, pins: &Pins, args: &KernelArgs) -> Result<(), Unav
         flows: maps.v4.flows.capacity(Kind::Established),
         half_flows: maps.v4.flows.capacity(Kind::Handshakes),
         handshake_ticks: HANDSHAKE_TICKS,
-        source_rate: 0,
-        flags: 0,
+        source_rate: args.max_new_flows_per_source,
+        flags: deny(maps, &args.denied)?,
         ..old
     })?;
-    let _ = args;
     Ok(())
+}
+
+/// Makes the deny lists hold these prefixes and no others. Returns the flags of the lists that are not empty.
+fn deny(maps: &mut Maps, prefixes: &[Prefix]) -> Result<u32, MapsError> {
+    let v4 = deny_family(&mut maps.v4, prefixes)?;
+    let v6 = deny_family(&mut maps.v6, prefixes)?;
+    Ok(u32::from(v4) * Config::DENY4 | u32::from(v6) * Config::DENY6)
+}
+
+fn deny_family<A: Address + Pod>(maps: &mut FamilyMaps<A>, prefixes: &[Prefix]) -> Result<bool, MapsError> {
+    let prefix = |prefix: &Prefix| Some((u32::from(prefix.length), A::from_ip(prefix.address)?));
+    let wanted: BTreeSet<(u32, A)> = prefixes.iter().filter_map(prefix).collect();
+    for (length, address) in maps.denied()?.into_iter().filter(|old| !wanted.contains(old)) {
+        maps.deny(length, address, false)?;
+    }
+    for (length, address) in &wanted {
+        maps.deny(*length, *address, true)?;
+    }
+    Ok(!wanted.is_empty())
 }
 
 /// Records that nothing holds; those that a packet is just taking are among them at first, and not any more later.
