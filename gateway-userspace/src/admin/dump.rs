@@ -236,7 +236,7 @@ fn cluster_items(view: &View) -> Vec<Item> {
                     UpstreamProtocol::Tcp => "EDS (TCP)",
                 }
                 .to_owned(),
-                String::new(),
+                cluster.destination_rule.as_deref().unwrap_or_default().to_owned(),
             ],
             object: object(cluster),
         })

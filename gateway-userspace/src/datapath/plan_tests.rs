@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::{ClusterName, Health, UpstreamProtocol};
+use crate::model::{ClusterName, Health, Limits, SourceAddress, UpstreamProtocol};
 
 fn name(host: &str) -> ClusterName {
     ClusterName { host: host.into(), port: 80, subset: None }
@@ -14,12 +14,7 @@ fn destination(host: &str, weight: u32, endpoints: &[(&str, Health)]) -> Weighte
         .iter()
         .map(|(address, health)| Endpoint { address: address.parse().unwrap(), health: *health })
         .collect();
-    let cluster = Cluster {
-        name: name(host),
-        protocol: UpstreamProtocol::Tcp,
-        endpoints,
-        connect_timeout: Duration::from_secs(10),
-    };
+    let cluster = Cluster::new(name(host), UpstreamProtocol::Tcp, endpoints);
     WeightedCluster { name: name(host), cluster: Some(Arc::new(cluster)), weight }
 }
 
@@ -38,6 +33,9 @@ fn listener(bind: Option<&str>, port: u16, destinations: Vec<WeightedCluster>) -
         key: ListenerKey { bind: bind.map(|ip| ip.parse().unwrap()), port },
         kind: ListenerKind::Tcp(Arc::new(route)),
         steering: Steering::Kernel,
+        source_address: SourceAddress::Snat,
+        proxy_protocol: None,
+        limits: Limits::default(),
     }
 }
 

@@ -82,8 +82,6 @@ fn addresses(cluster: &Cluster) -> impl Iterator<Item = SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::model::{ClusterName, Endpoint, Health, UpstreamProtocol};
 
@@ -92,12 +90,8 @@ mod tests {
             address: SocketAddr::from(([127, 0, 0, 1], 1000 + index as u16)),
             health: *health,
         };
-        Cluster {
-            name: ClusterName { host: "a".into(), port: 80, subset: None },
-            protocol: UpstreamProtocol::Http1,
-            endpoints: healths.iter().enumerate().map(endpoint).collect(),
-            connect_timeout: Duration::from_secs(10),
-        }
+        let name = ClusterName { host: "a".into(), port: 80, subset: None };
+        Cluster::new(name, UpstreamProtocol::Http1, healths.iter().enumerate().map(endpoint).collect())
     }
 
     #[test]

@@ -63,12 +63,9 @@ impl Rig {
 
 fn table(backend: SocketAddr, protocol: UpstreamProtocol) -> RouteTable {
     let name = ClusterName { host: "a".into(), port: 80, subset: None };
-    let cluster = Cluster {
-        name: name.clone(),
-        protocol,
-        endpoints: vec![Endpoint { address: backend, health: Health::Healthy }],
-        connect_timeout: Duration::from_secs(5),
-    };
+    let endpoint = Endpoint { address: backend, health: Health::Healthy };
+    let mut cluster = Cluster::new(name.clone(), protocol, vec![endpoint]);
+    cluster.connect_timeout = Duration::from_secs(5);
     let route = Route {
         name: "".into(),
         matcher: RouteMatch::default(),
