@@ -11,6 +11,7 @@ use std::path::Path;
 use gateway_userspace::cli::{cleanup, maps};
 use gateway_userspace::datapath::{KernelPlane, Placement};
 use gateway_userspace::model::ListenerKey;
+use gateway_userspace::model::Outliers;
 use gateway_userspace::settings::{Datapath, KernelArgs, KernelMode};
 use kernel::{Connection, Namespace, PinDirectory, backend, bulk, eventually, snapshot};
 
@@ -61,7 +62,8 @@ impl Lab {
     }
 
     fn start(&self, pins: &Path) -> KernelPlane {
-        let plane = self.gateway.enter(|| KernelPlane::start(&arguments(pins, "clients")));
+        let plane =
+            self.gateway.enter(|| KernelPlane::start(&arguments(pins, "clients"), &Outliers::default()));
         plane.unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -216,7 +218,8 @@ fn addresses_routes_and_interfaces_that_come_and_go_are_followed() {
 fn a_machine_that_cannot_have_a_kernel_plane_says_why() {
     let (lab, pins) = (Lab::new(), PinDirectory::new());
     let start = |namespace: &Namespace, pins: &Path, interface: &str| {
-        let problem = namespace.enter(|| KernelPlane::start(&arguments(pins, interface)).err());
+        let problem =
+            namespace.enter(|| KernelPlane::start(&arguments(pins, interface), &Outliers::default()).err());
         problem.map(|problem| problem.to_string()).unwrap_or_default()
     };
     assert_eq!(start(&lab.gateway, pins.path(), "eth9"), "no interface `eth9`");

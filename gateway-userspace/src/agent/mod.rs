@@ -19,7 +19,7 @@ use self::configuration::{Configuration, Generation};
 use self::kernel::KernelThread;
 use crate::admin::server::{self, AdminSocket, Scope};
 use crate::admin::view::View;
-use crate::model::Published;
+use crate::model::{Outliers, Published};
 use crate::proxy::{ProxySettings, Runtime, WorkerReport, Workers};
 use crate::settings::{KernelMode, RunArgs};
 use crate::source;
@@ -47,7 +47,8 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let (reports, mut worker_reports) = mpsc::channel(settings.workers * 4);
     let workers =
         Workers::start(&settings, &runtime.subscribe(), &reports).context("cannot start the workers")?;
-    let mut kernel = KernelThread::start(&args.kernel)?;
+    let outliers = Outliers::default();
+    let mut kernel = KernelThread::start(&args.kernel, &outliers)?;
     let mut agent =
         Agent { runtime, view, kernel: kernel.handle(), progress: Progress::new(&settings, started) };
     agent.put_in_force(first);

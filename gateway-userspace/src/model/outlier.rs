@@ -176,7 +176,7 @@ impl Outliers {
     }
 
     /// The endpoints that a choice must leave out; `None`: none, or so many that all are used.
-    pub(super) fn to_avoid(&self, cluster: &Cluster, now: Instant) -> Option<Arc<Ejected>> {
+    pub fn to_avoid(&self, cluster: &Cluster, now: Instant) -> Option<Arc<Ejected>> {
         let rules = cluster.outlier.as_ref()?;
         let ejected = self.of(&cluster.name)?;
         let ready = cluster.healthy().count() as u64;
