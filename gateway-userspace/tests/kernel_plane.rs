@@ -234,7 +234,12 @@ fn a_machine_that_cannot_have_a_kernel_plane_says_why() {
     let words = start(&lab.gateway, pins.path(), "clients");
     assert!(words.starts_with("another agent is running at "), "{words}");
     drop(running);
-    let words = start(&lab.client, pins.path(), "eth0");
+    // A child that another test is just starting may still have a copy of the lock's descriptor.
+    let mut words = String::new();
+    eventually("the lock", || {
+        words = start(&lab.client, pins.path(), "eth0");
+        !words.starts_with("another agent")
+    });
     assert!(words.contains("another network namespace") && words.contains("sluice cleanup"), "{words}");
 }
 
@@ -266,7 +271,7 @@ fn maps_are_shown_without_an_agent_and_cleaned_up() {
     let list = report(pins.path(), "list");
     let entries =
         |name: &str| list.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace().last();
-    assert_eq!((entries("FLOWS4"), entries("LISTENERS6")), (Some("2"), Some("1")), "{list}");
+    assert_eq!((entries("FLOWS4"), entries("LISTENERS6")), (Some("1"), Some("1")), "{list}");
 
     let flows = report(pins.path(), "dump flows");
     assert_eq!(flows.lines().count(), 3, "{flows}");
