@@ -5,7 +5,7 @@
 //! gateway that connects has Linux's usual 28,232 towards each of the backend's addresses, and may use one again after a
 //! second in TIME_WAIT. So nobody runs out of ports at the rates and times of a run.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result};
 
@@ -22,6 +22,10 @@ const FIRST: u8 = 16;
 pub const REQUESTS: u16 = 700;
 /// Where gateways and backend listen for who wants bytes in bulk.
 pub const BULK: u16 = 701;
+/// Where gateways listen for connections that they take to [`Arena::silent`].
+pub const SILENT: u16 = 702;
+/// Backends that are not there: what is sent to them goes to the backend, which drops it.
+const SILENT_NETWORK: &str = "198.18.2.0/24";
 /// The gateway drops what comes for these addresses; nobody has them.
 const DROPPED: &str = "198.19.0.0/17";
 /// One of them.
@@ -68,6 +72,8 @@ impl Arena {
         lab.gateway.ip(&["route", "add", "blackhole", DROPPED])?;
         let client = lab.client_address(Family::V4).to_string();
         lab.gateway.ip(&["route", "add", SPOOFED, "via", &client])?;
+        let next = lab.backend_address(Family::V4, 0).to_string();
+        lab.gateway.ip(&["route", "add", SILENT_NETWORK, "via", &next])?;
         if steer {
             DEVICES.iter().try_for_each(|device| steer_receiving(&lab.gateway, device, cpu::GATEWAY))?;
             [&lab.client, backend].iter().try_for_each(|end| steer_receiving(end, "e0", cpu::LOAD))?;
@@ -77,15 +83,22 @@ impl Arena {
 
     /// Where the backend listens.
     pub fn backends(&self, port: u16) -> Vec<SocketAddr> {
-        (FIRST..FIRST + ADDRESSES)
-            .map(|host| (IpAddr::from(Ipv4Addr::new(198, 18, 1, host)), port).into())
-            .collect()
+        addresses(1, port)
+    }
+
+    /// Backends that never answer, and cost the backend's machine next to nothing.
+    pub fn silent(&self) -> Vec<SocketAddr> {
+        addresses(2, SILENT)
     }
 
     /// Where a gateway listens.
     pub fn gateway(&self, port: u16) -> SocketAddr {
         (self.lab.gateway_address(Family::V4), port).into()
     }
+}
+
+fn addresses(network: u8, port: u16) -> Vec<SocketAddr> {
+    (FIRST..FIRST + ADDRESSES).map(|host| (Ipv4Addr::new(198, 18, network, host), port).into()).collect()
 }
 
 /// A client's address and port: the `number`-th of nearly half a million, then from the beginning.

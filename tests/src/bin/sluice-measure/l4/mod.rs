@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use harness::cpu;
 use harness::peers::Contender;
@@ -36,7 +36,7 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',')]
     measures: Vec<Measure>,
     /// Seconds of each measurement, of each contender, in each round.
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, default_value_t = 1.2)]
     seconds: f64,
     /// Requests each second, where their latency is measured.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -66,13 +66,11 @@ impl Options {
     }
 
     fn out(&self) -> Result<PathBuf> {
-        match &self.out {
-            Some(directory) => Ok(directory.clone()),
-            None => {
-                let own = std::env::current_exe()?;
-                Ok(own.ancestors().nth(2).context("this program lies in no target directory")?.join("bench"))
-            }
+        if let Some(directory) = &self.out {
+            return Ok(directory.clone());
         }
+        let own = std::env::current_exe()?;
+        Ok(own.ancestors().nth(2).context("this program lies in no target directory")?.join("bench"))
     }
 }
 
@@ -112,7 +110,7 @@ fn measure(run: &Run<'_>) -> Result<Vec<Stand>> {
     let mut stands = run.contenders.iter().map(starting).collect::<Result<Vec<_>>>()?;
     let in_turns: Vec<_> =
         run.measures.iter().filter(|measure| **measure != Measure::Flood).copied().collect();
-    for round in 0..=run.rounds {
+    for round in 0..=if in_turns.is_empty() { 0 } else { run.rounds } {
         let length = if round == 0 { Duration::from_secs_f64(WARM_UP) } else { run.length };
         for stand in &mut stands {
             eprintln!("round {round} of {}: {}", run.rounds, stand.contender().name());
@@ -158,5 +156,6 @@ fn watch_for_interruption() {
 
 /// An error once the run was interrupted.
 pub(crate) fn uninterrupted() -> Result<()> {
-    if INTERRUPTED.load(Ordering::Relaxed) { bail!("interrupted") } else { Ok(()) }
+    ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
+    Ok(())
 }

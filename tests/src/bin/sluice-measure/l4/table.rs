@@ -62,7 +62,8 @@ fn align(rows: &[Vec<String>]) -> String {
     for row in rows {
         for (index, (cell, width)) in row.iter().zip(&widths).enumerate() {
             let space = " ".repeat(width - length(cell));
-            text += &if index == 0 { format!("{cell}{space}") } else { format!("   {space}{cell}") };
+            let parts = if index == 0 { ["", cell, &space] } else { ["   ", &space, cell] };
+            text.extend(parts);
         }
         text.push('\n');
     }
