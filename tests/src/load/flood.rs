@@ -111,3 +111,31 @@ fn words(bytes: &[u8]) -> u32 {
 pub fn dropped() -> SocketAddrV4 {
     SocketAddrV4::new(arena::DROPPED_ADDRESS, arena::SILENT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_checksums_are_right() {
+        let target = SocketAddrV4::new([198, 18, 0, 1].into(), 702);
+        for number in [0, 1, 77, u32::MAX] {
+            let packet = syn(number, target);
+            let (ip, tcp) = packet.split_at(20);
+            assert_eq!(checksum(0, ip), 0, "{number}");
+            let pseudo = words(&ip[12..20]) + 6 + tcp.len() as u32;
+            assert_eq!(checksum(pseudo, tcp), 0, "{number}");
+        }
+    }
+
+    #[test]
+    fn no_two_flows_of_a_hundred_thousand_are_the_same() {
+        let target = SocketAddrV4::new([198, 18, 0, 1].into(), 702);
+        let flow = |number| {
+            let packet = syn(number, target);
+            (packet[12..16].to_vec(), packet[20..22].to_vec())
+        };
+        let flows: std::collections::HashSet<_> = (0..100_000).map(flow).collect();
+        assert_eq!(flows.len(), 100_000);
+    }
+}

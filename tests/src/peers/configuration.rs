@@ -76,7 +76,7 @@ fn nftables(arena: &Arena) -> String {
             at.ip()
         );
     }
-    text + "  }\n  chain postrouting {\n    type nat hook postrouting priority srcnat;\n    oifname \"b0\" masquerade\n  }\n}\n"
+    text + "  }\n  chain postrouting {\n    type nat hook postrouting priority srcnat;\n    oifname { \"b0\", \"b1\" } masquerade\n  }\n}\n"
 }
 
 fn haproxy(arena: &Arena) -> String {

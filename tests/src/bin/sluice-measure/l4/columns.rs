@@ -38,30 +38,38 @@ pub(crate) struct Column {
 
 /// All columns, in the order of tables and plots.
 pub(crate) const COLUMNS: &[Column] = &[
-    column(Measure::Bulk, "bulk_1_gbit_per_s", "1 stream, Gbit/s", 2).ratio().panel("Gbit/s, 1 stream"),
-    column(Measure::Bulk, "bulk_1_cpu_s_per_gb", "CPU s/GB", 3).ratio().panel("CPU seconds per GB, 1 stream"),
-    column(Measure::Bulk, "bulk_16_gbit_per_s", "16 streams, Gbit/s", 2).ratio().panel("Gbit/s, 16 streams"),
+    column(Measure::Bulk, "bulk_1_gbit_per_s", "1 stream, Gbit/s", 2)
+        .ratio()
+        .panel("Gbit/s, 1 stream (more is better)"),
+    column(Measure::Bulk, "bulk_1_cpu_s_per_gb", "CPU s/GB", 3)
+        .ratio()
+        .panel("CPU seconds per GB, 1 stream (less is better)"),
+    column(Measure::Bulk, "bulk_16_gbit_per_s", "16 streams, Gbit/s", 2)
+        .ratio()
+        .panel("Gbit/s, 16 streams (more is better)"),
     column(Measure::Bulk, "bulk_16_cpu_s_per_gb", "CPU s/GB", 3)
         .ratio()
-        .panel("CPU seconds per GB, 16 streams"),
+        .panel("CPU seconds per GB, 16 streams (less is better)"),
     column(Measure::Connections, "connections_per_s", "connections/s", 0)
         .ratio()
-        .panel("New connections per second"),
+        .panel("New connections per second (more is better)"),
     column(Measure::Connections, "connection_cpu_us", "CPU µs each", 1)
         .ratio()
-        .panel("CPU microseconds per new connection"),
+        .panel("CPU microseconds per new connection (less is better)"),
     column(Measure::Connections, "connections_failed", "failed", 0),
     column(Measure::Latency, "latency_p50_us", "p50, µs", 0),
     column(Measure::Latency, "latency_p99_us", "p99, µs", 0),
-    column(Measure::Latency, ADDED_P50, "added p50, µs", 0).panel("Added latency, p50, µs"),
-    column(Measure::Latency, ADDED_P99, "added p99, µs", 0).panel("Added latency, p99, µs"),
+    column(Measure::Latency, ADDED_P50, "added p50, µs", 0)
+        .panel("Latency over routed, p50, µs (less is better)"),
+    column(Measure::Latency, ADDED_P99, "added p99, µs", 0)
+        .panel("Latency over routed, p99, µs (less is better)"),
     column(Measure::Flood, "flood_quiet_gbit_per_s", "quiet, Gbit/s", 2),
     column(Measure::Flood, "flood_control_gbit_per_s", "control, Gbit/s", 2),
     column(Measure::Flood, "flood_gbit_per_s", "flood, Gbit/s", 2),
     column(Measure::Flood, "flood_loss_percent", "loss, %", 1)
-        .panel("Throughput lost to a flood of SYNs, % of the control's"),
+        .panel("Throughput lost to a flood of SYNs, % of the control's (less is better)"),
     column(Measure::Flood, "flood_cpu_us_per_syn", "CPU µs/SYN", 2)
-        .panel("CPU microseconds per SYN of a flood"),
+        .panel("CPU microseconds per SYN of a flood (less is better)"),
     column(Measure::Flood, "flood_packets_per_s", "SYN/s", 0),
     column(Measure::Flood, "flood_share_percent", "of packets, %", 0),
 ];

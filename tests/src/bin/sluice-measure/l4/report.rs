@@ -41,6 +41,7 @@ pub(crate) fn report(run: &Run<'_>, stands: &[Stand]) -> Result<Value> {
         "seconds": run.options.seconds,
         "kernel": std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
         "processors": std::thread::available_parallelism()?.get(),
+        "others_percent": run.others,
         "received_on": if run.options.no_steer { "the sender's processor" } else { "the receiver's processor" },
         "contenders": contenders,
     }}))

@@ -14,8 +14,8 @@ use crate::figures::{least, median, most};
 /// A table for each kind of work, each with its command, then the commands of the contenders.
 pub(crate) fn table(run: &Run<'_>, stands: &[Stand]) -> Result<String> {
     let mut text = format!(
-        "medians of {} rounds of {} s (least–most); × is against routed\n",
-        run.rounds, run.options.seconds
+        "rounds: {} of {} s; medians (least–most); × is against routed; others took {:.0} % of the machine just before\n",
+        run.rounds, run.options.seconds, run.others
     );
     for measure in &run.measures {
         writeln!(text, "\n{}", measure.describe(run.options.rate))?;
@@ -68,4 +68,15 @@ fn align(rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::align;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [["", "µs"], ["routed", "1"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(align(&rows), "         µs\nrouted    1\n");
+    }
 }
