@@ -71,6 +71,27 @@ fn check_tells_machines_the_same() {
     assert_eq!(first["position"]["line"].as_u64(), line_of(&file, "hots"), "{first}");
 }
 
+#[test]
+fn check_says_what_annotations_cannot_do_and_what_to_do_instead() {
+    let annotated = |annotation: &str, server| {
+        documents::annotated_gateway("edge", &[annotation], &[server])
+            + &http_route("webapp", HOST, "edge", "webapp")
+            + &http_service("webapp", &[])
+    };
+    let kept = annotated("sluice.dev/source-address: preserve", Server::http(80, &[HOST]));
+    let unknown = annotated("sluice.dev/source-address: keep", Server::http(80, &[HOST]));
+    for (documents, parts) in [
+        (kept, ["cannot be preserved on port 80", "needs HTTP", "x-forwarded-for"]),
+        (unknown, ["unknown value \"keep\"", "documents.yaml:4:", "`snat` (the default) or `preserve`"]),
+    ] {
+        let said = File::new(&documents).check(&[]);
+        assert_eq!(said.code, Some(1), "{}", said.all());
+        for part in parts {
+            assert!(said.out.contains(part), "no `{part}` in:\n{}", said.out);
+        }
+    }
+}
+
 fn line_of(file: &File, word: &str) -> Option<u64> {
     let text = std::fs::read_to_string(&file.path).expect("reading");
     text.lines().position(|line| line.contains(word)).map(|index| index as u64 + 1)
@@ -153,6 +174,20 @@ fn proxy_config_shows_every_kind_as_a_table() {
     assert!(table("clusters").contains("webapp.istioinaction.svc.cluster.local"), "{}", table("clusters"));
     assert!(table("endpoints").contains("127.0.0.1:9"), "{}", table("endpoints"));
     assert!(table("secrets").contains("webapp-credential"), "{}", table("secrets"));
+}
+
+#[test]
+fn proxy_config_shows_whether_the_source_address_is_preserved() {
+    let port = port::free();
+    let documents =
+        documents::annotated_gateway("edge", &["sluice.dev/source-address: preserve"], &[Server::tcp(port)])
+            + &tcp_route("echo", port, "edge", "echo")
+            + &tcp_service("echo", &[([10, 0, 0, 1], 7).into()])
+            + &documents::destination_rule("echo", "{outlierDetection: {}}");
+    let gateway = Gateway::arrange().document("site", &documents).start();
+    let table = |kind: &str| gateway.sluice(&["proxy-config", kind]).expect_success().out;
+    assert!(table("listeners").contains("--kernel off), source not preserved"), "{}", table("listeners"));
+    assert!(table("clusters").contains("echo.istioinaction\n"), "{}", table("clusters"));
 }
 
 #[test]
