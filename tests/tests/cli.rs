@@ -48,6 +48,13 @@ fn check_of_sound_documents_succeeds() {
 }
 
 #[test]
+fn the_examples_are_sound() {
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/examples");
+    let said = sluice(&["check", &examples.display().to_string()]).expect_success();
+    assert!(said.out.ends_with(" 0 errors, 0 warnings\n"), "{}", said.out);
+}
+
+#[test]
 fn check_names_file_line_field_and_remedy_of_an_error() {
     let file = File::new(&sound().replace("number: 80, name: http-0", "number: 0, name: http-0"));
     // The route misses its Gateway then, too.
