@@ -18,7 +18,7 @@ use crate::model::{Cluster, ClusterName, ListenerKey, Outcome, Outliers, Snapsho
 use crate::settings::{Datapath, KernelArgs, KernelMode, Prefix};
 
 use super::ageing::Sweep;
-use super::attach::{AttachError, Attached};
+use super::attach::{self, AttachError, Attached, Programs};
 use super::departed::{self, Departed};
 use super::flows::Kind;
 use super::install::{InstallError, Installed};
@@ -208,7 +208,7 @@ impl KernelPlane {
         let max_flows = maps::capacity(&pins.maps(), "FLOWS4")?;
         let lost = Some(Lost::find(&loaded.maps));
         let installed = Installed::adopt(&loaded.maps)?;
-        let attached = Attached::adopt(&pins, classifier(&mut loaded)?, &interfaces)?;
+        let attached = Attached::adopt(&pins, args.datapath, &mut programs(&mut loaded)?, &interfaces)?;
         let mut plane = Self {
             pins,
             _lock: lock,
@@ -264,13 +264,14 @@ impl KernelPlane {
     /// For people and metrics.
     pub fn status(&self) -> Result<Status, DatapathError> {
         let clients = self.clients();
-        let interface = |index: u32| InterfaceStatus {
+        let interface = |(index, hook): (u32, attach::Hook)| InterfaceStatus {
             name: self.interfaces.get(&index).map_or_else(|| index.to_string(), |found| found.name.clone()),
             index,
+            hook: hook.to_string(),
             clients: clients.contains(&index),
         };
         Ok(Status {
-            interfaces: self.attached.indices().map(interface).collect(),
+            interfaces: self.attached.hooks().map(interface).collect(),
             listeners: self.installed.listeners(),
             flows: self.flows(),
             max_flows: self.max_flows,
@@ -285,6 +286,7 @@ impl KernelPlane {
         let flows = view::flows(&self.loaded.maps).iter().filter(|flow| !flow.phase.is_over()).count();
         if flows == 0 {
             self.pins.remove()?;
+            attach::detach_clsact(&self.interfaces);
         }
         Ok(Stopped { flows })
     }
@@ -347,7 +349,7 @@ impl KernelPlane {
 
     fn attach(&mut self, index: u32) -> Result<(), Unavailable> {
         let interface = self.interfaces.get(&index).ok_or(AttachError::NoInterface(index))?;
-        Ok(self.attached.attach(classifier(&mut self.loaded)?, interface)?)
+        Ok(self.attached.attach(&mut programs(&mut self.loaded)?, interface)?)
     }
 
     /// Looks at the node again and makes the maps follow.
@@ -457,8 +459,8 @@ fn load(pins: &Pins, flows: u32) -> Result<Loaded, Unavailable> {
     })
 }
 
-fn classifier(loaded: &mut Loaded) -> Result<&mut aya::programs::SchedClassifier, Unavailable> {
-    loaded.classifier().map_err(Unavailable::Refused)
+fn programs(loaded: &mut Loaded) -> Result<Programs<'_>, Unavailable> {
+    Ok(Programs { classifier: loaded.classifier().map_err(Unavailable::Refused)?, xdp: None })
 }
 
 /// Tells the programs their keys, sizes and source ports. What flows depend on stays as it was in maps that are taken
