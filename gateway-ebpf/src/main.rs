@@ -13,6 +13,8 @@ mod flow;
 mod handshake;
 mod limit;
 mod maps;
+mod mss;
+mod options;
 mod packet;
 mod parse;
 mod pipeline;

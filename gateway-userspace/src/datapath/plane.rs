@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_common::Config;
 use gateway_common::flow::TICKS_PER_SECOND;
+use gateway_common::{Config, Link};
 use serde::Serialize;
 
 use crate::model::{ListenerKey, Snapshot};
@@ -163,6 +163,8 @@ pub struct KernelPlane {
     /// `--interface`; empty for the default choice.
     wanted: Vec<String>,
     interfaces: BTreeMap<u32, Interface>,
+    /// What the programs were told of them.
+    links: BTreeMap<u32, Link>,
     /// `None` until the first is applied: an agent's listeners stay as the one before it left them.
     snapshot: Option<Arc<Snapshot>>,
     applied: Applied,
@@ -213,6 +215,7 @@ impl KernelPlane {
             routes,
             wanted: args.interfaces.clone(),
             interfaces,
+            links: BTreeMap::new(),
             snapshot: None,
             applied: Applied::default(),
             sweep4: Sweep::default(),
@@ -337,6 +340,7 @@ impl KernelPlane {
             self.attached.forget(index);
         }
         let plan = self.plan(snapshot)?;
+        self.tell_links()?;
         self.carry_out(plan, snapshot.generation)
     }
 
@@ -367,6 +371,19 @@ impl KernelPlane {
             // Each turn takes interfaces out of the next plan, so there is a last one.
             surroundings.unattachable.extend(failed);
         }
+    }
+
+    /// Tells the programs of the interfaces that they are on.
+    fn tell_links(&mut self) -> Result<(), DatapathError> {
+        for index in self.attached.indices() {
+            let Some(interface) = self.interfaces.get(&index) else { continue };
+            let link = Link { mtu: interface.mtu, flags: 0 };
+            if self.links.get(&index) != Some(&link) {
+                self.loaded.maps.put_link(index, link)?;
+                self.links.insert(index, link);
+            }
+        }
+        Ok(())
     }
 
     fn addresses(&self, index: u32) -> Vec<IpAddr> {
