@@ -11,6 +11,7 @@ mod balance;
 mod boundary;
 mod flow;
 mod handshake;
+mod icmp;
 mod limit;
 mod maps;
 mod mss;

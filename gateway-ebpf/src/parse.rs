@@ -181,16 +181,32 @@ pub(crate) trait Family: Steps {
     /// carries is. [`Verdict::NotTcp`] if that is of another protocol.
     fn check(packet: &mut impl Packet, base: u32, protocol: u8) -> Result<Carried, Verdict>;
 
+    /// Protocol number of the family's ICMP.
+    const ICMP: u8;
+
+    /// Whether ICMP messages of this type are about a packet, which they embed.
+    fn is_error(kind: u8) -> bool;
+
     /// Reads addresses and hop limit.
     fn read(ip: &Self::Ip) -> (Self, Self, u32);
 
     /// Writes the addresses, takes one hop away, and keeps the header's checksum right if it has one. Returns by
     /// how much the sum over the header changed apart from addresses and checksum.
     fn write(ip: &mut Self::Ip, source: Self, destination: Self, addresses: Sum) -> Sum;
+
+    /// Writes the addresses of a header within an ICMP error. Returns by how much the sum over it changed.
+    fn write_embedded(ip: &mut Self::Ip, source: Self, destination: Self, addresses: Sum) -> Sum;
 }
 
 impl Family for Addr4 {
     type Ip = Ip4;
+    const ICMP: u8 = 1;
+
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        // Destination unreachable, time exceeded, parameter problem.
+        matches!(kind, 3 | 11 | 12)
+    }
 
     #[inline(always)]
     fn check(packet: &mut impl Packet, base: u32, protocol: u8) -> Result<Carried, Verdict> {
@@ -231,10 +247,26 @@ impl Family for Addr4 {
         // The checksum outweighs all else.
         Sum::default()
     }
+
+    #[inline(always)]
+    fn write_embedded(ip: &mut Ip4, source: Self, destination: Self, addresses: Sum) -> Sum {
+        ip.source = source.0.halves();
+        ip.destination = destination.0.halves();
+        let before = ip.checksum;
+        ip.checksum = addresses.update(before);
+        addresses.plus(Sum::default().add16(ip.checksum)).minus(Sum::default().add16(before))
+    }
 }
 
 impl Family for Addr6 {
     type Ip = Ip6;
+    const ICMP: u8 = 58;
+
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        // Destination unreachable, packet too big, time exceeded, parameter problem.
+        matches!(kind, 1..=4)
+    }
 
     #[inline(always)]
     fn check(packet: &mut impl Packet, base: u32, protocol: u8) -> Result<Carried, Verdict> {
@@ -274,6 +306,13 @@ impl Family for Addr6 {
         ip.destination = destination.0.map(Be32::halves);
         ip.hops -= 1;
         Sum::default().minus(Sum::default().add16(Be16::new(0x0001)))
+    }
+
+    #[inline(always)]
+    fn write_embedded(ip: &mut Ip6, source: Self, destination: Self, addresses: Sum) -> Sum {
+        ip.source = source.0.map(Be32::halves);
+        ip.destination = destination.0.map(Be32::halves);
+        addresses
     }
 }
 

@@ -50,12 +50,14 @@ fn write<A: Family>(
     Ok(())
 }
 
+/// Sum over the addresses of a tuple.
 #[inline(always)]
-fn addresses<A: Family>(key: &FlowKey<A>) -> Sum {
+pub(crate) fn addresses<A: Family>(key: &FlowKey<A>) -> Sum {
     key.source.sum().plus(key.destination.sum())
 }
 
+/// Sum over the ports of a tuple.
 #[inline(always)]
-fn ports<A: Family>(key: &FlowKey<A>) -> Sum {
+pub(crate) fn ports<A: Family>(key: &FlowKey<A>) -> Sum {
     Sum::default().add(Be32::from_halves([key.source_port.wire(), key.destination_port.wire()]))
 }

@@ -9,6 +9,8 @@ mod kernel;
 mod bench;
 #[path = "kernel_packets/following.rs"]
 mod following;
+#[path = "kernel_packets/icmp.rs"]
+mod icmp;
 #[path = "kernel_packets/mss.rs"]
 mod mss;
 #[path = "kernel_packets/opening.rs"]
