@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use aya::Pod;
 use gateway_common::flow::TICKS_PER_SECOND;
-use gateway_common::{Address, Config};
+use gateway_common::{Address, Config, Link};
 use serde::Serialize;
 
 use crate::model::{Cluster, ClusterName, ListenerKey, Outcome, Outliers, Snapshot};
@@ -165,6 +165,8 @@ pub struct KernelPlane {
     /// `--interface`; empty for the default choice.
     wanted: Vec<String>,
     interfaces: BTreeMap<u32, Interface>,
+    /// What the programs were told of them.
+    links: BTreeMap<u32, Link>,
     /// `None` until the first is applied: an agent's listeners stay as the one before it left them.
     snapshot: Option<Arc<Snapshot>>,
     applied: Applied,
@@ -218,6 +220,7 @@ impl KernelPlane {
             routes,
             wanted: args.interfaces.clone(),
             interfaces,
+            links: BTreeMap::new(),
             snapshot: None,
             applied: Applied::default(),
             sweep4: Sweep::default(),
@@ -361,6 +364,7 @@ impl KernelPlane {
             self.attached.forget(index);
         }
         let plan = self.plan(snapshot)?;
+        self.tell_links()?;
         self.carry_out(plan, snapshot.generation)
     }
 
@@ -420,6 +424,22 @@ impl KernelPlane {
                 tracing::warn!(cluster = %ejection.cluster, endpoint = %backend, "endpoint ejected");
             }
         }
+    }
+
+    /// Tells the programs of the interfaces that they are on.
+    fn tell_links(&mut self) -> Result<(), DatapathError> {
+        for index in self.attached.indices() {
+            let Some(interface) = self.interfaces.get(&index) else { continue };
+            let link = Link {
+                mtu: interface.mtu,
+                flags: if self.attached.takes_xdp(index) { Link::XDP } else { 0 },
+            };
+            if self.links.get(&index) != Some(&link) {
+                self.loaded.maps.put_link(index, link)?;
+                self.links.insert(index, link);
+            }
+        }
+        Ok(())
     }
 
     fn addresses(&self, index: u32) -> Vec<IpAddr> {
