@@ -40,7 +40,8 @@ const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
 fn rows(flows: u32) -> Vec<Row> {
-    let row = |what, program, flags, flows, flood| Row { what, program, flags, flows, flood, times: Vec::new() };
+    let row =
+        |what, program, flags, flows, flood| Row { what, program, flags, flows, flood, times: Vec::new() };
     vec![
         row("writing the packet alone (in every line below)", "floor", ACK, flows, false),
         row("hit, one flow", "flow", ACK, 1, false),
@@ -59,7 +60,10 @@ fn rows(flows: u32) -> Vec<Row> {
 fn main() {
     let object = std::env::var("MEASURE_OBJECT").expect("run it by `cargo xtask bench packets`");
     let number = |name: &str, default: u32| {
-        std::env::args().skip_while(|argument| argument != name).nth(1).map_or(default, |text| text.parse().unwrap())
+        std::env::args()
+            .skip_while(|argument| argument != name)
+            .nth(1)
+            .map_or(default, |text| text.parse().unwrap())
     };
     let (rounds, repeat) = (number("--rounds", 5), number("--repeat", 1_000_000));
     let flows = number("--flows", 512 * 1024);
@@ -155,7 +159,8 @@ fn prepare(loaded: &mut Loaded, flows: u32) {
     loaded.maps.v4.put_listener(key, table).unwrap();
     let config = loaded.maps.config().unwrap();
     // One record must be free, or every SYN is refused for that.
-    let refused = (0..flows - 1).filter(|number| loaded.maps.v4.flows.put(&config, &flow(*number)).is_none()).count();
+    let refused =
+        (0..flows - 1).filter(|number| loaded.maps.v4.flows.put(&config, &flow(*number)).is_none()).count();
     assert!(refused < flows as usize / 100, "{refused} flows found no place");
 }
 
@@ -192,7 +197,8 @@ fn flow(number: u32) -> Flow<Addr4> {
 
 fn working_set(loaded: &mut Loaded) -> Array<aya::maps::MapData, u32> {
     loaded.other("flow").unwrap();
-    for name in ["stranger", "floor", "lru16_hit", "lru16_insert", "lru40_hit", "lru40_insert", "hash16_hit"] {
+    for name in ["stranger", "floor", "lru16_hit", "lru16_insert", "lru40_hit", "lru40_insert", "hash16_hit"]
+    {
         loaded.other(name).unwrap();
     }
     loaded.take_map("WORKING_SET").unwrap().try_into().unwrap()
@@ -211,16 +217,26 @@ fn fill_references(loaded: &mut Loaded) {
 }
 
 fn report(rows: &mut [Row], flows: u32, loaded: &Loaded) {
-    println!("ns a packet, median (least to most) of {} rounds; {flows} flows in the table", rows[0].times.len());
+    println!(
+        "ns a packet, median (least to most) of {} rounds; {flows} flows in the table",
+        rows[0].times.len()
+    );
     let mut json = Vec::new();
     for row in rows {
         row.times.sort_by(f64::total_cmp);
-        let (least, median, most) = (row.times[0], row.times[row.times.len() / 2], row.times[row.times.len() - 1]);
+        let (least, median, most) =
+            (row.times[0], row.times[row.times.len() / 2], row.times[row.times.len() - 1]);
         println!("{:<55} {median:>6.0}  ({least:.0} to {most:.0})", row.what);
-        json.push(format!("{{\"what\":\"{}\",\"flows\":{},\"ns\":{median},\"least\":{least},\"most\":{most}}}", row.what, row.flows));
+        json.push(format!(
+            "{{\"what\":\"{}\",\"flows\":{},\"ns\":{median},\"least\":{least},\"most\":{most}}}",
+            row.what, row.flows
+        ));
     }
-    println!("memory of a flow, both directions: {:.1} bytes (IPv4), {:.1} bytes (IPv6)",
-        loaded.maps.v4.flows.bytes_per_flow(), loaded.maps.v6.flows.bytes_per_flow());
+    println!(
+        "memory of a flow, both directions: {:.1} bytes (IPv4), {:.1} bytes (IPv6)",
+        loaded.maps.v4.flows.bytes_per_flow(),
+        loaded.maps.v6.flows.bytes_per_flow()
+    );
     println!("[{}]", json.join(","));
     let _ = Duration::ZERO;
 }

@@ -82,6 +82,9 @@ fn bench_packets(args: &[String]) -> anyhow::Result<()> {
     let object = ebpf::build_measure()?;
     ebpf::build()?;
     let mut command = process::command("cargo");
-    command.current_dir(cargo::workspace()?).args(["bench", "--package", "gateway-userspace", "--bench", "packets", "--"]).args(args);
+    command
+        .current_dir(cargo::workspace()?)
+        .args(["bench", "--package", "gateway-userspace", "--bench", "packets", "--"])
+        .args(args);
     process::run(command.env("MEASURE_OBJECT", object))
 }

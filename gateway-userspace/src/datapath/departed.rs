@@ -104,7 +104,8 @@ fn checksum(source: SocketAddr, destination: SocketAddr, segment: &[u8]) -> [u8;
         std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
         std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
     };
-    let words = [octets(source), octets(destination), vec![0, 6], length.to_be_bytes().to_vec(), segment.to_vec()];
+    let words =
+        [octets(source), octets(destination), vec![0, 6], length.to_be_bytes().to_vec(), segment.to_vec()];
     for pair in words.concat().chunks(2) {
         let word = [pair.first().copied().unwrap_or(0), pair.get(1).copied().unwrap_or(0)];
         sum = sum.add16(gateway_common::Be16::new(u16::from_be_bytes(word)));

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_common::Config;
 use aya::Pod;
 use gateway_common::flow::TICKS_PER_SECOND;
+use gateway_common::{Address, Config, ListenerId};
 use serde::Serialize;
 
 use crate::model::{ListenerKey, Snapshot};
@@ -20,6 +20,7 @@ use crate::settings::{Datapath, KernelArgs, KernelMode, Prefix};
 use super::ageing::Sweep;
 use super::attach::{AttachError, Attached};
 use super::departed::{self, Departed};
+use super::events::{Failure, Heard};
 use super::flows::Kind;
 use super::install::{InstallError, Installed};
 use super::interfaces::{self, Interface};
@@ -29,7 +30,7 @@ use super::pin::{PinError, Pins};
 use super::plan::{self, Placement, Plan, Refusal, Surroundings};
 use super::ports;
 use super::routes::Routes;
-use super::stats::{self, FlowCounts, InterfaceStatus, Status};
+use super::stats::{self, FlowCounts, InterfaceStatus, Memory, Status};
 use super::tally::Ended;
 use super::view;
 
@@ -140,8 +141,10 @@ fn by_name<S: serde::Serializer>(
 pub struct Ticked {
     /// Set when addresses, interfaces or routes changed where flows go.
     pub changed: Option<Applied>,
-    /// Flows that are over.
+    /// Flows that are over and were not told of by [`KernelPlane::hear`].
     pub ended: Vec<Ended>,
+    /// New flows that a backend failed, by its address.
+    pub failures: Vec<(SocketAddr, Failure)>,
     /// Flows in the tables.
     pub flows: FlowCounts,
 }
@@ -173,6 +176,7 @@ pub struct KernelPlane {
     /// Until it is known for sure.
     lost: Option<Lost>,
     departed: Departed,
+    heard: Heard,
     max_flows: u32,
 }
 
@@ -222,6 +226,7 @@ impl KernelPlane {
             sweep6: Sweep::default(),
             lost,
             departed: Departed::new(Duration::from_secs(args.backend_drain_time)),
+            heard: Heard::default(),
             max_flows,
         };
         plane.attach_to_clients()?;
@@ -244,10 +249,14 @@ impl KernelPlane {
         // What cannot fail for reasons of the network first: flows must age whatever the routing table says.
         self.installed.bury(&mut self.loaded.maps, Instant::now())?;
         let now = stats::monotonic();
+        // Before ageing takes the records.
+        let mut ended = self.hear();
         let maps = &self.loaded.maps;
         let config = maps.config()?;
-        let mut ended = self.sweep4.step(&maps.v4, maps, &config, now);
+        ended.extend(self.sweep4.step(&maps.v4, maps, &config, now));
         ended.extend(self.sweep6.step(&maps.v6, maps, &config, now));
+        let failures = self.heard.failures(|v6, id| self.installed.backend_address(v6, id));
+        self.forget();
         self.recover();
         self.condemn();
         let before = self.applied.clone();
@@ -255,7 +264,13 @@ impl KernelPlane {
             self.refresh(&snapshot)?;
         }
         let changed = (self.applied != before).then(|| self.applied.clone());
-        Ok(Ticked { changed, ended, flows: self.flows() })
+        Ok(Ticked { changed, ended, failures, flows: self.flows() })
+    }
+
+    /// Reads what the programs told since the last call, and returns the flows that have ended. To be called many times
+    /// a second, so that ends are told when they come.
+    pub fn hear(&mut self) -> Vec<Ended> {
+        self.heard.hear(&mut self.loaded.maps, stats::monotonic())
     }
 
     /// For people and metrics.
@@ -266,12 +281,22 @@ impl KernelPlane {
             index,
             clients: clients.contains(&index),
         };
+        let (maps, sweeps) = (&self.loaded.maps, [&self.sweep4, &self.sweep6]);
         Ok(Status {
             interfaces: self.attached.indices().map(interface).collect(),
             listeners: self.installed.listeners(),
             flows: self.flows(),
             max_flows: self.max_flows,
-            verdicts: stats::verdicts(&self.loaded.maps)?,
+            handshakes: stats::handshakes(maps),
+            max_handshakes: maps.v4.flows.capacity(Kind::Handshakes),
+            memory: Memory::of(maps),
+            verdicts: stats::verdicts(maps)?,
+            listener_traffic: stats::by_listener(sweeps, self.installed.owners()),
+            backend_traffic: stats::by_backend(
+                sweeps,
+                self.installed.backends().map(|(key, _)| key.address),
+                self.heard.failed(),
+            ),
         })
     }
 
@@ -298,6 +323,20 @@ impl KernelPlane {
                 tracing::info!(flows, backends = ?due, "resetting the flows of backends that are gone");
             }
         }
+    }
+
+    /// Forgets the counts of what is gone.
+    fn forget(&mut self) {
+        let backends = self.installed.backends().map(|(key, _)| key.address);
+        let backends: HashSet<SocketAddr> = backends.chain(self.installed.old_backends()).collect();
+        let mut listeners: HashSet<ListenerId> = self.installed.owners().map(|(_, id)| id).collect();
+        for sweep in [&self.sweep4, &self.sweep6] {
+            listeners.extend(sweep.current().listeners().map(|(id, _)| id));
+        }
+        for sweep in [&mut self.sweep4, &mut self.sweep6] {
+            sweep.forget(|backend| backends.contains(&backend), |listener| listeners.contains(&listener));
+        }
+        self.heard.forget(|backend| backends.contains(&backend));
     }
 
     /// Puts records back that an agent before this one took out and died with.
@@ -447,6 +486,7 @@ fn configure(maps: &mut Maps, pins: &Pins, args: &KernelArgs) -> Result<(), Unav
     let has_flows = maps.v4.flows.is_in_use() || maps.v6.flows.is_in_use();
     let (first_port, port_count) =
         if has_flows { (old.first_port, old.port_count) } else { (ports.first.into(), ports.count.into()) };
+    let flags = deny(maps, &args.denied)?;
     maps.set_config(Config {
         index_key: if is_new { fastrand::u64(..) } else { old.index_key },
         balance_key: BALANCE_KEY,
@@ -459,7 +499,9 @@ fn configure(maps: &mut Maps, pins: &Pins, args: &KernelArgs) -> Result<(), Unav
         half_flows: maps.v4.flows.capacity(Kind::Handshakes),
         handshake_ticks: HANDSHAKE_TICKS,
         source_rate: args.max_new_flows_per_source,
-        flags: deny(maps, &args.denied)?,
+        flags,
+        trace4: 0,
+        trace6: [0; 4],
         ..old
     })?;
     Ok(())
