@@ -5,7 +5,7 @@
 //! gateway that connects has Linux's usual 28,232 towards each of the backend's addresses, and may use one again after a
 //! second in TIME_WAIT. So nobody runs out of ports at the rates and times of a run.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result};
 
@@ -22,6 +22,10 @@ const FIRST: u8 = 16;
 pub const REQUESTS: u16 = 700;
 /// Where gateways and backend listen for who wants bytes in bulk.
 pub const BULK: u16 = 701;
+/// Where gateways listen for connections that they take to [`Arena::silent`].
+pub const SILENT: u16 = 702;
+/// Backends that are not there: what is sent to them goes to the second backend's namespace, which drops it.
+const SILENT_NETWORK: &str = "198.18.3.0/24";
 /// The gateway drops what comes for these addresses; nobody has them.
 const DROPPED: &str = "198.19.0.0/17";
 /// One of them.
@@ -29,7 +33,7 @@ pub const DROPPED_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 1);
 /// Sources that nobody has, reached by way of the client, which drops what comes for them.
 const SPOOFED: &str = "198.19.128.0/17";
 /// The gateway's interfaces.
-const DEVICES: [&str; 2] = ["c0", "b0"];
+const DEVICES: [&str; 3] = ["c0", "b0", "b1"];
 
 /// Limits that are nobody's business here, widened in every namespace alike.
 const SETTINGS: [(&str, &str); 5] = [
@@ -41,7 +45,7 @@ const SETTINGS: [(&str, &str); 5] = [
     ("net/ipv4/tcp_synack_retries", "0"),
 ];
 
-/// Client, gateway and one backend.
+/// Client, gateway, a backend, and one that is silent.
 #[derive(Debug)]
 pub struct Arena {
     /// The namespaces.
@@ -52,7 +56,7 @@ impl Arena {
     /// Makes it. With `steer`, what the gateway's interfaces receive is worked on by the gateway's processor and what
     /// client and backend receive by theirs, as if they were machines; without, by the processor of the sender.
     pub fn new(steer: bool) -> Result<Self> {
-        let lab = Lab::new(1)?;
+        let lab = Lab::new(2)?;
         let backend = &lab.backends[0];
         for (namespace, network) in [(&lab.client, 0), (backend, 1)] {
             for host in FIRST..FIRST + ADDRESSES {
@@ -68,6 +72,8 @@ impl Arena {
         lab.gateway.ip(&["route", "add", "blackhole", DROPPED])?;
         let client = lab.client_address(Family::V4).to_string();
         lab.gateway.ip(&["route", "add", SPOOFED, "via", &client])?;
+        let next = lab.backend_address(Family::V4, 1).to_string();
+        lab.gateway.ip(&["route", "add", SILENT_NETWORK, "via", &next])?;
         if steer {
             DEVICES.iter().try_for_each(|device| steer_receiving(&lab.gateway, device, cpu::GATEWAY))?;
             [&lab.client, backend].iter().try_for_each(|end| steer_receiving(end, "e0", cpu::LOAD))?;
@@ -77,15 +83,23 @@ impl Arena {
 
     /// Where the backend listens.
     pub fn backends(&self, port: u16) -> Vec<SocketAddr> {
-        (FIRST..FIRST + ADDRESSES)
-            .map(|host| (IpAddr::from(Ipv4Addr::new(198, 18, 1, host)), port).into())
-            .collect()
+        addresses(1, port)
+    }
+
+    /// Backends that never answer. What drops their packets is not steered: it runs where the gateway sent them, and so
+    /// takes nothing from clients and backend.
+    pub fn silent(&self) -> Vec<SocketAddr> {
+        addresses(3, SILENT)
     }
 
     /// Where a gateway listens.
     pub fn gateway(&self, port: u16) -> SocketAddr {
         (self.lab.gateway_address(Family::V4), port).into()
     }
+}
+
+fn addresses(network: u8, port: u16) -> Vec<SocketAddr> {
+    (FIRST..FIRST + ADDRESSES).map(|host| (Ipv4Addr::new(198, 18, network, host), port).into()).collect()
 }
 
 /// A client's address and port: the `number`-th of nearly half a million, then from the beginning.
@@ -110,4 +124,17 @@ fn steer_receiving(namespace: &Namespace, device: &str, processor: usize) -> Res
     must(namespace.command("unshare").args(["--mount", "sh", "-c", &write]))
         .map(drop)
         .with_context(|| format!("receive packet steering of {device}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_not_used_twice_before_half_a_million() {
+        let count = u64::from(ADDRESSES) * (65_536 - 1024);
+        let clients: std::collections::HashSet<_> = (0..count).map(client).collect();
+        assert_eq!(clients.len() as u64, count);
+        assert_eq!(client(0), client(count));
+    }
 }

@@ -166,7 +166,7 @@ fn respond(request: &Request<Incoming>, view: &View, scope: Scope) -> Response<F
     match path {
         "/" => text(StatusCode::OK, INDEX),
         "/status" => json(&view.status()),
-        "/config_dump" => json(&*view.snapshot),
+        "/config_dump" => json(&dump::config(view)),
         _ => match path.strip_prefix("/proxy-config/").and_then(Kind::parse) {
             Some(kind) => json(&dump::items(view, kind)),
             None => text(StatusCode::NOT_FOUND, INDEX),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{KernelPlaneState, Snapshot};
+use crate::model::{Counts, KernelPlaneState, Snapshot};
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +21,8 @@ pub struct View {
     pub credential_faults: Vec<(String, String)>,
     /// Errors and warnings about documents, one line each.
     pub diagnostics: Vec<String>,
+    /// Ejected endpoints and refused connections, as they are at the moment.
+    pub counts: Counts,
 }
 
 /// `sluice status`.

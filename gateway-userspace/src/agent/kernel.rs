@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::datapath::{Applied, DatapathError, KernelPlane, Placement, Stopped};
-use crate::model::{KernelPlaneState, Snapshot};
+use crate::model::{KernelPlaneState, Outliers, Snapshot};
 use crate::settings::KernelArgs;
 
 const TICK: Duration = Duration::from_secs(1);
@@ -41,13 +41,13 @@ pub(super) struct KernelThread {
 
 impl KernelThread {
     /// Starts the thread, which starts the plane.
-    pub(super) fn start(args: &KernelArgs) -> std::io::Result<Self> {
+    pub(super) fn start(args: &KernelArgs, outliers: &Outliers) -> std::io::Result<Self> {
         let (commands, inbox) = channel();
         let (reports, states) = mpsc::unbounded_channel();
-        let args = args.clone();
+        let (args, outliers) = (args.clone(), outliers.clone());
         let thread = std::thread::Builder::new()
             .name("sluice-kernel".to_owned())
-            .spawn(move || run(&args, &inbox, &reports))?;
+            .spawn(move || run(&args, &outliers, &inbox, &reports))?;
         Ok(Self { commands, states, thread })
     }
 
@@ -69,8 +69,13 @@ impl KernelThread {
     }
 }
 
-fn run(args: &KernelArgs, inbox: &Receiver<Command>, reports: &mpsc::UnboundedSender<KernelPlaneState>) {
-    match KernelPlane::start(args) {
+fn run(
+    args: &KernelArgs,
+    outliers: &Outliers,
+    inbox: &Receiver<Command>,
+    reports: &mpsc::UnboundedSender<KernelPlaneState>,
+) {
+    match KernelPlane::start(args, outliers) {
         Ok(plane) => Driver { plane, reports, said: None }.drive(inbox),
         // The agent being gone ends everything anyway.
         Err(off) => {

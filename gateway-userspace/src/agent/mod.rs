@@ -19,7 +19,7 @@ use self::configuration::{Configuration, Generation};
 use self::kernel::KernelThread;
 use crate::admin::server::{self, AdminSocket, Scope};
 use crate::admin::view::View;
-use crate::model::Published;
+use crate::model::{Counts, Published};
 use crate::proxy::{ProxySettings, Runtime, WorkerReport, Workers};
 use crate::settings::{KernelMode, RunArgs};
 use crate::source;
@@ -35,7 +35,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 
 async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let started = Instant::now();
-    let view = Published::new(View::default());
+    let counts = Counts::default();
+    let view = Published::new(View { counts: counts.clone(), ..View::default() });
     let _admin = Admin::open(args, &view).await?;
     let mut watcher = source::watch(&args.config);
     let mut signals = Signals::new()?;
@@ -45,11 +46,11 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let runtime = Published::new(Runtime::default());
     let settings = proxy_settings(args);
     let (reports, mut worker_reports) = mpsc::channel(settings.workers * 4);
-    let workers =
-        Workers::start(&settings, &runtime.subscribe(), &reports).context("cannot start the workers")?;
-    let mut kernel = KernelThread::start(&args.kernel)?;
+    let workers = Workers::start(&settings, &runtime.subscribe(), &counts, &reports)
+        .context("cannot start the workers")?;
+    let mut kernel = KernelThread::start(&args.kernel, &counts.outliers)?;
     let mut agent =
-        Agent { runtime, view, kernel: kernel.handle(), progress: Progress::new(&settings, started) };
+        Agent { runtime, view, counts, kernel: kernel.handle(), progress: Progress::new(&settings, started) };
     agent.put_in_force(first);
 
     loop {
@@ -167,6 +168,8 @@ impl Progress {
 struct Agent {
     runtime: Published<Runtime>,
     view: Published<View>,
+    /// Shared by the workers, for the kernel plane to share.
+    counts: Counts,
     kernel: kernel::Handle,
     progress: Progress,
 }
@@ -180,6 +183,7 @@ impl Agent {
     fn put_in_force(&mut self, next: Generation) {
         let snapshot = next.runtime.snapshot.clone();
         self.runtime.publish(Arc::new(next.runtime));
+        self.counts.retain(&snapshot, Instant::now());
         self.kernel.apply(snapshot.clone());
         self.update(|view| {
             view.snapshot = snapshot;

@@ -14,7 +14,7 @@ use gateway_common::flow::TICKS_PER_SECOND;
 use gateway_common::{Address, Config, ListenerId};
 use serde::Serialize;
 
-use crate::model::{ListenerKey, Snapshot};
+use crate::model::{Cluster, ClusterName, ListenerKey, Outcome, Outliers, Snapshot};
 use crate::settings::{Datapath, KernelArgs, KernelMode, Prefix};
 
 use super::ageing::Sweep;
@@ -175,6 +175,8 @@ pub struct KernelPlane {
     sweep6: Sweep,
     /// Until it is known for sure.
     lost: Option<Lost>,
+    /// Shared with user space.
+    outliers: Outliers,
     departed: Departed,
     heard: Heard,
     max_flows: u32,
@@ -189,7 +191,7 @@ const _: fn() = || {
 impl KernelPlane {
     /// Loads and attaches the programs, or takes over those of an agent before this one with all their flows. Must
     /// be called in the network namespace that traffic comes in by, and the plane used by the same thread.
-    pub fn start(args: &KernelArgs) -> Result<Self, Unavailable> {
+    pub fn start(args: &KernelArgs, outliers: &Outliers) -> Result<Self, Unavailable> {
         if args.kernel == KernelMode::Off || args.datapath == Datapath::Off {
             return Err(Unavailable::Off);
         }
@@ -225,6 +227,7 @@ impl KernelPlane {
             sweep4: Sweep::default(),
             sweep6: Sweep::default(),
             lost,
+            outliers: outliers.clone(),
             departed: Departed::new(Duration::from_secs(args.backend_drain_time)),
             heard: Heard::default(),
             max_flows,
@@ -408,6 +411,7 @@ impl KernelPlane {
                 Err(error) => drop(surroundings.unattachable.insert(index, error.to_string())),
             }
         }
+        surroundings.ejected = self.ejected(snapshot);
         for destination in plan::destinations(snapshot) {
             let route = self.routes.to(destination).map_err(DatapathError::Routes)?;
             surroundings.routes.insert(destination, route);
@@ -424,6 +428,34 @@ impl KernelPlane {
             }
             // Each turn takes interfaces out of the next plan, so there is a last one.
             surroundings.unattachable.extend(failed);
+        }
+    }
+
+    fn ejected(&self, snapshot: &Snapshot) -> BTreeSet<(ClusterName, SocketAddr)> {
+        let now = Instant::now();
+        let of_cluster = |cluster: &Arc<Cluster>| {
+            let ejected = self.outliers.to_avoid(cluster, now);
+            let cluster = cluster.clone();
+            ejected.into_iter().flat_map(move |ejected| {
+                let endpoints = cluster.endpoints.iter().map(|endpoint| endpoint.address);
+                let gone: Vec<_> = endpoints.filter(|address| ejected.contains(*address, now)).collect();
+                gone.into_iter().map(|address| (cluster.name.clone(), address)).collect::<Vec<_>>()
+            })
+        };
+        snapshot.clusters.values().flat_map(of_cluster).collect()
+    }
+
+    /// Holds a failure of a backend against it, in every cluster that it is in.
+    pub fn report(&self, backend: SocketAddr) {
+        let Some(snapshot) = &self.snapshot else { return };
+        let now = Instant::now();
+        for cluster in snapshot.clusters.values() {
+            if cluster.endpoints.iter().any(|endpoint| endpoint.address == backend)
+                && let Some(ejection) =
+                    self.outliers.report(cluster, backend, Outcome::LocalOriginFailure, now)
+            {
+                tracing::warn!(cluster = %ejection.cluster, endpoint = %backend, "endpoint ejected");
+            }
         }
     }
 
@@ -483,6 +515,7 @@ fn configure(maps: &mut Maps, pins: &Pins, args: &KernelArgs) -> Result<(), Unav
         maps.v4.flows.fill_free();
         maps.v6.flows.fill_free();
     }
+    let flags = deny(maps, &args.denied)?;
     let has_flows = maps.v4.flows.is_in_use() || maps.v6.flows.is_in_use();
     let (first_port, port_count) =
         if has_flows { (old.first_port, old.port_count) } else { (ports.first.into(), ports.count.into()) };

@@ -2,6 +2,7 @@
 //! dumps are made from. Built by `translate`; no document types, no sockets, no clock in here.
 
 pub mod cluster;
+pub mod counts;
 pub mod credential;
 pub mod host;
 pub mod identity;
@@ -16,6 +17,7 @@ pub mod snapshot;
 pub use cluster::{
     Affinity, Cluster, ClusterName, Endpoint, Health, ProxyVersion, UpstreamProtocol, WeightedCluster,
 };
+pub use counts::Counts;
 pub use credential::{Credential, CredentialProblem};
 pub use host::{HostMap, HostPattern};
 pub use identity::GatewayIdentity;

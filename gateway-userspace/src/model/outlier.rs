@@ -20,7 +20,6 @@ const MAX_EJECTION: Duration = Duration::from_mins(5);
 
 /// DestinationRule `trafficPolicy.outlierDetection`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct OutlierDetection {
     /// `consecutive5xxErrors`: answers of 500 and above, and what counts as such. Default 5; 0 is off.
     pub consecutive_5xx: u32,
@@ -176,7 +175,7 @@ impl Outliers {
     }
 
     /// The endpoints that a choice must leave out; `None`: none, or so many that all are used.
-    pub(super) fn to_avoid(&self, cluster: &Cluster, now: Instant) -> Option<Arc<Ejected>> {
+    pub fn to_avoid(&self, cluster: &Cluster, now: Instant) -> Option<Arc<Ejected>> {
         let rules = cluster.outlier.as_ref()?;
         let ejected = self.of(&cluster.name)?;
         let ready = cluster.healthy().count() as u64;
@@ -255,7 +254,11 @@ impl Monitor {
     /// Whether the outcome calls for an ejection.
     fn count(&mut self, rules: &OutlierDetection, outcome: Outcome) -> bool {
         let status = match outcome {
-            Outcome::Status(status) => status,
+            Outcome::Status(status) => {
+                // Whoever answers was connected to.
+                self.local_failures = 0;
+                status
+            }
             Outcome::Connected if rules.split_local_origin => {
                 self.local_failures = 0;
                 return false;

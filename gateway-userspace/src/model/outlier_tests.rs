@@ -65,7 +65,7 @@ fn failures_count_while_they_are_consecutive() {
         (gateway, &[Status(503), Status(500), Status(504)], false),
         (split.clone(), &[Failed, Failed], true),
         (split.clone(), &[Failed, Status(500), Connected, Status(500)], true),
-        (split.clone(), &[Failed, Status(200), Failed], true),
+        (split.clone(), &[Failed, Status(200), Failed], false),
         (split, &[Failed, Connected, Failed], false),
         (off, &[Failed, Failed, Failed, Status(500), Status(500)], false),
     ] {

@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, LocalSet};
 use tokio::time::MissedTickBehavior;
 
 use super::{Runtime, connection};
-use crate::model::{ListenerKey, Subscription};
+use crate::model::{Counts, ListenerKey, Subscription};
 use crate::net::drain::{DrainTrigger, DrainWatch, drain};
 use crate::net::socket;
 use crate::upstream::{Balancer, Pool};
@@ -67,15 +67,17 @@ impl Workers {
     pub fn start(
         settings: &ProxySettings,
         runtime: &Subscription<Runtime>,
+        counts: &Counts,
         reports: &mpsc::Sender<WorkerReport>,
     ) -> io::Result<Self> {
         let stop = watch::Sender::new(false);
         let start = |index| {
             let (settings, runtime, reports) = (settings.clone(), runtime.clone(), reports.clone());
+            let counts = counts.clone();
             let stopped = stop.subscribe();
             std::thread::Builder::new()
                 .name(format!("sluice-worker-{index}"))
-                .spawn(move || run(index, settings, runtime, &reports, stopped))
+                .spawn(move || run(index, settings, runtime, counts, &reports, stopped))
         };
         let threads = (0..settings.workers).map(start).collect::<io::Result<_>>()?;
         Ok(Self { threads, stop })
@@ -98,12 +100,14 @@ pub(super) struct Shared {
     pub(super) pool: Pool,
     pub(super) balancer: Balancer,
     pub(super) server_header: Option<::http::HeaderValue>,
+    pub(super) counts: Counts,
 }
 
 fn run(
     index: usize,
     settings: ProxySettings,
     runtime: Subscription<Runtime>,
+    counts: Counts,
     reports: &mpsc::Sender<WorkerReport>,
     stopped: watch::Receiver<bool>,
 ) {
@@ -114,8 +118,8 @@ fn run(
     let server_header = Some(settings.server_header.as_str())
         .filter(|value| !value.is_empty())
         .and_then(|value| ::http::HeaderValue::from_str(value).ok());
-    let shared =
-        Rc::new(Shared { runtime, pool: Pool::default(), balancer: Balancer::default(), server_header });
+    let balancer = Balancer::new(counts.outliers.clone());
+    let shared = Rc::new(Shared { runtime, pool: Pool::default(), balancer, server_header, counts });
     LocalSet::new().block_on(&tokio, Worker::new(index, shared).serve(reports, stopped, settings.drain_time));
 }
 

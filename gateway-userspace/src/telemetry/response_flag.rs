@@ -19,6 +19,8 @@ pub enum ResponseFlag {
     UpstreamProtocolError,
     /// UT: the route's timeout.
     UpstreamRequestTimeout,
+    /// UO: as many connections as the DestinationRule allows.
+    UpstreamOverflow,
     /// DPE: the request could not be read.
     DownstreamProtocolError,
     /// URX: all retries are used up.
@@ -35,6 +37,7 @@ impl fmt::Display for ResponseFlag {
             Self::UpstreamConnectionTermination => "UC",
             Self::UpstreamProtocolError => "UPE",
             Self::UpstreamRequestTimeout => "UT",
+            Self::UpstreamOverflow => "UO",
             Self::DownstreamProtocolError => "DPE",
             Self::UpstreamRetryLimitExceeded => "URX",
         })

@@ -21,7 +21,7 @@ use crate::{cpu, namespace};
 const EVENTS: usize = 256;
 const BACKLOG: i32 = 16_384;
 /// Bytes of the file that bulk is sent from, again and again.
-const FILE: usize = 1 << 20;
+const FILE: u32 = 1 << 20;
 /// A receiver that takes nothing for so long is gone.
 const STUCK: Duration = Duration::from_secs(5);
 
@@ -150,8 +150,8 @@ impl Service {
 fn send_without_end(stream: &TcpStream, file: &OwnedFd) {
     loop {
         let mut offset = 0;
-        while offset < FILE as i64 {
-            let left = FILE - offset as usize;
+        while offset < i64::from(FILE) {
+            let left = (i64::from(FILE) - offset) as usize;
             if sendfile(stream, file, Some(&mut offset), left).is_err() {
                 return;
             }
@@ -161,7 +161,7 @@ fn send_without_end(stream: &TcpStream, file: &OwnedFd) {
 
 fn file() -> Result<OwnedFd> {
     let mut file = std::fs::File::from(memfd_create("bulk", MFdFlags::MFD_CLOEXEC)?);
-    file.write_all(&vec![0x5a; FILE])?;
+    file.write_all(&vec![0x5a; FILE as usize])?;
     Ok(file.into())
 }
 

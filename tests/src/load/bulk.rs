@@ -21,7 +21,7 @@ const WARM_UP: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Streams {
     received: Arc<AtomicU64>,
-    streams: Vec<TcpStream>,
+    sockets: Vec<TcpStream>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -38,15 +38,15 @@ impl Streams {
     /// Connects `count` streams, to the targets in turns, and waits until they flow.
     pub fn start(client: &Namespace, targets: &[SocketAddr], count: usize) -> Result<Self> {
         let connecting = targets.to_vec();
-        let streams: Vec<TcpStream> = client.enter(move || {
+        let sockets: Vec<TcpStream> = client.enter(move || {
             let connect =
                 |target| TcpStream::connect(target).with_context(|| format!("connecting to {target}"));
             connecting.iter().cycle().take(count).map(connect).collect::<Result<_>>()
         })?;
         let received = Arc::new(AtomicU64::new(0));
-        let threads = streams.iter().map(|stream| Ok(take_all(stream.try_clone()?, received.clone())));
+        let threads = sockets.iter().map(|socket| Ok(take_all(socket.try_clone()?, received.clone())));
         let threads = threads.collect::<Result<_>>()?;
-        let streams = Self { received, streams, threads };
+        let streams = Self { received, sockets, threads };
         std::thread::sleep(WARM_UP);
         ensure!(streams.received.load(Ordering::Relaxed) > 0, "no byte came from {targets:?} in {WARM_UP:?}");
         Ok(streams)
@@ -79,9 +79,9 @@ fn take_all(stream: TcpStream, received: Arc<AtomicU64>) -> JoinHandle<()> {
 
 impl Drop for Streams {
     fn drop(&mut self) {
-        for stream in &self.streams {
+        for socket in &self.sockets {
             // One that ended by itself cannot be ended.
-            let _ = stream.shutdown(Shutdown::Both);
+            let _ = socket.shutdown(Shutdown::Both);
         }
         for thread in self.threads.drain(..) {
             let _ = thread.join();

@@ -62,7 +62,7 @@ struct Clients<'a> {
     epoll: Epoll,
     targets: &'a [SocketAddr],
     ports: Ports,
-    clients: Vec<Client>,
+    under_way: Vec<Client>,
     done: u64,
     failed: u64,
 }
@@ -70,10 +70,10 @@ struct Clients<'a> {
 impl<'a> Clients<'a> {
     fn new(targets: &'a [SocketAddr], ports: Ports) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let mut clients = Self { epoll, targets, ports, clients: Vec::new(), done: 0, failed: 0 };
+        let mut clients = Self { epoll, targets, ports, under_way: Vec::new(), done: 0, failed: 0 };
         for place in 0..AT_ONCE {
             let client = clients.connect(place)?;
-            clients.clients.push(client);
+            clients.under_way.push(client);
         }
         Ok(clients)
     }
@@ -100,18 +100,18 @@ impl<'a> Clients<'a> {
         let count = self.epoll.wait(&mut events, LOOK)?;
         for event in &events[..count] {
             let place = event.data() as usize;
-            match self.clients[place].advance(event.events()) {
+            match self.under_way[place].advance(event.events()) {
                 Ok(false) => continue,
                 Ok(true) => self.done += 1,
                 Err(_) => self.failed += 1,
             }
-            self.clients[place] = self.connect(place)?;
+            self.under_way[place] = self.connect(place)?;
         }
         Ok(())
     }
 
     fn stuck(&self) -> u64 {
-        self.clients.iter().filter(|client| client.begun.elapsed() > STUCK).count() as u64
+        self.under_way.iter().filter(|client| client.begun.elapsed() > STUCK).count() as u64
     }
 }
 

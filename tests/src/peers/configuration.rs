@@ -4,14 +4,29 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use super::Contender;
-use crate::arena::{Arena, BULK, REQUESTS};
+use crate::arena::{Arena, BULK, REQUESTS, SILENT};
 use crate::documents::{Server, gateway, tcp_route, tcp_service};
 
 /// Of Debian's package libnginx-mod-stream.
 pub(super) const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
-/// Ports that gateways listen on, and a name for each.
-const LISTENERS: [(&str, u16); 2] = [("requests", REQUESTS), ("bulk", BULK)];
+/// A port that gateways listen on, and where they take connections to.
+struct Listener {
+    name: &'static str,
+    port: u16,
+    at: SocketAddr,
+    backends: Vec<SocketAddr>,
+}
+
+fn listeners(arena: &Arena) -> Vec<Listener> {
+    let all = [
+        ("requests", REQUESTS, arena.backends(REQUESTS)),
+        ("bulk", BULK, arena.backends(BULK)),
+        ("silent", SILENT, arena.silent()),
+    ];
+    let listener = |(name, port, backends)| Listener { name, port, at: arena.gateway(port), backends };
+    all.into_iter().map(listener).collect()
+}
 
 /// Name of the file below the contender's directory.
 pub(super) fn file_name(contender: Contender) -> &'static str {
@@ -38,26 +53,30 @@ pub(super) fn of(contender: Contender, arena: &Arena) -> String {
 }
 
 fn sluice(arena: &Arena) -> String {
-    let mut text = gateway("edge", &LISTENERS.map(|(_, port)| Server::tcp(port)));
-    for (name, port) in LISTENERS {
-        text += &tcp_route(name, port, "edge", name);
-        text += &tcp_service(name, &arena.backends(port));
+    let listeners = listeners(arena);
+    let servers: Vec<_> = listeners.iter().map(|listener| Server::tcp(listener.port)).collect();
+    let mut text = gateway("edge", &servers);
+    for Listener { name, port, backends, .. } in &listeners {
+        text += &tcp_route(name, *port, "edge", name);
+        text += &tcp_service(name, backends);
     }
     text
 }
 
 fn nftables(arena: &Arena) -> String {
-    let backends = arena.backends(0);
-    let map: Vec<_> =
-        backends.iter().enumerate().map(|(i, backend)| format!("{i} : {}", backend.ip())).collect();
-    format!(
-        "table ip edge {{\n  chain prerouting {{\n    type nat hook prerouting priority dstnat;\n    \
-         ip daddr {} tcp dport {{ {REQUESTS}, {BULK} }} dnat to numgen inc mod {} map {{ {} }}\n  }}\n  \
-         chain postrouting {{\n    type nat hook postrouting priority srcnat;\n    oifname \"b0\" masquerade\n  }}\n}}\n",
-        arena.gateway(0).ip(),
-        backends.len(),
-        map.join(", ")
-    )
+    let mut text =
+        "table ip edge {\n  chain prerouting {\n    type nat hook prerouting priority dstnat;\n".to_owned();
+    for Listener { port, at, backends, .. } in listeners(arena) {
+        let numbered =
+            backends.iter().enumerate().map(|(number, backend)| format!("{number} : {}", backend.ip()));
+        let (count, map) = (backends.len(), numbered.collect::<Vec<_>>().join(", "));
+        let _ = writeln!(
+            text,
+            "    ip daddr {} tcp dport {port} dnat to numgen inc mod {count} map {{ {map} }}",
+            at.ip()
+        );
+    }
+    text + "  }\n  chain postrouting {\n    type nat hook postrouting priority srcnat;\n    oifname { \"b0\", \"b1\" } masquerade\n  }\n}\n"
 }
 
 fn haproxy(arena: &Arena) -> String {
@@ -65,9 +84,9 @@ fn haproxy(arena: &Arena) -> String {
         "global\n    nbthread 1\n    maxconn 4000\ndefaults\n    mode tcp\n    balance roundrobin\n    \
                     timeout connect 5s\n    timeout client 1h\n    timeout server 1h\n"
             .to_owned();
-    for (name, port) in LISTENERS {
-        let _ = writeln!(text, "listen {name}\n    bind {} backlog 16384", arena.gateway(port));
-        for (index, backend) in arena.backends(port).iter().enumerate() {
+    for Listener { name, at, backends, .. } in listeners(arena) {
+        let _ = writeln!(text, "listen {name}\n    bind {at} backlog 16384");
+        for (index, backend) in backends.iter().enumerate() {
             let _ = writeln!(text, "    server s{index} {backend}");
         }
     }
@@ -76,27 +95,24 @@ fn haproxy(arena: &Arena) -> String {
 
 fn nginx(arena: &Arena) -> String {
     let mut text = format!(
-        "load_module {STREAM_MODULE};\nuser root;\ndaemon off;\nworker_processes 1;\nworker_rlimit_nofile 16384;\npid nginx.pid;\n\
-         events {{ worker_connections 8192; }}\nstream {{\n  access_log off;\n  proxy_timeout 1h;\n"
+        "load_module {STREAM_MODULE};\nuser root;\ndaemon off;\nworker_processes 1;\nworker_rlimit_nofile 16384;\n\
+         pid nginx.pid;\nevents {{ worker_connections 8192; }}\nstream {{\n  access_log off;\n  proxy_timeout 1h;\n"
     );
-    for (name, port) in LISTENERS {
-        let _ = writeln!(text, "  upstream {name} {{");
-        for backend in arena.backends(port) {
-            let _ = writeln!(text, "    server {backend};");
-        }
-        let listen = arena.gateway(port);
-        let _ = writeln!(text, "  }}\n  server {{ listen {listen} backlog=16384; proxy_pass {name}; }}");
+    for Listener { name, at, backends, .. } in listeners(arena) {
+        let servers: Vec<_> = backends.iter().map(|backend| format!("server {backend};")).collect();
+        let _ = writeln!(text, "  upstream {name} {{ {} }}", servers.join(" "));
+        let _ = writeln!(text, "  server {{ listen {at} backlog=16384; proxy_pass {name}; }}");
     }
     text + "}\n"
 }
 
 fn envoy(arena: &Arena) -> String {
-    let (mut listeners, mut clusters) = (String::new(), String::new());
-    for (name, port) in LISTENERS {
-        listeners += &envoy_listener(name, arena.gateway(port));
-        clusters += &envoy_cluster(name, &arena.backends(port));
+    let (mut inbound, mut clusters) = (String::new(), String::new());
+    for Listener { name, at, backends, .. } in listeners(arena) {
+        inbound += &envoy_listener(name, at);
+        clusters += &envoy_cluster(name, &backends);
     }
-    format!("static_resources:\n  listeners:\n{listeners}  clusters:\n{clusters}")
+    format!("static_resources:\n  listeners:\n{inbound}  clusters:\n{clusters}")
 }
 
 fn envoy_listener(name: &str, at: SocketAddr) -> String {

@@ -1,4 +1,4 @@
-//! Ways through the arena that are compared: none at all, ours, and other people's. All are configured alike: two
+//! Ways through the arena that are compared: none at all, ours, and other people's. All are configured alike: three
 //! listeners of the gateway's address, each before the backend's addresses in turns, source addresses translated, one
 //! worker on the gateway's processor, no access log.
 
@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::arena::{Arena, REQUESTS};
+use crate::arena::{Arena, REQUESTS, SILENT};
 use crate::load::{ANSWER, REQUEST};
 use crate::program::must;
 use crate::{client, cpu, gateway, wait};
@@ -167,6 +167,7 @@ impl Peer {
     /// Where clients connect to reach a port of the backend.
     pub fn targets(&self, arena: &Arena, port: u16) -> Vec<SocketAddr> {
         match self.contender {
+            Contender::Routed if port == SILENT => arena.silent(),
             Contender::Routed => arena.backends(port),
             _ => vec![arena.gateway(port)],
         }

@@ -9,8 +9,8 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use super::*;
 use crate::model::{
-    Cluster, ClusterName, Endpoint, Forward, HeaderOps, Health, HostPattern, ListenerKey, Published, Route,
-    RouteAction, RouteMatch, UpstreamProtocol, VirtualHost, WeightedCluster,
+    Cluster, ClusterName, Counts, Endpoint, Forward, HeaderOps, Health, HostPattern, ListenerKey, Published,
+    Route, RouteAction, RouteMatch, UpstreamProtocol, VirtualHost, WeightedCluster,
 };
 use crate::net::drain::{DrainTrigger, drain};
 use crate::proxy::Runtime;
@@ -38,7 +38,13 @@ impl Rig {
         let runtime = Published::new(Runtime::default()).subscribe();
         let (pool, balancer) = (Pool::default(), Balancer::default());
         Self {
-            shared: Rc::new(Shared { runtime, pool, balancer, server_header: None }),
+            shared: Rc::new(Shared {
+                runtime,
+                pool,
+                balancer,
+                server_header: None,
+                counts: Counts::default(),
+            }),
             table,
             drain: drain(),
             backend,
@@ -50,6 +56,7 @@ impl Rig {
         let ends = Ends {
             listener: ListenerKey { bind: None, port: 80 },
             peer: SocketAddr::from(([10, 0, 0, 1], 1)),
+            local: SocketAddr::from(([10, 0, 0, 2], 80)),
         };
         let connection =
             Connection::new(self.shared.clone(), ends, None, self.table.clone(), 0, self.drain.watch());

@@ -1,19 +1,22 @@
 //! Established streams under a flood of SYNs. The generator takes time of the machine too, so each round has a control:
-//! the same flood to an address that the gateway drops. What is lost against that, the gateway lost.
+//! the same flood to an address that the gateway drops. What is lost against that, the gateway lost. The flooded listener
+//! is one whose backends drop what they get: what SYNs cost a backend is not the gateway's, whose tables are the same.
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use harness::arena::{Arena, BULK};
+use harness::arena::{Arena, SILENT};
 use harness::load::bulk::{Flow, Streams};
 use harness::load::flood;
-use harness::namespace;
+use harness::{cpu, namespace};
 
 use super::stand::Stand;
 use super::uninterrupted;
 
 const STREAMS: usize = 16;
+/// SYNs a second when nothing else is sent: the machine is not busy with them.
+const COST_RATE: u32 = 100_000;
 /// Before and after what is looked at.
 const MARGIN: Duration = Duration::from_millis(100);
 /// Until what was left half open is forgotten: see the arena's settings.
@@ -24,14 +27,19 @@ const RATIO: f64 = 9.0;
 const FIRST: u32 = 100_000;
 const HIGHEST: f64 = 2e6;
 /// Steps to the right rate, each of this length.
-const STEPS: usize = 5;
+const STEPS: usize = 6;
 const STEP: Duration = Duration::from_millis(300);
 
 /// Measures all rounds of a contender on streams that stay.
 pub(crate) fn measure(stand: &mut Stand, rounds: usize, length: Duration) -> Result<()> {
-    let SocketAddr::V4(listener) = stand.peer.targets(&stand.arena, BULK)[0] else {
+    let SocketAddr::V4(listener) = stand.peer.targets(&stand.arena, SILENT)[0] else {
         bail!("a flood is of IPv4");
     };
+    for _ in 0..rounds {
+        uninterrupted()?;
+        let cost = cost(&stand.arena, listener, length)?;
+        stand.note("flood_cpu_us_per_syn", cost);
+    }
     let streams = stand.streams(STREAMS)?;
     let rate = rate(&stand.arena, &streams)?;
     for _ in 0..rounds {
@@ -50,13 +58,26 @@ pub(crate) fn measure(stand: &mut Stand, rounds: usize, length: Duration) -> Res
     Ok(())
 }
 
+/// CPU microseconds of the whole machine that a SYN takes above what it takes to send and drop it.
+fn cost(arena: &Arena, listener: SocketAddrV4, length: Duration) -> Result<f64> {
+    let busy = |target: SocketAddrV4| -> Result<(f64, f64)> {
+        let before = cpu::busy_seconds()?;
+        let sent = arena.lab.client.enter(move || flood::run(target, COST_RATE, length))?;
+        Ok((cpu::busy_seconds()? - before, sent as f64))
+    };
+    let ((control, _), (flooded, sent)) = (busy(flood::dropped())?, busy(listener)?);
+    std::thread::sleep(SETTLE);
+    Ok((flooded - control) * 1e6 / sent)
+}
+
 /// The rate at which the flood is nine of ten packets. A flood slows the streams, so it is found in steps.
 fn rate(arena: &Arena, streams: &Streams) -> Result<u32> {
     let mut rate = FIRST;
     for _ in 0..STEPS {
         let seen = Flood::to(flood::dropped(), rate).beside(arena, streams, STEP)?;
         let others = seen.per_second * (1.0 / seen.share - 1.0);
-        rate = (others * RATIO).clamp(1000.0, HIGHEST) as u32;
+        // Half of the way, in proportions: one whole would overshoot.
+        rate = (f64::from(rate) * others * RATIO).sqrt().clamp(1000.0, HIGHEST) as u32;
     }
     Ok(rate)
 }

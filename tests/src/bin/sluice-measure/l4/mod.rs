@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use harness::cpu;
 use harness::peers::Contender;
@@ -25,6 +25,8 @@ use stand::Stand;
 
 /// Seconds of each measurement in the round before the first, which does not count.
 const WARM_UP: f64 = 0.2;
+/// How long the machine is looked at before anything is done.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Flags of `cargo xtask bench l4`.
 #[derive(Debug, Args)]
@@ -36,7 +38,7 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',')]
     measures: Vec<Measure>,
     /// Seconds of each measurement, of each contender, in each round.
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, default_value_t = 1.2)]
     seconds: f64,
     /// Requests each second, where their latency is measured.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -66,13 +68,11 @@ impl Options {
     }
 
     fn out(&self) -> Result<PathBuf> {
-        match &self.out {
-            Some(directory) => Ok(directory.clone()),
-            None => {
-                let own = std::env::current_exe()?;
-                Ok(own.ancestors().nth(2).context("this program lies in no target directory")?.join("bench"))
-            }
+        if let Some(directory) = &self.out {
+            return Ok(directory.clone());
         }
+        let own = std::env::current_exe()?;
+        Ok(own.ancestors().nth(2).context("this program lies in no target directory")?.join("bench"))
     }
 }
 
@@ -83,13 +83,15 @@ pub(crate) struct Run<'a> {
     options: &'a Options,
     contenders: Vec<Contender>,
     measures: Vec<Measure>,
+    /// Part of the machine that others took just before, in percent.
+    others: f64,
 }
 
 /// Measures, writes the files, and returns the table and the numbers.
 pub(crate) fn run(rounds: usize, options: &Options) -> Result<(String, Value)> {
     let (contenders, measures) = (options.contenders(), options.measures());
-    let run = Run { rounds, length: options.length()?, options, contenders, measures };
     cpu::ensure_two()?;
+    let run = Run { rounds, length: options.length()?, options, contenders, measures, others: others()? };
     run.contenders.iter().try_for_each(|contender| contender.ensure_installed())?;
     let out = options.out()?;
     std::fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
@@ -103,6 +105,14 @@ pub(crate) fn run(rounds: usize, options: &Options) -> Result<(String, Value)> {
     Ok((table, numbers))
 }
 
+/// How busy the machine is while we do nothing.
+fn others() -> Result<f64> {
+    let busy = cpu::busy_seconds()?;
+    std::thread::sleep(LOOK);
+    let processors = std::thread::available_parallelism()?.get() as f64;
+    Ok((cpu::busy_seconds()? - busy) / LOOK.as_secs_f64() / processors * 100.0)
+}
+
 fn measure(run: &Run<'_>) -> Result<Vec<Stand>> {
     let starting = |contender: &Contender| {
         eprintln!("starting {}", contender.name());
@@ -112,10 +122,11 @@ fn measure(run: &Run<'_>) -> Result<Vec<Stand>> {
     let mut stands = run.contenders.iter().map(starting).collect::<Result<Vec<_>>>()?;
     let in_turns: Vec<_> =
         run.measures.iter().filter(|measure| **measure != Measure::Flood).copied().collect();
-    for round in 0..=run.rounds {
+    let rounds = if in_turns.is_empty() { 0 } else { run.rounds };
+    for round in 0..=rounds {
         let length = if round == 0 { Duration::from_secs_f64(WARM_UP) } else { run.length };
         for stand in &mut stands {
-            eprintln!("round {round} of {}: {}", run.rounds, stand.contender().name());
+            eprintln!("round {round} of {rounds}: {}", stand.contender().name());
             for measure in &in_turns {
                 uninterrupted()?;
                 stand
@@ -158,5 +169,6 @@ fn watch_for_interruption() {
 
 /// An error once the run was interrupted.
 pub(crate) fn uninterrupted() -> Result<()> {
-    if INTERRUPTED.load(Ordering::Relaxed) { bail!("interrupted") } else { Ok(()) }
+    ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
+    Ok(())
 }

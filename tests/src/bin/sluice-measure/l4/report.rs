@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use clap::ValueEnum as _;
+use clap::ValueEnum;
 use harness::peers::Contender;
 use serde_json::{Map, Value, json};
 
@@ -17,7 +17,7 @@ pub(crate) fn command(run: &Run<'_>, contenders: &[Contender], measures: &[Measu
     let options = run.options;
     let mut text = format!("cargo xtask bench l4 --rounds {} --seconds {}", run.rounds, options.seconds);
     if contenders.len() < Contender::ALL.len() {
-        let words = contenders.iter().filter_map(|contender| contender.to_possible_value());
+        let words = contenders.iter().filter_map(ValueEnum::to_possible_value);
         let words: Vec<_> = words.map(|word| word.get_name().to_owned()).collect();
         let _ = write!(text, " --only {}", words.join(","));
     }
@@ -41,6 +41,7 @@ pub(crate) fn report(run: &Run<'_>, stands: &[Stand]) -> Result<Value> {
         "seconds": run.options.seconds,
         "kernel": std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
         "processors": std::thread::available_parallelism()?.get(),
+        "others_percent": run.others,
         "received_on": if run.options.no_steer { "the sender's processor" } else { "the receiver's processor" },
         "contenders": contenders,
     }}))

@@ -101,7 +101,9 @@ pub(crate) fn add_latency_over_routed(stands: &mut [Stand]) {
         let base = routed.map(|stand| stand.figures(key).to_vec()).unwrap_or_default();
         for stand in stands.iter_mut().filter(|stand| stand.contender() != Contender::Routed) {
             let over: Vec<_> = stand.figures(key).iter().zip(&base).map(|(own, base)| own - base).collect();
-            over.into_iter().for_each(|value| stand.note(added, value));
+            for value in over {
+                stand.note(added, value);
+            }
         }
     }
 }

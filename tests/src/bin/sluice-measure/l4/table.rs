@@ -14,8 +14,8 @@ use crate::figures::{least, median, most};
 /// A table for each kind of work, each with its command, then the commands of the contenders.
 pub(crate) fn table(run: &Run<'_>, stands: &[Stand]) -> Result<String> {
     let mut text = format!(
-        "medians of {} rounds of {} s (least–most); × is against routed\n",
-        run.rounds, run.options.seconds
+        "rounds: {} of {} s; medians (least–most); × is against routed; others took {:.0} % of the machine just before\n",
+        run.rounds, run.options.seconds, run.others
     );
     for measure in &run.measures {
         writeln!(text, "\n{}", measure.describe(run.options.rate))?;
@@ -62,9 +62,21 @@ fn align(rows: &[Vec<String>]) -> String {
     for row in rows {
         for (index, (cell, width)) in row.iter().zip(&widths).enumerate() {
             let space = " ".repeat(width - length(cell));
-            text += &if index == 0 { format!("{cell}{space}") } else { format!("   {space}{cell}") };
+            let parts = if index == 0 { ["", cell, &space] } else { ["   ", &space, cell] };
+            text.extend(parts);
         }
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::align;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [["", "µs"], ["routed", "1"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(align(&rows), "         µs\nrouted    1\n");
+    }
 }
