@@ -6,6 +6,7 @@ pub mod ageing;
 pub mod attach;
 pub mod bitmaps;
 pub mod departed;
+pub mod events;
 pub mod flows;
 pub mod install;
 pub mod interfaces;
@@ -25,6 +26,7 @@ mod sys;
 pub mod tally;
 pub mod view;
 
+pub use events::Failure;
 pub use pin::Pins;
 pub use plan::{Placement, Refusal};
 pub use plane::{Applied, DatapathError, KernelPlane, Stopped, Unavailable};

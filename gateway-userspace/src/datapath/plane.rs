@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use aya::Pod;
 use gateway_common::flow::TICKS_PER_SECOND;
-use gateway_common::{Address, Config, Link};
+use gateway_common::{Address, Config, Link, ListenerId};
 use serde::Serialize;
 
 use crate::model::{Cluster, ClusterName, ListenerKey, Outcome, Outliers, Snapshot};
@@ -20,6 +20,7 @@ use crate::settings::{Datapath, KernelArgs, KernelMode, Prefix};
 use super::ageing::Sweep;
 use super::attach::{self, AttachError, Attached, Programs};
 use super::departed::{self, Departed};
+use super::events::{Failure, Heard};
 use super::flows::Kind;
 use super::install::{InstallError, Installed};
 use super::interfaces::{self, Interface};
@@ -29,7 +30,7 @@ use super::pin::{PinError, Pins};
 use super::plan::{self, Placement, Plan, Refusal, Surroundings};
 use super::ports;
 use super::routes::Routes;
-use super::stats::{self, FlowCounts, InterfaceStatus, Status};
+use super::stats::{self, FlowCounts, InterfaceStatus, Memory, Status};
 use super::tally::Ended;
 use super::view;
 
@@ -140,7 +141,7 @@ fn by_name<S: serde::Serializer>(
 pub struct Ticked {
     /// Set when addresses, interfaces or routes changed where flows go.
     pub changed: Option<Applied>,
-    /// Flows that are over.
+    /// Flows that are over and were not told of by [`KernelPlane::hear`].
     pub ended: Vec<Ended>,
     /// Flows in the tables.
     pub flows: FlowCounts,
@@ -177,6 +178,7 @@ pub struct KernelPlane {
     /// Shared with user space.
     outliers: Outliers,
     departed: Departed,
+    heard: Heard,
     max_flows: u32,
 }
 
@@ -228,6 +230,7 @@ impl KernelPlane {
             lost,
             outliers: outliers.clone(),
             departed: Departed::new(Duration::from_secs(args.backend_drain_time)),
+            heard: Heard::default(),
             max_flows,
         };
         plane.attach_to_clients()?;
@@ -250,10 +253,16 @@ impl KernelPlane {
         // What cannot fail for reasons of the network first: flows must age whatever the routing table says.
         self.installed.bury(&mut self.loaded.maps, Instant::now())?;
         let now = stats::monotonic();
+        // Before ageing takes the records.
+        let mut ended = self.hear();
         let maps = &self.loaded.maps;
         let config = maps.config()?;
-        let mut ended = self.sweep4.step(&maps.v4, maps, &config, now);
+        ended.extend(self.sweep4.step(&maps.v4, maps, &config, now));
         ended.extend(self.sweep6.step(&maps.v6, maps, &config, now));
+        for (backend, outcome) in self.heard.outcomes(|v6, id| self.installed.backend_address(v6, id)) {
+            self.judge(backend, outcome);
+        }
+        self.forget();
         self.recover();
         self.condemn();
         let before = self.applied.clone();
@@ -262,6 +271,12 @@ impl KernelPlane {
         }
         let changed = (self.applied != before).then(|| self.applied.clone());
         Ok(Ticked { changed, ended, flows: self.flows() })
+    }
+
+    /// Reads what the programs told since the last call, and returns the flows that have ended. To be called many times
+    /// a second, so that ends are told when they come.
+    pub fn hear(&mut self) -> Vec<Ended> {
+        self.heard.hear(&mut self.loaded.maps, stats::monotonic())
     }
 
     /// For people and metrics.
@@ -273,12 +288,22 @@ impl KernelPlane {
             hook: hook.to_string(),
             clients: clients.contains(&index),
         };
+        let (maps, sweeps) = (&self.loaded.maps, [&self.sweep4, &self.sweep6]);
         Ok(Status {
             interfaces: self.attached.hooks().map(interface).collect(),
             listeners: self.installed.listeners(),
             flows: self.flows(),
             max_flows: self.max_flows,
-            verdicts: stats::verdicts(&self.loaded.maps)?,
+            handshakes: stats::handshakes(maps),
+            max_handshakes: maps.v4.flows.capacity(Kind::Handshakes),
+            memory: Memory::of(maps),
+            verdicts: stats::verdicts(maps)?,
+            listener_traffic: stats::by_listener(sweeps, self.installed.owners()),
+            backend_traffic: stats::by_backend(
+                sweeps,
+                self.installed.backends().map(|(key, _)| key.address),
+                self.heard.failed(),
+            ),
         })
     }
 
@@ -306,6 +331,20 @@ impl KernelPlane {
                 tracing::info!(flows, backends = ?due, "resetting the flows of backends that are gone");
             }
         }
+    }
+
+    /// Forgets the counts of what is gone.
+    fn forget(&mut self) {
+        let backends = self.installed.backends().map(|(key, _)| key.address);
+        let backends: HashSet<SocketAddr> = backends.chain(self.installed.old_backends()).collect();
+        let mut listeners: HashSet<ListenerId> = self.installed.owners().map(|(_, id)| id).collect();
+        for sweep in [&self.sweep4, &self.sweep6] {
+            listeners.extend(sweep.current().listeners().map(|(id, _)| id));
+        }
+        for sweep in [&mut self.sweep4, &mut self.sweep6] {
+            sweep.forget(|backend| backends.contains(&backend), |listener| listeners.contains(&listener));
+        }
+        self.heard.forget(|backend| backends.contains(&backend));
     }
 
     /// Puts records back that an agent before this one took out and died with.
@@ -412,14 +451,14 @@ impl KernelPlane {
         snapshot.clusters.values().flat_map(of_cluster).collect()
     }
 
-    /// Holds a failure of a backend against it, in every cluster that it is in.
-    pub fn report(&self, backend: SocketAddr) {
+    /// Tells how a new flow went with a backend, for every cluster that it is in.
+    fn judge(&self, backend: SocketAddr, failure: Option<Failure>) {
         let Some(snapshot) = &self.snapshot else { return };
         let now = Instant::now();
+        let outcome = if failure.is_some() { Outcome::LocalOriginFailure } else { Outcome::Connected };
         for cluster in snapshot.clusters.values() {
             if cluster.endpoints.iter().any(|endpoint| endpoint.address == backend)
-                && let Some(ejection) =
-                    self.outliers.report(cluster, backend, Outcome::LocalOriginFailure, now)
+                && let Some(ejection) = self.outliers.report(cluster, backend, outcome, now)
             {
                 tracing::warn!(cluster = %ejection.cluster, endpoint = %backend, "endpoint ejected");
             }
@@ -502,6 +541,7 @@ fn configure(maps: &mut Maps, pins: &Pins, args: &KernelArgs) -> Result<(), Unav
     let has_flows = maps.v4.flows.is_in_use() || maps.v6.flows.is_in_use();
     let (first_port, port_count) =
         if has_flows { (old.first_port, old.port_count) } else { (ports.first.into(), ports.count.into()) };
+    let flags = deny(maps, &args.denied)?;
     maps.set_config(Config {
         index_key: if is_new { fastrand::u64(..) } else { old.index_key },
         balance_key: BALANCE_KEY,
@@ -515,6 +555,8 @@ fn configure(maps: &mut Maps, pins: &Pins, args: &KernelArgs) -> Result<(), Unav
         handshake_ticks: HANDSHAKE_TICKS,
         source_rate: args.max_new_flows_per_source,
         flags,
+        trace4: 0,
+        trace6: [0; 4],
         ..old
     })?;
     Ok(())
