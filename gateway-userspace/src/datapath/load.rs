@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aya::programs::SchedClassifier;
+use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 
 use gateway_common::index;
@@ -16,8 +16,9 @@ static OBJECT: Option<&[u8]> = Some(aya::include_bytes_aligned!(env!("KERNEL_OBJ
 #[cfg(not(kernel_object))]
 static OBJECT: Option<&[u8]> = None;
 
-/// The classifier's name in the object.
-const PROGRAM: &str = "sluice_tc";
+/// Names of the programs in the object.
+const CLASSIFIER: &str = "sluice_tc";
+const XDP: &str = "sluice_xdp";
 
 /// Slots for backend tables, 2 bytes each: room for 63 tables of the largest size.
 pub const TABLE_SLOTS: u32 = 1 << 22;
@@ -70,13 +71,21 @@ pub struct Loaded {
 impl Loaded {
     /// The tc classifier.
     pub fn classifier(&mut self) -> Result<&mut SchedClassifier, LoadError> {
-        program(&mut self.ebpf)
+        classifier(&mut self.ebpf)
+    }
+
+    /// The XDP program. It leaves to the classifier whatever it cannot send on itself.
+    pub fn xdp(&mut self) -> Result<&mut Xdp, LoadError> {
+        xdp(&mut self.ebpf)
     }
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, LoadError> {
-    let program = ebpf.program_mut(PROGRAM).ok_or(LoadError::NoObject)?;
-    Ok(program.try_into()?)
+fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, LoadError> {
+    Ok(ebpf.program_mut(CLASSIFIER).ok_or(LoadError::NoObject)?.try_into()?)
+}
+
+fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, LoadError> {
+    Ok(ebpf.program_mut(XDP).ok_or(LoadError::NoObject)?.try_into()?)
 }
 
 /// Whether the agent was built with the kernel programs.
@@ -120,7 +129,8 @@ pub fn load(sizes: Sizes, pins: Option<&Path>) -> Result<Loaded, LoadError> {
     }
     let mut ebpf = loader.load(object)?;
     // First the programs: they name maps by descriptors, some of which are closed when the maps have been mapped.
-    program(&mut ebpf)?.load()?;
+    classifier(&mut ebpf)?.load()?;
+    xdp(&mut ebpf)?.load()?;
     let maps = Maps::gather(|name| ebpf.take_map(name).ok_or(MapsError::Missing { name }))?;
     Ok(Loaded { ebpf, maps })
 }
