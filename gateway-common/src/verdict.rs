@@ -108,6 +108,8 @@ verdicts! {
     NoNeighbour => Pass, "no_neighbour", "XDP knows no way on: left to tc";
     /// The agent has written no `CONFIG` yet.
     Unconfigured => Pass, "unconfigured", "new flow before the agent had configured the program";
+    /// A packet of a flow whose backend is gone, and none that a reset can answer.
+    Unanswered => Drop, "unanswered", "backend is gone, and the packet is itself a reset, or cannot be cut to one";
 }
 
 /// What a verdict means for the packet.

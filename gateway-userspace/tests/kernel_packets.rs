@@ -19,3 +19,9 @@ mod opening;
 mod options;
 #[path = "kernel_packets/passing.rs"]
 mod passing;
+#[path = "kernel_packets/reset.rs"]
+mod reset;
+#[path = "kernel_packets/verifier.rs"]
+mod verifier;
+#[path = "kernel_packets/xdp.rs"]
+mod xdp;

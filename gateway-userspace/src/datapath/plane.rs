@@ -519,7 +519,8 @@ fn load(pins: &Pins, flows: u32) -> Result<Loaded, Unavailable> {
 }
 
 fn programs(loaded: &mut Loaded) -> Result<Programs<'_>, Unavailable> {
-    Ok(Programs { classifier: loaded.classifier().map_err(Unavailable::Refused)?, xdp: None })
+    let (classifier, xdp) = loaded.programs().map_err(Unavailable::Refused)?;
+    Ok(Programs { classifier, xdp })
 }
 
 /// Tells the programs their keys, sizes and source ports. What flows depend on stays as it was in maps that are taken
