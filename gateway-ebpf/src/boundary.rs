@@ -8,8 +8,9 @@ use gateway_common::{Addr4, Addr6, Hash, Reference, Table, Verdict};
 use crate::{
     flow::{self, Found},
     handshake,
-    maps::{Kind, Maps, Record},
-    parse::Segment,
+    maps::{Kind, Maps, Record, Scratch},
+    options,
+    parse::{Options, Segment},
 };
 
 /// A flow's record and a verdict in one number: the reference in the low half, then the table, the verdict, and the
@@ -123,3 +124,59 @@ macro_rules! steps {
 
 steps!(Addr4: flow_find4, flow_open4, flow_follow4);
 steps!(Addr6: flow_find6, flow_open6, flow_follow6);
+
+/// What IPv4 options ask for.
+#[inline(always)]
+pub(crate) fn ip_options(options: &mut Scratch) -> Options {
+    match options_check(options) {
+        CARRIED => Options::Carried,
+        FOR_ROUTERS => Options::ForRouters,
+        _ => Options::Broken,
+    }
+}
+
+const BROKEN: u32 = 0;
+const CARRIED: u32 = 1;
+const FOR_ROUTERS: u32 = 2;
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn options_check(options: *mut Scratch) -> u32 {
+    // SAFETY: the verifier checks that every caller passes copied bytes or nothing.
+    let Some(options) = (unsafe { options.as_mut() }) else { return BROKEN };
+    match options::are_for_routers(options) {
+        Some(false) => CARRIED,
+        Some(true) => FOR_ROUTERS,
+        None => BROKEN,
+    }
+}
+
+/// Where the value of the option "maximum segment size" is among a TCP header's options.
+#[inline(always)]
+pub(crate) fn segment_size(options: &mut Scratch) -> Option<u32> {
+    options_mss(options).checked_sub(1)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn options_mss(options: *mut Scratch) -> u32 {
+    // SAFETY: as above.
+    let Some(options) = (unsafe { options.as_mut() }) else { return 0 };
+    options::segment_size(options).map_or(0, |place| place + 1)
+}
+
+/// Which header comes behind extension headers, the first of which is of the kind `first`, and their length.
+#[inline(always)]
+pub(crate) fn extension_headers(headers: &mut Scratch, first: u8) -> (u8, u32) {
+    let end = headers_end(headers, first.into());
+    (end as u8, end >> 8)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn headers_end(headers: *mut Scratch, first: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(headers) = (unsafe { headers.as_mut() }) else { return first & 0xff };
+    let (next, length) = options::skip_extensions(headers, first & 0xff);
+    next & 0xff | length << 8
+}

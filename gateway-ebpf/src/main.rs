@@ -11,10 +11,13 @@ mod balance;
 mod boundary;
 mod flow;
 mod handshake;
+mod icmp;
 mod limit;
 mod maps;
 #[cfg(feature = "measure")]
 mod measure;
+mod mss;
+mod options;
 mod packet;
 mod parse;
 mod pipeline;

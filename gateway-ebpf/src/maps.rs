@@ -95,6 +95,10 @@ static SEGMENT4: PerCpuArray<Segment<Addr4>> = PerCpuArray::with_max_entries(1, 
 #[map]
 static SEGMENT6: PerCpuArray<Segment<Addr6>> = PerCpuArray::with_max_entries(1, 0);
 
+/// Bytes of a packet that a CPU is looking at.
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
 #[map]
 static LISTENERS4: HashMap<ListenerKey<Addr4>, Table> = HashMap::with_max_entries(4096, 0);
 #[map]
@@ -749,6 +753,54 @@ pub(crate) fn tell(event: &Event) {
 pub(crate) fn segment<A: Maps>() -> Option<&'static mut Segment<A>> {
     // SAFETY: a per-CPU value; the programs are not interrupted by each other on one CPU, and each asks once.
     unsafe { A::segment().get_ptr_mut(0)?.as_mut() }
+}
+
+/// The most that is copied out of a packet: TCP and IPv4 options are 40 bytes, extension headers hardly ever more than
+/// this. A power of two, so that the verifier sees the bound.
+pub(crate) const SCRATCH_BYTES: u32 = 128;
+
+/// Bytes copied out of a packet, for functions that the verifier looks at by themselves: pointers into packets cannot
+/// be handed to them.
+#[repr(C)]
+pub(crate) struct Scratch {
+    /// How many.
+    pub(crate) length: u32,
+    cursor: u32,
+    bytes: [u8; SCRATCH_BYTES as usize],
+}
+
+impl Scratch {
+    /// A byte; some byte beyond the length.
+    #[inline(always)]
+    pub(crate) fn at(&self, index: u32) -> u32 {
+        self.bytes[(index % SCRATCH_BYTES) as usize].into()
+    }
+
+    /// The same number. Kept in memory for a moment, so that the verifier forgets what it was made of, and does not
+    /// follow a loop once more for each value that it might have.
+    #[inline(always)]
+    pub(crate) fn forget(&mut self, number: u32) -> u32 {
+        let cursor = &raw mut self.cursor;
+        // SAFETY: a field of this value.
+        unsafe {
+            ptr::write_volatile(cursor, number);
+            ptr::read_volatile(cursor)
+        }
+    }
+
+    /// Where the bytes go.
+    #[inline(always)]
+    pub(crate) fn bytes(&mut self) -> *mut u8 {
+        self.bytes.as_mut_ptr()
+    }
+}
+
+/// This CPU's place for bytes.
+#[inline(always)]
+pub(crate) fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: a per-CPU value; the programs are not interrupted by each other on one CPU, and what one step copied is
+    // not looked at in the next.
+    unsafe { SCRATCH.get_ptr_mut(0)?.as_mut() }
 }
 
 /// This CPU's counter of a verdict.

@@ -7,7 +7,11 @@ use core::arch::asm;
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use gateway_common::Verdict;
 
-use crate::{flow::Found, maps::Maps, rewrite::Change};
+use crate::{
+    flow::Found,
+    maps::{self, Maps, SCRATCH_BYTES, Scratch},
+    rewrite::Change,
+};
 
 /// Layouts of headers that may be laid over packet bytes.
 ///
@@ -18,7 +22,7 @@ pub(crate) unsafe trait Wire {}
 
 /// The furthest that a header may begin: Ethernet, the longest IPv4 header or IPv6 with some extension headers, and
 /// the same again within an ICMP error. A power of two less one, so that the verifier sees the bound.
-const FURTHEST: u32 = 0xff;
+pub(crate) const FURTHEST: u32 = 0xff;
 
 /// One packet at a hook.
 pub(crate) trait Packet {
@@ -36,6 +40,8 @@ pub(crate) trait Packet {
     fn end(&self) -> usize;
     /// Makes so many bytes readable, if the packet has them. Moves the bytes.
     fn pull(&mut self, length: u32) -> bool;
+    /// Copies `last + 1` bytes out of the packet.
+    fn load(&mut self, offset: u32, to: &mut Scratch, last: u32) -> bool;
     /// Updates the TCP checksum at `offset` after ports and addresses of the packet were changed, and lets the kernel
     /// know what else a device's sum over the whole packet must follow.
     fn fix_checksums<A: Maps>(&mut self, offset: u32, change: &Change);
@@ -48,7 +54,18 @@ pub(crate) trait Packet {
     /// Ends it.
     fn drop(&self) -> i32;
 
-    /// A header at an offset from the frame's first byte. Borrows the packet for as long as the view lives: helpers
+    /// Copies bytes, at least one and at most [`SCRATCH_BYTES`].
+    #[inline(always)]
+    fn copy(&mut self, offset: u32, length: u32) -> Option<&'static mut Scratch> {
+        let scratch = maps::scratch()?;
+        if length == 0 || length > SCRATCH_BYTES {
+            return None;
+        }
+        scratch.length = length;
+        self.load(offset, scratch, length - 1).then_some(scratch)
+    }
+
+    /// A header at an offset from the frame's first byte, at most [`FURTHEST`]. Borrows the packet for as long as the view lives: helpers
     /// may move the bytes, and the verifier forgets every pointer at such a call.
     #[inline(always)]
     fn header<H: Wire>(&mut self, offset: u32) -> Result<&mut H, Verdict> {

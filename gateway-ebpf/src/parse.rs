@@ -1,10 +1,10 @@
-//! From bytes to a TCP segment. Whatever is not plain Ethernet, IPv4 without options or IPv6 without extension
-//! headers, and TCP, ends here with the verdict that says why.
+//! From bytes to a TCP segment. Whatever is not plain Ethernet, IPv4 or IPv6, and TCP, ends here with the verdict that
+//! says why; so do options and extension headers that ask something of a router.
 
 use gateway_common::{Addr4, Addr6, Be16, Be32, FlowKey, Sum, Verdict, flow::Seen};
 
 use crate::{
-    boundary::Steps,
+    boundary::{self, Steps},
     maps,
     packet::{Packet, Wire},
 };
@@ -14,14 +14,15 @@ const IPV6: Be16 = Be16::new(0x86dd);
 const VLAN: Be16 = Be16::new(0x8100);
 const SERVICE_VLAN: Be16 = Be16::new(0x88a8);
 
-const TCP: u8 = 6;
+pub(crate) const TCP: u8 = 6;
 /// IPv4: "more fragments" and the offset. "Don't fragment" and the reserved bit are left out.
 const FRAGMENT_BITS: Be16 = Be16::new(0x3fff);
 /// IPv6: next header numbers of extension headers (IANA), the fragment header apart.
 const EXTENSION_HEADERS: [u8; 7] = [0, 43, 50, 51, 60, 135, 139];
 const FRAGMENT_HEADER: u8 = 44;
 
-const TCP_HEADER: u32 = 20;
+/// Bytes of a TCP header without options.
+pub(crate) const TCP_HEADER: u32 = 20;
 
 /// IP version of a frame.
 pub(crate) enum Version {
@@ -39,6 +40,10 @@ pub(crate) struct Segment<A> {
     pub(crate) hops: u32,
     /// Where the TCP header begins.
     pub(crate) offset: u32,
+    /// Length of the TCP header, with its options.
+    pub(crate) header: u32,
+    /// Bytes of the stream in it.
+    pub(crate) payload: u32,
     /// Sequence number.
     pub(crate) sequence: u32,
     /// Acknowledgement number.
@@ -103,9 +108,52 @@ pub(crate) struct Ip6 {
     pub(crate) destination: [[u16; 2]; 4],
 }
 
-crate::packet::wire!(Ethernet, Ip4, Ip6, Tcp);
+/// Two bytes at any place.
+#[repr(C)]
+pub(crate) struct Word([u8; 2]);
+
+impl Word {
+    /// The number.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> Be16 {
+        Be16::from_wire(u16::from_ne_bytes(self.0))
+    }
+
+    /// Writes a number.
+    #[inline(always)]
+    pub(crate) fn set(&mut self, number: Be16) {
+        self.0 = number.wire().to_ne_bytes();
+    }
+}
+
+crate::packet::wire!(Ethernet, Ip4, Ip6, Tcp, Word);
 
 const _: () = assert!(size_of::<Ip4>() == 34 && size_of::<Ip6>() == 54 && size_of::<Tcp>() == 20);
+
+/// Bytes of the Ethernet header.
+pub(crate) const ETHERNET: u32 = size_of::<Ethernet>() as u32;
+const IP4_HEADER: u32 = 20;
+const IP6_HEADER: u32 = 40;
+
+/// What an IP header carries.
+pub(crate) struct Carried {
+    /// Where it begins in the frame.
+    pub(crate) offset: u32,
+    /// Length of the IP header, with options or extension headers.
+    header: u32,
+    /// Length of the header and of what it carries, by the header's own account.
+    total: u32,
+}
+
+/// What the options of an IPv4 header ask for.
+pub(crate) enum Options {
+    /// Nothing of a router.
+    Carried,
+    /// A router must act.
+    ForRouters,
+    /// They contradict themselves.
+    Broken,
+}
 
 /// Where the checksum lies in a TCP header.
 pub(crate) const TCP_CHECKSUM: u32 = core::mem::offset_of!(Tcp, checksum) as u32;
@@ -129,8 +177,15 @@ pub(crate) trait Family: Steps {
     /// Ethernet and IP header.
     type Ip: Wire;
 
-    /// Checks the IP header and returns the length of what it carries, in bytes.
-    fn check(packet: &mut impl Packet) -> Result<u32, Verdict>;
+    /// Checks the IP header that has `base` bytes and room for an Ethernet header before it, and says where what it
+    /// carries is. [`Verdict::NotTcp`] if that is of another protocol.
+    fn check(packet: &mut impl Packet, base: u32, protocol: u8) -> Result<Carried, Verdict>;
+
+    /// Protocol number of the family's ICMP.
+    const ICMP: u8;
+
+    /// Whether ICMP messages of this type are about a packet, which they embed.
+    fn is_error(kind: u8) -> bool;
 
     /// Reads addresses and hop limit.
     fn read(ip: &Self::Ip) -> (Self, Self, u32);
@@ -138,31 +193,42 @@ pub(crate) trait Family: Steps {
     /// Writes the addresses, takes one hop away, and keeps the header's checksum right if it has one. Returns by
     /// how much the sum over the header changed apart from addresses and checksum.
     fn write(ip: &mut Self::Ip, source: Self, destination: Self, addresses: Sum) -> Sum;
+
+    /// Writes the addresses of a header within an ICMP error. Returns by how much the sum over it changed.
+    fn write_embedded(ip: &mut Self::Ip, source: Self, destination: Self, addresses: Sum) -> Sum;
 }
 
 impl Family for Addr4 {
     type Ip = Ip4;
+    const ICMP: u8 = 1;
 
     #[inline(always)]
-    fn check(packet: &mut impl Packet) -> Result<u32, Verdict> {
-        let length = packet.len();
-        let ip = packet.header::<Ip4>(0)?;
+    fn is_error(kind: u8) -> bool {
+        // Destination unreachable, time exceeded, parameter problem.
+        matches!(kind, 3 | 11 | 12)
+    }
+
+    #[inline(always)]
+    fn check(packet: &mut impl Packet, base: u32, protocol: u8) -> Result<Carried, Verdict> {
+        let ip = packet.header::<Ip4>(base)?;
         if ip.version_and_length >> 4 != 4 {
             return Err(Verdict::Malformed);
         }
-        if ip.protocol != TCP {
+        if ip.protocol != protocol {
             return Err(Verdict::NotTcp);
         }
         if ip.fragment.wire() & FRAGMENT_BITS.wire() != 0 {
             return Err(Verdict::Fragment);
         }
-        match ip.version_and_length & 0x0f {
-            5 => {}
-            0..5 => return Err(Verdict::Malformed),
-            _ => return Err(Verdict::IpOptions),
-        }
         let total = u32::from(ip.total_length.get());
-        carried(total, 20, length)
+        let header = u32::from(ip.version_and_length & 0x0f) * 4;
+        if header < IP4_HEADER {
+            return Err(Verdict::Malformed);
+        }
+        if header > IP4_HEADER {
+            check_options(packet, base + size_of::<Ip4>() as u32, header - IP4_HEADER)?;
+        }
+        Ok(Carried { offset: base + ETHERNET + header, header, total })
     }
 
     #[inline(always)]
@@ -181,27 +247,52 @@ impl Family for Addr4 {
         // The checksum outweighs all else.
         Sum::default()
     }
+
+    #[inline(always)]
+    fn write_embedded(ip: &mut Ip4, source: Self, destination: Self, addresses: Sum) -> Sum {
+        ip.source = source.0.halves();
+        ip.destination = destination.0.halves();
+        let before = ip.checksum;
+        ip.checksum = addresses.update(before);
+        addresses.plus(Sum::default().add16(ip.checksum)).minus(Sum::default().add16(before))
+    }
 }
 
 impl Family for Addr6 {
     type Ip = Ip6;
+    const ICMP: u8 = 58;
 
     #[inline(always)]
-    fn check(packet: &mut impl Packet) -> Result<u32, Verdict> {
-        let length = packet.len();
-        let ip = packet.header::<Ip6>(0)?;
+    fn is_error(kind: u8) -> bool {
+        // Destination unreachable, packet too big, time exceeded, parameter problem.
+        matches!(kind, 1..=4)
+    }
+
+    #[inline(always)]
+    fn check(packet: &mut impl Packet, base: u32, protocol: u8) -> Result<Carried, Verdict> {
+        let ip = packet.header::<Ip6>(base)?;
         if Be32::from_halves(ip.version_and_label).get() >> 28 != 6 {
             return Err(Verdict::Malformed);
         }
-        match ip.next_header {
-            TCP => {}
-            FRAGMENT_HEADER => return Err(Verdict::Fragment),
-            next if EXTENSION_HEADERS.contains(&next) => return Err(Verdict::ExtensionHeader),
-            _ => return Err(Verdict::NotTcp),
-        }
+        let first = ip.next_header;
         // A payload length of 0 is a super-packet above 64 KiB, with a header in front that says so: not ours.
-        let total = u32::from(ip.payload_length.get()) + 40;
-        carried(total, 40, length)
+        let total = u32::from(ip.payload_length.get()) + IP6_HEADER;
+        let offset = base + size_of::<Ip6>() as u32;
+        if first == protocol {
+            return Ok(Carried { offset, header: IP6_HEADER, total });
+        }
+        if !EXTENSION_HEADERS.contains(&first) {
+            return Err(if first == FRAGMENT_HEADER { Verdict::Fragment } else { Verdict::NotTcp });
+        }
+        let (next, length) = walk(packet, offset, first)?;
+        match next {
+            next if next == protocol => {
+                Ok(Carried { offset: offset + length, header: IP6_HEADER + length, total })
+            }
+            FRAGMENT_HEADER => Err(Verdict::Fragment),
+            next if EXTENSION_HEADERS.contains(&next) => Err(Verdict::ExtensionHeader),
+            _ => Err(Verdict::NotTcp),
+        }
     }
 
     #[inline(always)]
@@ -216,36 +307,67 @@ impl Family for Addr6 {
         ip.hops -= 1;
         Sum::default().minus(Sum::default().add16(Be16::new(0x0001)))
     }
+
+    #[inline(always)]
+    fn write_embedded(ip: &mut Ip6, source: Self, destination: Self, addresses: Sum) -> Sum {
+        ip.source = source.0.map(Be32::halves);
+        ip.destination = destination.0.map(Be32::halves);
+        addresses
+    }
 }
 
-/// Length of what an IP header of `header` bytes carries, when it claims `total` in a frame of `frame` bytes.
-/// Frames may be longer than they claim: Ethernet pads them to 60 bytes.
+/// Refuses IPv4 options that a router must act on. The others are carried along.
 #[inline(always)]
-fn carried(total: u32, header: u32, frame: u32) -> Result<u32, Verdict> {
-    if total + size_of::<Ethernet>() as u32 > frame || total < header {
-        return Err(Verdict::Truncated);
+fn check_options(packet: &mut impl Packet, offset: u32, length: u32) -> Result<(), Verdict> {
+    let options = packet.copy(offset, length).ok_or(Verdict::Truncated)?;
+    match boundary::ip_options(options) {
+        Options::Carried => Ok(()),
+        Options::ForRouters => Err(Verdict::IpOptions),
+        Options::Broken => Err(Verdict::Malformed),
     }
-    Ok(total - header)
+}
+
+/// Goes over IPv6 extension headers: which header comes behind them, and their length.
+#[inline(always)]
+fn walk(packet: &mut impl Packet, offset: u32, first: u8) -> Result<(u8, u32), Verdict> {
+    let rest = packet.len().checked_sub(offset).ok_or(Verdict::Truncated)?;
+    let headers = packet.copy(offset, rest.min(maps::SCRATCH_BYTES)).ok_or(Verdict::Truncated)?;
+    Ok(boundary::extension_headers(headers, first))
+}
+
+impl Carried {
+    /// Bytes that are carried, in a frame of `frame` bytes. Frames may be longer than they claim: Ethernet pads them
+    /// to 60 bytes.
+    #[inline(always)]
+    pub(crate) fn length(&self, frame: u32) -> Result<u32, Verdict> {
+        if self.total + ETHERNET > frame || self.total < self.header {
+            return Err(Verdict::Truncated);
+        }
+        Ok(self.total - self.header)
+    }
 }
 
 /// Reads IP and TCP header.
 #[inline(always)]
 pub(crate) fn segment<A: Family>(packet: &mut impl Packet) -> Result<&'static Segment<A>, Verdict> {
     let segment = maps::segment::<A>().ok_or(Verdict::Unconfigured)?;
-    let carried = A::check(packet)?;
-    if carried < TCP_HEADER {
+    let carried = A::check(packet, 0, TCP)?;
+    let length = carried.length(packet.len())?;
+    if length < TCP_HEADER {
         return Err(Verdict::Truncated);
     }
     (segment.key.source, segment.key.destination, segment.hops) = A::read(packet.header::<A::Ip>(0)?);
-    segment.offset = size_of::<A::Ip>() as u32;
-    let tcp = packet.header::<Tcp>(size_of::<A::Ip>() as u32)?;
+    segment.offset = carried.offset;
+    let tcp = packet.header::<Tcp>(carried.offset)?;
     let header = u32::from(tcp.offset >> 4) * 4;
     if header < TCP_HEADER {
         return Err(Verdict::Malformed);
     }
-    if header > carried {
+    if header > length {
         return Err(Verdict::Truncated);
     }
+    segment.header = header;
+    segment.payload = length - header;
     segment.key.source_port = tcp.source_port;
     segment.key.destination_port = tcp.destination_port;
     segment.flags = u32::from(tcp.flags) & Seen::TCP;

@@ -4,7 +4,7 @@
 use gateway_common::{Addr4, Addr6, Verdict};
 
 use crate::{
-    flow,
+    flow, icmp,
     packet::{Packet, Way},
     parse::{self, Family, Version},
     rewrite, stats,
@@ -23,7 +23,16 @@ pub(crate) fn run(packet: &mut impl Packet) -> i32 {
 /// Each family has a function of its own, and so a stack of its own.
 #[inline(never)]
 fn carry<A: Family>(packet: &mut impl Packet) -> i32 {
-    let outcome = steer::<A>(packet);
+    match steer::<A>(packet) {
+        Err(Verdict::NotTcp) => carry_other::<A>(packet),
+        outcome => stats::leave(packet, outcome),
+    }
+}
+
+/// ICMP errors about flows are steered too.
+#[inline(never)]
+fn carry_other<A: Family>(packet: &mut impl Packet) -> i32 {
+    let outcome = icmp::steer::<A>(packet);
     stats::leave(packet, outcome)
 }
 

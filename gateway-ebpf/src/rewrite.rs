@@ -4,6 +4,7 @@ use gateway_common::{Be32, FlowKey, Sum, Verdict};
 
 use crate::{
     flow::Found,
+    mss,
     packet::Packet,
     parse::{Family, Segment, TCP_CHECKSUM, Tcp},
 };
@@ -23,11 +24,17 @@ pub(crate) struct Change {
 /// come out right too. False if a header cannot be read any more. A function of its own for the sake of the stack.
 #[inline(never)]
 pub(crate) fn apply<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, found: &Found<A>) -> bool {
-    write(packet, segment, &found.leaving()).is_ok()
+    let clamped = mss::clamp(packet, segment, found);
+    write(packet, segment, &found.leaving(), clamped).is_ok()
 }
 
 #[inline(always)]
-fn write<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, new: &FlowKey<A>) -> Result<(), Verdict> {
+fn write<A: Family>(
+    packet: &mut impl Packet,
+    segment: &Segment<A>,
+    new: &FlowKey<A>,
+    clamped: Sum,
+) -> Result<(), Verdict> {
     let old = &segment.key;
     let addresses = addresses(new).minus(addresses(old));
     let ports = ports(new).minus(ports(old));
@@ -38,16 +45,19 @@ fn write<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, new: &FlowKe
     let ip = packet.header::<A::Ip>(0)?;
     let rest = A::write(ip, new.source, new.destination, addresses);
 
-    packet.fix_checksums::<A>(segment.offset + TCP_CHECKSUM, &Change { segment: ports, addresses, rest });
+    let change = Change { segment: ports.plus(clamped), addresses, rest };
+    packet.fix_checksums::<A>(segment.offset + TCP_CHECKSUM, &change);
     Ok(())
 }
 
+/// Sum over the addresses of a tuple.
 #[inline(always)]
-fn addresses<A: Family>(key: &FlowKey<A>) -> Sum {
+pub(crate) fn addresses<A: Family>(key: &FlowKey<A>) -> Sum {
     key.source.sum().plus(key.destination.sum())
 }
 
+/// Sum over the ports of a tuple.
 #[inline(always)]
-fn ports<A: Family>(key: &FlowKey<A>) -> Sum {
+pub(crate) fn ports<A: Family>(key: &FlowKey<A>) -> Sum {
     Sum::default().add(Be32::from_halves([key.source_port.wire(), key.destination_port.wire()]))
 }

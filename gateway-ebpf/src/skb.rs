@@ -7,14 +7,16 @@ use core::ptr;
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC},
-    helpers::generated::{bpf_csum_update, bpf_l4_csum_replace, bpf_redirect_neigh, bpf_skb_pull_data},
+    helpers::generated::{
+        bpf_csum_update, bpf_l4_csum_replace, bpf_redirect_neigh, bpf_skb_load_bytes, bpf_skb_pull_data,
+    },
     programs::TcContext,
 };
 use gateway_common::Verdict;
 
 use crate::{
     flow::Found,
-    maps::Maps,
+    maps::{Maps, SCRATCH_BYTES, Scratch},
     packet::{self, Packet, Way},
     rewrite::Change,
 };
@@ -82,6 +84,15 @@ impl Packet for Skb<'_> {
     fn pull(&mut self, length: u32) -> bool {
         // SAFETY: a plain helper call on the packet's own context.
         unsafe { bpf_skb_pull_data(self.skb(), length) == 0 }
+    }
+
+    #[inline(always)]
+    fn load(&mut self, offset: u32, to: &mut Scratch, last: u32) -> bool {
+        // The verifier must see that there is at least one byte, and not too many; the compiler may know it already
+        // by ways that the verifier does not follow.
+        let length = to.forget(last) % SCRATCH_BYTES + 1;
+        // SAFETY: as many bytes as there is room for; the helper checks that the packet has them.
+        unsafe { bpf_skb_load_bytes(self.skb().cast(), offset, to.bytes().cast(), length) == 0 }
     }
 
     /// Two calls for the checksum, because a packet whose checksum the hardware will fill in holds only the sum of the

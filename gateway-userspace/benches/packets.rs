@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot be made ends")]
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
 use aya::maps::{Array, HashMap, Map};
 use aya::programs::{TestRun as _, TestRunOptions};
@@ -196,11 +195,6 @@ fn flow(number: u32) -> Flow<Addr4> {
 }
 
 fn working_set(loaded: &mut Loaded) -> Array<aya::maps::MapData, u32> {
-    loaded.other("flow").unwrap();
-    for name in ["stranger", "floor", "lru16_hit", "lru16_insert", "lru40_hit", "lru40_insert", "hash16_hit"]
-    {
-        loaded.other(name).unwrap();
-    }
     loaded.take_map("WORKING_SET").unwrap().try_into().unwrap()
 }
 
@@ -238,5 +232,4 @@ fn report(rows: &mut [Row], flows: u32, loaded: &Loaded) {
         loaded.maps.v6.flows.bytes_per_flow()
     );
     println!("[{}]", json.join(","));
-    let _ = Duration::ZERO;
 }

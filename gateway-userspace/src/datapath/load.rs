@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aya::programs::SchedClassifier;
+use aya::programs::{Program, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 
 use gateway_common::index;
@@ -73,13 +73,9 @@ impl Loaded {
         program(&mut self.ebpf, PROGRAM)
     }
 
-    /// A classifier of another name, loaded; objects for measuring have some.
+    /// A classifier of another name; objects for measuring have some.
     pub fn other(&mut self, name: &str) -> Result<&mut SchedClassifier, LoadError> {
-        let program = program(&mut self.ebpf, name)?;
-        if program.fd().is_err() {
-            program.load()?;
-        }
-        Ok(program)
+        program(&mut self.ebpf, name)
     }
 
     /// A map that the datapath knows nothing of.
@@ -138,7 +134,13 @@ pub fn load_object(object: &[u8], sizes: Sizes, pins: Option<&Path>) -> Result<L
     }
     let mut ebpf = loader.load(object)?;
     // First the programs: they name maps by descriptors, some of which are closed when the maps have been mapped.
-    program(&mut ebpf, PROGRAM)?.load()?;
+    for (_, program) in ebpf.programs_mut() {
+        match program {
+            Program::SchedClassifier(program) => program.load()?,
+            Program::Xdp(program) => program.load()?,
+            _ => return Err(LoadError::NoObject),
+        }
+    }
     let maps = Maps::gather(|name| ebpf.take_map(name).ok_or(MapsError::Missing { name }))?;
     Ok(Loaded { ebpf, maps })
 }

@@ -55,6 +55,11 @@ impl Pins {
         self.links().join(interface.to_string())
     }
 
+    /// The XDP link of an interface.
+    pub fn xdp_link(&self, interface: u32) -> PathBuf {
+        self.links().join(format!("{interface}-xdp"))
+    }
+
     /// Numbers of the interfaces that have a pinned link.
     pub fn linked(&self) -> Vec<u32> {
         let entries = fs::read_dir(self.links()).into_iter().flatten().flatten();

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use aya::Pod;
 use gateway_common::flow::TICKS_PER_SECOND;
-use gateway_common::{Address, Config, ListenerId};
+use gateway_common::{Address, Config, Link, ListenerId};
 use serde::Serialize;
 
 use crate::model::{Cluster, ClusterName, ListenerKey, Outcome, Outliers, Snapshot};
 use crate::settings::{Datapath, KernelArgs, KernelMode, Prefix};
 
 use super::ageing::Sweep;
-use super::attach::{AttachError, Attached};
+use super::attach::{self, AttachError, Attached, Programs};
 use super::departed::{self, Departed};
 use super::events::{Failure, Heard};
 use super::flows::Kind;
@@ -168,6 +168,8 @@ pub struct KernelPlane {
     /// `--interface`; empty for the default choice.
     wanted: Vec<String>,
     interfaces: BTreeMap<u32, Interface>,
+    /// What the programs were told of them.
+    links: BTreeMap<u32, Link>,
     /// `None` until the first is applied: an agent's listeners stay as the one before it left them.
     snapshot: Option<Arc<Snapshot>>,
     applied: Applied,
@@ -212,7 +214,7 @@ impl KernelPlane {
         let max_flows = maps::capacity(&pins.maps(), "FLOWS4")?;
         let lost = Some(Lost::find(&loaded.maps));
         let installed = Installed::adopt(&loaded.maps)?;
-        let attached = Attached::adopt(&pins, classifier(&mut loaded)?, &interfaces)?;
+        let attached = Attached::adopt(&pins, args.datapath, &mut programs(&mut loaded)?, &interfaces)?;
         let mut plane = Self {
             pins,
             _lock: lock,
@@ -222,6 +224,7 @@ impl KernelPlane {
             routes,
             wanted: args.interfaces.clone(),
             interfaces,
+            links: BTreeMap::new(),
             snapshot: None,
             applied: Applied::default(),
             sweep4: Sweep::default(),
@@ -279,14 +282,15 @@ impl KernelPlane {
     /// For people and metrics.
     pub fn status(&self) -> Result<Status, DatapathError> {
         let clients = self.clients();
-        let interface = |index: u32| InterfaceStatus {
+        let interface = |(index, hook): (u32, attach::Hook)| InterfaceStatus {
             name: self.interfaces.get(&index).map_or_else(|| index.to_string(), |found| found.name.clone()),
             index,
+            hook: hook.to_string(),
             clients: clients.contains(&index),
         };
         let (maps, sweeps) = (&self.loaded.maps, [&self.sweep4, &self.sweep6]);
         Ok(Status {
-            interfaces: self.attached.indices().map(interface).collect(),
+            interfaces: self.attached.hooks().map(interface).collect(),
             listeners: self.installed.listeners(),
             flows: self.flows(),
             max_flows: self.max_flows,
@@ -310,6 +314,7 @@ impl KernelPlane {
         let flows = view::flows(&self.loaded.maps).iter().filter(|flow| !flow.phase.is_over()).count();
         if flows == 0 {
             self.pins.remove()?;
+            attach::detach_clsact(&self.interfaces);
         }
         Ok(Stopped { flows })
     }
@@ -386,7 +391,7 @@ impl KernelPlane {
 
     fn attach(&mut self, index: u32) -> Result<(), Unavailable> {
         let interface = self.interfaces.get(&index).ok_or(AttachError::NoInterface(index))?;
-        Ok(self.attached.attach(classifier(&mut self.loaded)?, interface)?)
+        Ok(self.attached.attach(&mut programs(&mut self.loaded)?, interface)?)
     }
 
     /// Looks at the node again and makes the maps follow.
@@ -398,6 +403,7 @@ impl KernelPlane {
             self.attached.forget(index);
         }
         let plan = self.plan(snapshot)?;
+        self.tell_links()?;
         self.carry_out(plan, snapshot.generation)
     }
 
@@ -459,6 +465,22 @@ impl KernelPlane {
         }
     }
 
+    /// Tells the programs of the interfaces that they are on.
+    fn tell_links(&mut self) -> Result<(), DatapathError> {
+        for index in self.attached.indices() {
+            let Some(interface) = self.interfaces.get(&index) else { continue };
+            let link = Link {
+                mtu: interface.mtu,
+                flags: if self.attached.takes_xdp(index) { Link::XDP } else { 0 },
+            };
+            if self.links.get(&index) != Some(&link) {
+                self.loaded.maps.put_link(index, link)?;
+                self.links.insert(index, link);
+            }
+        }
+        Ok(())
+    }
+
     fn addresses(&self, index: u32) -> Vec<IpAddr> {
         self.interfaces.get(&index).map(|interface| interface.addresses.clone()).unwrap_or_default()
     }
@@ -496,8 +518,8 @@ fn load(pins: &Pins, flows: u32) -> Result<Loaded, Unavailable> {
     })
 }
 
-fn classifier(loaded: &mut Loaded) -> Result<&mut aya::programs::SchedClassifier, Unavailable> {
-    loaded.classifier().map_err(Unavailable::Refused)
+fn programs(loaded: &mut Loaded) -> Result<Programs<'_>, Unavailable> {
+    Ok(Programs { classifier: loaded.classifier().map_err(Unavailable::Refused)?, xdp: None })
 }
 
 /// Tells the programs their keys, sizes and source ports. What flows depend on stays as it was in maps that are taken

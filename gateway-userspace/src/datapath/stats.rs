@@ -102,6 +102,8 @@ pub struct InterfaceStatus {
     pub name: String,
     /// Number.
     pub index: u32,
+    /// Where the programs meet its packets.
+    pub hook: String,
     /// Whether clients come in by it; else it leads to backends only.
     pub clients: bool,
 }

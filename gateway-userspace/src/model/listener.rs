@@ -63,7 +63,8 @@ pub enum SourceAddress {
 /// How many connections a listener takes; those beyond are reset. None: as many as come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Limits {
-    /// At once: Gateway annotation `sluice.dev/max-connections`. Never 0.
+    /// At once: Gateway annotation `sluice.dev/max-connections`. Never 0. Those that were open before the limit was
+    /// set don't count, nor WebSockets once they have switched.
     pub connections: Option<u32>,
     /// New ones: Gateway annotation `sluice.dev/max-new-connections-per-second`. Never 0.
     pub new_per_second: Option<u32>,

@@ -11,6 +11,8 @@ pub(crate) const ACK: u8 = 0x10;
 
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
+pub(crate) const ICMP: u8 = 1;
+pub(crate) const ICMPV6: u8 = 58;
 
 const ETHERNET: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
 
@@ -23,6 +25,10 @@ pub(crate) struct Segment {
     pub(crate) hops: u8,
     /// TCP options; a multiple of four bytes.
     pub(crate) options: Vec<u8>,
+    /// IPv4 options; a multiple of four bytes.
+    pub(crate) ip_options: Vec<u8>,
+    /// IPv6 extension headers, each with its number; the first byte of each is filled in.
+    pub(crate) extensions: Vec<(u8, Vec<u8>)>,
     pub(crate) payload: Vec<u8>,
     pub(crate) sequence: u32,
     pub(crate) acknowledgement: u32,
@@ -41,6 +47,8 @@ impl Segment {
             flags,
             hops: 64,
             options: Vec::new(),
+            ip_options: Vec::new(),
+            extensions: Vec::new(),
             payload: Vec::new(),
             sequence: BACKEND_INITIAL,
             acknowledgement: BACKEND_INITIAL + 1,
@@ -57,6 +65,21 @@ impl Segment {
         self
     }
 
+    pub(crate) fn with_ip_options(mut self, options: &[u8]) -> Self {
+        self.ip_options = options.to_vec();
+        self
+    }
+
+    pub(crate) fn with_extensions(mut self, extensions: &[(u8, &[u8])]) -> Self {
+        self.extensions = extensions.iter().map(|(kind, header)| (*kind, header.to_vec())).collect();
+        self
+    }
+
+    pub(crate) fn with_numbers(mut self, sequence: u32, acknowledgement: u32) -> Self {
+        (self.sequence, self.acknowledgement) = (sequence, acknowledgement);
+        self
+    }
+
     pub(crate) fn with_hops(mut self, hops: u8) -> Self {
         self.hops = hops;
         self
@@ -69,7 +92,21 @@ impl Segment {
 
     /// The frame.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        ip(self.source.ip(), self.destination.ip(), TCP, self.hops, &self.tcp())
+        let (source, destination) = (self.source.ip(), self.destination.ip());
+        let mut payload = Vec::new();
+        let kinds = self.extensions.iter().map(|(kind, _)| *kind).chain([TCP]);
+        for ((_, header), next) in self.extensions.iter().zip(kinds.clone().skip(1)) {
+            payload.push(next);
+            payload.extend(&header[1..]);
+        }
+        payload.extend(self.tcp());
+        let protocol = kinds.into_iter().next().unwrap_or(TCP);
+        ip_with_options(source, destination, protocol, self.hops, &self.ip_options, &payload)
+    }
+
+    /// The packet, without Ethernet around it.
+    pub(crate) fn packet(&self) -> Vec<u8> {
+        self.bytes()[14..].to_vec()
     }
 
     fn tcp(&self) -> Vec<u8> {
@@ -92,15 +129,27 @@ impl Segment {
 
 /// Wraps a payload into IP and Ethernet.
 pub(crate) fn ip(source: IpAddr, destination: IpAddr, protocol: u8, hops: u8, payload: &[u8]) -> Vec<u8> {
+    ip_with_options(source, destination, protocol, hops, &[], payload)
+}
+
+fn ip_with_options(
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    hops: u8,
+    options: &[u8],
+    payload: &[u8],
+) -> Vec<u8> {
     let mut frame = ETHERNET.to_vec();
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             frame.extend([0x08, 0x00]);
-            let mut header = vec![0x45, 0];
-            header.extend(((20 + payload.len()) as u16).to_be_bytes());
+            let mut header = vec![0x45 + (options.len() / 4) as u8, 0];
+            header.extend(((20 + options.len() + payload.len()) as u16).to_be_bytes());
             header.extend([0xab, 0xcd, 0x40, 0x00, hops, protocol, 0, 0]);
             header.extend(source.octets());
             header.extend(destination.octets());
+            header.extend(options);
             let sum = checksum(&header);
             header[10..12].copy_from_slice(&sum);
             frame.extend(header);
@@ -118,7 +167,33 @@ pub(crate) fn ip(source: IpAddr, destination: IpAddr, protocol: u8, hops: u8, pa
     frame
 }
 
+/// An ICMP error about a packet, which it embeds; `rest` are the four bytes behind the checksum.
+pub(crate) fn icmp_error(
+    (source, destination): (IpAddr, IpAddr),
+    hops: u8,
+    (kind, code): (u8, u8),
+    rest: [u8; 4],
+    embedded: &[u8],
+) -> Vec<u8> {
+    let mut message = vec![kind, code, 0, 0];
+    message.extend(rest);
+    message.extend(embedded);
+    let protocol = if source.is_ipv4() { ICMP } else { ICMPV6 };
+    let mut covered = if source.is_ipv4() {
+        Vec::new()
+    } else {
+        pseudo_header_of(source, destination, message.len(), ICMPV6)
+    };
+    covered.extend(&message);
+    message[2..4].copy_from_slice(&checksum(&covered));
+    ip(source, destination, protocol, hops, &message)
+}
+
 fn pseudo_header(source: IpAddr, destination: IpAddr, length: usize) -> Vec<u8> {
+    pseudo_header_of(source, destination, length, TCP)
+}
+
+fn pseudo_header_of(source: IpAddr, destination: IpAddr, length: usize, protocol: u8) -> Vec<u8> {
     let mut header = Vec::new();
     for address in [source, destination] {
         match address {
@@ -127,7 +202,7 @@ fn pseudo_header(source: IpAddr, destination: IpAddr, length: usize) -> Vec<u8> 
         }
     }
     header.extend((length as u32).to_be_bytes());
-    header.extend([0, 0, 0, TCP]);
+    header.extend([0, 0, 0, protocol]);
     header
 }
 
