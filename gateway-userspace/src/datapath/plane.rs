@@ -537,7 +537,6 @@ fn configure(maps: &mut Maps, pins: &Pins, args: &KernelArgs) -> Result<(), Unav
         maps.v4.flows.fill_free();
         maps.v6.flows.fill_free();
     }
-    let flags = deny(maps, &args.denied)?;
     let has_flows = maps.v4.flows.is_in_use() || maps.v6.flows.is_in_use();
     let (first_port, port_count) =
         if has_flows { (old.first_port, old.port_count) } else { (ports.first.into(), ports.count.into()) };
