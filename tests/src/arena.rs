@@ -26,8 +26,11 @@ pub const BULK: u16 = 701;
 pub const SILENT: u16 = 702;
 /// Backends that are not there: what is sent to them goes to the second backend's namespace, which drops it.
 const SILENT_NETWORK: &str = "198.18.3.0/24";
-/// The gateway drops what comes for these addresses; nobody has them.
+/// What the client sends to these addresses goes to the gateway's interface, but to another hardware address: the kernel
+/// drops it as soon as it looks at it (`ip_rcv`, PACKET_OTHERHOST), before routing and netfilter.
 const DROPPED: &str = "198.19.0.0/17";
+/// The router that is not there.
+const NOBODY: (&str, &str) = ("198.18.0.9", "02:00:00:00:00:09");
 /// One of them.
 pub const DROPPED_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 1);
 /// Sources that nobody has, reached by way of the client, which drops what comes for them.
@@ -69,7 +72,9 @@ impl Arena {
             }
         }
         lab.gateway.sysctl("net/ipv4/ip_forward", "1")?;
-        lab.gateway.ip(&["route", "add", "blackhole", DROPPED])?;
+        let (nobody, hardware) = NOBODY;
+        lab.client.ip(&["neigh", "add", nobody, "lladdr", hardware, "dev", "e0", "nud", "permanent"])?;
+        lab.client.ip(&["route", "add", DROPPED, "via", nobody])?;
         let client = lab.client_address(Family::V4).to_string();
         lab.gateway.ip(&["route", "add", SPOOFED, "via", &client])?;
         let next = lab.backend_address(Family::V4, 1).to_string();

@@ -37,6 +37,6 @@ fn make(environment: &Path) -> Result<()> {
     if !process::succeeds(command("python3").args(["-c", "import ensurepip, venv"])) {
         process::install(&["python3-venv"])?;
     }
-    println!("installing {ENVOY} in {}", environment.display());
+    eprintln!("installing {ENVOY} in {}", environment.display());
     process::run(command("python3").args(["-m", "venv"]).arg(environment))
 }

@@ -78,7 +78,7 @@ pub(crate) fn install(missing: &[&str]) -> Result<()> {
     if !is_root() || !Path::new("/usr/bin/apt-get").exists() {
         bail!("programs are missing; install them with `{install}`");
     }
-    println!("installing {}", missing.join(" "));
+    eprintln!("installing {}", missing.join(" "));
     run(command("apt-get").args(["-qq", "update"]))?;
     run(command("apt-get")
         .args(["-qq", "install", "--yes", "--no-install-recommends"])

@@ -162,7 +162,6 @@ impl<'a> Driver<'a> {
         match self.plane.tick() {
             Ok(ticked) => {
                 self.tell(&ticked.ended);
-                ticked.failures.iter().for_each(|(backend, _)| self.plane.report(*backend));
                 ticked.changed.iter().for_each(|applied| self.report(applied));
             }
             Err(error) => self.fail(&error),

@@ -119,8 +119,9 @@ struct Handshake {
 /// What was heard, as long as somebody still wants it.
 #[derive(Debug, Default)]
 pub struct Heard {
-    /// Failures since the last tick, by the backend's number.
-    failures: Vec<(bool, BackendId, Failure)>,
+    /// How new flows went since the last tick, in order, by the backend's number; `None` is well. Of flows that went
+    /// well one after another with the same backend there is one.
+    outcomes: Vec<(bool, BackendId, Option<Failure>)>,
     /// Handshakes that a backend has failed, and that may still succeed with another one.
     followed: HashSet<Handshake>,
     /// Failures since the agent began.
@@ -139,7 +140,13 @@ impl Heard {
                 Some(EventKind::Refused) => self.note(&event, Failure::Refused),
                 Some(EventKind::Unanswered) => self.note(&event, Failure::Unanswered),
                 Some(EventKind::Packet) => self.packets.push(event),
-                Some(EventKind::Established) | None => {}
+                Some(EventKind::Established) => {
+                    let outcome = (event.family == 6, event.backend, None);
+                    if self.outcomes.last() != Some(&outcome) {
+                        self.outcomes.push(outcome);
+                    }
+                }
+                None => {}
             }
         }
         ended
@@ -147,7 +154,7 @@ impl Heard {
 
     fn note(&mut self, event: &Event, failure: Failure) {
         let v6 = event.family == 6;
-        self.failures.push((v6, event.backend, failure));
+        self.outcomes.push((v6, event.backend, Some(failure)));
         if self.followed.len() < FOLLOWED {
             let handshake = Handshake { v6, record: event.record, generation: event.generation };
             self.followed.insert(handshake);
@@ -173,18 +180,20 @@ impl Heard {
         ended
     }
 
-    /// The failures since the last call, with the addresses that the numbers stand for.
-    pub fn failures(
+    /// How new flows went since the last call, with the addresses that the numbers stand for.
+    pub fn outcomes(
         &mut self,
         address: impl Fn(bool, BackendId) -> Option<SocketAddr>,
-    ) -> Vec<(SocketAddr, Failure)> {
-        let failures = std::mem::take(&mut self.failures).into_iter();
-        let failures: Vec<_> =
-            failures.filter_map(|(v6, backend, failure)| Some((address(v6, backend)?, failure))).collect();
-        for (backend, failure) in &failures {
-            self.failed.entry(*backend).or_default().add(*failure);
+    ) -> Vec<(SocketAddr, Option<Failure>)> {
+        let outcomes = std::mem::take(&mut self.outcomes).into_iter();
+        let outcomes: Vec<_> =
+            outcomes.filter_map(|(v6, backend, outcome)| Some((address(v6, backend)?, outcome))).collect();
+        for (backend, failure) in &outcomes {
+            if let Some(failure) = failure {
+                self.failed.entry(*backend).or_default().add(*failure);
+            }
         }
-        failures
+        outcomes
     }
 
     /// Failures of each backend since the agent began.

@@ -143,8 +143,6 @@ pub struct Ticked {
     pub changed: Option<Applied>,
     /// Flows that are over and were not told of by [`KernelPlane::hear`].
     pub ended: Vec<Ended>,
-    /// New flows that a backend failed, by its address.
-    pub failures: Vec<(SocketAddr, Failure)>,
     /// Flows in the tables.
     pub flows: FlowCounts,
 }
@@ -261,7 +259,9 @@ impl KernelPlane {
         let config = maps.config()?;
         ended.extend(self.sweep4.step(&maps.v4, maps, &config, now));
         ended.extend(self.sweep6.step(&maps.v6, maps, &config, now));
-        let failures = self.heard.failures(|v6, id| self.installed.backend_address(v6, id));
+        for (backend, outcome) in self.heard.outcomes(|v6, id| self.installed.backend_address(v6, id)) {
+            self.judge(backend, outcome);
+        }
         self.forget();
         self.recover();
         self.condemn();
@@ -270,7 +270,7 @@ impl KernelPlane {
             self.refresh(&snapshot)?;
         }
         let changed = (self.applied != before).then(|| self.applied.clone());
-        Ok(Ticked { changed, ended, failures, flows: self.flows() })
+        Ok(Ticked { changed, ended, flows: self.flows() })
     }
 
     /// Reads what the programs told since the last call, and returns the flows that have ended. To be called many times
@@ -451,14 +451,14 @@ impl KernelPlane {
         snapshot.clusters.values().flat_map(of_cluster).collect()
     }
 
-    /// Holds a failure of a backend against it, in every cluster that it is in.
-    pub fn report(&self, backend: SocketAddr) {
+    /// Tells how a new flow went with a backend, for every cluster that it is in.
+    fn judge(&self, backend: SocketAddr, failure: Option<Failure>) {
         let Some(snapshot) = &self.snapshot else { return };
         let now = Instant::now();
+        let outcome = if failure.is_some() { Outcome::LocalOriginFailure } else { Outcome::Connected };
         for cluster in snapshot.clusters.values() {
             if cluster.endpoints.iter().any(|endpoint| endpoint.address == backend)
-                && let Some(ejection) =
-                    self.outliers.report(cluster, backend, Outcome::LocalOriginFailure, now)
+                && let Some(ejection) = self.outliers.report(cluster, backend, outcome, now)
             {
                 tracing::warn!(cluster = %ejection.cluster, endpoint = %backend, "endpoint ejected");
             }

@@ -30,8 +30,8 @@ pub fn run(target: SocketAddrV4, per_second: u32, length: Duration) -> Result<u6
     let (begun, mut sent, mut dropped) = (Instant::now(), 0, 0_u64);
     while begun.elapsed() < length {
         let due = (begun.elapsed().as_secs_f64() * f64::from(per_second)) as u64 - dropped;
-        // What was missed by more than 20 ms is not caught up with: a burst is not the rate that was asked for.
-        let behind = due.saturating_sub(sent).saturating_sub(u64::from(per_second) / 50);
+        // What was missed by more than 4 ms is not caught up with: a burst is not the rate that was asked for.
+        let behind = due.saturating_sub(sent).saturating_sub(u64::from(per_second) / 250);
         dropped += behind;
         for _ in 0..due.saturating_sub(behind + sent) / BATCH as u64 {
             sent += sender.send()?;

@@ -22,7 +22,7 @@ pub const CONNECTIONS: usize = 32;
 /// Requests at the beginning that do not count.
 const WARM_UP: Duration = Duration::from_millis(100);
 /// How long the last answers may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(10);
 const TICK: u64 = u64::MAX;
 
 /// Times of requests, from when each was due to the last byte of its answer, in microseconds.

@@ -18,9 +18,11 @@ const STREAMS: usize = 16;
 /// SYNs a second when nothing else is sent: the machine is not busy with them.
 const COST_RATE: u32 = 100_000;
 /// Before and after what is looked at.
-const MARGIN: Duration = Duration::from_millis(100);
+const MARGIN: Duration = Duration::from_millis(200);
 /// Until what was left half open is forgotten: see the arena's settings.
 const SETTLE: Duration = Duration::from_millis(1300);
+/// Between control and flood.
+const RECOVERY: Duration = Duration::from_millis(500);
 /// The flood's packets for each other packet: 90 of 100.
 const RATIO: f64 = 9.0;
 /// Rate to begin with, and the highest to ask for.
@@ -46,14 +48,18 @@ pub(crate) fn measure(stand: &mut Stand, rounds: usize, length: Duration) -> Res
         uninterrupted()?;
         let quiet = streams.watch(length)?;
         let control = Flood::to(flood::dropped(), rate).beside(&stand.arena, &streams, length)?;
+        // Both begin with windows that nothing has narrowed: a flood's first burst costs streams packets.
+        std::thread::sleep(RECOVERY);
         let flooded = Flood::to(listener, rate).beside(&stand.arena, &streams, length)?;
         std::thread::sleep(SETTLE);
         stand.note("flood_quiet_gbit_per_s", quiet.gigabits);
         stand.note("flood_control_gbit_per_s", control.flow.gigabits);
         stand.note("flood_gbit_per_s", flooded.flow.gigabits);
-        stand.note("flood_loss_percent", 100.0 * (1.0 - flooded.flow.gigabits / control.flow.gigabits));
+        if control.flow.gigabits > 0.0 {
+            stand.note("flood_loss_percent", 100.0 * (1.0 - flooded.flow.gigabits / control.flow.gigabits));
+        }
         stand.note("flood_packets_per_s", flooded.per_second);
-        stand.note("flood_share_percent", 100.0 * control.share);
+        stand.note("flood_share_percent", 100.0 * control.per_second / (control.per_second + control.others));
     }
     Ok(())
 }
@@ -75,9 +81,8 @@ fn rate(arena: &Arena, streams: &Streams) -> Result<u32> {
     let mut rate = FIRST;
     for _ in 0..STEPS {
         let seen = Flood::to(flood::dropped(), rate).beside(arena, streams, STEP)?;
-        let others = seen.per_second * (1.0 / seen.share - 1.0);
         // Half of the way, in proportions: one whole would overshoot.
-        rate = (f64::from(rate) * others * RATIO).sqrt().clamp(1000.0, HIGHEST) as u32;
+        rate = (f64::from(rate) * seen.others * RATIO).sqrt().clamp(1000.0, HIGHEST) as u32;
     }
     Ok(rate)
 }
@@ -92,8 +97,8 @@ struct Seen {
     flow: Flow,
     /// SYNs a second that the generator managed.
     per_second: f64,
-    /// Part of the flood in all packets that the gateway received.
-    share: f64,
+    /// Other packets a second that the gateway received.
+    others: f64,
 }
 
 impl Flood {
@@ -112,8 +117,9 @@ impl Flood {
         let flow = streams.watch(length);
         let sent = generator.join().ok().context("the generator of the flood failed")??;
         let received = packets_received(arena)? - received;
-        let per_second = sent as f64 / begun.elapsed().as_secs_f64();
-        Ok(Seen { flow: flow?, per_second, share: sent as f64 / received as f64 })
+        let seconds = begun.elapsed().as_secs_f64();
+        let others = received.saturating_sub(sent) as f64 / seconds;
+        Ok(Seen { flow: flow?, per_second: sent as f64 / seconds, others })
     }
 }
 

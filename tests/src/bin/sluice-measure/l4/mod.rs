@@ -38,7 +38,7 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',')]
     measures: Vec<Measure>,
     /// Seconds of each measurement, of each contender, in each round.
-    #[arg(long, default_value_t = 1.2)]
+    #[arg(long, default_value_t = 1.0)]
     seconds: f64,
     /// Requests each second, where their latency is measured.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -96,7 +96,8 @@ pub(crate) fn run(rounds: usize, options: &Options) -> Result<(String, Value)> {
     let out = options.out()?;
     std::fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
     watch_for_interruption();
-    let stands = measure(&run)?;
+    // An interruption ends gateways too, whose end is not the error to tell of.
+    let stands = measure(&run).or_else(|error| uninterrupted().and(Err(error)))?;
     let (table, numbers) = (table::table(&run, &stands)?, report::report(&run, &stands)?);
     std::fs::write(out.join("l4.txt"), &table)?;
     std::fs::write(out.join("l4.json"), format!("{numbers:#}\n"))?;

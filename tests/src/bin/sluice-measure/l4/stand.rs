@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use harness::arena::{Arena, BULK, REQUESTS};
 use harness::load::backend::Backend;
 use harness::load::bulk::Streams;
@@ -69,6 +69,7 @@ impl Stand {
             [("bulk_1_gbit_per_s", "bulk_1_cpu_s_per_gb"), ("bulk_16_gbit_per_s", "bulk_16_cpu_s_per_gb")];
         for (count, (gigabits, cpu)) in STREAMS.into_iter().zip(keys) {
             let flow = self.streams(count)?.watch(length)?;
+            ensure!(flow.gigabits > 0.0, "{count} streams stand still");
             self.note(gigabits, flow.gigabits);
             self.note(cpu, flow.cpu_per_gigabyte);
         }
