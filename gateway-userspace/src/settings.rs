@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 
 use crate::model::GatewayIdentity;
+use crate::telemetry::access::Format;
 
 /// Which gateway this is, as a pod's labels and namespace would say.
 #[derive(Debug, Clone, Args)]
@@ -72,6 +73,13 @@ pub struct RunArgs {
     /// Log level or filter: error, warn, info, debug, trace, or directives as in RUST_LOG.
     #[arg(long, env = "SLUICE_LOG", default_value = "info")]
     pub log: String,
+    /// File that each TCP connection of either plane gets a line in when it is over; `/dev/stdout` too. Default: none,
+    /// as Istio's. Bytes are those of the stream in user space, and those of frames, headers included, in the kernel.
+    #[arg(long, env = "SLUICE_ACCESS_LOG", value_name = "FILE")]
+    pub access_log: Option<PathBuf>,
+    /// Istio's default format, or its JSON: `text` or `json`.
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub access_log_format: Format,
     /// Which gateway this is.
     #[command(flatten)]
     pub identity: IdentityArgs,

@@ -136,10 +136,7 @@ impl Heard {
         let mut ended = self.follow(maps, now);
         for event in maps.events.take() {
             match EventKind::of(event.kind) {
-                Some(EventKind::Closed) if event.family == 6 => {
-                    ended.extend(closed(&maps.v6.flows, &event, now))
-                }
-                Some(EventKind::Closed) => ended.extend(closed(&maps.v4.flows, &event, now)),
+                Some(EventKind::Closed) => ended.extend(closed(maps, &event, now)),
                 Some(EventKind::Refused) => self.note(&event, Failure::Refused),
                 Some(EventKind::Unanswered) => self.note(&event, Failure::Unanswered),
                 Some(EventKind::Packet) => self.packets.push(event),
@@ -175,7 +172,7 @@ impl Heard {
             };
             match fate {
                 Fate::Open => return true,
-                Fate::Failed(flow) => ended.push(flow),
+                Fate::Failed(flow) => ended.push(*flow),
                 Fate::Gone => {}
             }
             false
@@ -216,7 +213,11 @@ impl Heard {
 }
 
 /// The flow that an event says has ended, if its record says so too.
-fn closed<A: Address>(flows: &Flows<A>, event: &Event, now: u64) -> Option<Ended> {
+fn closed(maps: &Maps, event: &Event, now: u64) -> Option<Ended> {
+    if event.family == 6 { over(&maps.v6.flows, event, now) } else { over(&maps.v4.flows, event, now) }
+}
+
+fn over<A: Address>(flows: &Flows<A>, event: &Event, now: u64) -> Option<Ended> {
     let flow = flows.record(event.record)?;
     let state = State(flow.state);
     if state.generation() != event.generation || !state.phase().is_over() || state.any(State::TOLD) {
@@ -230,7 +231,7 @@ enum Fate {
     /// It may still succeed.
     Open,
     /// It did not.
-    Failed(Ended),
+    Failed(Box<Ended>),
     /// It succeeded, or another one has its record.
     Gone,
 }
@@ -247,7 +248,7 @@ fn fate<A: Address>(flows: &Flows<A>, handshake: Handshake, now: u64) -> Fate {
         Fate::Gone
     } else if state.phase() == Phase::Reset || silence(&flow, now) >= GIVEN_UP {
         flows.mark(Kind::Handshakes, handshake.record, State::TOLD);
-        Fate::Failed(Ended::by(end, &flow, now))
+        Fate::Failed(Box::new(Ended::by(end, &flow, now)))
     } else if state.seen(Direction::ToClient).any(Seen::SYN) {
         Fate::Gone
     } else {

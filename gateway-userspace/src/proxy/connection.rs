@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 use super::detect::{self, DetectError};
-use super::worker::Shared;
+use super::worker::{Shared, unmapped};
 use super::{http, tcp, tls};
 use crate::model::{Admission, Limits, Listener, ListenerKey, ListenerKind};
 use crate::net::drain::DrainWatch;
@@ -39,7 +39,7 @@ pub(super) async fn serve(
     let Some(listener) = runtime.snapshot.listener(key) else { return socket::reset(stream) };
     let Ok(_admission) = admit(&shared, listener) else { return socket::reset(stream) };
     // A client that is gone already has no address.
-    let Ok(local) = stream.local_addr() else { return };
+    let Ok(local) = stream.local_addr().map(unmapped) else { return };
     let ends = Ends { listener: key, peer, local };
     match &listener.kind {
         // A connection may last for days; the rest of its snapshot need not.
@@ -52,7 +52,7 @@ pub(super) async fn serve(
         ListenerKind::Tcp(route) => {
             let (route, proxy) = (route.clone(), listener.proxy_protocol);
             drop(runtime);
-            tcp::serve(&shared, ends, stream, (&route, proxy), drain).await;
+            tcp::serve(&shared, (ends, None), stream, (&route, proxy), drain).await;
         }
         ListenerKind::Tls(_) => tls::serve(shared, ends, stream, runtime, drain).await,
     }

@@ -2,6 +2,7 @@
 //! thread, runtime, listening sockets (`SO_REUSEPORT`) and pool; they share nothing but the published runtime
 //! and what is counted for all of them.
 
+mod access;
 mod connection;
 mod detect;
 mod error;

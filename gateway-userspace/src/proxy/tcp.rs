@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::access::Line;
 use super::connection::Ends;
 use super::worker::Shared;
 use crate::model::{Admission, Cluster, ClusterName, Limits, Outcome, ProxyVersion, TcpRoute};
@@ -30,17 +31,20 @@ struct Upstream {
 }
 
 /// Connects to a backend of the route and relays until both sides are done. Without one the connection is closed.
-/// With a version of the PROXY protocol, the backend first hears who the client is.
+/// With a version of the PROXY protocol, the backend first hears who the client is. `server_name` is what a TLS client
+/// asked for.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite>(
     shared: &Shared,
-    ends: Ends,
+    (ends, server_name): (Ends, Option<&str>),
     downstream: S,
     (route, proxy): (&TcpRoute, Option<ProxyVersion>),
     drain: DrainWatch,
 ) {
+    let mut line = Line::begin(shared, ends, server_name);
     match connect_any(shared, ends, route, proxy).await {
-        Ok(upstream) => carry(shared, ends, downstream, upstream, route).await,
+        Ok(upstream) => carry(shared, ends, downstream, upstream, (route, line)).await,
         Err(flag) => {
+            line.iter_mut().for_each(|line| line.failed(flag));
             let route = &route.virtual_service;
             tracing::debug!(listener = %ends.listener, peer = %ends.peer, %flag, %route, "no backend");
         }
@@ -53,15 +57,19 @@ async fn carry<S: AsyncRead + AsyncWrite>(
     ends: Ends,
     downstream: S,
     upstream: Upstream,
-    route: &TcpRoute,
+    (route, mut line): (&TcpRoute, Option<Line>),
 ) {
     let Upstream { stream, cluster, lease, _admission } = upstream;
+    if let Some(line) = &mut line {
+        line.connected(&cluster.name, lease.address, stream.local_addr().ok());
+    }
     let report = |outcome| shared.balancer.report(&cluster, lease.address, outcome);
     let answered = || report(Outcome::Connected);
     let (carried, end) = relay(downstream, stream, route.idle_timeout, answered).await;
     if carried.down == 0 {
         report(verdict(&end));
     }
+    line.iter_mut().for_each(|line| line.ended(carried, &end));
     if let RelayEnd::Failed { side, error } = end {
         let Carried { up, down } = carried;
         tracing::debug!(peer = %ends.peer, backend = %lease.address, ?side, up, down, %error, "connection failed");

@@ -46,11 +46,14 @@ pub(super) async fn serve(
     drop(runtime);
     let handshake = Handshake { ends, chain: &chain, config, deadline };
     let stream = Rewound::new(read, stream);
+    let name = hello.sni.as_deref();
     match &chain.action {
-        ChainAction::Passthrough(route) => tcp::serve(&shared, ends, stream, (route, proxy), drain).await,
+        ChainAction::Passthrough(route) => {
+            tcp::serve(&shared, (ends, name), stream, (route, proxy), drain).await
+        }
         ChainAction::TerminateTcp { route, .. } => {
             if let Some(stream) = handshake.complete(stream).await {
-                tcp::serve(&shared, ends, stream, (route, proxy), drain).await;
+                tcp::serve(&shared, (ends, name), stream, (route, proxy), drain).await;
             }
         }
         ChainAction::TerminateHttp { routes, .. } => {

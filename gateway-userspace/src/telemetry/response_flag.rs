@@ -21,6 +21,8 @@ pub enum ResponseFlag {
     UpstreamRequestTimeout,
     /// UO: as many connections as the DestinationRule allows.
     UpstreamOverflow,
+    /// DC: the client reset the connection.
+    DownstreamConnectionTermination,
     /// DPE: the request could not be read.
     DownstreamProtocolError,
     /// URX: all retries are used up.
@@ -38,6 +40,7 @@ impl fmt::Display for ResponseFlag {
             Self::UpstreamProtocolError => "UPE",
             Self::UpstreamRequestTimeout => "UT",
             Self::UpstreamOverflow => "UO",
+            Self::DownstreamConnectionTermination => "DC",
             Self::DownstreamProtocolError => "DPE",
             Self::UpstreamRetryLimitExceeded => "URX",
         })

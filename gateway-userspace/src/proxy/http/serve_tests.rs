@@ -54,6 +54,7 @@ impl Rig {
                 balancer,
                 server_header: None,
                 counts: Counts::default(),
+                access_log: None,
             }),
             table,
             drain: drain(),
