@@ -207,6 +207,7 @@ impl KernelPlane {
         let pins = Pins::below(&args.pin_dir);
         pins.prepare()?;
         let lock = pins.lock()?.ok_or_else(|| Unavailable::InUse(args.pin_dir.clone()))?;
+        step_back(&pins);
         let mut loaded = load(&pins, args.max_flows)?;
         configure(&mut loaded.maps, &pins, args)?;
         let max_flows = maps::capacity(&pins.maps(), "FLOWS4")?;
@@ -499,6 +500,25 @@ impl KernelPlane {
         }
         self.applied = Applied { generation, placements: plan.placements };
         Ok(())
+    }
+}
+
+/// Leaves new flows of agents with another layout of the maps to this one. Flows that there are go on by the programs
+/// and maps of that layout, which stay attached in front of ours; nothing is interrupted.
+fn step_back(pins: &Pins) {
+    for other in pins.others() {
+        let directory = other.display();
+        match maps::stop_opening(&other) {
+            Ok(()) => tracing::warn!(
+                %directory,
+                "flows of another version go on by its own programs; when they have ended, `sluice cleanup` removes \
+                 them (and this version's)"
+            ),
+            Err(error) => tracing::error!(
+                %directory, %error,
+                "another version still steers new flows; `sluice cleanup` before a start removes it, and cuts its flows"
+            ),
+        }
     }
 }
 
