@@ -39,11 +39,14 @@ fn carry_other<A: Family>(packet: &mut impl Packet) -> i32 {
 #[inline(always)]
 fn steer<A: Family>(packet: &mut impl Packet) -> Result<(Way, Verdict), Verdict> {
     let segment = parse::segment::<A>(packet)?;
-    let (found, verdict) = flow::find_or_open(packet, segment)?;
-    if verdict == Verdict::Reset {
-        reset::answer(packet, segment)?;
-        return Ok((Way::BACK, verdict));
-    }
+    let (found, verdict) = match flow::find_or_open(packet, segment) {
+        Ok((_, verdict @ Verdict::Reset))
+        | Err(verdict @ (Verdict::ListenerFull | Verdict::ListenerLimited)) => {
+            reset::answer(packet, segment)?;
+            return Ok((Way::BACK, verdict));
+        }
+        found => found?,
+    };
     let way = packet.way(&found)?;
     if !rewrite::apply(packet, segment, &found) {
         return Err(Verdict::Truncated);
