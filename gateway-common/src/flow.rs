@@ -183,6 +183,8 @@ impl State {
     pub const REFUSED: u64 = 1 << 28;
     /// The load of its listener has the flow.
     pub const COUNTED: u64 = 1 << 29;
+    /// The agent has told of the flow's end, and need not again.
+    pub const TOLD: u64 = 1 << 30;
     /// All that says what was seen.
     pub const SEEN: u64 = SEEN_MASK | SEEN_MASK << TO_CLIENT_SHIFT;
     /// Each use of a record has another number here, from this bit on.

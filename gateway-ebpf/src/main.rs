@@ -14,6 +14,8 @@ mod handshake;
 mod icmp;
 mod limit;
 mod maps;
+#[cfg(feature = "measure")]
+mod measure;
 mod mss;
 mod options;
 mod packet;

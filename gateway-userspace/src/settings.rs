@@ -1,12 +1,14 @@
 //! Process settings: what flags and environment say about this process. Never routing.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
 use crate::model::GatewayIdentity;
+use crate::telemetry::access::Format;
 
 /// Which gateway this is, as a pod's labels and namespace would say.
 #[derive(Debug, Clone, Args)]
@@ -71,6 +73,13 @@ pub struct RunArgs {
     /// Log level or filter: error, warn, info, debug, trace, or directives as in RUST_LOG.
     #[arg(long, env = "SLUICE_LOG", default_value = "info")]
     pub log: String,
+    /// File that each TCP connection of either plane gets a line in when it is over; `/dev/stdout` too. Default: none,
+    /// as Istio's. Bytes are those of the stream in user space, and those of frames, headers included, in the kernel.
+    #[arg(long, env = "SLUICE_ACCESS_LOG", value_name = "FILE")]
+    pub access_log: Option<PathBuf>,
+    /// Istio's default format, or its JSON: `text` or `json`.
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub access_log_format: Format,
     /// Which gateway this is.
     #[command(flatten)]
     pub identity: IdentityArgs,
@@ -137,9 +146,86 @@ pub struct KernelArgs {
     /// Directory of bpffs that maps and links are pinned in.
     #[arg(long, env = "SLUICE_PIN_DIR", default_value = DEFAULT_PIN_DIR)]
     pub pin_dir: PathBuf,
-    /// Flows that the kernel's flow table holds; more are served in user space.
-    #[arg(long, default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
+    /// Flows that the kernel's flow table of each address family holds; more are served in user space.
+    #[arg(long, default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(2..=16_777_216))]
     pub max_flows: u32,
+    /// Where the programs meet packets: `auto` is tc, and XDP before it on network cards whose driver has it.
+    #[arg(long, value_enum, default_value_t = Datapath::Auto)]
+    pub datapath: Datapath,
+    /// Prefix whose packets are dropped, on every interface that clients come in by; may be given several times.
+    #[arg(long = "deny-source", value_name = "PREFIX")]
+    pub denied: Vec<Prefix>,
+    /// New flows that one source address may open in each second, through the kernel plane; 0 for no limit.
+    #[arg(long, default_value_t = 0, value_name = "FLOWS")]
+    pub max_new_flows_per_source: u32,
+    /// Seconds that flows go on after their backend has gone from the documents; then they are reset.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub backend_drain_time: u64,
+}
+
+/// `--datapath`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Datapath {
+    /// What serves each interface better.
+    Auto,
+    /// tc: tcx (Linux 6.6), or a clsact qdisc where the kernel has none.
+    Tc,
+    /// tc by a clsact qdisc, as on kernels before 6.6.
+    Clsact,
+    /// XDP in the driver, or else in the stack, with tc behind it for what XDP cannot do.
+    Xdp,
+    /// None: the same as `--kernel off`.
+    Off,
+}
+
+/// An address prefix, such as 198.51.100.0/24.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Prefix {
+    /// Its first address.
+    pub address: IpAddr,
+    /// Bits that count.
+    pub length: u8,
+}
+
+impl FromStr for Prefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| format!("`{address}` is no address"))?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let length = match length {
+            None => longest,
+            Some(length) => length
+                .parse()
+                .ok()
+                .filter(|length| *length <= longest)
+                .ok_or_else(|| format!("`{length}` is no prefix length; 0 to {longest} are"))?,
+        };
+        if masked(address, length) != address {
+            let first = masked(address, length);
+            return Err(format!("bits are set behind the first {length}; meant is perhaps {first}/{length}"));
+        }
+        Ok(Self { address, length })
+    }
+}
+
+/// An address with all but its first bits cleared.
+fn masked(address: IpAddr, length: u8) -> IpAddr {
+    let behind = |bits: u32| bits.saturating_sub(length.into());
+    match address {
+        IpAddr::V4(ip) => {
+            let mask = u32::MAX.checked_shl(behind(32)).unwrap_or(0);
+            IpAddr::V4((ip.to_bits() & mask).into())
+        }
+        IpAddr::V6(ip) => {
+            let mask = u128::MAX.checked_shl(behind(128)).unwrap_or(0);
+            IpAddr::V6((ip.to_bits() & mask).into())
+        }
+    }
 }
 
 /// Default of `--pin-dir`.
@@ -159,6 +245,19 @@ pub enum KernelMode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prefixes_are_whole() {
+        let prefix = |text: &str| text.parse::<Prefix>();
+        let net = prefix("198.51.100.0/24").unwrap();
+        assert_eq!((net.address.to_string().as_str(), net.length), ("198.51.100.0", 24));
+        assert_eq!(prefix("2001:db8::1").unwrap().length, 128);
+        assert_eq!(prefix("0.0.0.0/0").unwrap().length, 0);
+        assert!(prefix("198.51.100.7/24").unwrap_err().contains("198.51.100.0/24"));
+        for bad in ["x", "1.2.3.4/33", "::/129", "1.2.3.4/", "1.2.3.0/-1"] {
+            assert!(prefix(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn labels_are_pairs() {

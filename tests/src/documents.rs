@@ -85,6 +85,21 @@ pub fn gateway(name: &str, servers: &[Server]) -> String {
     text
 }
 
+/// A Gateway with annotations, one a word of the form `name: value`.
+pub fn annotated_gateway(name: &str, annotations: &[&str], servers: &[Server]) -> String {
+    let metadata = format!("namespace: {NAMESPACE}}}");
+    let annotated = format!("namespace: {NAMESPACE}, annotations: {{{}}}}}", annotations.join(", "));
+    gateway(name, servers).replacen(&metadata, &annotated, 1)
+}
+
+/// A DestinationRule; `policy` is the content of its `trafficPolicy`, as a flow mapping.
+pub fn destination_rule(host: &str, policy: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: {host}, namespace: {NAMESPACE}}}\n\
+         spec:\n  host: {host}\n  trafficPolicy: {policy}\n"
+    )
+}
+
 /// A VirtualService; `rules` is what stands below `spec`, indented by two, e.g. `  http: […]`.
 pub fn virtual_service(name: &str, hosts: &[&str], gateway: &str, rules: &str) -> String {
     format!(

@@ -3,15 +3,19 @@
 //!
 //! A test that cannot run here panics with the remedy; none is skipped in silence.
 
+pub mod arena;
 pub mod authority;
 pub mod backend;
 pub mod bulk;
 pub mod client;
+pub mod cpu;
 pub mod documents;
 pub mod echo;
 pub mod gateway;
 pub mod lab;
+pub mod load;
 pub mod namespace;
+pub mod peers;
 pub mod port;
 pub mod program;
 pub mod serve;

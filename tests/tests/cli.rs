@@ -48,6 +48,13 @@ fn check_of_sound_documents_succeeds() {
 }
 
 #[test]
+fn the_examples_are_sound() {
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/examples");
+    let said = sluice(&["check", &examples.display().to_string()]).expect_success();
+    assert!(said.out.ends_with(" 0 errors, 0 warnings\n"), "{}", said.out);
+}
+
+#[test]
 fn check_names_file_line_field_and_remedy_of_an_error() {
     let file = File::new(&sound().replace("number: 80, name: http-0", "number: 0, name: http-0"));
     // The route misses its Gateway then, too.
@@ -69,6 +76,27 @@ fn check_tells_machines_the_same() {
     assert_eq!(found["errors"], 1, "{found}");
     let first = &found["diagnostics"][0];
     assert_eq!(first["position"]["line"].as_u64(), line_of(&file, "hots"), "{first}");
+}
+
+#[test]
+fn check_says_what_annotations_cannot_do_and_what_to_do_instead() {
+    let annotated = |annotation: &str, server| {
+        documents::annotated_gateway("edge", &[annotation], &[server])
+            + &http_route("webapp", HOST, "edge", "webapp")
+            + &http_service("webapp", &[])
+    };
+    let kept = annotated("sluice.dev/source-address: preserve", Server::http(80, &[HOST]));
+    let unknown = annotated("sluice.dev/source-address: keep", Server::http(80, &[HOST]));
+    for (documents, parts) in [
+        (kept, ["cannot be preserved on port 80", "needs HTTP", "x-forwarded-for"]),
+        (unknown, ["unknown value \"keep\"", "documents.yaml:4:", "`snat` (the default) or `preserve`"]),
+    ] {
+        let said = File::new(&documents).check(&[]);
+        assert_eq!(said.code, Some(1), "{}", said.all());
+        for part in parts {
+            assert!(said.out.contains(part), "no `{part}` in:\n{}", said.out);
+        }
+    }
 }
 
 fn line_of(file: &File, word: &str) -> Option<u64> {
@@ -153,6 +181,20 @@ fn proxy_config_shows_every_kind_as_a_table() {
     assert!(table("clusters").contains("webapp.istioinaction.svc.cluster.local"), "{}", table("clusters"));
     assert!(table("endpoints").contains("127.0.0.1:9"), "{}", table("endpoints"));
     assert!(table("secrets").contains("webapp-credential"), "{}", table("secrets"));
+}
+
+#[test]
+fn proxy_config_shows_whether_the_source_address_is_preserved() {
+    let port = port::free();
+    let documents =
+        documents::annotated_gateway("edge", &["sluice.dev/source-address: preserve"], &[Server::tcp(port)])
+            + &tcp_route("echo", port, "edge", "echo")
+            + &tcp_service("echo", &[([10, 0, 0, 1], 7).into()])
+            + &documents::destination_rule("echo", "{outlierDetection: {}}");
+    let gateway = Gateway::arrange().document("site", &documents).start();
+    let table = |kind: &str| gateway.sluice(&["proxy-config", kind]).expect_success().out;
+    assert!(table("listeners").contains("--kernel off), source not preserved"), "{}", table("listeners"));
+    assert!(table("clusters").contains("echo.istioinaction\n"), "{}", table("clusters"));
 }
 
 #[test]

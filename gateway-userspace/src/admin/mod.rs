@@ -2,7 +2,9 @@
 //! published, decides nothing.
 
 pub mod dump;
+pub mod kernel;
 pub mod server;
 pub mod view;
 
+pub use kernel::Kernel;
 pub use view::View;

@@ -136,8 +136,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = respond(&request, &view.current(), scope);
-        async move { Ok::<_, Infallible>(response) }
+        let view = view.current();
+        async move { Ok::<_, Infallible>(respond(&request, &view, scope).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -148,7 +148,7 @@ where
     }
 }
 
-fn respond(request: &Request<Incoming>, view: &View, scope: Scope) -> Response<Full<Bytes>> {
+async fn respond(request: &Request<Incoming>, view: &View, scope: Scope) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "read-only: use GET\n");
     }
@@ -165,8 +165,8 @@ fn respond(request: &Request<Incoming>, view: &View, scope: Scope) -> Response<F
     }
     match path {
         "/" => text(StatusCode::OK, INDEX),
-        "/status" => json(&view.status()),
-        "/config_dump" => json(&*view.snapshot),
+        "/status" => json(&view.status(view.kernel_plane.status().await)),
+        "/config_dump" => json(&dump::config(view)),
         _ => match path.strip_prefix("/proxy-config/").and_then(Kind::parse) {
             Some(kind) => json(&dump::items(view, kind)),
             None => text(StatusCode::NOT_FOUND, INDEX),

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{KernelPlaneState, Snapshot};
+use super::kernel::Kernel;
+use crate::datapath;
+use crate::model::{Counts, KernelPlaneState, Snapshot};
+use crate::telemetry::AccessLog;
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +24,12 @@ pub struct View {
     pub credential_faults: Vec<(String, String)>,
     /// Errors and warnings about documents, one line each.
     pub diagnostics: Vec<String>,
+    /// Ejected endpoints and refused connections, as they are at the moment.
+    pub counts: Counts,
+    /// Answers for the kernel plane.
+    pub kernel_plane: Kernel,
+    /// Where TCP connections are told of.
+    pub access_log: Option<AccessLog>,
 }
 
 /// `sluice status`.
@@ -45,11 +54,15 @@ pub struct Status {
     pub credential_faults: Vec<(String, String)>,
     /// About documents.
     pub diagnostics: Vec<String>,
+    /// Lines that the access log lost, if there is one.
+    pub access_log_dropped: Option<u64>,
+    /// State and counters of the kernel plane, if there is one.
+    pub kernel: Option<datapath::Status>,
 }
 
 impl View {
-    /// The summary.
-    pub fn status(&self) -> Status {
+    /// The summary, with what the kernel plane says.
+    pub fn status(&self, kernel: Option<datapath::Status>) -> Status {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: self.ready,
@@ -64,6 +77,8 @@ impl View {
             bind_failures: self.bind_failures.clone(),
             credential_faults: self.credential_faults.clone(),
             diagnostics: self.diagnostics.clone(),
+            access_log_dropped: self.access_log.as_ref().map(AccessLog::dropped),
+            kernel,
         }
     }
 }

@@ -1,22 +1,51 @@
-//! The thread that drives the kernel plane: applies snapshots in order, ages flows every second, reports what became
-//! of it. Its system calls never hold up the agent or a worker.
+//! The thread that drives the kernel plane: applies snapshots in order, hears what the programs tell, ages flows every
+//! second, reports what became of it. Its system calls never hold up the agent or a worker.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
-use crate::datapath::{Applied, DatapathError, KernelPlane, Placement, Stopped};
-use crate::model::{KernelPlaneState, Snapshot};
+use super::access;
+use crate::admin::Kernel;
+use crate::admin::kernel::Question;
+use crate::datapath::tally::Ended;
+use crate::datapath::{Applied, DatapathError, KernelPlane, Placement, Stopped, stats};
+use crate::model::{KernelPlaneState, Outliers, Snapshot};
 use crate::settings::KernelArgs;
+use crate::telemetry::AccessLog;
 
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often the programs are listened to: so late may a flow's end be told.
+const HEAR: Duration = Duration::from_millis(100);
+
 enum Command {
     Apply(Arc<Snapshot>),
+    Answer(Question),
     Stop,
+}
+
+/// Where the thread gets its commands.
+pub(super) struct Inbox {
+    commands: Sender<Command>,
+    inbox: Receiver<Command>,
+}
+
+impl Inbox {
+    /// For a thread that will be started.
+    pub(super) fn new() -> Self {
+        let (commands, inbox) = channel();
+        Self { commands, inbox }
+    }
+
+    /// For those who ask about the plane; without one nobody answers.
+    pub(super) fn asker(&self) -> Kernel {
+        let commands = self.commands.clone();
+        Kernel::over(move |question| drop(commands.send(Command::Answer(question))))
+    }
 }
 
 /// Gives snapshots to the thread.
@@ -41,13 +70,20 @@ pub(super) struct KernelThread {
 
 impl KernelThread {
     /// Starts the thread, which starts the plane.
-    pub(super) fn start(args: &KernelArgs) -> std::io::Result<Self> {
-        let (commands, inbox) = channel();
+    pub(super) fn start(
+        Inbox { commands, inbox }: Inbox,
+        args: &KernelArgs,
+        outliers: &Outliers,
+        access_log: Option<AccessLog>,
+    ) -> std::io::Result<Self> {
         let (reports, states) = mpsc::unbounded_channel();
-        let args = args.clone();
-        let thread = std::thread::Builder::new()
-            .name("sluice-kernel".to_owned())
-            .spawn(move || run(&args, &inbox, &reports))?;
+        let (args, outliers) = (args.clone(), outliers.clone());
+        let thread = std::thread::Builder::new().name("sluice-kernel".to_owned()).spawn(move || {
+            match KernelPlane::start(&args, &outliers) {
+                Ok(plane) => Driver::new(plane, &reports, access_log).drive(&inbox),
+                Err(off) => say_off(&reports, off.to_string()),
+            }
+        })?;
         Ok(Self { commands, states, thread })
     }
 
@@ -69,42 +105,85 @@ impl KernelThread {
     }
 }
 
-fn run(args: &KernelArgs, inbox: &Receiver<Command>, reports: &mpsc::UnboundedSender<KernelPlaneState>) {
-    match KernelPlane::start(args) {
-        Ok(plane) => Driver { plane, reports, said: None }.drive(inbox),
-        // The agent being gone ends everything anyway.
-        Err(off) => {
-            let _ =
-                reports.send(KernelPlaneState { off: Some(off.to_string()), ..KernelPlaneState::default() });
-        }
-    }
+fn say_off(reports: &mpsc::UnboundedSender<KernelPlaneState>, off: String) {
+    // The agent being gone ends everything anyway.
+    let _ = reports.send(KernelPlaneState { off: Some(off), ..KernelPlaneState::default() });
 }
 
 struct Driver<'a> {
     plane: KernelPlane,
     reports: &'a mpsc::UnboundedSender<KernelPlaneState>,
+    access_log: Option<AccessLog>,
+    /// Where the access log's names come from.
+    snapshot: Arc<Snapshot>,
     /// The last failure, said once until it changes.
     said: Option<String>,
 }
 
-impl Driver<'_> {
+impl<'a> Driver<'a> {
+    fn new(
+        plane: KernelPlane,
+        reports: &'a mpsc::UnboundedSender<KernelPlaneState>,
+        access_log: Option<AccessLog>,
+    ) -> Self {
+        Self { plane, reports, access_log, snapshot: Arc::default(), said: None }
+    }
+
     fn drive(mut self, inbox: &Receiver<Command>) {
         let mut due = Instant::now() + TICK;
         loop {
-            match inbox.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(Command::Apply(snapshot)) => match self.plane.apply(snapshot) {
-                    Ok(applied) => self.report(&applied),
-                    Err(error) => self.fail(&error),
-                },
-                Err(RecvTimeoutError::Timeout) => {
-                    due = Instant::now() + TICK;
-                    match self.plane.tick() {
-                        Ok(ticked) => ticked.changed.iter().for_each(|applied| self.report(applied)),
-                        Err(error) => self.fail(&error),
-                    }
-                }
-                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return self.stop(),
+            match inbox.recv_timeout(HEAR) {
+                Ok(Command::Apply(snapshot)) => self.apply(snapshot),
+                Ok(Command::Answer(question)) => self.answer(question),
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             }
+            let ended = self.plane.hear();
+            self.tell(&ended);
+            if Instant::now() >= due {
+                due = Instant::now() + TICK;
+                self.tick();
+            }
+        }
+        let ended = self.plane.hear();
+        self.tell(&ended);
+        self.stop();
+    }
+
+    fn apply(&mut self, snapshot: Arc<Snapshot>) {
+        self.snapshot = snapshot.clone();
+        match self.plane.apply(snapshot) {
+            Ok(applied) => self.report(&applied),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn tick(&mut self) {
+        match self.plane.tick() {
+            Ok(ticked) => {
+                self.tell(&ticked.ended);
+                ticked.changed.iter().for_each(|applied| self.report(applied));
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn answer(&mut self, question: Question) {
+        match question {
+            Question::Status(asker) => match self.plane.status() {
+                // Whoever asked may have lost patience.
+                Ok(status) => drop(asker.send(status)),
+                Err(error) => self.fail(&error),
+            },
+        }
+    }
+
+    /// Writes ends of flows to the access log.
+    fn tell(&self, ended: &[Ended]) {
+        let Some(log) = &self.access_log else { return };
+        let (now, monotonic) = (SystemTime::now(), stats::monotonic());
+        for flow in ended {
+            log.write(access::connection(flow, &self.snapshot, now, monotonic));
         }
     }
 

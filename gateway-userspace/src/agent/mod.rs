@@ -4,9 +4,11 @@
 //! Start: log → admin socket (which also finds a second agent) → documents → workers → kernel plane → ready.
 //! Stop: not ready → kernel steers nothing new → workers drain → socket gone. Steered flows go on by their pins.
 
+mod access;
 mod configuration;
 mod kernel;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,14 +18,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::configuration::{Configuration, Generation};
-use self::kernel::KernelThread;
+use self::kernel::{Inbox, KernelThread};
 use crate::admin::server::{self, AdminSocket, Scope};
 use crate::admin::view::View;
-use crate::model::Published;
+use crate::model::{Counts, Published};
 use crate::proxy::{ProxySettings, Runtime, WorkerReport, Workers};
 use crate::settings::{KernelMode, RunArgs};
 use crate::source;
-use crate::telemetry;
+use crate::telemetry::{self, AccessLog};
 
 /// Serves until a signal asks for the end.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
@@ -35,7 +37,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 
 async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let started = Instant::now();
-    let view = Published::new(View::default());
+    let counts = Counts::default();
+    let access_log = open_access_log(args)?;
+    let inbox = Inbox::new();
+    let view = Published::new(View {
+        counts: counts.clone(),
+        kernel_plane: inbox.asker(),
+        access_log: access_log.clone(),
+        ..View::default()
+    });
     let _admin = Admin::open(args, &view).await?;
     let mut watcher = source::watch(&args.config);
     let mut signals = Signals::new()?;
@@ -43,13 +53,13 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let mut configuration = Configuration::new(args);
     let first = configuration.next(&Runtime::default());
     let runtime = Published::new(Runtime::default());
-    let settings = proxy_settings(args);
+    let settings = proxy_settings(args, access_log.clone());
     let (reports, mut worker_reports) = mpsc::channel(settings.workers * 4);
-    let workers =
-        Workers::start(&settings, &runtime.subscribe(), &reports).context("cannot start the workers")?;
-    let mut kernel = KernelThread::start(&args.kernel)?;
+    let workers = Workers::start(&settings, &runtime.subscribe(), &counts, &reports)
+        .context("cannot start the workers")?;
+    let mut kernel = KernelThread::start(inbox, &args.kernel, &counts.outliers, access_log.clone())?;
     let mut agent =
-        Agent { runtime, view, kernel: kernel.handle(), progress: Progress::new(&settings, started) };
+        Agent { runtime, view, counts, kernel: kernel.handle(), progress: Progress::new(&settings, started) };
     agent.put_in_force(first);
 
     loop {
@@ -78,15 +88,27 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         _ = stopped => {}
         () = signals.stop() => {}
     }
+    if let Some(log) = access_log {
+        log.flush();
+    }
     Ok(())
 }
 
-fn proxy_settings(args: &RunArgs) -> ProxySettings {
+fn open_access_log(args: &RunArgs) -> anyhow::Result<Option<AccessLog>> {
+    let open = |path: &PathBuf| {
+        AccessLog::open(path, args.access_log_format)
+            .with_context(|| format!("--access-log {}", path.display()))
+    };
+    args.access_log.as_ref().map(open).transpose()
+}
+
+fn proxy_settings(args: &RunArgs, access_log: Option<AccessLog>) -> ProxySettings {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     ProxySettings {
         workers: args.workers.map_or_else(cores, usize::from),
         drain_time: Duration::from_secs(args.drain_time),
         server_header: args.server_header.clone(),
+        access_log,
     }
 }
 
@@ -167,6 +189,8 @@ impl Progress {
 struct Agent {
     runtime: Published<Runtime>,
     view: Published<View>,
+    /// Shared by the workers, for the kernel plane to share.
+    counts: Counts,
     kernel: kernel::Handle,
     progress: Progress,
 }
@@ -180,6 +204,7 @@ impl Agent {
     fn put_in_force(&mut self, next: Generation) {
         let snapshot = next.runtime.snapshot.clone();
         self.runtime.publish(Arc::new(next.runtime));
+        self.counts.retain(&snapshot, Instant::now());
         self.kernel.apply(snapshot.clone());
         self.update(|view| {
             view.snapshot = snapshot;

@@ -38,6 +38,7 @@ impl Reading {
 enum KindOf {
     Gateway,
     VirtualService,
+    DestinationRule,
     Service,
     EndpointSlice,
     Secret,
@@ -210,7 +211,11 @@ impl Place<'_> {
             first_line: self.first_line,
             root,
         };
-        let found = misfit(&source, "metadata", error);
+        let texts = ["metadata.labels", "metadata.annotations"];
+        let mut found = misfit(&source, "metadata", error);
+        if found.field.as_ref().is_some_and(|field| texts.iter().any(|map| field.starts_with(map))) {
+            found.help = Some("the values of labels and annotations are texts: put it in quotes".to_owned());
+        }
         Reading {
             reference: Some(reference).filter(|reference| !reference.name.is_empty()),
             is_yaml: true,
@@ -226,13 +231,14 @@ fn kind_of(version: &str, kind: &str) -> KindOf {
     let istio_version = matches!(number, "v1" | "v1beta1" | "v1alpha3");
     let other = |severity, code, message: String| KindOf::Other(severity, code, message);
     match (group, kind) {
-        ("networking.istio.io", "Gateway" | "VirtualService") if !istio_version => other(
+        ("networking.istio.io", "Gateway" | "VirtualService" | "DestinationRule") if !istio_version => other(
             Severity::Error,
             Code::NotADocument,
             format!("unknown version \"{number}\" of {kind}; known are v1, v1beta1 and v1alpha3"),
         ),
         ("networking.istio.io", "Gateway") => KindOf::Gateway,
         ("networking.istio.io", "VirtualService") => KindOf::VirtualService,
+        ("networking.istio.io", "DestinationRule") => KindOf::DestinationRule,
         ("", "Service") => KindOf::Service,
         ("discovery.k8s.io", "EndpointSlice") => KindOf::EndpointSlice,
         ("", "Secret") => KindOf::Secret,
@@ -253,7 +259,7 @@ fn kind_of(version: &str, kind: &str) -> KindOf {
             Code::NotSupported,
             format!("{kind} is not yet supported: it has no effect here"),
         ),
-        (_, "Gateway" | "VirtualService") => other(
+        (_, "Gateway" | "VirtualService" | "DestinationRule") => other(
             Severity::Warning,
             Code::KindNotRead,
             format!("a {kind} of `{version}` is not read; Istio's is `networking.istio.io/v1`"),
@@ -267,6 +273,9 @@ fn build(what: &KindOf, metadata: Metadata, source: &Arc<Source>) -> (Option<Obj
         KindOf::Gateway => checked(istio(metadata, source), validate::gateway).map_object(Object::Gateway),
         KindOf::VirtualService => {
             checked(istio(metadata, source), validate::virtual_service).map_object(Object::VirtualService)
+        }
+        KindOf::DestinationRule => {
+            checked(istio(metadata, source), validate::destination_rule).map_object(Object::DestinationRule)
         }
         KindOf::Service => plain(under(metadata, source, "spec")).map_object(Object::Service),
         KindOf::EndpointSlice => plain(whole(metadata, source)).map_object(Object::EndpointSlice),

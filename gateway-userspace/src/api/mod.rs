@@ -1,7 +1,9 @@
-//! Documents as written: what a Gateway, VirtualService, Service, EndpointSlice or Secret says, where it says
+//! Documents as written: what a Gateway, VirtualService, DestinationRule, Service, EndpointSlice or Secret says, where it says
 //! it, and what is wrong with it by itself. What documents mean together is `translate`'s matter.
 
+pub mod annotation;
 pub mod decode;
+pub mod destination_rule;
 pub mod diagnostic;
 pub mod document;
 pub mod duration;
@@ -15,6 +17,8 @@ pub mod validate;
 pub mod virtual_service;
 pub mod yaml;
 
+pub use annotation::GatewayAnnotations;
+pub use destination_rule::DestinationRule;
 pub use diagnostic::{Code, Diagnostic, Position, Related, Severity, render};
 pub use document::{Reading, read_document};
 pub use gateway::Gateway;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::destination_rule::DestinationRule;
 use super::diagnostic::{Code, Diagnostic, Position, Related, Severity};
 use super::gateway::Gateway;
 use super::kubernetes::{EndpointSlice, Secret, Service};
@@ -49,6 +50,8 @@ pub struct Metadata {
     pub namespace: String,
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
+    /// `metadata.annotations`.
+    pub annotations: BTreeMap<String, String>,
     /// `metadata.creationTimestamp`; absent counts as the oldest, and all absent ones as equally old.
     pub creation_timestamp: Option<Timestamp>,
 }
@@ -185,6 +188,8 @@ pub enum Object {
     Gateway(Arc<Sourced<Gateway>>),
     /// networking.istio.io VirtualService.
     VirtualService(Arc<Sourced<VirtualService>>),
+    /// networking.istio.io DestinationRule.
+    DestinationRule(Arc<Sourced<DestinationRule>>),
     /// v1 Service.
     Service(Arc<Sourced<Service>>),
     /// discovery.k8s.io EndpointSlice.
@@ -204,6 +209,7 @@ impl Object {
         match self {
             Self::Gateway(object) => &object.source,
             Self::VirtualService(object) => &object.source,
+            Self::DestinationRule(object) => &object.source,
             Self::Service(object) => &object.source,
             Self::EndpointSlice(object) => &object.source,
             Self::Secret(object) => &object.source,
@@ -218,6 +224,8 @@ pub struct Objects {
     pub gateways: Vec<Arc<Sourced<Gateway>>>,
     /// networking.istio.io VirtualService.
     pub virtual_services: Vec<Arc<Sourced<VirtualService>>>,
+    /// networking.istio.io DestinationRule.
+    pub destination_rules: Vec<Arc<Sourced<DestinationRule>>>,
     /// v1 Service.
     pub services: Vec<Arc<Sourced<Service>>>,
     /// discovery.k8s.io EndpointSlice.
@@ -233,6 +241,7 @@ impl FromIterator<Object> for Objects {
             match object {
                 Object::Gateway(object) => all.gateways.push(object),
                 Object::VirtualService(object) => all.virtual_services.push(object),
+                Object::DestinationRule(object) => all.destination_rules.push(object),
                 Object::Service(object) => all.services.push(object),
                 Object::EndpointSlice(object) => all.endpoint_slices.push(object),
                 Object::Secret(object) => all.secrets.push(object),
@@ -240,6 +249,7 @@ impl FromIterator<Object> for Objects {
         }
         oldest_first(&mut all.gateways);
         oldest_first(&mut all.virtual_services);
+        oldest_first(&mut all.destination_rules);
         oldest_first(&mut all.services);
         oldest_first(&mut all.endpoint_slices);
         oldest_first(&mut all.secrets);

@@ -106,6 +106,15 @@ impl Node {
         }
     }
 
+    /// The node of a field, if there is one.
+    pub fn find(&self, path: &FieldPath) -> Option<&Self> {
+        path.steps().iter().try_fold(self, |node, step| match (step, &node.content) {
+            (Step::Field(name), _) => node.get(name).map(|entry| &entry.value),
+            (Step::Index(index), Content::Sequence(items)) => items.get(*index),
+            (Step::Index(_), _) => None,
+        })
+    }
+
     /// Where a field stands; where it is missing, the nearest field around it.
     pub fn locate(&self, path: &FieldPath) -> Span {
         let (mut node, mut span) = (self, self.span);

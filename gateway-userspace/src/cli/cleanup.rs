@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::datapath::Pins;
+use crate::datapath::{Pins, attach, interfaces};
 use crate::settings::DEFAULT_PIN_DIR;
 
 /// `sluice cleanup`.
@@ -19,6 +19,8 @@ pub struct CleanupArgs {
 /// Detaches the programs and removes the maps; flows that they carried end.
 pub fn run(args: &CleanupArgs) -> Result<()> {
     let directory = args.pin_dir.display();
+    // Filters of kernels without links go first: no program runs with half of its maps gone.
+    interfaces::list().map(|found| attach::detach_clsact(&found)).context("cannot list the interfaces")?;
     if Pins::below(&args.pin_dir).remove()? {
         println!("removed the kernel plane at {directory}; the flows that it carried are cut");
     } else {

@@ -1,13 +1,16 @@
 //! `sluice status`: how a running agent is doing.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use gateway_common::{Action, Verdict};
 
 use super::{admin_client, table};
 use crate::admin::view::Status;
+use crate::datapath::Status as KernelStatus;
+use crate::datapath::tally::Traffic;
 use crate::settings::default_admin_socket;
 
 /// Flags of `sluice status`.
@@ -30,7 +33,7 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn words(status: &Status) -> Result<String, std::fmt::Error> {
+fn words(status: &Status) -> Result<String, fmt::Error> {
     let mut out = String::new();
     let ready = if status.ready { "ready" } else { "not ready" };
     writeln!(out, "sluice {}: {ready}, generation {}", status.version, status.generation)?;
@@ -38,6 +41,9 @@ fn words(status: &Status) -> Result<String, std::fmt::Error> {
     writeln!(out, "kernel plane:  {}", status.kernel_plane)?;
     if !status.interfaces.is_empty() {
         writeln!(out, "interfaces:    {}", status.interfaces.join(", "))?;
+    }
+    if let Some(dropped) = status.access_log_dropped.filter(|dropped| *dropped > 0) {
+        writeln!(out, "access log:    {dropped} lines lost")?;
     }
     for (listener, reason) in &status.bind_failures {
         writeln!(out, "not open:      {listener}: {reason}")?;
@@ -48,5 +54,83 @@ fn words(status: &Status) -> Result<String, std::fmt::Error> {
     for diagnostic in &status.diagnostics {
         writeln!(out, "document:      {diagnostic}")?;
     }
+    if let Some(kernel) = &status.kernel {
+        tables(&mut out, kernel)?;
+        verdicts(&mut out, kernel)?;
+        out.push_str(&listeners(kernel));
+        out.push_str(&backends(kernel));
+    }
     Ok(out)
+}
+
+fn tables(out: &mut String, kernel: &KernelStatus) -> fmt::Result {
+    let (flows, handshakes, memory) = (&kernel.flows, &kernel.handshakes, &kernel.memory);
+    writeln!(out, "flows:         {} IPv4, {} IPv6, of {} each", flows.ipv4, flows.ipv6, kernel.max_flows)?;
+    let most = kernel.max_handshakes;
+    writeln!(out, "handshakes:    {} IPv4, {} IPv6, of {most} each", handshakes.ipv4, handshakes.ipv6)?;
+    writeln!(
+        out,
+        "memory:        {:.1} MiB of flow tables; {:.0} bytes an IPv4 flow, {:.0} an IPv6 flow",
+        memory.total_bytes as f64 / f64::from(1 << 20),
+        memory.bytes_per_ipv4_flow,
+        memory.bytes_per_ipv6_flow,
+    )
+}
+
+/// Those that were given, by what became of the packets.
+fn verdicts(out: &mut String, kernel: &KernelStatus) -> fmt::Result {
+    for (action, name) in
+        [(Action::Send, "sent:    "), (Action::Drop, "dropped: "), (Action::Pass, "passed:  ")]
+    {
+        let given = Verdict::ALL.iter().filter(|verdict| verdict.action() == action).filter_map(|verdict| {
+            let count = kernel.verdicts.get(verdict.label()).filter(|count| **count > 0)?;
+            Some(format!("{} {count}", verdict.label()))
+        });
+        let given: Vec<String> = given.collect();
+        if !given.is_empty() {
+            writeln!(out, "{name}      {}", given.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
+/// Cells of what flows carried.
+fn carried(active: u64, traffic: &Traffic) -> [String; 6] {
+    [
+        active,
+        traffic.flows.saturating_sub(active),
+        traffic.packets_to_backend,
+        traffic.bytes_to_backend,
+        traffic.packets_to_client,
+        traffic.bytes_to_client,
+    ]
+    .map(|number| number.to_string())
+}
+
+const CARRIED: [&str; 6] =
+    ["FLOWS", "ENDED", "PACKETS TO BACKEND", "BYTES TO BACKEND", "PACKETS TO CLIENT", "BYTES TO CLIENT"];
+
+fn listeners(kernel: &KernelStatus) -> String {
+    let rows = kernel.listener_traffic.iter().map(|row| {
+        let name = std::iter::once(row.listener.clone());
+        name.chain(carried(row.active, &row.traffic)).collect::<Vec<_>>()
+    });
+    block(&[&["LISTENER"], &CARRIED[..]].concat(), rows.collect())
+}
+
+fn backends(kernel: &KernelStatus) -> String {
+    let rows = kernel.backend_traffic.iter().map(|row| {
+        let failures = [row.failures.refused, row.failures.unanswered].map(|number| number.to_string());
+        let name = std::iter::once(row.backend.to_string());
+        name.chain(carried(row.active, &row.traffic)).chain(failures).collect::<Vec<_>>()
+    });
+    block(&[&["BACKEND"], &CARRIED[..], &["REFUSED", "UNANSWERED"]].concat(), rows.collect())
+}
+
+/// A table behind an empty line; nothing without rows.
+fn block(columns: &[&str], rows: Vec<Vec<String>>) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!("\n{}", table::render(columns, rows.iter().map(Vec::as_slice)))
 }

@@ -2,12 +2,13 @@
 //! connection, so the programs evict none; this walk, a part of the table at a time, is all that removes.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aya::Pod;
 use gateway_common::flow::{TICKS_PER_SECOND, ticks};
-use gateway_common::{Address, Config, Direction, Flow, Phase, State};
+use gateway_common::{Address, Config, Direction, Flow, ListenerId, Phase, State};
 
 use super::flows::{Flows, Kind};
 use super::maps::{FamilyMaps, Maps};
@@ -50,7 +51,9 @@ pub struct Sweep {
     counting: Tally,
     /// Flows met by the last walk that came to its end.
     counted: Option<Tally>,
-    /// Flows that are over.
+    /// Flows found over by this walk.
+    ending: Tally,
+    /// Flows found over by the walks before: beside `counted`, so that the sum of both never counts a flow twice.
     ended: Tally,
 }
 
@@ -65,13 +68,19 @@ impl Sweep {
         self.counted.as_ref().unwrap_or(&self.counting)
     }
 
-    /// Traffic of the flows that are over, since the agent began.
+    /// Traffic of the flows that were over by then, since the agent began.
     pub fn ended(&self) -> &Tally {
         &self.ended
     }
 
-    /// Looks at the next part of the table and takes out the flows that are over; returns them. `now` is the
-    /// monotonic clock in ns, as in the records.
+    /// Forgets what [`Tally::retain`] does not keep of the flows that are over.
+    pub fn forget(&mut self, backend: impl Fn(SocketAddr) -> bool, listener: impl Fn(ListenerId) -> bool) {
+        self.ended.retain(&backend, &listener);
+        self.ending.retain(backend, listener);
+    }
+
+    /// Looks at the next part of the table and takes out the flows that are over; returns those that nobody has told
+    /// of yet. `now` is the monotonic clock in ns, as in the records.
     pub fn step<A: Address + Pod>(
         &mut self,
         family: &FamilyMaps<A>,
@@ -94,6 +103,7 @@ impl Sweep {
         if end == capacity {
             self.next = 0;
             self.counted = Some(std::mem::take(&mut self.counting));
+            self.ended.absorb(std::mem::take(&mut self.ending));
             wake(flows, now);
         }
         ended
@@ -110,8 +120,7 @@ impl Sweep {
     ) -> Option<Ended> {
         let state = flows.state(Kind::Established, number);
         if state.any(State::RETIRED) {
-            self.free_if_old(flows, maps, config, number);
-            return None;
+            return self.free_if_old(flows, maps, config, number, now);
         }
         if !state.any(State::LIVE) {
             return None;
@@ -119,29 +128,41 @@ impl Sweep {
         let flow = flows.live(Kind::Established, number)?;
         if is_over(&flow, now, pressed) && flows.retire(config, number, &flow) {
             self.retired.insert(number);
-            self.ended.add(&flow);
-            return Some(Ended::new(&flow, now));
+            self.ending.add(&flow);
+            return news(&flow, now);
         }
         self.counting.add(&flow);
         None
     }
 
     /// A record that the walk before already found retired has been out of the index for as long as a walk takes.
-    fn free_if_old<A: Address>(&mut self, flows: &Flows<A>, maps: &Maps, config: &Config, number: u32) {
-        if !self.retired.remove(&number) {
+    fn free_if_old<A: Address>(
+        &mut self,
+        flows: &Flows<A>,
+        maps: &Maps,
+        config: &Config,
+        number: u32,
+        now: u64,
+    ) -> Option<Ended> {
+        if self.retired.insert(number) {
             // Retired by a program; what it was of has been replaced.
-            if let Some(flow) = flows.record(number).filter(|flow| State(flow.state).any(State::COUNTED)) {
-                self.ended.add(&flow);
-            }
-            self.retired.insert(number);
-            return;
+            let flow = flows.record(number).filter(|flow| State(flow.state).any(State::COUNTED))?;
+            self.ending.add(&flow);
+            return news(&flow, now);
         }
+        self.retired.remove(&number);
         if let Some(load) =
             flows.release(config, &maps.ports, number).and_then(|listener| maps.listener_flows(listener))
         {
             let _ = load.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1));
         }
+        None
     }
+}
+
+/// A flow that is over, unless its end was told when it came.
+fn news<A: Address>(flow: &Flow<A>, now: u64) -> Option<Ended> {
+    (!State(flow.state).any(State::TOLD)).then(|| Ended::new(flow, now))
 }
 
 /// Handshakes that wait for room among the established flows, and whose client has gone, may be overwritten.

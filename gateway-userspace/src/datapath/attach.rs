@@ -1,18 +1,35 @@
-//! The classifier on the interfaces: links of tcx (Linux 6.6), pinned so that they outlive the agent, and updated in
-//! place by the next one, without a packet between the old program and the new.
+//! The programs on the interfaces. tc by links of tcx (Linux 6.6), pinned so that they outlive the agent, and updated in
+//! place by the next one, without a packet between the old program and the new; on older kernels by filters of a clsact
+//! qdisc, which stay by themselves and are replaced likewise. XDP in front of it where that serves better.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
+use aya::programs::tc::{
+    self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
+};
+use aya::programs::xdp::XdpLink;
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
 
 use super::interfaces::Interface;
 use super::pin::Pins;
+use crate::settings::Datapath;
 
-/// Why the classifier is not on an interface.
+/// Priority and handle of our filter below a clsact qdisc: what the next agent finds it by.
+const FILTER_PRIORITY: u16 = 50;
+const FILTER_HANDLE: TcHandle = TcHandle::new(0, 0x736c);
+
+/// Name of the classifier, which filters carry.
+const CLASSIFIER: &str = "sluice_tc";
+
+/// Drivers of virtual machines' cards: XDP takes their offloads or half of their queues away.
+const VIRTUAL_CARDS: [&str; 5] = ["virtio_net", "hv_netvsc", "ena", "vmxnet3", "xen-netfront"];
+
+/// Why the programs are not on an interface.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
     /// Packets without an Ethernet header.
@@ -21,16 +38,13 @@ pub enum AttachError {
     /// The routing table or somebody's flag names an interface that is not there.
     #[error("no interface {0}")]
     NoInterface(u32),
-    /// The kernel has no tcx.
-    #[error("cannot attach to {0}: needs Linux 6.6 or later (tcx)")]
-    TooOld(String),
     /// The kernel refused.
-    #[error("cannot attach to {interface}: {source}")]
+    #[error("cannot attach to {interface}: {reason}")]
     Refused {
         /// Which.
         interface: String,
         /// Why.
-        source: ProgramError,
+        reason: String,
     },
     /// The link cannot be pinned.
     #[error("cannot pin the link of {interface}: {reason}")]
@@ -42,11 +56,52 @@ pub enum AttachError {
     },
 }
 
-/// The interfaces that the classifier is on. Dropping it detaches nothing: the pins hold the links.
+/// Where the programs meet the packets of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// tc by a link.
+    Tcx,
+    /// tc by a filter below a clsact qdisc.
+    Clsact,
+    /// XDP in the driver, and tc by a link behind it.
+    XdpDriver,
+    /// XDP in the stack, and tc by a link behind it.
+    XdpGeneric,
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+            Self::XdpDriver => "xdp (driver), tcx",
+            Self::XdpGeneric => "xdp (generic), tcx",
+        })
+    }
+}
+
+/// The programs that are attached.
+pub struct Programs<'a> {
+    /// For tc.
+    pub classifier: &'a mut SchedClassifier,
+    /// For XDP.
+    pub xdp: &'a mut Xdp,
+}
+
+/// What holds the programs on an interface.
+#[derive(Debug)]
+struct Links {
+    hook: Hook,
+    _tc: Option<PinnedLink>,
+    _xdp: Option<PinnedLink>,
+}
+
+/// The interfaces that the programs are on. Dropping it detaches nothing: the pins hold the links.
 #[derive(Debug)]
 pub struct Attached {
     pins: Pins,
-    links: BTreeMap<u32, PinnedLink>,
+    datapath: Datapath,
+    links: BTreeMap<u32, Links>,
 }
 
 impl Attached {
@@ -54,96 +109,252 @@ impl Attached {
     /// interface is gone are removed.
     pub fn adopt(
         pins: &Pins,
-        classifier: &mut SchedClassifier,
+        datapath: Datapath,
+        programs: &mut Programs<'_>,
         interfaces: &BTreeMap<u32, Interface>,
     ) -> Result<Self, AttachError> {
-        let mut attached = Self { pins: pins.clone(), links: BTreeMap::new() };
+        let mut attached = Self { pins: pins.clone(), datapath, links: BTreeMap::new() };
         for index in pins.linked() {
             match interfaces.get(&index) {
-                Some(interface) => attached.attach(classifier, interface)?,
+                Some(interface) => attached.attach(programs, interface)?,
                 None => attached.forget(index),
             }
         }
         Ok(attached)
     }
 
-    /// Names of the interfaces.
+    /// Numbers of the interfaces, and the hook of each.
+    pub fn hooks(&self) -> impl Iterator<Item = (u32, Hook)> {
+        self.links.iter().map(|(index, links)| (*index, links.hook))
+    }
+
+    /// Numbers of the interfaces.
     pub fn indices(&self) -> impl Iterator<Item = u32> {
         self.links.keys().copied()
     }
 
-    /// Whether the classifier is on an interface.
-    pub fn contains(&self, index: u32) -> bool {
-        self.links.contains_key(&index)
+    /// Whether XDP programs may send packets out by an interface.
+    pub fn takes_xdp(&self, index: u32) -> bool {
+        self.links.get(&index).is_some_and(|links| matches!(links.hook, Hook::XdpDriver | Hook::XdpGeneric))
     }
 
-    /// Puts the classifier on an interface, unless it is there.
-    pub fn attach(
-        &mut self,
-        classifier: &mut SchedClassifier,
-        interface: &Interface,
-    ) -> Result<(), AttachError> {
-        if self.contains(interface.index) {
+    /// Puts the programs on an interface, unless they are there.
+    pub fn attach(&mut self, programs: &mut Programs<'_>, interface: &Interface) -> Result<(), AttachError> {
+        if self.links.contains_key(&interface.index) {
             return Ok(());
         }
         if !interface.ethernet {
             return Err(AttachError::NotEthernet(interface.name.clone()));
         }
-        let link = match self.update(classifier, interface.index) {
-            Some(link) => link,
-            None => self.create(classifier, interface)?,
+        let (mut hook, tc) = self.attach_tc(programs.classifier, interface)?;
+        let xdp = match self.xdp_modes(interface) {
+            [] => {
+                self.unpin(&self.pins.xdp_link(interface.index));
+                None
+            }
+            modes => Some(self.attach_xdp(programs.xdp, interface, modes)?),
         };
-        self.links.insert(interface.index, link);
+        let xdp = xdp.map(|(found, link)| {
+            hook = found;
+            link
+        });
+        self.links.insert(interface.index, Links { hook, _tc: tc, _xdp: xdp });
         Ok(())
     }
 
     /// Lets go of an interface that is gone; its number may come again for another one.
     pub fn forget(&mut self, index: u32) {
         self.links.remove(&index);
+        self.unpin(&self.pins.link(index));
+        self.unpin(&self.pins.xdp_link(index));
+    }
+
+    fn unpin(&self, path: &Path) {
         // Nothing is lost if this fails: a dead link steers nothing, and the next attachment replaces it.
-        let _ = fs::remove_file(self.pins.link(index));
+        let _ = fs::remove_file(path);
     }
 
-    /// Replaces the program of a pinned link. `None` when there is no link, or one of a device that is gone.
-    fn update(&self, classifier: &mut SchedClassifier, index: u32) -> Option<PinnedLink> {
-        let path = self.pins.link(index);
-        let old = PinnedLink::from_pin(&path).ok()?;
-        let link = SchedClassifierLink::try_from(FdLink::from(old)).ok()?;
-        let id = classifier.attach_to_link(link).ok()?;
-        // Out of aya's hands, which would detach it when the program is dropped.
-        drop(classifier.take_link(id).ok()?);
-        PinnedLink::from_pin(&path).ok()
-    }
-
-    fn create(
+    fn attach_tc(
         &self,
         classifier: &mut SchedClassifier,
         interface: &Interface,
-    ) -> Result<PinnedLink, AttachError> {
-        let name = &interface.name;
-        let path = self.pins.link(interface.index);
-        let unpinned = |reason: String| AttachError::Unpinned { interface: name.clone(), reason };
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unpinned(error.to_string())),
-            _ => {}
+    ) -> Result<(Hook, Option<PinnedLink>), AttachError> {
+        if self.datapath != Datapath::Clsact {
+            let path = self.pins.link(interface.index);
+            if let Some(link) = update_tcx(classifier, &path) {
+                return Ok((Hook::Tcx, Some(link)));
+            }
+            match create_tcx(classifier, interface, &path) {
+                // A kernel without tcx does not know the attach type.
+                Err(error) if error.is_unknown() => {}
+                Err(error) => return Err(error.about(interface)),
+                Ok(link) => return Ok((Hook::Tcx, Some(link))),
+            }
         }
-        let order = TcAttachOptions::TcxOrder(LinkOrder::default());
-        let id = classifier
-            .attach_with_options(name, TcAttachType::Ingress, order)
-            .map_err(|source| refused(name, source))?;
-        let link = classifier.take_link(id).map_err(|source| refused(name, source))?;
-        let link: FdLink = link.try_into().map_err(|error: LinkError| unpinned(error.to_string()))?;
-        link.pin(&path).map_err(|error| unpinned(error.to_string()))
+        attach_clsact(classifier, &interface.name).map_err(|error| Failure::from(error).about(interface))?;
+        Ok((Hook::Clsact, None))
+    }
+
+    /// In which modes XDP is tried on an interface, the best first.
+    fn xdp_modes(&self, interface: &Interface) -> &'static [(XdpMode, Hook)] {
+        match self.datapath {
+            Datapath::Xdp => &[(XdpMode::Driver, Hook::XdpDriver), (XdpMode::Skb, Hook::XdpGeneric)],
+            Datapath::Auto if is_physical(&interface.name) => &[(XdpMode::Driver, Hook::XdpDriver)],
+            _ => &[],
+        }
+    }
+
+    fn attach_xdp(
+        &self,
+        xdp: &mut Xdp,
+        interface: &Interface,
+        modes: &[(XdpMode, Hook)],
+    ) -> Result<(Hook, PinnedLink), AttachError> {
+        let path = self.pins.xdp_link(interface.index);
+        let mut failure = None;
+        if let Some(link) = update_xdp(xdp, &path) {
+            let hook = modes.first().map_or(Hook::XdpDriver, |(_, hook)| *hook);
+            return Ok((hook, link));
+        }
+        for (mode, hook) in modes {
+            match create_xdp(xdp, interface, *mode, &path) {
+                Ok(link) => return Ok((*hook, link)),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| Failure::Program(ProgramError::NotAttached)).about(interface))
     }
 }
 
-fn refused(interface: &str, source: ProgramError) -> AttachError {
-    // A kernel without tcx does not know the attach type.
-    let too_old = matches!(&source, ProgramError::SyscallError(error)
-        if error.io_error.raw_os_error() == Some(libc::EINVAL));
-    if too_old {
-        AttachError::TooOld(interface.to_owned())
-    } else {
-        AttachError::Refused { interface: interface.to_owned(), source }
+/// Why an attachment failed.
+enum Failure {
+    Program(ProgramError),
+    Link(LinkError),
+    Pin(String),
+}
+
+impl From<ProgramError> for Failure {
+    fn from(error: ProgramError) -> Self {
+        Self::Program(error)
     }
+}
+
+impl Failure {
+    fn is_unknown(&self) -> bool {
+        matches!(self, Self::Program(ProgramError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::EINVAL))
+    }
+
+    fn about(self, interface: &Interface) -> AttachError {
+        let name = interface.name.clone();
+        match self {
+            Self::Program(error) => AttachError::Refused { interface: name, reason: chain(&error) },
+            Self::Link(error) => AttachError::Unpinned { interface: name, reason: error.to_string() },
+            Self::Pin(reason) => AttachError::Unpinned { interface: name, reason },
+        }
+    }
+}
+
+/// An error with what caused it: the outer one names the system call alone.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        words = format!("{words}: {cause}");
+        source = cause.source();
+    }
+    words
+}
+
+/// Replaces the program of a pinned link. `None` when there is no link, or one of a device that is gone.
+fn update_tcx(classifier: &mut SchedClassifier, path: &Path) -> Option<PinnedLink> {
+    let old = PinnedLink::from_pin(path).ok()?;
+    let link = SchedClassifierLink::try_from(FdLink::from(old)).ok()?;
+    let id = classifier.attach_to_link(link).ok()?;
+    // Out of aya's hands, which would detach it when the program is dropped.
+    drop(classifier.take_link(id).ok()?);
+    PinnedLink::from_pin(path).ok()
+}
+
+fn create_tcx(
+    classifier: &mut SchedClassifier,
+    interface: &Interface,
+    path: &Path,
+) -> Result<PinnedLink, Failure> {
+    clear(path)?;
+    let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = classifier.attach_with_options(&interface.name, TcAttachType::Ingress, order)?;
+    let link: FdLink = classifier.take_link(id)?.try_into().map_err(Failure::Link)?;
+    link.pin(path).map_err(|error| Failure::Pin(error.to_string()))
+}
+
+fn update_xdp(xdp: &mut Xdp, path: &Path) -> Option<PinnedLink> {
+    let old = PinnedLink::from_pin(path).ok()?;
+    let link = XdpLink::try_from(FdLink::from(old)).ok()?;
+    let id = xdp.attach_to_link(link).ok()?;
+    drop(xdp.take_link(id).ok()?);
+    PinnedLink::from_pin(path).ok()
+}
+
+fn create_xdp(
+    xdp: &mut Xdp,
+    interface: &Interface,
+    mode: XdpMode,
+    path: &Path,
+) -> Result<PinnedLink, Failure> {
+    clear(path)?;
+    let id = xdp.attach_to_if_index(interface.index, mode)?;
+    let link: FdLink = xdp.take_link(id)?.try_into().map_err(Failure::Link)?;
+    link.pin(path).map_err(|error| Failure::Pin(error.to_string()))
+}
+
+/// A pin in the way is one of a link that cannot be updated.
+fn clear(path: &Path) -> Result<(), Failure> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::Pin(error.to_string())),
+        _ => Ok(()),
+    }
+}
+
+/// Puts a filter below the clsact qdisc of an interface, in place of the one of an agent before this one.
+fn attach_clsact(classifier: &mut SchedClassifier, interface: &str) -> Result<(), ProgramError> {
+    match qdisc_add_clsact(interface) {
+        Ok(()) | Err(TcError::AlreadyAttached) => {}
+        Err(error) if is_present(&error) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let ingress = TcAttachType::Ingress;
+    let old = SchedClassifierLink::attached(interface, ingress, FILTER_PRIORITY, FILTER_HANDLE, None);
+    let id = match old.ok().and_then(|old| classifier.attach_to_link(old).ok()) {
+        Some(id) => id,
+        None => {
+            let options =
+                NlOptions { priority: FILTER_PRIORITY, handle: FILTER_HANDLE, ..NlOptions::default() };
+            classifier.attach_with_options(interface, ingress, TcAttachOptions::Netlink(options))?
+        }
+    };
+    // The filter stays without us; dropping the link would remove it.
+    std::mem::forget(classifier.take_link(id)?);
+    Ok(())
+}
+
+fn is_present(error: &TcError) -> bool {
+    let TcError::NetlinkError(error) = error else { return false };
+    error.raw_os_error() == Some(libc::EEXIST)
+}
+
+/// Removes our filters below clsact qdiscs. Best effort: most interfaces have none.
+pub fn detach_clsact(interfaces: &BTreeMap<u32, Interface>) {
+    for interface in interfaces.values() {
+        let _ = tc::qdisc_detach_program(&interface.name, TcAttachType::Ingress, CLASSIFIER);
+    }
+}
+
+/// Whether an interface is a card whose driver does XDP without loss: one with a device behind it, but no virtual
+/// machine's.
+fn is_physical(interface: &str) -> bool {
+    let device = Path::new("/sys/class/net").join(interface).join("device");
+    let driver = fs::read_link(device.join("driver")).ok();
+    let driver = driver.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+    driver.is_some_and(|driver| !VIRTUAL_CARDS.contains(&driver))
 }

@@ -80,6 +80,14 @@ impl<A: Address> Flows<A> {
             + (words * size_of::<u64>()) as f64 / f64::from(table.records.len().max(1))
     }
 
+    /// Bytes of the kernel's memory for both tables, however many flows there are.
+    pub fn bytes(&self) -> usize {
+        let table = |table: &Table<A>| {
+            table.records.len() as usize * size_of::<Flow<A>>() + size_of_val(table.index.all())
+        };
+        table(&self.established) + table(&self.handshakes) + size_of_val(self.free.all())
+    }
+
     /// The state of a record.
     pub fn state(&self, kind: Kind, number: u32) -> State {
         self.table(kind).records.state(number)

@@ -209,6 +209,15 @@ impl Installed {
             .map(|found| found.1)
     }
 
+    /// Backends that new flows no longer go to, but there may be some of.
+    pub fn old_backends(&self) -> impl Iterator<Item = SocketAddr> {
+        let waiting = self.remains.iter().filter_map(|(_, remains)| match remains {
+            Remains::Backend(old) => Some(old),
+            Remains::Region(_) => None,
+        });
+        waiting.chain(&self.lingering).map(|old| old.address)
+    }
+
     /// Takes one step.
     pub fn take(&mut self, maps: &mut Maps, step: &Step, generation: u64) -> Result<(), InstallError> {
         match step {

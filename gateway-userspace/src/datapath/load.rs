@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aya::programs::{SchedClassifier, Xdp};
+use aya::programs::{Program, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 
 use gateway_common::index;
@@ -32,8 +32,8 @@ const BITMAP_WORDS: u32 = (1 << 16) / PORTS_PER_WORD;
 /// For so many established flows there is one handshake: 16,384 of them by default, which stay in a CPU's cache.
 const FLOWS_PER_HANDSHAKE: u32 = 16;
 
-/// A flow table has at least so many records.
-const LEAST_FLOWS: u32 = 64;
+/// The ring of handshakes has at least so many places.
+const LEAST_HANDSHAKES: u32 = 64;
 
 /// Sizes of the maps that have no fixed one.
 #[derive(Debug, Clone, Copy)]
@@ -71,21 +71,41 @@ pub struct Loaded {
 impl Loaded {
     /// The tc classifier.
     pub fn classifier(&mut self) -> Result<&mut SchedClassifier, LoadError> {
-        classifier(&mut self.ebpf)
+        program(&mut self.ebpf, CLASSIFIER)
     }
 
     /// The XDP program. It leaves to the classifier whatever it cannot send on itself.
     pub fn xdp(&mut self) -> Result<&mut Xdp, LoadError> {
-        xdp(&mut self.ebpf)
+        Ok(self.ebpf.program_mut(XDP).ok_or(LoadError::NoObject)?.try_into()?)
+    }
+
+    /// Both programs at once.
+    pub fn programs(&mut self) -> Result<(&mut SchedClassifier, &mut Xdp), LoadError> {
+        let (mut classifier, mut xdp) = (None, None);
+        for (name, program) in self.ebpf.programs_mut() {
+            match program {
+                Program::SchedClassifier(program) if name == CLASSIFIER => classifier = Some(program),
+                Program::Xdp(program) if name == XDP => xdp = Some(program),
+                _ => {}
+            }
+        }
+        classifier.zip(xdp).ok_or(LoadError::NoObject)
+    }
+
+    /// A classifier of another name; objects for measuring have some.
+    pub fn other(&mut self, name: &str) -> Result<&mut SchedClassifier, LoadError> {
+        program(&mut self.ebpf, name)
+    }
+
+    /// A map that the datapath knows nothing of.
+    pub fn take_map(&mut self, name: &str) -> Option<aya::maps::Map> {
+        self.ebpf.take_map(name)
     }
 }
 
-fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, LoadError> {
-    Ok(ebpf.program_mut(CLASSIFIER).ok_or(LoadError::NoObject)?.try_into()?)
-}
-
-fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, LoadError> {
-    Ok(ebpf.program_mut(XDP).ok_or(LoadError::NoObject)?.try_into()?)
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, LoadError> {
+    let program = ebpf.program_mut(name).ok_or(LoadError::NoObject)?;
+    Ok(program.try_into()?)
 }
 
 /// Whether the agent was built with the kernel programs.
@@ -96,14 +116,18 @@ pub fn has_object() -> bool {
 /// Loads the programs. With a directory of bpffs the maps pinned there are adopted and missing ones are pinned;
 /// adopted maps keep the sizes that they have.
 pub fn load(sizes: Sizes, pins: Option<&Path>) -> Result<Loaded, LoadError> {
-    let object = OBJECT.ok_or(LoadError::NoObject)?;
+    load_object(OBJECT.ok_or(LoadError::NoObject)?, sizes, pins)
+}
+
+/// Loads an object with the same maps, such as the one for measuring.
+pub fn load_object(object: &[u8], sizes: Sizes, pins: Option<&Path>) -> Result<Loaded, LoadError> {
     let paths: Vec<_> = pins
         .into_iter()
         .flat_map(|directory| SHAPES.iter().map(|shape| (shape.name, directory.join(shape.name))))
         .collect();
     let mut loader = EbpfLoader::new();
-    let flows = sizes.flows.max(LEAST_FLOWS).next_multiple_of(2);
-    let handshakes = (flows / FLOWS_PER_HANDSHAKE).max(LEAST_FLOWS);
+    let flows = sizes.flows.next_multiple_of(2);
+    let handshakes = (flows / FLOWS_PER_HANDSHAKE).max(LEAST_HANDSHAKES);
     for (name, elements) in [
         ("FLOWS4", flows),
         ("FLOWS6", flows),
@@ -129,8 +153,13 @@ pub fn load(sizes: Sizes, pins: Option<&Path>) -> Result<Loaded, LoadError> {
     }
     let mut ebpf = loader.load(object)?;
     // First the programs: they name maps by descriptors, some of which are closed when the maps have been mapped.
-    classifier(&mut ebpf)?.load()?;
-    xdp(&mut ebpf)?.load()?;
+    for (_, program) in ebpf.programs_mut() {
+        match program {
+            Program::SchedClassifier(program) => program.load()?,
+            Program::Xdp(program) => program.load()?,
+            _ => return Err(LoadError::NoObject),
+        }
+    }
     let maps = Maps::gather(|name| ebpf.take_map(name).ok_or(MapsError::Missing { name }))?;
     Ok(Loaded { ebpf, maps })
 }

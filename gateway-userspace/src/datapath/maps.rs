@@ -13,6 +13,7 @@ use gateway_common::{
     Pool, Table, Verdict,
 };
 
+use super::events::Events;
 use super::flows::{self, Flows, PortsInUse};
 use super::memory::{Records, Words};
 use super::sys;
@@ -133,6 +134,8 @@ pub struct Maps {
     config: Array<MapData, Config>,
     verdicts: PerCpuArray<MapData, u64>,
     links: HashMap<MapData, u32, Link>,
+    /// What the programs tell.
+    pub events: Events,
     maglev: Array<MapData, u64>,
     maglev_fd: OwnedFd,
     limits: Words,
@@ -153,6 +156,7 @@ impl Maps {
             config: take("CONFIG")?.try_into().map_err(about("CONFIG"))?,
             verdicts: take("VERDICTS")?.try_into().map_err(about("VERDICTS"))?,
             links: take("LINKS")?.try_into().map_err(about("LINKS"))?,
+            events: Events::new(take("EVENTS")?.try_into().map_err(about("EVENTS"))?),
             maglev: maglev.try_into().map_err(about("MAGLEV"))?,
             maglev_fd,
             limits: words("LIMITS", &take("LIMITS")?)?,
@@ -375,6 +379,17 @@ fn verify(name: &'static str, data: &MapData) -> Result<(), MapsError> {
     }
     if info.value_size() != shape.value {
         return Err(foreign("value size", info.value_size().to_string(), shape.value.to_string()));
+    }
+    Ok(())
+}
+
+/// Makes the programs of another version, whose maps are pinned in a directory, open no new flow: it has no listener any
+/// more. Every version has kept those in hash maps of these names.
+pub fn stop_opening(directory: &Path) -> Result<(), MapsError> {
+    for name in ["LISTENERS4", "LISTENERS6"] {
+        let data = MapData::from_pin(directory.join(name)).map_err(about(name))?;
+        let keys = data.info().map_err(about(name))?.key_size();
+        sys::clear(data.fd().as_fd(), keys as usize).map_err(|source| MapsError::Batch { name, source })?;
     }
     Ok(())
 }

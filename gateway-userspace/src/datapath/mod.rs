@@ -5,6 +5,8 @@
 pub mod ageing;
 pub mod attach;
 pub mod bitmaps;
+pub mod departed;
+pub mod events;
 pub mod flows;
 pub mod install;
 pub mod interfaces;
@@ -24,6 +26,7 @@ mod sys;
 pub mod tally;
 pub mod view;
 
+pub use events::Failure;
 pub use pin::Pins;
 pub use plan::{Placement, Refusal};
 pub use plane::{Applied, DatapathError, KernelPlane, Stopped, Unavailable};

@@ -55,10 +55,20 @@ impl Pins {
         self.links().join(interface.to_string())
     }
 
+    /// The XDP link of an interface.
+    pub fn xdp_link(&self, interface: u32) -> PathBuf {
+        self.links().join(format!("{interface}-xdp"))
+    }
+
     /// Numbers of the interfaces that have a pinned link.
     pub fn linked(&self) -> Vec<u32> {
         let entries = fs::read_dir(self.links()).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// Directories of other versions of the maps' layout.
+    pub fn others(&self) -> Vec<PathBuf> {
+        schemas(&self.root).into_iter().filter(|schema| *schema != self.maps()).collect()
     }
 
     /// Makes the directories, and mounts a bpffs first if they would lie in none.

@@ -9,7 +9,8 @@ use gateway_common::flow::LONGEST_IDLE;
 use serde::Serialize;
 
 use crate::model::{
-    Cluster, Endpoint, Listener, ListenerKey, ListenerKind, Snapshot, Steering, TcpRoute, WeightedCluster,
+    Affinity, Cluster, ClusterName, Endpoint, Listener, ListenerKey, ListenerKind, Snapshot, SourceAddress,
+    Steering, TcpRoute, WeightedCluster,
 };
 
 use super::maglev::Weights;
@@ -27,6 +28,8 @@ pub struct Surroundings {
     pub routes: BTreeMap<IpAddr, Result<Route, NoRoute>>,
     /// Interfaces that the programs cannot be attached to, and why, in words.
     pub unattachable: BTreeMap<u32, String>,
+    /// Endpoints that get nothing new for now (DestinationRule outlierDetection).
+    pub ejected: BTreeSet<(ClusterName, SocketAddr)>,
 }
 
 /// A backend, and whether its flows keep the client's source address and port: two entries of the maps if some do and
@@ -191,7 +194,7 @@ pub fn plan(snapshot: &Snapshot, surroundings: &Surroundings) -> Plan {
         .collect();
     let mut plan = Plan::default();
     for (listener, route) in kernel_listeners(snapshot) {
-        let placement = place(listener.key, route, surroundings, &claimed, &mut plan.state);
+        let placement = place(listener, route, surroundings, &claimed, &mut plan.state);
         plan.placements.insert(listener.key, placement);
     }
     plan
@@ -199,13 +202,13 @@ pub fn plan(snapshot: &Snapshot, surroundings: &Surroundings) -> Plan {
 
 /// Puts one listener into the state, for each of its addresses where that can be done.
 fn place(
-    key: ListenerKey,
+    listener: &Listener,
     route: &TcpRoute,
     surroundings: &Surroundings,
     claimed: &BTreeSet<SocketAddr>,
     state: &mut State,
 ) -> Placement {
-    let addresses = match addresses(key, surroundings, claimed) {
+    let addresses = match addresses(listener.key, surroundings, claimed) {
         Ok(addresses) => addresses,
         Err(refusal) => return Placement { steered: Vec::new(), refusals: vec![refusal] },
     };
@@ -215,19 +218,10 @@ fn place(
         if mine.peek().is_none() {
             continue;
         }
-        match weigh(&route.destinations, family, surroundings) {
+        let preserve = listener.source_address == SourceAddress::Preserve;
+        match weigh(&route.destinations, family, preserve, surroundings) {
             Ok(backends) => {
-                let weights =
-                    backends.iter().map(|(backend, weight)| (backend.key.address, *weight)).collect();
-                let spec = ListenerSpec {
-                    owner: Some(key),
-                    weights,
-                    idle_timeout: whole_seconds(route.idle_timeout),
-                    preserve: false,
-                    by_client: false,
-                    max_flows: 0,
-                    max_rate: 0,
-                };
+                let spec = specify(listener, route, preserve, &backends);
                 state.listeners.extend(mine.clone().map(|address| (*address, spec.clone())));
                 state.backends.extend(backends.keys().map(|backend| (backend.key, *backend)));
                 placement.steered.extend(mine);
@@ -236,6 +230,24 @@ fn place(
         }
     }
     placement
+}
+
+fn specify(
+    listener: &Listener,
+    route: &TcpRoute,
+    preserve: bool,
+    backends: &BTreeMap<BackendSpec, u64>,
+) -> ListenerSpec {
+    let clusters = || route.destinations.iter().filter_map(|destination| destination.cluster.as_deref());
+    ListenerSpec {
+        owner: Some(listener.key),
+        weights: backends.iter().map(|(backend, weight)| (backend.key.address, *weight)).collect(),
+        idle_timeout: whole_seconds(route.idle_timeout),
+        preserve,
+        by_client: clusters().any(|cluster| cluster.affinity == Affinity::SourceAddress),
+        max_flows: listener.limits.connections.unwrap_or(0),
+        max_rate: listener.limits.new_per_second.unwrap_or(0),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -279,20 +291,25 @@ fn addresses(
 fn weigh(
     destinations: &[WeightedCluster],
     family: Family,
+    preserve: bool,
     surroundings: &Surroundings,
 ) -> Result<BTreeMap<BackendSpec, u64>, Refusal> {
     let mut backends = BTreeMap::new();
     for destination in destinations {
         let name = destination.name.to_string();
         let Some(cluster) = &destination.cluster else { return Err(Refusal::NoService(name)) };
-        let endpoints: Vec<&Endpoint> =
-            cluster.healthy().filter(|endpoint| family.has(endpoint.address.ip())).collect();
+        let is_ejected =
+            |endpoint: &Endpoint| surroundings.ejected.contains(&(cluster.name.clone(), endpoint.address));
+        let endpoints: Vec<&Endpoint> = cluster
+            .healthy()
+            .filter(|endpoint| family.has(endpoint.address.ip()) && !is_ejected(endpoint))
+            .collect();
         if endpoints.is_empty() {
             return Err(Refusal::NoBackend(name));
         }
         let share = u64::from(destination.weight) * WEIGHT_SCALE / endpoints.len() as u64;
         for endpoint in endpoints {
-            let backend = reach(endpoint.address, surroundings)
+            let backend = reach(endpoint.address, preserve, surroundings)
                 .map_err(|reason| Refusal::Unreachable { address: endpoint.address, reason })?;
             *backends.entry(backend).or_default() += share.max(1);
         }
@@ -300,7 +317,7 @@ fn weigh(
     Ok(backends)
 }
 
-fn reach(address: SocketAddr, surroundings: &Surroundings) -> Result<BackendSpec, String> {
+fn reach(address: SocketAddr, preserve: bool, surroundings: &Surroundings) -> Result<BackendSpec, String> {
     if address.ip().is_loopback() {
         return Err("on loopback".to_owned());
     }
@@ -308,7 +325,7 @@ fn reach(address: SocketAddr, surroundings: &Surroundings) -> Result<BackendSpec
     let route = route.map_err(|problem| problem.to_string())?;
     match surroundings.unattachable.get(&route.oif) {
         Some(problem) => Err(problem.clone()),
-        None => Ok(BackendSpec { key: BackendKey { address, preserve: false }, route }),
+        None => Ok(BackendSpec { key: BackendKey { address, preserve }, route }),
     }
 }
 

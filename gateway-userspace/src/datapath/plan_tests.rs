@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::{ClusterName, Health, UpstreamProtocol};
+use crate::model::{ClusterName, Health, Limits, SourceAddress, UpstreamProtocol};
 
 fn name(host: &str) -> ClusterName {
     ClusterName { host: host.into(), port: 80, subset: None }
@@ -14,12 +14,7 @@ fn destination(host: &str, weight: u32, endpoints: &[(&str, Health)]) -> Weighte
         .iter()
         .map(|(address, health)| Endpoint { address: address.parse().unwrap(), health: *health })
         .collect();
-    let cluster = Cluster {
-        name: name(host),
-        protocol: UpstreamProtocol::Tcp,
-        endpoints,
-        connect_timeout: Duration::from_secs(10),
-    };
+    let cluster = Cluster::new(name(host), UpstreamProtocol::Tcp, endpoints);
     WeightedCluster { name: name(host), cluster: Some(Arc::new(cluster)), weight }
 }
 
@@ -38,6 +33,9 @@ fn listener(bind: Option<&str>, port: u16, destinations: Vec<WeightedCluster>) -
         key: ListenerKey { bind: bind.map(|ip| ip.parse().unwrap()), port },
         kind: ListenerKind::Tcp(Arc::new(route)),
         steering: Steering::Kernel,
+        source_address: SourceAddress::Snat,
+        proxy_protocol: None,
+        limits: Limits::default(),
     }
 }
 
@@ -59,6 +57,7 @@ fn surroundings() -> Surroundings {
         .map(|(ip, route)| (ip.parse().unwrap(), route))
         .into(),
         unattachable: [(9, "tun0 carries no Ethernet".to_owned())].into(),
+        ejected: BTreeSet::new(),
     }
 }
 
@@ -159,19 +158,24 @@ fn any_state(random: &mut fastrand::Rng) -> State {
             let address = SocketAddr::from(([10, 0, 0, number], 80));
             let route =
                 Route { source: IpAddr::from([10, 0, 0, 100 + random.u8(..2)]), oif: random.u32(1..3) };
-            state.backends.insert(address, BackendSpec { address, route });
+            for preserve in [false, true] {
+                let key = BackendKey { address, preserve };
+                state.backends.insert(key, BackendSpec { key, route });
+            }
         }
     }
     for port in 1..=4 {
         let mut weights = Weights::new();
-        for address in state.backends.keys() {
+        for backend in state.backends.keys() {
             if random.bool() {
-                weights.insert(*address, random.u64(1..3));
+                weights.insert(backend.address, random.u64(1..3));
             }
         }
         if !weights.is_empty() {
             let address = SocketAddr::from(([198, 18, 0, 1], port));
-            state.listeners.insert(address, ListenerSpec { weights, idle_timeout: random.u32(1..3) });
+            let (idle_timeout, preserve) = (random.u32(1..3), random.bool());
+            let spec = ListenerSpec { weights, idle_timeout, preserve, ..ListenerSpec::default() };
+            state.listeners.insert(address, spec);
         }
     }
     state
@@ -186,7 +190,7 @@ fn the_steps_of_a_diff_lead_from_one_state_to_the_other_and_no_step_names_what_i
         for step in diff(&from, &to) {
             state.apply(&step);
             let known =
-                |spec: &ListenerSpec| spec.weights.keys().all(|backend| state.backends.contains_key(backend));
+                |spec: &ListenerSpec| spec.backends().all(|backend| state.backends.contains_key(&backend));
             assert!(state.listeners.values().all(known), "{from:?} to {to:?}: after {step:?}");
         }
         assert_eq!(state, to);
@@ -202,7 +206,7 @@ fn a_backend_that_goes_another_way_rewrites_the_tables_that_name_it() {
         let mut to = from.clone();
         let Some(backend) = to.backends.values_mut().next() else { continue };
         backend.route.oif += 1;
-        let moved = backend.address;
+        let moved = backend.key;
         let rewritten: Vec<SocketAddr> = diff(&from, &to)
             .into_iter()
             .filter_map(|step| if let Step::PutListener(address, _) = step { Some(address) } else { None })
@@ -210,9 +214,38 @@ fn a_backend_that_goes_another_way_rewrites_the_tables_that_name_it() {
         let naming: Vec<SocketAddr> = to
             .listeners
             .iter()
-            .filter(|(_, spec)| spec.weights.contains_key(&moved))
+            .filter(|(_, spec)| spec.backends().any(|backend| backend == moved))
             .map(|(address, _)| *address)
             .collect();
         assert_eq!(rewritten, naming);
     }
+}
+
+#[test]
+fn an_ejected_endpoint_gets_nothing_new_from_its_own_cluster() {
+    let mut surroundings = surroundings();
+    surroundings.ejected.insert((name("tcp"), "10.0.0.2:80".parse().unwrap()));
+    let backends = |host: &str, surroundings: &Surroundings| {
+        let both = healthy(&["10.0.0.2:80", "10.0.0.3:80"]);
+        let plan =
+            plan(&snapshot(vec![listener(None, 443, vec![destination(host, 1, &both)])]), surroundings);
+        plan.state.backends.keys().map(|backend| backend.address.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(backends("tcp", &surroundings), ["10.0.0.3:80"]);
+    assert_eq!(backends("other", &surroundings), ["10.0.0.2:80", "10.0.0.3:80"]);
+}
+
+#[test]
+fn what_the_documents_say_of_a_listener_reaches_its_table() {
+    let mut cluster = destination("tcp", 1, &healthy(&["10.0.0.2:80"]));
+    let changed = Cluster { affinity: Affinity::SourceAddress, ..(*cluster.cluster.take().unwrap()).clone() };
+    cluster.cluster = Some(Arc::new(changed));
+    let mut listener = listener(Some("198.18.0.1"), 443, vec![cluster]);
+    listener.source_address = SourceAddress::Preserve;
+    listener.limits = crate::model::Limits { connections: Some(7), new_per_second: Some(9) };
+    let plan = plan(&snapshot(vec![listener]), &surroundings());
+    let [spec] = plan.state.listeners.values().collect::<Vec<_>>()[..] else { panic!("{plan:?}") };
+    assert!(spec.preserve && spec.by_client);
+    assert_eq!((spec.max_flows, spec.max_rate), (7, 9));
+    assert!(plan.state.backends.keys().all(|backend| backend.preserve));
 }

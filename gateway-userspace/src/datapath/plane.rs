@@ -3,31 +3,34 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aya::Pod;
 use gateway_common::flow::TICKS_PER_SECOND;
-use gateway_common::{Config, Link};
+use gateway_common::{Address, Config, Link, ListenerId};
 use serde::Serialize;
 
-use crate::model::{ListenerKey, Snapshot};
-use crate::settings::{KernelArgs, KernelMode};
+use crate::model::{Cluster, ClusterName, ListenerKey, Outcome, Outliers, Snapshot};
+use crate::settings::{Datapath, KernelArgs, KernelMode, Prefix};
 
 use super::ageing::Sweep;
-use super::attach::{AttachError, Attached};
+use super::attach::{self, AttachError, Attached, Programs};
+use super::departed::{self, Departed};
+use super::events::{Failure, Heard};
 use super::flows::Kind;
 use super::install::{InstallError, Installed};
 use super::interfaces::{self, Interface};
 use super::load::{self, LoadError, Loaded, Sizes, TABLE_SLOTS};
-use super::maps::{self, Maps, MapsError};
+use super::maps::{self, FamilyMaps, Maps, MapsError};
 use super::pin::{PinError, Pins};
 use super::plan::{self, Placement, Plan, Refusal, Surroundings};
 use super::ports;
 use super::routes::Routes;
-use super::stats::{self, FlowCounts, InterfaceStatus, Status};
+use super::stats::{self, FlowCounts, InterfaceStatus, Memory, Status};
 use super::tally::Ended;
 use super::view;
 
@@ -43,8 +46,8 @@ const CERTAIN: Duration = Duration::from_secs(5);
 /// Why this machine has no kernel plane. The words are shown to people.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
-    /// `--kernel off`.
-    #[error("switched off by --kernel off")]
+    /// `--kernel off` or `--datapath off`.
+    #[error("switched off by --kernel off or --datapath off")]
     Off,
     /// Loading programs needs it.
     #[error("needs root")]
@@ -138,7 +141,7 @@ fn by_name<S: serde::Serializer>(
 pub struct Ticked {
     /// Set when addresses, interfaces or routes changed where flows go.
     pub changed: Option<Applied>,
-    /// Flows that are over.
+    /// Flows that are over and were not told of by [`KernelPlane::hear`].
     pub ended: Vec<Ended>,
     /// Flows in the tables.
     pub flows: FlowCounts,
@@ -172,6 +175,10 @@ pub struct KernelPlane {
     sweep6: Sweep,
     /// Until it is known for sure.
     lost: Option<Lost>,
+    /// Shared with user space.
+    outliers: Outliers,
+    departed: Departed,
+    heard: Heard,
     max_flows: u32,
 }
 
@@ -184,8 +191,8 @@ const _: fn() = || {
 impl KernelPlane {
     /// Loads and attaches the programs, or takes over those of an agent before this one with all their flows. Must
     /// be called in the network namespace that traffic comes in by, and the plane used by the same thread.
-    pub fn start(args: &KernelArgs) -> Result<Self, Unavailable> {
-        if args.kernel == KernelMode::Off {
+    pub fn start(args: &KernelArgs, outliers: &Outliers) -> Result<Self, Unavailable> {
+        if args.kernel == KernelMode::Off || args.datapath == Datapath::Off {
             return Err(Unavailable::Off);
         }
         if !rustix::process::geteuid().is_root() {
@@ -200,12 +207,13 @@ impl KernelPlane {
         let pins = Pins::below(&args.pin_dir);
         pins.prepare()?;
         let lock = pins.lock()?.ok_or_else(|| Unavailable::InUse(args.pin_dir.clone()))?;
+        step_back(&pins);
         let mut loaded = load(&pins, args.max_flows)?;
         configure(&mut loaded.maps, &pins, args)?;
         let max_flows = maps::capacity(&pins.maps(), "FLOWS4")?;
         let lost = Some(Lost::find(&loaded.maps));
         let installed = Installed::adopt(&loaded.maps)?;
-        let attached = Attached::adopt(&pins, classifier(&mut loaded)?, &interfaces)?;
+        let attached = Attached::adopt(&pins, args.datapath, &mut programs(&mut loaded)?, &interfaces)?;
         let mut plane = Self {
             pins,
             _lock: lock,
@@ -221,6 +229,9 @@ impl KernelPlane {
             sweep4: Sweep::default(),
             sweep6: Sweep::default(),
             lost,
+            outliers: outliers.clone(),
+            departed: Departed::new(Duration::from_secs(args.backend_drain_time)),
+            heard: Heard::default(),
             max_flows,
         };
         plane.attach_to_clients()?;
@@ -243,11 +254,18 @@ impl KernelPlane {
         // What cannot fail for reasons of the network first: flows must age whatever the routing table says.
         self.installed.bury(&mut self.loaded.maps, Instant::now())?;
         let now = stats::monotonic();
+        // Before ageing takes the records.
+        let mut ended = self.hear();
         let maps = &self.loaded.maps;
         let config = maps.config()?;
-        let mut ended = self.sweep4.step(&maps.v4, maps, &config, now);
+        ended.extend(self.sweep4.step(&maps.v4, maps, &config, now));
         ended.extend(self.sweep6.step(&maps.v6, maps, &config, now));
+        for (backend, outcome) in self.heard.outcomes(|v6, id| self.installed.backend_address(v6, id)) {
+            self.judge(backend, outcome);
+        }
+        self.forget();
         self.recover();
+        self.condemn();
         let before = self.applied.clone();
         if let Some(snapshot) = self.snapshot.clone() {
             self.refresh(&snapshot)?;
@@ -256,20 +274,37 @@ impl KernelPlane {
         Ok(Ticked { changed, ended, flows: self.flows() })
     }
 
+    /// Reads what the programs told since the last call, and returns the flows that have ended. To be called many times
+    /// a second, so that ends are told when they come.
+    pub fn hear(&mut self) -> Vec<Ended> {
+        self.heard.hear(&mut self.loaded.maps, stats::monotonic())
+    }
+
     /// For people and metrics.
     pub fn status(&self) -> Result<Status, DatapathError> {
         let clients = self.clients();
-        let interface = |index: u32| InterfaceStatus {
+        let interface = |(index, hook): (u32, attach::Hook)| InterfaceStatus {
             name: self.interfaces.get(&index).map_or_else(|| index.to_string(), |found| found.name.clone()),
             index,
+            hook: hook.to_string(),
             clients: clients.contains(&index),
         };
+        let (maps, sweeps) = (&self.loaded.maps, [&self.sweep4, &self.sweep6]);
         Ok(Status {
-            interfaces: self.attached.indices().map(interface).collect(),
+            interfaces: self.attached.hooks().map(interface).collect(),
             listeners: self.installed.listeners(),
             flows: self.flows(),
             max_flows: self.max_flows,
-            verdicts: stats::verdicts(&self.loaded.maps)?,
+            handshakes: stats::handshakes(maps),
+            max_handshakes: maps.v4.flows.capacity(Kind::Handshakes),
+            memory: Memory::of(maps),
+            verdicts: stats::verdicts(maps)?,
+            listener_traffic: stats::by_listener(sweeps, self.installed.owners()),
+            backend_traffic: stats::by_backend(
+                sweeps,
+                self.installed.backends().map(|(key, _)| key.address),
+                self.heard.failed(),
+            ),
         })
     }
 
@@ -280,8 +315,37 @@ impl KernelPlane {
         let flows = view::flows(&self.loaded.maps).iter().filter(|flow| !flow.phase.is_over()).count();
         if flows == 0 {
             self.pins.remove()?;
+            attach::detach_clsact(&self.interfaces);
         }
         Ok(Stopped { flows })
+    }
+
+    /// Resets the flows of backends that have been gone for the drain time.
+    fn condemn(&mut self) {
+        let Some(snapshot) = &self.snapshot else { return };
+        let known = snapshot.clusters.values().flat_map(|cluster| &cluster.endpoints);
+        let known = known.map(|endpoint| endpoint.address).collect();
+        let due = self.departed.due(self.installed.old_backends(), &known, Instant::now());
+        if !due.is_empty() {
+            let flows = departed::condemn(&self.loaded.maps, &due);
+            if flows > 0 {
+                tracing::info!(flows, backends = ?due, "resetting the flows of backends that are gone");
+            }
+        }
+    }
+
+    /// Forgets the counts of what is gone.
+    fn forget(&mut self) {
+        let backends = self.installed.backends().map(|(key, _)| key.address);
+        let backends: HashSet<SocketAddr> = backends.chain(self.installed.old_backends()).collect();
+        let mut listeners: HashSet<ListenerId> = self.installed.owners().map(|(_, id)| id).collect();
+        for sweep in [&self.sweep4, &self.sweep6] {
+            listeners.extend(sweep.current().listeners().map(|(id, _)| id));
+        }
+        for sweep in [&mut self.sweep4, &mut self.sweep6] {
+            sweep.forget(|backend| backends.contains(&backend), |listener| listeners.contains(&listener));
+        }
+        self.heard.forget(|backend| backends.contains(&backend));
     }
 
     /// Puts records back that an agent before this one took out and died with.
@@ -328,7 +392,7 @@ impl KernelPlane {
 
     fn attach(&mut self, index: u32) -> Result<(), Unavailable> {
         let interface = self.interfaces.get(&index).ok_or(AttachError::NoInterface(index))?;
-        Ok(self.attached.attach(classifier(&mut self.loaded)?, interface)?)
+        Ok(self.attached.attach(&mut programs(&mut self.loaded)?, interface)?)
     }
 
     /// Looks at the node again and makes the maps follow.
@@ -354,6 +418,7 @@ impl KernelPlane {
                 Err(error) => drop(surroundings.unattachable.insert(index, error.to_string())),
             }
         }
+        surroundings.ejected = self.ejected(snapshot);
         for destination in plan::destinations(snapshot) {
             let route = self.routes.to(destination).map_err(DatapathError::Routes)?;
             surroundings.routes.insert(destination, route);
@@ -373,11 +438,42 @@ impl KernelPlane {
         }
     }
 
+    fn ejected(&self, snapshot: &Snapshot) -> BTreeSet<(ClusterName, SocketAddr)> {
+        let now = Instant::now();
+        let of_cluster = |cluster: &Arc<Cluster>| {
+            let ejected = self.outliers.to_avoid(cluster, now);
+            let cluster = cluster.clone();
+            ejected.into_iter().flat_map(move |ejected| {
+                let endpoints = cluster.endpoints.iter().map(|endpoint| endpoint.address);
+                let gone: Vec<_> = endpoints.filter(|address| ejected.contains(*address, now)).collect();
+                gone.into_iter().map(|address| (cluster.name.clone(), address)).collect::<Vec<_>>()
+            })
+        };
+        snapshot.clusters.values().flat_map(of_cluster).collect()
+    }
+
+    /// Tells how a new flow went with a backend, for every cluster that it is in.
+    fn judge(&self, backend: SocketAddr, failure: Option<Failure>) {
+        let Some(snapshot) = &self.snapshot else { return };
+        let now = Instant::now();
+        let outcome = if failure.is_some() { Outcome::LocalOriginFailure } else { Outcome::Connected };
+        for cluster in snapshot.clusters.values() {
+            if cluster.endpoints.iter().any(|endpoint| endpoint.address == backend)
+                && let Some(ejection) = self.outliers.report(cluster, backend, outcome, now)
+            {
+                tracing::warn!(cluster = %ejection.cluster, endpoint = %backend, "endpoint ejected");
+            }
+        }
+    }
+
     /// Tells the programs of the interfaces that they are on.
     fn tell_links(&mut self) -> Result<(), DatapathError> {
         for index in self.attached.indices() {
             let Some(interface) = self.interfaces.get(&index) else { continue };
-            let link = Link { mtu: interface.mtu, flags: 0 };
+            let link = Link {
+                mtu: interface.mtu,
+                flags: if self.attached.takes_xdp(index) { Link::XDP } else { 0 },
+            };
             if self.links.get(&index) != Some(&link) {
                 self.loaded.maps.put_link(index, link)?;
                 self.links.insert(index, link);
@@ -407,6 +503,25 @@ impl KernelPlane {
     }
 }
 
+/// Leaves new flows of agents with another layout of the maps to this one. Flows that there are go on by the programs
+/// and maps of that layout, which stay attached in front of ours; nothing is interrupted.
+fn step_back(pins: &Pins) {
+    for other in pins.others() {
+        let directory = other.display();
+        match maps::stop_opening(&other) {
+            Ok(()) => tracing::warn!(
+                %directory,
+                "flows of another version go on by its own programs; when they have ended, `sluice cleanup` removes \
+                 them (and this version's)"
+            ),
+            Err(error) => tracing::error!(
+                %directory, %error,
+                "another version still steers new flows; `sluice cleanup` before a start removes it, and cuts its flows"
+            ),
+        }
+    }
+}
+
 fn check_wanted(wanted: &[String], interfaces: &BTreeMap<u32, Interface>) -> Result<(), Unavailable> {
     let exists = |name: &&String| interfaces.values().any(|interface| interface.name == **name);
     match wanted.iter().find(|name| !exists(name)) {
@@ -423,8 +538,9 @@ fn load(pins: &Pins, flows: u32) -> Result<Loaded, Unavailable> {
     })
 }
 
-fn classifier(loaded: &mut Loaded) -> Result<&mut aya::programs::SchedClassifier, Unavailable> {
-    loaded.classifier().map_err(Unavailable::Refused)
+fn programs(loaded: &mut Loaded) -> Result<Programs<'_>, Unavailable> {
+    let (classifier, xdp) = loaded.programs().map_err(Unavailable::Refused)?;
+    Ok(Programs { classifier, xdp })
 }
 
 /// Tells the programs their keys, sizes and source ports. What flows depend on stays as it was in maps that are taken
@@ -445,6 +561,7 @@ fn configure(maps: &mut Maps, pins: &Pins, args: &KernelArgs) -> Result<(), Unav
     let has_flows = maps.v4.flows.is_in_use() || maps.v6.flows.is_in_use();
     let (first_port, port_count) =
         if has_flows { (old.first_port, old.port_count) } else { (ports.first.into(), ports.count.into()) };
+    let flags = deny(maps, &args.denied)?;
     maps.set_config(Config {
         index_key: if is_new { fastrand::u64(..) } else { old.index_key },
         balance_key: BALANCE_KEY,
@@ -456,12 +573,32 @@ fn configure(maps: &mut Maps, pins: &Pins, args: &KernelArgs) -> Result<(), Unav
         flows: maps.v4.flows.capacity(Kind::Established),
         half_flows: maps.v4.flows.capacity(Kind::Handshakes),
         handshake_ticks: HANDSHAKE_TICKS,
-        source_rate: 0,
-        flags: 0,
+        source_rate: args.max_new_flows_per_source,
+        flags,
+        trace4: 0,
+        trace6: [0; 4],
         ..old
     })?;
-    let _ = args;
     Ok(())
+}
+
+/// Makes the deny lists hold these prefixes and no others. Returns the flags of the lists that are not empty.
+fn deny(maps: &mut Maps, prefixes: &[Prefix]) -> Result<u32, MapsError> {
+    let v4 = deny_family(&mut maps.v4, prefixes)?;
+    let v6 = deny_family(&mut maps.v6, prefixes)?;
+    Ok(u32::from(v4) * Config::DENY4 | u32::from(v6) * Config::DENY6)
+}
+
+fn deny_family<A: Address + Pod>(maps: &mut FamilyMaps<A>, prefixes: &[Prefix]) -> Result<bool, MapsError> {
+    let prefix = |prefix: &Prefix| Some((u32::from(prefix.length), A::from_ip(prefix.address)?));
+    let wanted: BTreeSet<(u32, A)> = prefixes.iter().filter_map(prefix).collect();
+    for (length, address) in maps.denied()?.into_iter().filter(|old| !wanted.contains(old)) {
+        maps.deny(length, address, false)?;
+    }
+    for (length, address) in &wanted {
+        maps.deny(*length, *address, true)?;
+    }
+    Ok(!wanted.is_empty())
 }
 
 /// Records that nothing holds; those that a packet is just taking are among them at first, and not any more later.

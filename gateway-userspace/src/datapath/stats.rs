@@ -1,15 +1,23 @@
 //! What the kernel plane tells about itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use gateway_common::ListenerId;
 use nix::time::{ClockId, clock_gettime};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::ageing::Sweep;
+use super::events::Failures;
+use super::flows::Kind;
 use super::maps::{Maps, MapsError};
+use super::tally::Traffic;
+use super::view;
+use crate::model::ListenerKey;
 
 /// The kernel plane at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// Interfaces that the classifier is on.
@@ -20,24 +28,88 @@ pub struct Status {
     pub flows: FlowCounts,
     /// Flows of each family that the tables have room for.
     pub max_flows: u32,
+    /// Handshakes in the tables.
+    pub handshakes: FlowCounts,
+    /// Handshakes of each family that there is room for.
+    pub max_handshakes: u32,
+    /// Memory of the flow tables.
+    pub memory: Memory,
     /// Packets by verdict (label, see `gateway_common::Verdict`), since the maps were made.
-    pub verdicts: BTreeMap<&'static str, u64>,
+    pub verdicts: BTreeMap<String, u64>,
+    /// What the documents' listeners carried.
+    pub listener_traffic: Vec<ListenerTraffic>,
+    /// What went to each backend, and how often it failed.
+    pub backend_traffic: Vec<BackendTraffic>,
+}
+
+/// The kernel's memory for flows, all of it taken when the maps are made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Memory {
+    /// For each IPv4 flow that there is room for.
+    pub bytes_per_ipv4_flow: f64,
+    /// For each IPv6 flow.
+    pub bytes_per_ipv6_flow: f64,
+    /// For all flows and handshakes.
+    pub total_bytes: usize,
+}
+
+impl Memory {
+    /// Of these maps.
+    pub fn of(maps: &Maps) -> Self {
+        Self {
+            bytes_per_ipv4_flow: maps.v4.flows.bytes_per_flow(),
+            bytes_per_ipv6_flow: maps.v6.flows.bytes_per_flow(),
+            total_bytes: maps.v4.flows.bytes() + maps.v6.flows.bytes(),
+        }
+    }
+}
+
+/// A listener's flows, those that are over included, since the agent began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerTraffic {
+    /// Address and port of the documents' listener; `0.0.0.0` stands for every address.
+    pub listener: String,
+    /// Flows that there are.
+    pub active: u64,
+    /// All flows, and what they carried.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+}
+
+/// A backend's flows likewise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendTraffic {
+    /// Its address and port.
+    pub backend: SocketAddr,
+    /// Flows that there are.
+    pub active: u64,
+    /// New flows that it failed.
+    #[serde(flatten)]
+    pub failures: Failures,
+    /// All flows, and what they carried.
+    #[serde(flatten)]
+    pub traffic: Traffic,
 }
 
 /// An interface with the classifier.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InterfaceStatus {
     /// Name.
     pub name: String,
     /// Number.
     pub index: u32,
+    /// Where the programs meet its packets.
+    pub hook: String,
     /// Whether clients come in by it; else it leads to backends only.
     pub clients: bool,
 }
 
 /// Flows by address family.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowCounts {
     /// IPv4.
     pub ipv4: usize,
@@ -53,8 +125,55 @@ impl FlowCounts {
 }
 
 /// The verdict counters by label.
-pub fn verdicts(maps: &Maps) -> Result<BTreeMap<&'static str, u64>, MapsError> {
-    Ok(maps.verdicts()?.into_iter().map(|(verdict, count)| (verdict.label(), count)).collect())
+pub fn verdicts(maps: &Maps) -> Result<BTreeMap<String, u64>, MapsError> {
+    Ok(maps.verdicts()?.into_iter().map(|(verdict, count)| (verdict.label().to_owned(), count)).collect())
+}
+
+/// Handshakes now.
+pub fn handshakes(maps: &Maps) -> FlowCounts {
+    FlowCounts { ipv4: view::live(&maps.v4, Kind::Handshakes), ipv6: view::live(&maps.v6, Kind::Handshakes) }
+}
+
+/// Traffic of every listener that has a name. `sweeps` are those of the address families.
+pub fn by_listener(
+    sweeps: [&Sweep; 2],
+    names: impl Iterator<Item = (ListenerKey, ListenerId)>,
+) -> Vec<ListenerTraffic> {
+    let active = sum(sweeps.iter().flat_map(|sweep| sweep.current().listeners()));
+    let ended = sum(sweeps.iter().flat_map(|sweep| sweep.ended().listeners()));
+    let row = |(name, id): (ListenerKey, ListenerId)| {
+        let active = active.get(&id).copied().unwrap_or_default();
+        let traffic = active.plus(ended.get(&id).copied().unwrap_or_default());
+        ListenerTraffic { listener: name.to_string(), active: active.flows, traffic }
+    };
+    names.map(row).collect()
+}
+
+/// Traffic of every backend that new flows may go to, or has had one.
+pub fn by_backend(
+    sweeps: [&Sweep; 2],
+    backends: impl Iterator<Item = SocketAddr>,
+    failed: &BTreeMap<SocketAddr, Failures>,
+) -> Vec<BackendTraffic> {
+    let active = sum(sweeps.iter().flat_map(|sweep| sweep.current().backends()));
+    let ended = sum(sweeps.iter().flat_map(|sweep| sweep.ended().backends()));
+    let all: BTreeSet<_> = backends.chain(active.keys().chain(ended.keys()).copied()).collect();
+    let row = |backend: SocketAddr| {
+        let active = active.get(&backend).copied().unwrap_or_default();
+        let traffic = active.plus(ended.get(&backend).copied().unwrap_or_default());
+        let failures = failed.get(&backend).copied().unwrap_or_default();
+        BackendTraffic { backend, active: active.flows, failures, traffic }
+    };
+    all.into_iter().map(row).collect()
+}
+
+fn sum<K: Ord>(of: impl Iterator<Item = (K, Traffic)>) -> BTreeMap<K, Traffic> {
+    let mut sums: BTreeMap<K, Traffic> = BTreeMap::new();
+    for (key, traffic) in of {
+        let sum = sums.entry(key).or_default();
+        *sum = sum.plus(traffic);
+    }
+    sums
 }
 
 /// The clock that flow entries are stamped by (`CLOCK_MONOTONIC`), in ns.

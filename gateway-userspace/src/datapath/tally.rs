@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use gateway_common::{Address, BackendId, Direction, Flow, ListenerId, State};
-use serde::Serialize;
+use gateway_common::{Address, BackendId, Direction, Flow, ListenerId, Phase, Seen, State};
+use serde::{Deserialize, Serialize};
 
 use super::view::Tuple;
 
 /// Flows and what they carried.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Traffic {
     /// Flows.
@@ -55,17 +55,30 @@ impl Traffic {
 /// Traffic of many flows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
-    backends: HashMap<BackendId, Traffic>,
+    /// By address: numbers of backends are given to others some day.
+    backends: HashMap<SocketAddr, Traffic>,
     listeners: HashMap<ListenerId, Traffic>,
 }
 
 impl Tally {
     /// Adds a flow.
-    pub fn add<A>(&mut self, flow: &Flow<A>) {
+    pub fn add<A: Address>(&mut self, flow: &Flow<A>) {
         let traffic = Traffic::of(flow);
         let add = |sum: &mut Traffic| *sum = sum.plus(traffic);
-        add(self.backends.entry(flow.backend_id).or_default());
+        add(self.backends.entry(Tuple::of(&flow.backend).destination).or_default());
         add(self.listeners.entry(flow.listener).or_default());
+    }
+
+    /// Adds another tally.
+    pub fn absorb(&mut self, other: Self) {
+        for (backend, traffic) in other.backends {
+            let sum = self.backends.entry(backend).or_default();
+            *sum = sum.plus(traffic);
+        }
+        for (listener, traffic) in other.listeners {
+            let sum = self.listeners.entry(listener).or_default();
+            *sum = sum.plus(traffic);
+        }
     }
 
     /// Number of flows.
@@ -73,19 +86,52 @@ impl Tally {
         self.backends.values().map(|traffic| traffic.flows as usize).sum()
     }
 
-    /// Of a backend.
-    pub fn backend(&self, id: BackendId) -> Traffic {
-        self.backends.get(&id).copied().unwrap_or_default()
+    /// Of each backend.
+    pub fn backends(&self) -> impl Iterator<Item = (SocketAddr, Traffic)> {
+        self.backends.iter().map(|(backend, traffic)| (*backend, *traffic))
     }
 
-    /// Of a listener.
-    pub fn listener(&self, id: ListenerId) -> Traffic {
-        self.listeners.get(&id).copied().unwrap_or_default()
+    /// Of each listener.
+    pub fn listeners(&self) -> impl Iterator<Item = (ListenerId, Traffic)> {
+        self.listeners.iter().map(|(listener, traffic)| (*listener, *traffic))
     }
 
-    /// Forgets a backend, whose number will be another's.
-    pub fn forget_backend(&mut self, id: BackendId) {
-        self.backends.remove(&id);
+    /// Forgets what nobody asks for any more: backends come and go, and a listener's number becomes another's.
+    pub fn retain(&mut self, backend: impl Fn(SocketAddr) -> bool, listener: impl Fn(ListenerId) -> bool) {
+        self.backends.retain(|address, _| backend(*address));
+        self.listeners.retain(|id, _| listener(*id));
+    }
+}
+
+/// How a flow ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Both ends closed.
+    Closed,
+    /// Neither said anything for the idle timeout.
+    Idle,
+    /// The client reset it.
+    ResetByClient,
+    /// The backend reset it.
+    ResetByBackend,
+    /// Its backend was gone for the drain time.
+    BackendGone,
+    /// No backend took it: the last one that was tried refused.
+    Refused,
+    /// No backend took it: the last one that was tried said nothing.
+    Unanswered,
+}
+
+impl End {
+    /// Of an established flow.
+    fn of(state: State) -> Self {
+        match state.phase() {
+            _ if state.any(State::CONDEMNED) => Self::BackendGone,
+            Phase::Reset if state.seen(Direction::ToBackend).any(Seen::RST) => Self::ResetByClient,
+            Phase::Reset => Self::ResetByBackend,
+            Phase::Closing => Self::Closed,
+            Phase::Opening | Phase::Established => Self::Idle,
+        }
     }
 }
 
@@ -102,15 +148,22 @@ pub struct Ended {
     pub listener: ListenerId,
     /// What it carried.
     pub traffic: Traffic,
+    /// Monotonic clock at the first SYN, in ns.
+    pub created: u64,
     /// From the first SYN to the last packet.
     pub duration: Duration,
     /// How it ended.
-    pub state: State,
+    pub end: End,
 }
 
 impl Ended {
-    /// Of the record of a flow; `now` is the monotonic clock in ns.
+    /// Of the record of an established flow; `now` is the monotonic clock in ns.
     pub fn new<A: Address>(flow: &Flow<A>, now: u64) -> Self {
+        Self::by(End::of(State(flow.state)), flow, now)
+    }
+
+    /// Of any record.
+    pub fn by<A: Address>(end: End, flow: &Flow<A>, now: u64) -> Self {
         let lived = Duration::from_nanos(now.saturating_sub(flow.created));
         Self {
             client_side: Tuple::of(&flow.arriving(Direction::ToBackend)),
@@ -118,8 +171,9 @@ impl Ended {
             backend: flow.backend_id,
             listener: flow.listener,
             traffic: Traffic::of(flow),
+            created: flow.created,
             duration: lived.saturating_sub(super::ageing::silence(flow, now)),
-            state: State(flow.state),
+            end,
         }
     }
 

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
+
+use super::outlier::{OutlierDetection, Outliers};
+use super::snapshot::DocumentRef;
 
 /// A cluster's name as Istio's users know it: `outbound|<port>|<subset>|<fqdn>`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,15 +55,73 @@ pub struct Cluster {
     pub protocol: UpstreamProtocol,
     /// Sorted by address, without duplicates; unready ones included.
     pub endpoints: Vec<Endpoint>,
+    /// The DestinationRules whose policy this is, `name.namespace`, joined by commas.
+    pub destination_rule: Option<DocumentRef>,
     /// DestinationRule connectionPool.tcp.connectTimeout; default 10 s.
     pub connect_timeout: Duration,
+    /// DestinationRule connectionPool.tcp.idleTimeout; a TCP route takes its first destination's.
+    pub idle_timeout: Option<Duration>,
+    /// DestinationRule connectionPool.tcp.maxConnections, to all endpoints together. Held for TCP, not for HTTP.
+    pub max_connections: Option<u32>,
+    /// DestinationRule loadBalancer.consistentHash.
+    pub affinity: Affinity,
+    /// DestinationRule outlierDetection.
+    pub outlier: Option<OutlierDetection>,
+    /// DestinationRule proxyProtocol: TCP connections to the endpoints begin with this header.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 impl Cluster {
-    /// Endpoints that may get new requests and flows.
-    pub fn healthy(&self) -> impl Iterator<Item = &Endpoint> {
+    /// A cluster without a DestinationRule.
+    pub fn new(name: ClusterName, protocol: UpstreamProtocol, endpoints: Vec<Endpoint>) -> Self {
+        Self {
+            name,
+            protocol,
+            endpoints,
+            destination_rule: None,
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: None,
+            max_connections: None,
+            affinity: Affinity::None,
+            outlier: None,
+            proxy_protocol: None,
+        }
+    }
+
+    /// Endpoints that are ready, ejected or not.
+    pub fn healthy(&self) -> impl Iterator<Item = &Endpoint> + Clone {
         self.endpoints.iter().filter(|endpoint| endpoint.health == Health::Healthy)
     }
+
+    /// Endpoints that may get new requests and flows at `now`: ready and not ejected. When fewer than
+    /// `minHealthPercent` of the ready ones are left, all of those; unready ones never.
+    pub fn available(&self, outliers: &Outliers, now: Instant) -> impl Iterator<Item = &Endpoint> + Clone {
+        let ejected = outliers.to_avoid(self, now);
+        self.healthy().filter(move |endpoint| {
+            ejected.as_ref().is_none_or(|ejected| !ejected.contains(endpoint.address, now))
+        })
+    }
+}
+
+/// What keeps a client at one endpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Affinity {
+    /// Nothing: each request or flow is balanced by itself.
+    #[default]
+    None,
+    /// Its address (`consistentHash.useSourceIp`), without the port.
+    SourceAddress,
+}
+
+/// Version of the PROXY protocol's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyVersion {
+    /// Text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// One address that serves a cluster.

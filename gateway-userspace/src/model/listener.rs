@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::cluster::WeightedCluster;
+use super::cluster::{ProxyVersion, WeightedCluster};
 use super::credential::{Credential, CredentialProblem};
 use super::host::{HostMap, HostPattern};
 use super::route::RouteTable;
@@ -41,6 +41,33 @@ pub struct Listener {
     pub kind: ListenerKind,
     /// Which plane carries its flows, if this machine has a kernel plane.
     pub steering: Steering,
+    /// Which address the backends of TCP and passthrough see: Gateway annotation `sluice.dev/source-address`.
+    pub source_address: SourceAddress,
+    /// The header that TCP and passthrough connections begin with: Gateway annotation `sluice.dev/proxy-protocol`.
+    pub proxy_protocol: Option<ProxyVersion>,
+    /// How many connections it takes.
+    pub limits: Limits,
+}
+
+/// Which source address the backends see.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceAddress {
+    /// The gateway's.
+    #[default]
+    Snat,
+    /// The client's. Only the kernel plane can; user space shows the gateway's all the same.
+    Preserve,
+}
+
+/// How many connections a listener takes; those beyond are reset. None: as many as come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct Limits {
+    /// At once: Gateway annotation `sluice.dev/max-connections`. Never 0. Those that were open before the limit was
+    /// set don't count, nor WebSockets once they have switched.
+    pub connections: Option<u32>,
+    /// New ones: Gateway annotation `sluice.dev/max-new-connections-per-second`. Never 0.
+    pub new_per_second: Option<u32>,
 }
 
 /// What a listener does with a connection.
@@ -163,7 +190,8 @@ pub struct TcpRoute {
     pub virtual_service: Arc<str>,
     /// Chosen by weight, once for each connection. Never empty.
     pub destinations: Vec<WeightedCluster>,
-    /// Both directions silent for so long: closed. Default 1 h.
+    /// Both directions silent for so long: closed. Default 1 h; DestinationRule connectionPool.tcp.idleTimeout of
+    /// the first destination.
     pub idle_timeout: Duration,
 }
 
@@ -196,6 +224,12 @@ pub enum UserSpaceReason {
     /// Bound to a loopback address: no packet from outside.
     #[error("bound to loopback")]
     LoopbackBind,
+    /// The backend's first bytes are ours.
+    #[error("sends the PROXY protocol")]
+    ProxyProtocol,
+    /// A DestinationRule bounds the connections to a backend, which are counted where they are made.
+    #[error("limits connections to the backend")]
+    MaxConnections,
     /// No destination has a healthy endpoint: user space accepts and closes, as Istio's gateway does.
     #[error("no healthy backend")]
     NoHealthyBackend,

@@ -2,23 +2,31 @@
 //! dumps are made from. Built by `translate`; no document types, no sockets, no clock in here.
 
 pub mod cluster;
+pub mod counts;
 pub mod credential;
 pub mod host;
 pub mod identity;
+pub mod limiter;
 pub mod listener;
+pub mod outlier;
 pub mod plane;
 pub mod publish;
 pub mod route;
 pub mod snapshot;
 
-pub use cluster::{Cluster, ClusterName, Endpoint, Health, UpstreamProtocol, WeightedCluster};
+pub use cluster::{
+    Affinity, Cluster, ClusterName, Endpoint, Health, ProxyVersion, UpstreamProtocol, WeightedCluster,
+};
+pub use counts::Counts;
 pub use credential::{Credential, CredentialProblem};
 pub use host::{HostMap, HostPattern};
 pub use identity::GatewayIdentity;
+pub use limiter::{Admission, Limiter};
 pub use listener::{
-    ChainAction, FilterChain, Listener, ListenerKey, ListenerKind, ServerTls, Steering, TcpRoute, TlsMode,
-    TlsVersion, UserSpaceReason,
+    ChainAction, FilterChain, Limits, Listener, ListenerKey, ListenerKind, ServerTls, SourceAddress,
+    Steering, TcpRoute, TlsMode, TlsVersion, UserSpaceReason,
 };
+pub use outlier::{Outcome, OutlierDetection, Outliers};
 pub use plane::KernelPlaneState;
 pub use publish::{Published, Subscription};
 pub use route::{

@@ -19,7 +19,21 @@ pub enum RelayEnd {
     /// No byte either way for the idle timeout.
     Idle,
     /// A side failed, mostly by a reset.
-    Failed(io::Error),
+    Failed {
+        /// Which.
+        side: Side,
+        /// How.
+        error: io::Error,
+    },
+}
+
+/// Who is on the other end of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The client.
+    Downstream,
+    /// The backend.
+    Upstream,
 }
 
 /// Bytes carried.
@@ -31,8 +45,14 @@ pub struct Carried {
     pub down: u64,
 }
 
-/// Relays until the end; a half-close is passed on and the other direction goes on.
-pub async fn relay<D, U>(downstream: D, upstream: U, idle: Duration) -> (Carried, RelayEnd)
+/// Relays until the end; a half-close is passed on and the other direction goes on. Calls `answered` when the first
+/// bytes come from the backend.
+pub async fn relay<D, U>(
+    downstream: D,
+    upstream: U,
+    idle: Duration,
+    answered: impl Fn(),
+) -> (Carried, RelayEnd)
 where
     D: AsyncRead + AsyncWrite,
     U: AsyncRead + AsyncWrite,
@@ -43,14 +63,17 @@ where
     let (up, down) = (Cell::new(0), Cell::new(0));
     let end = {
         let both = async {
-            tokio::try_join!(copy(down_read, up_write, &last, &up), copy(up_read, down_write, &last, &down))
+            let upwards = copy((Side::Downstream, down_read), (Side::Upstream, up_write), &last, &up, || {});
+            let downwards =
+                copy((Side::Upstream, up_read), (Side::Downstream, down_write), &last, &down, answered);
+            tokio::try_join!(upwards, downwards)
         };
         let mut both = pin!(both);
         loop {
             tokio::select! {
                 result = &mut both => match result {
                     Ok(_) => break RelayEnd::Closed,
-                    Err(error) => break RelayEnd::Failed(error),
+                    Err((side, error)) => break RelayEnd::Failed { side, error },
                 },
                 () = tokio::time::sleep_until(last.get() + idle) => {
                     if last.get().elapsed() >= idle {
@@ -63,20 +86,29 @@ where
     (Carried { up: up.get(), down: down.get() }, end)
 }
 
-async fn copy<R, W>(mut from: R, mut to: W, last: &Cell<Instant>, carried: &Cell<u64>) -> io::Result<()>
+async fn copy<R, W>(
+    (source, mut from): (Side, R),
+    (sink, mut to): (Side, W),
+    last: &Cell<Instant>,
+    carried: &Cell<u64>,
+    first: impl Fn(),
+) -> Result<(), (Side, io::Error)>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     let mut buffer = vec![0; BUFFER].into_boxed_slice();
     loop {
-        let count = from.read(&mut buffer).await?;
+        let count = from.read(&mut buffer).await.map_err(|error| (source, error))?;
         last.set(Instant::now());
         if count == 0 {
-            return to.shutdown().await;
+            return to.shutdown().await.map_err(|error| (sink, error));
         }
-        to.write_all(&buffer[..count]).await?;
-        to.flush().await?;
+        if carried.get() == 0 {
+            first();
+        }
+        to.write_all(&buffer[..count]).await.map_err(|error| (sink, error))?;
+        to.flush().await.map_err(|error| (sink, error))?;
         carried.set(carried.get() + count as u64);
     }
 }
@@ -87,9 +119,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_half_close_is_passed_on_and_the_other_direction_goes_on() {
+        let answers = Cell::new(0);
         let (mut client, downstream) = tokio::io::duplex(16);
         let (upstream, mut backend) = tokio::io::duplex(16);
-        let relaying = relay(downstream, upstream, Duration::from_mins(1));
+        let relaying = relay(downstream, upstream, Duration::from_mins(1), || answers.set(answers.get() + 1));
         let talking = async {
             client.write_all(b"request that is longer than the pipe").await.unwrap();
             client.shutdown().await.unwrap();
@@ -105,7 +138,7 @@ mod tests {
         };
         let ((carried, end), answer, ()) = tokio::join!(relaying, talking, answering);
         assert_eq!(answer, "36 bytes");
-        assert_eq!(carried, Carried { up: 36, down: 8 });
+        assert_eq!((carried, answers.get()), (Carried { up: 36, down: 8 }, 1));
         assert!(matches!(end, RelayEnd::Closed));
     }
 
@@ -114,7 +147,7 @@ mod tests {
         let (_client, downstream) = tokio::io::duplex(16);
         let (upstream, _backend) = tokio::io::duplex(16);
         let started = Instant::now();
-        let (_, end) = relay(downstream, upstream, Duration::from_hours(1)).await;
+        let (_, end) = relay(downstream, upstream, Duration::from_hours(1), || {}).await;
         assert!(matches!(end, RelayEnd::Idle));
         assert_eq!(started.elapsed(), Duration::from_hours(1));
     }

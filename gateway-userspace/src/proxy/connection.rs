@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
 use super::detect::{self, DetectError};
-use super::worker::Shared;
+use super::worker::{Shared, unmapped};
 use super::{http, tcp, tls};
-use crate::model::{ListenerKey, ListenerKind};
+use crate::model::{Admission, Limits, Listener, ListenerKey, ListenerKind};
 use crate::net::drain::DrainWatch;
 use crate::net::rewind::Rewound;
 use crate::net::socket;
@@ -22,6 +22,8 @@ pub(super) const HTTP_IDLE: Duration = Duration::from_secs(75);
 pub(super) struct Ends {
     pub(super) listener: ListenerKey,
     pub(super) peer: SocketAddr,
+    /// The address that the client connected to.
+    pub(super) local: SocketAddr,
 }
 
 /// Serves a connection as the snapshot in force at its accept says.
@@ -35,7 +37,10 @@ pub(super) async fn serve(
     let runtime = shared.runtime.current();
     // The listener may have been removed between the accept and now.
     let Some(listener) = runtime.snapshot.listener(key) else { return socket::reset(stream) };
-    let ends = Ends { listener: key, peer };
+    let Ok(_admission) = admit(&shared, listener) else { return socket::reset(stream) };
+    // A client that is gone already has no address.
+    let Ok(local) = stream.local_addr().map(unmapped) else { return };
+    let ends = Ends { listener: key, peer, local };
     match &listener.kind {
         // A connection may last for days; the rest of its snapshot need not.
         ListenerKind::Http(table) => {
@@ -45,12 +50,27 @@ pub(super) async fn serve(
             cleartext(connection, stream).await;
         }
         ListenerKind::Tcp(route) => {
-            let route = route.clone();
+            let (route, proxy) = (route.clone(), listener.proxy_protocol);
             drop(runtime);
-            tcp::serve(&shared, ends, stream, &route, drain).await;
+            tcp::serve(&shared, (ends, None), stream, (&route, proxy), drain).await;
         }
         ListenerKind::Tls(_) => tls::serve(shared, ends, stream, runtime, drain).await,
     }
+}
+
+/// As many connections as the listener's limits allow.
+struct Refused;
+
+/// Takes one of the places that the listener's limits leave, if it has limits.
+fn admit(shared: &Shared, listener: &Listener) -> Result<Option<Admission<ListenerKey>>, Refused> {
+    if listener.limits == Limits::default() {
+        return Ok(None);
+    }
+    let admission = shared.counts.listeners.admit(&listener.key, listener.limits, Instant::now());
+    if admission.is_none() {
+        tracing::debug!(listener = %listener.key, "over the listener's limit");
+    }
+    admission.map(Some).ok_or(Refused)
 }
 
 async fn cleartext(connection: http::Connection, mut stream: TcpStream) {

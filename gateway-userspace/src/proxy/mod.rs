@@ -1,6 +1,8 @@
 //! The user-space data plane: accepts, detects, terminates, routes and forwards. One worker a core, each with its own
-//! thread, runtime, listening sockets (`SO_REUSEPORT`) and pool; they share nothing but the published runtime.
+//! thread, runtime, listening sockets (`SO_REUSEPORT`) and pool; they share nothing but the published runtime
+//! and what is counted for all of them.
 
+mod access;
 mod connection;
 mod detect;
 mod error;

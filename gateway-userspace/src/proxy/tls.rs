@@ -40,16 +40,20 @@ pub(super) async fn serve(
     };
     let Some(chain) = select(&runtime, ends, &hello) else { return socket::reset(stream) };
     let config = runtime.tls.get(ends.listener, &chain.name);
+    let proxy = runtime.snapshot.listener(ends.listener).and_then(|listener| listener.proxy_protocol);
     let generation = runtime.snapshot.generation;
     // A connection may last for days; the rest of its snapshot need not.
     drop(runtime);
     let handshake = Handshake { ends, chain: &chain, config, deadline };
     let stream = Rewound::new(read, stream);
+    let name = hello.sni.as_deref();
     match &chain.action {
-        ChainAction::Passthrough(route) => tcp::serve(&shared, ends, stream, route, drain).await,
+        ChainAction::Passthrough(route) => {
+            tcp::serve(&shared, (ends, name), stream, (route, proxy), drain).await
+        }
         ChainAction::TerminateTcp { route, .. } => {
             if let Some(stream) = handshake.complete(stream).await {
-                tcp::serve(&shared, ends, stream, route, drain).await;
+                tcp::serve(&shared, (ends, name), stream, (route, proxy), drain).await;
             }
         }
         ChainAction::TerminateHttp { routes, .. } => {

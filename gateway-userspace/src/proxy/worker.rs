@@ -14,9 +14,10 @@ use tokio::task::{AbortHandle, LocalSet};
 use tokio::time::MissedTickBehavior;
 
 use super::{Runtime, connection};
-use crate::model::{ListenerKey, Subscription};
+use crate::model::{Counts, ListenerKey, Subscription};
 use crate::net::drain::{DrainTrigger, DrainWatch, drain};
 use crate::net::socket;
+use crate::telemetry::AccessLog;
 use crate::upstream::{Balancer, Pool};
 
 /// How often a worker tidies its pool and tries again to open listeners that failed.
@@ -33,6 +34,8 @@ pub struct ProxySettings {
     pub drain_time: Duration,
     /// Value of the `server` response header; empty sends none of ours.
     pub server_header: String,
+    /// Where TCP connections are told of.
+    pub access_log: Option<AccessLog>,
 }
 
 /// A listener that could not be opened; it is tried again every few seconds.
@@ -67,15 +70,17 @@ impl Workers {
     pub fn start(
         settings: &ProxySettings,
         runtime: &Subscription<Runtime>,
+        counts: &Counts,
         reports: &mpsc::Sender<WorkerReport>,
     ) -> io::Result<Self> {
         let stop = watch::Sender::new(false);
         let start = |index| {
             let (settings, runtime, reports) = (settings.clone(), runtime.clone(), reports.clone());
+            let counts = counts.clone();
             let stopped = stop.subscribe();
             std::thread::Builder::new()
                 .name(format!("sluice-worker-{index}"))
-                .spawn(move || run(index, settings, runtime, &reports, stopped))
+                .spawn(move || run(index, settings, runtime, counts, &reports, stopped))
         };
         let threads = (0..settings.workers).map(start).collect::<io::Result<_>>()?;
         Ok(Self { threads, stop })
@@ -98,12 +103,15 @@ pub(super) struct Shared {
     pub(super) pool: Pool,
     pub(super) balancer: Balancer,
     pub(super) server_header: Option<::http::HeaderValue>,
+    pub(super) counts: Counts,
+    pub(super) access_log: Option<AccessLog>,
 }
 
 fn run(
     index: usize,
     settings: ProxySettings,
     runtime: Subscription<Runtime>,
+    counts: Counts,
     reports: &mpsc::Sender<WorkerReport>,
     stopped: watch::Receiver<bool>,
 ) {
@@ -114,8 +122,10 @@ fn run(
     let server_header = Some(settings.server_header.as_str())
         .filter(|value| !value.is_empty())
         .and_then(|value| ::http::HeaderValue::from_str(value).ok());
+    let access_log = settings.access_log;
+    let balancer = Balancer::new(counts.outliers.clone());
     let shared =
-        Rc::new(Shared { runtime, pool: Pool::default(), balancer: Balancer::default(), server_header });
+        Rc::new(Shared { runtime, pool: Pool::default(), balancer, server_header, counts, access_log });
     LocalSet::new().block_on(&tokio, Worker::new(index, shared).serve(reports, stopped, settings.drain_time));
 }
 
@@ -222,8 +232,8 @@ async fn accept(socket: TcpListener, key: ListenerKey, shared: Rc<Shared>, drain
     }
 }
 
-/// An IPv4 client of a dual-stack socket is shown by its IPv4 address.
-fn unmapped(address: SocketAddr) -> SocketAddr {
+/// An IPv4 end of a dual-stack socket is shown by its IPv4 address.
+pub(super) fn unmapped(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V6(ip) => SocketAddr::new(ip.to_canonical(), address.port()),
         IpAddr::V4(_) => address,

@@ -1,6 +1,9 @@
-//! How the agent speaks: logging and the response flags users know. Used by all, uses none.
+//! How the agent speaks: logging, the access log, and the response flags users know. Used by all, uses none.
 
+pub mod access;
+pub mod clock;
 pub mod log;
 pub mod response_flag;
 
+pub use access::AccessLog;
 pub use response_flag::ResponseFlag;

@@ -19,6 +19,10 @@ pub enum ResponseFlag {
     UpstreamProtocolError,
     /// UT: the route's timeout.
     UpstreamRequestTimeout,
+    /// UO: as many connections as the DestinationRule allows.
+    UpstreamOverflow,
+    /// DC: the client reset the connection.
+    DownstreamConnectionTermination,
     /// DPE: the request could not be read.
     DownstreamProtocolError,
     /// URX: all retries are used up.
@@ -35,6 +39,8 @@ impl fmt::Display for ResponseFlag {
             Self::UpstreamConnectionTermination => "UC",
             Self::UpstreamProtocolError => "UPE",
             Self::UpstreamRequestTimeout => "UT",
+            Self::UpstreamOverflow => "UO",
+            Self::DownstreamConnectionTermination => "DC",
             Self::DownstreamProtocolError => "DPE",
             Self::UpstreamRetryLimitExceeded => "URX",
         })

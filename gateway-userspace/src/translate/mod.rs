@@ -3,8 +3,10 @@
 //!
 //! The order of the steps, each in its file: `select` (which Gateways are for us), `ports` (where they listen
 //! really), `merge` (who has a port), `bind` (which VirtualServices they carry), then per port `http`, `tcp` and
-//! `tls`, which look clusters up in `registry` and secrets in `credential`.
+//! `tls`, which look clusters up in `registry` (made with the DestinationRules that `policy` finds) and secrets in
+//! `credential`.
 
+mod annotations;
 mod bind;
 mod credential;
 mod destination;
@@ -12,6 +14,7 @@ mod hosts;
 mod http;
 mod matching;
 mod merge;
+mod policy;
 mod ports;
 mod registry;
 mod report;
@@ -26,6 +29,7 @@ use std::sync::Arc;
 use crate::api::{Diagnostic, Objects};
 use crate::model::{GatewayIdentity, Listener, ListenerKind, Snapshot};
 
+use annotations::ListenerSettings;
 use bind::Bindings;
 use credential::Credentials;
 use merge::{Port, PortKind};
@@ -75,8 +79,19 @@ fn listener(context: &Context<'_>, port: &Port<'_>, report: &mut Report) -> Opti
         PortKind::Tcp => ListenerKind::Tcp(Arc::new(tcp::port_route(context, port, report)?)),
         PortKind::Tls => ListenerKind::Tls(tls::port_chains(context, port, report)?),
     };
-    let steering = steering::steering(port.key, &kind);
-    Some(Listener { name: port.listener_name().into(), key: port.key, kind, steering })
+    let settings = annotations::of_port(port, report);
+    let steering = steering::steering(port.key, &kind, settings.proxy_protocol);
+    annotations::report_unfulfilled(port, settings, &steering, report);
+    let ListenerSettings { source_address, proxy_protocol, limits } = settings;
+    Some(Listener {
+        name: port.listener_name().into(),
+        key: port.key,
+        kind,
+        steering,
+        source_address,
+        proxy_protocol,
+        limits,
+    })
 }
 
 #[cfg(test)]

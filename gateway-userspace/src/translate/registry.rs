@@ -3,18 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::api::kubernetes::{Conditions, EndpointSlice, Service, ServicePort};
 use crate::api::{Code, FieldPath, Objects, Severity, Sourced};
 use crate::model::{Cluster, ClusterName, Endpoint, GatewayIdentity, Health, UpstreamProtocol};
 
+use super::policy::{DestinationRules, PlacedSubset, ServiceRule};
 use super::report::Report;
 
 /// Ties an EndpointSlice to its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
-/// As in Istio without a DestinationRule.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// All clusters, and the ports of each service.
 #[derive(Debug, Default)]
@@ -33,12 +31,14 @@ impl Registry {
                 report_orphan(slice, report);
             }
         }
+        let rules = DestinationRules::new(objects, identity, report);
         let mut registry = Self::default();
         for service in &objects.services {
             let of_service =
                 slices.get(&(&**service.namespace(), &**service.name())).map_or(&[][..], Vec::as_slice);
-            registry.add(service, of_service, identity, report);
+            registry.add(service, of_service, &rules, identity, report);
         }
+        rules.report_unused(report);
         registry
     }
 
@@ -46,6 +46,7 @@ impl Registry {
         &mut self,
         service: &Sourced<Service>,
         slices: &[&Sourced<EndpointSlice>],
+        rules: &DestinationRules<'_>,
         identity: &GatewayIdentity,
         report: &mut Report,
     ) {
@@ -56,21 +57,39 @@ impl Registry {
             report.add(service.diagnostic(Severity::Warning, Code::NotSupported, &field, message));
             return;
         }
+        let rule = rules.of(&host, service.namespace(), identity);
         let mut numbers = Vec::new();
         let tcp = |port: &ServicePort| is_tcp(port.protocol.as_deref());
         for (at, port) in service.spec.ports.iter().enumerate().filter(|(_, port)| tcp(port)) {
             report_unserved(service, at, port, slices, report);
             let name = ClusterName { host: host.as_str().into(), port: port.port, subset: None };
             numbers.push(port.port);
-            let cluster = Cluster {
-                name: name.clone(),
-                protocol: protocol(port),
-                endpoints: endpoints(port, slices, report),
-                connect_timeout: CONNECT_TIMEOUT,
-            };
-            self.clusters.entry(name).or_insert_with(|| Arc::new(cluster));
+            self.add_cluster(&name, port, slices, (rule, None), report);
+            for placed in rule.iter().flat_map(ServiceRule::subsets) {
+                let name = ClusterName { subset: Some(placed.subset.name.as_str().into()), ..name.clone() };
+                let of_subset = with_labels(slices, placed);
+                if of_subset.is_empty() && !slices.is_empty() {
+                    report_empty(placed, &host, report);
+                }
+                self.add_cluster(&name, port, &of_subset, (rule, Some(placed)), report);
+            }
         }
         self.ports.insert(host, numbers);
+    }
+
+    fn add_cluster<'a>(
+        &mut self,
+        name: &ClusterName,
+        port: &ServicePort,
+        slices: &[&Sourced<EndpointSlice>],
+        (rule, subset): (Option<ServiceRule<'_, 'a>>, Option<PlacedSubset<'a>>),
+        report: &mut Report,
+    ) {
+        let mut cluster = Cluster::new(name.clone(), protocol(port), endpoints(port, slices, report));
+        if let Some(rule) = rule {
+            rule.apply(&mut cluster, subset, report);
+        }
+        self.clusters.entry(name.clone()).or_insert_with(|| Arc::new(cluster));
     }
 
     /// The ports of a service, or `None` when there is none of that name.
@@ -85,6 +104,29 @@ impl Registry {
     pub(super) fn into_clusters(self) -> BTreeMap<ClusterName, Arc<Cluster>> {
         self.clusters
     }
+}
+
+/// The slices of a subset: an endpoint's labels are those of its slice, as documents name no pods.
+fn with_labels<'a>(
+    slices: &[&'a Sourced<EndpointSlice>],
+    placed: PlacedSubset<'_>,
+) -> Vec<&'a Sourced<EndpointSlice>> {
+    let labels = &placed.subset.labels;
+    let fits = |slice: &&&Sourced<EndpointSlice>| {
+        labels.iter().all(|(key, value)| slice.metadata.labels.get(key) == Some(value))
+    };
+    slices.iter().filter(fits).copied().collect()
+}
+
+fn report_empty(placed: PlacedSubset<'_>, host: &str, report: &mut Report) {
+    let field = placed.field().field("labels");
+    let message = format!("no endpoint of {host} has the labels of subset {}", placed.subset.name);
+    report.add(
+        placed
+            .document
+            .diagnostic(Severity::Warning, Code::NoEffect, &field, message)
+            .help("pods are not read: the labels of an endpoint are those of its EndpointSlice's metadata"),
+    );
 }
 
 fn report_orphan(slice: &Sourced<EndpointSlice>, report: &mut Report) {

@@ -1,27 +1,45 @@
 //! Which plane may serve a listener, as far as documents decide it.
 
-use crate::model::{ChainAction, ListenerKey, ListenerKind, Steering, TcpRoute, UserSpaceReason};
+use crate::model::{
+    ChainAction, Cluster, ListenerKey, ListenerKind, ProxyVersion, Steering, TcpRoute, UserSpaceReason,
+};
 
-pub(super) fn steering(key: ListenerKey, kind: &ListenerKind) -> Steering {
-    match reason(key, kind) {
+pub(super) fn steering(key: ListenerKey, kind: &ListenerKind, proxy: Option<ProxyVersion>) -> Steering {
+    match reason(key, kind, proxy) {
         Some(reason) => Steering::UserSpace(reason),
         None => Steering::Kernel,
     }
 }
 
-fn reason(key: ListenerKey, kind: &ListenerKind) -> Option<UserSpaceReason> {
+fn reason(key: ListenerKey, kind: &ListenerKind, proxy: Option<ProxyVersion>) -> Option<UserSpaceReason> {
     match kind {
         ListenerKind::Http(_) => Some(UserSpaceReason::NeedsHttp),
         ListenerKind::Tls(tls) => {
             let passes = |action: &ChainAction| matches!(action, ChainAction::Passthrough(_));
             let all_pass = tls.chains.iter().all(|chain| passes(&chain.action));
-            Some(if all_pass { UserSpaceReason::NeedsSni } else { UserSpaceReason::TerminatesTls })
+            Some(match proxy {
+                _ if !all_pass => UserSpaceReason::TerminatesTls,
+                Some(_) => UserSpaceReason::ProxyProtocol,
+                None => UserSpaceReason::NeedsSni,
+            })
         }
         ListenerKind::Tcp(_) if key.bind.is_some_and(|ip| ip.is_loopback()) => {
             Some(UserSpaceReason::LoopbackBind)
         }
-        ListenerKind::Tcp(route) => backends(route),
+        ListenerKind::Tcp(_) if proxy.is_some() => Some(UserSpaceReason::ProxyProtocol),
+        ListenerKind::Tcp(route) => policies(route).or_else(|| backends(route)),
     }
+}
+
+/// What a DestinationRule asks for on top of carrying bytes.
+fn policies(route: &TcpRoute) -> Option<UserSpaceReason> {
+    let any = |asks: fn(&Cluster) -> bool| {
+        route.destinations.iter().filter_map(|destination| destination.cluster.as_ref()).any(|it| asks(it))
+    };
+    if any(|cluster| cluster.proxy_protocol.is_some()) {
+        return Some(UserSpaceReason::ProxyProtocol);
+    }
+    any(|cluster| cluster.max_connections.is_some()).then_some(UserSpaceReason::MaxConnections)
 }
 
 /// The kernel can only carry a flow to an endpoint: a share that leads to none needs someone who closes it.

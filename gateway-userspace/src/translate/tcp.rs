@@ -65,10 +65,12 @@ pub(super) fn route(
     if resolved.is_empty() {
         return None;
     }
+    let first = resolved.first().and_then(|(_, destination)| destination.cluster.as_ref());
+    let idle_timeout = first.and_then(|cluster| cluster.idle_timeout).unwrap_or(IDLE_TIMEOUT);
     Some(TcpRoute {
         virtual_service: bound.label().into(),
         destinations: resolved.into_iter().map(|(_, cluster)| cluster).collect(),
-        idle_timeout: IDLE_TIMEOUT,
+        idle_timeout,
     })
 }
 

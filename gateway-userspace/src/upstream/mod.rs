@@ -1,5 +1,5 @@
 //! Towards the backends: which endpoint, a connection to it, and the pool that keeps HTTP connections. All of it
-//! belongs to one worker and its thread; nothing is shared or locked.
+//! belongs to one worker and its thread; nothing is shared or locked but what `model::Counts` says.
 
 pub mod balance;
 pub mod body;

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use gateway_userspace::datapath::Pins;
 use gateway_userspace::model::{
-    Cluster, ClusterName, Endpoint, Health, Listener, ListenerKey, ListenerKind, Snapshot, Steering,
-    TcpRoute, UpstreamProtocol, WeightedCluster,
+    Cluster, ClusterName, Endpoint, Health, Limits, Listener, ListenerKey, ListenerKind, Snapshot,
+    SourceAddress, Steering, TcpRoute, UpstreamProtocol, WeightedCluster,
 };
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -184,12 +184,7 @@ pub(crate) fn snapshot(generation: u64, port: u16, endpoints: &[SocketAddr]) -> 
         endpoints.iter().map(|address| Endpoint { address: *address, health: Health::Healthy }).collect();
     endpoints.sort_by_key(|endpoint| endpoint.address);
     let name = ClusterName { host: "tcp.test".into(), port: 80, subset: None };
-    let cluster = Cluster {
-        name: name.clone(),
-        protocol: UpstreamProtocol::Tcp,
-        endpoints,
-        connect_timeout: Duration::from_secs(10),
-    };
+    let cluster = Cluster::new(name.clone(), UpstreamProtocol::Tcp, endpoints);
     let destination = WeightedCluster { name, cluster: Some(Arc::new(cluster)), weight: 1 };
     let route = TcpRoute {
         virtual_service: "tcp.default".into(),
@@ -201,6 +196,9 @@ pub(crate) fn snapshot(generation: u64, port: u16, endpoints: &[SocketAddr]) -> 
         key: ListenerKey { bind: None, port },
         kind: ListenerKind::Tcp(Arc::new(route)),
         steering: Steering::Kernel,
+        source_address: SourceAddress::Snat,
+        proxy_protocol: None,
+        limits: Limits::default(),
     };
     Arc::new(Snapshot { generation, listeners: vec![Arc::new(listener)], ..Snapshot::default() })
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use crate::api::annotation::{self, GatewayAnnotations};
 use crate::api::diagnostic::Diagnostic;
 use crate::api::gateway::{Gateway, Mode, Protocol, ProtocolFamily, Server, ServerTlsSettings};
 use crate::api::object::Sourced;
@@ -20,6 +21,9 @@ pub fn gateway(document: &Sourced<Gateway>) -> Vec<Diagnostic> {
             message,
             "a gateway's name is one DNS label: letters, digits and dashes, no dots",
         );
+    }
+    for wrong in GatewayAnnotations::read(&document.metadata.annotations).1 {
+        found.error_with_help(&annotation::field(&wrong.key), wrong.message, wrong.help);
     }
     check_selector(&mut found, &document.spec);
     let servers = FieldPath::spec().field("servers");

@@ -1,5 +1,6 @@
 //! What a single document must fulfil, in Istio's words; an error refuses the document as a whole.
 
+mod destination_rule;
 mod gateway;
 mod headers;
 mod host;
@@ -9,6 +10,7 @@ mod text;
 mod unsupported;
 mod virtual_service;
 
+pub use destination_rule::destination_rule;
 pub use gateway::gateway;
 pub use headers::{is_authority, literal};
 pub use virtual_service::virtual_service;

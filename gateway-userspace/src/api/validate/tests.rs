@@ -417,7 +417,7 @@ fn kinds_that_are_not_served_are_never_passed_over_in_silence() {
         ("security.istio.io/v1", "AuthorizationPolicy", "error SLU0005"),
         ("security.istio.io/v1", "RequestAuthentication", "error SLU0005"),
         ("gateway.networking.k8s.io/v1", "HTTPRoute", "error SLU0005"),
-        ("networking.istio.io/v1", "DestinationRule", "warning SLU0004"),
+        ("networking.istio.io/v1", "ServiceEntry", "warning SLU0004"),
         ("telemetry.istio.io/v1", "Telemetry", "warning SLU0004"),
         ("networking.k8s.io/v1", "Ingress", "warning SLU0004"),
         ("apps/v1", "Deployment", "info SLU0003"),
@@ -444,4 +444,121 @@ fn a_secrets_content_is_never_shown() {
         assert!(!shown.contains("hush"), "{shown}");
         assert!(readings[0].is_refused());
     }
+}
+
+#[test]
+fn destination_rules_are_checked_in_istios_words() {
+    let policy = |text: &str| format!("{{host: a, trafficPolicy: {text}}}");
+    let outlier = |text: &str| policy(&format!("{{outlierDetection: {text}}}"));
+    let (at, pool) = ("error spec.trafficPolicy", "connectionPool.tcp");
+    for (spec, want) in [
+        ("{host: a}".to_owned(), vec![]),
+        ("{host: '*.svc.cluster.local'}".to_owned(), vec![]),
+        ("{}".to_owned(), vec!["error spec.host: empty domain name not allowed".to_owned()]),
+        (policy("{}"), vec![format!("{at}: traffic policy must have at least one field")]),
+        (
+            policy("{tunnel: {targetHost: a}, proxyProtocol: {}}"),
+            vec![
+                format!("{at}: tunnel and proxyProtocol must not be set together"),
+                format!("{at}.tunnel: tunnel is not yet supported and must not be ignored: the document is refused"),
+            ],
+        ),
+        (
+            policy("{portLevelSettings: [{outlierDetection: {}}]}"),
+            vec![format!("{at}.portLevelSettings[0]: portTrafficPolicy must have valid port")],
+        ),
+        (
+            "{host: a, subsets: [{name: v1}, {name: v1}, {name: ''}]}".to_owned(),
+            vec![
+                "error spec.subsets[1].name: duplicate subset names: v1".to_owned(),
+                "error spec.subsets[2].name: subset name is invalid: \"\"".to_owned(),
+            ],
+        ),
+        (policy("{loadBalancer: {simple: LEAST_CONN}}"), vec![]),
+        (policy("{loadBalancer: {consistentHash: {useSourceIp: true}}}"), vec![]),
+        (
+            policy("{loadBalancer: {consistentHash: {}}}"),
+            vec![format!(
+                "{at}.loadBalancer.consistentHash: exactly one of httpHeaderName, httpCookie, useSourceIp and httpQueryParameterName must be given"
+            )],
+        ),
+        (
+            policy("{connectionPool: {tcp: {maxConnections: -1, connectTimeout: 0s, idleTimeout: 0s}}}"),
+            vec![
+                format!("{at}.{pool}.maxConnections: max connections must be non-negative"),
+                format!("{at}.{pool}.connectTimeout: duration must be greater than 1ms"),
+            ],
+        ),
+        (policy("{connectionPool: {}}"), vec![format!("{at}.connectionPool: connection pool must have at least one field")]),
+        (outlier("{consecutive5xxErrors: 3, interval: 5s, maxEjectionPercent: 100}"), vec![]),
+        (
+            outlier("{maxEjectionPercent: 101, minHealthPercent: -1}"),
+            vec![
+                format!("{at}.outlierDetection.maxEjectionPercent: percentage 101 is not in range 0..100"),
+                format!("{at}.outlierDetection.minHealthPercent: percentage -1 is not in range 0..100"),
+            ],
+        ),
+        (
+            outlier("{consecutiveLocalOriginFailures: 3}"),
+            vec![format!(
+                "{at}.outlierDetection.consecutiveLocalOriginFailures: outlier detection consecutive local origin failures is specified, but split external local origin errors is set to false"
+            )],
+        ),
+        (
+            outlier("{consecutiveErrors: 3}"),
+            vec!["warning spec.trafficPolicy.outlierDetection.consecutiveErrors: outlier detection consecutive errors is deprecated, use consecutiveGatewayErrors or consecutive5xxErrors instead".to_owned()],
+        ),
+    ] {
+        assert_eq!(found("DestinationRule", &spec), want, "{spec}");
+    }
+}
+
+#[test]
+fn what_a_policy_asks_for_in_vain_is_said_wherever_it_stands() {
+    let ignored = "is not yet supported: it has no effect here";
+    let spec = "{host: a, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}, portLevelSettings: [{port: {number: 80}, \
+                connectionPool: {http: {http2MaxRequests: 1}}}]}, subsets: [{name: v, trafficPolicy: {loadBalancer: \
+                {consistentHash: {httpCookie: {name: c}}}}}]}";
+    check(
+        "DestinationRule",
+        &[
+            (
+                spec,
+                &[
+                    &format!("warning spec.trafficPolicy.loadBalancer.simple: ROUND_ROBIN {ignored}"),
+                    &format!(
+                        "warning spec.trafficPolicy.portLevelSettings[0].connectionPool.http: http {ignored}"
+                    ),
+                    &format!(
+                        "warning spec.subsets[0].trafficPolicy.loadBalancer.consistentHash.httpCookie: httpCookie {ignored}"
+                    ),
+                ],
+            ),
+            (
+                "{host: a, trafficPolicy: {tls: {mode: SIMPLE}}}",
+                &[
+                    "error spec.trafficPolicy.tls.mode: SIMPLE is not yet supported and must not be ignored: the document is refused",
+                ],
+            ),
+            ("{host: a, trafficPolicy: {tls: {mode: DISABLE}}}", &[]),
+        ],
+    );
+}
+
+#[test]
+fn our_annotations_are_checked_with_their_place() {
+    let file: Arc<str> = "t.yaml".into();
+    let text = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata:\n  name: x\n  annotations:\n    sluice.dev/proxy-protocol: v3\n\
+                    other.dev/x: y\nspec: {servers: [{port: {number: 80, name: x, protocol: TCP}, hosts: ['*']}]}\n"
+        .replace("\nother", "\n    other");
+    let read = |text: &str| read_document(&file, split(text)[0], "default").remove(0);
+    let wrong = read(&text);
+    assert!(wrong.is_refused());
+    let found = &wrong.diagnostics[0];
+    assert_eq!(found.field.as_deref(), Some("metadata.annotations[\"sluice.dev/proxy-protocol\"]"));
+    assert_eq!(found.position.as_ref().map(|at| (at.line, at.column)), Some((6, 32)));
+    assert!(found.help.as_ref().is_some_and(|help| help.contains("`v1` or `v2`")), "{found:?}");
+    assert!(read(&text.replace("v3", "v2")).object.is_some());
+    let number = read(&text.replace("sluice.dev/proxy-protocol: v3", "sluice.dev/max-connections: 9"));
+    assert!(number.diagnostics[0].help.as_ref().is_some_and(|help| help.contains("quotes")), "{number:?}");
 }

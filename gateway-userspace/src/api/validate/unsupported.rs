@@ -1,4 +1,4 @@
-//! What Istio has and this version does not do yet, in two tables. Nothing is passed over in silence: where
+//! What Istio has and this version does not do yet, in tables. Nothing is passed over in silence: where
 //! ignoring a field would change who gets in or where traffic goes, the document is refused; everywhere else the
 //! field is reported and has no effect.
 
@@ -71,13 +71,56 @@ pub(super) const VIRTUAL_SERVICE: &[Row] = &[
     Row("spec.http[].match[].statPrefix", Ignored, ""),
 ];
 
+/// DestinationRule: `trafficPolicy`, and each of `portLevelSettings`.
+pub(super) const TRAFFIC_POLICY: &[Row] = &[
+    Row("tls.mode=SIMPLE", Refused, "requests would go to the backends in the clear"),
+    Row("tls.mode=MUTUAL", Refused, "requests would go to the backends in the clear"),
+    Row("tls.mode=ISTIO_MUTUAL", Refused, "it needs the mesh's certificates"),
+    Row("tunnel", Refused, "connections would go past the tunnel"),
+    Row("retryBudget", Ignored, ""),
+    Row("loadBalancer.simple=ROUND_ROBIN", Ignored, "the less busy of two random endpoints is chosen"),
+    Row("loadBalancer.simple=RANDOM", Ignored, "the less busy of two random endpoints is chosen"),
+    Row("loadBalancer.simple=PASSTHROUGH", Ignored, "the less busy of two random endpoints is chosen"),
+    Row(
+        "loadBalancer.consistentHash.httpHeaderName",
+        Ignored,
+        "requests are balanced one by one; TCP knows no headers, in Istio too: `useSourceIp` works for both",
+    ),
+    Row(
+        "loadBalancer.consistentHash.httpCookie",
+        Ignored,
+        "requests are balanced one by one; TCP knows no cookies, in Istio too: `useSourceIp` works for both",
+    ),
+    Row(
+        "loadBalancer.consistentHash.httpQueryParameterName",
+        Ignored,
+        "requests are balanced one by one; TCP knows no queries, in Istio too: `useSourceIp` works for both",
+    ),
+    Row("loadBalancer.consistentHash.ringHash", Ignored, "the gateway's own consistent hash is used"),
+    Row("loadBalancer.consistentHash.maglev", Ignored, "the gateway's own consistent hash is used"),
+    Row("loadBalancer.consistentHash.minimumRingSize", Ignored, "the gateway's own consistent hash is used"),
+    Row("loadBalancer.localityLbSetting", Ignored, "endpoints of all localities are used alike"),
+    Row("loadBalancer.zoneAwareLbSetting", Ignored, "endpoints of all zones are used alike"),
+    Row("loadBalancer.warmupDurationSecs", Ignored, "new endpoints get their share at once"),
+    Row("loadBalancer.warmup", Ignored, "new endpoints get their share at once"),
+    Row("connectionPool.tcp.tcpKeepalive", Ignored, "a vanished peer is noticed within minutes"),
+    Row("connectionPool.tcp.maxConnectionDuration", Ignored, ""),
+    Row("connectionPool.http", Ignored, ""),
+];
+
 /// Reports every field of a table that the document sets.
 pub(super) fn report(found: &mut Findings<'_>, table: &[Row]) {
+    report_below(found, &FieldPath::root(), table);
+}
+
+/// The same for a table whose fields are below a place.
+pub(super) fn report_below(found: &mut Findings<'_>, place: &FieldPath, table: &[Row]) {
     let source = found.source;
+    let Some(node) = source.root.find(place) else { return };
     for Row(pattern, outcome, why) in table {
         let (pattern, value) = pattern.split_once('=').map_or((*pattern, None), |(p, v)| (p, Some(v)));
         let mut places = Vec::new();
-        collect(&source.root, pattern, value, &FieldPath::root(), &mut places);
+        collect(node, pattern, value, place, &mut places);
         for field in places {
             let name = value.or_else(|| pattern.rsplit('.').next()).unwrap_or(pattern);
             add(found, &field, name, *outcome, why);

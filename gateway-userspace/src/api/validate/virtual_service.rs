@@ -76,7 +76,7 @@ fn check_gateways(found: &mut Findings<'_>, field: &FieldPath, spec: &VirtualSer
     }
 }
 
-fn check_export_to(found: &mut Findings<'_>, field: &FieldPath, export_to: &[String]) {
+pub(super) fn check_export_to(found: &mut Findings<'_>, field: &FieldPath, export_to: &[String]) {
     for (at, namespace) in export_to.iter().enumerate() {
         if !matches!(namespace.as_str(), "*" | "." | "~") && !host::is_label(namespace) {
             found.error(&field.index(at), format!("invalid namespace \"{namespace}\" in exportTo"));

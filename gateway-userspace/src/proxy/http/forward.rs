@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::body::ResponseBody;
 use super::serve::Connection;
 use super::{headers, upgrade};
-use crate::model::{Cluster, Forward, Route, UpstreamProtocol};
+use crate::model::{Cluster, Forward, Outcome, Route, UpstreamProtocol};
 use crate::proxy::error::RequestError;
 use crate::proxy::tcp;
 use crate::upstream::balance::by_weight;
@@ -128,15 +128,25 @@ async fn send(
     cluster: &Arc<Cluster>,
     mut request: Request<Incoming>,
 ) -> Result<Response<UpstreamBody>, RequestError> {
+    let balancer = &connection.shared.balancer;
     let mut tried: Vec<SocketAddr> = Vec::new();
     loop {
-        let lease =
-            connection.shared.balancer.choose(cluster, &tried).ok_or(RequestError::NoHealthyUpstream)?;
-        tried.push(lease.address);
+        let client = connection.ends.peer.ip();
+        let lease = balancer.choose(cluster, client, &tried).ok_or(RequestError::NoHealthyUpstream)?;
+        let endpoint = lease.address;
+        tried.push(endpoint);
         match connection.shared.pool.send(request, cluster, lease).await {
-            Ok(response) => return Ok(response),
-            Err(SendError::Exchange(error)) => return Err(exchange_error(cluster, &error)),
+            Ok(response) => {
+                balancer.report(cluster, endpoint, Outcome::Status(response.status().as_u16()));
+                return Ok(response);
+            }
+            Err(SendError::Exchange(error)) => {
+                // No answer counts as a bad one, as at Envoy.
+                balancer.report(cluster, endpoint, Outcome::Status(500));
+                return Err(exchange_error(cluster, &error));
+            }
             Err(SendError::Connect { error, request: unsent }) => {
+                balancer.report(cluster, endpoint, Outcome::LocalOriginFailure);
                 tcp::report(cluster, &error);
                 if tried.len() > CONNECT_RETRIES {
                     return Err(match error {

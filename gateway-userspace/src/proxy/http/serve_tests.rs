@@ -9,8 +9,9 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use super::*;
 use crate::model::{
-    Cluster, ClusterName, Endpoint, Forward, HeaderOps, Health, HostPattern, ListenerKey, Published, Route,
-    RouteAction, RouteMatch, UpstreamProtocol, VirtualHost, WeightedCluster,
+    Cluster, ClusterName, Counts, Endpoint, Forward, HeaderOps, Health, HostPattern, ListenerKey,
+    OutlierDetection, Published, Route, RouteAction, RouteMatch, UpstreamProtocol, VirtualHost,
+    WeightedCluster,
 };
 use crate::net::drain::{DrainTrigger, drain};
 use crate::proxy::Runtime;
@@ -33,12 +34,28 @@ impl Rig {
     }
 
     async fn speaking(protocol: UpstreamProtocol) -> Self {
+        Self::with(|cluster| cluster.protocol = protocol).await
+    }
+
+    async fn with(say: impl FnOnce(&mut Cluster)) -> Self {
         let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let table = Arc::new(table(backend.local_addr().unwrap(), protocol));
+        let name = ClusterName { host: "a".into(), port: 80, subset: None };
+        let endpoint = Endpoint { address: backend.local_addr().unwrap(), health: Health::Healthy };
+        let mut cluster = Cluster::new(name, UpstreamProtocol::Http1, vec![endpoint]);
+        cluster.connect_timeout = Duration::from_secs(5);
+        say(&mut cluster);
+        let table = Arc::new(table(cluster));
         let runtime = Published::new(Runtime::default()).subscribe();
         let (pool, balancer) = (Pool::default(), Balancer::default());
         Self {
-            shared: Rc::new(Shared { runtime, pool, balancer, server_header: None }),
+            shared: Rc::new(Shared {
+                runtime,
+                pool,
+                balancer,
+                server_header: None,
+                counts: Counts::default(),
+                access_log: None,
+            }),
             table,
             drain: drain(),
             backend,
@@ -50,6 +67,7 @@ impl Rig {
         let ends = Ends {
             listener: ListenerKey { bind: None, port: 80 },
             peer: SocketAddr::from(([10, 0, 0, 1], 1)),
+            local: SocketAddr::from(([10, 0, 0, 2], 80)),
         };
         let connection =
             Connection::new(self.shared.clone(), ends, None, self.table.clone(), 0, self.drain.watch());
@@ -61,14 +79,8 @@ impl Rig {
     }
 }
 
-fn table(backend: SocketAddr, protocol: UpstreamProtocol) -> RouteTable {
-    let name = ClusterName { host: "a".into(), port: 80, subset: None };
-    let cluster = Cluster {
-        name: name.clone(),
-        protocol,
-        endpoints: vec![Endpoint { address: backend, health: Health::Healthy }],
-        connect_timeout: Duration::from_secs(5),
-    };
+fn table(cluster: Cluster) -> RouteTable {
+    let name = cluster.name.clone();
     let route = Route {
         name: "".into(),
         matcher: RouteMatch::default(),
@@ -157,6 +169,26 @@ async fn a_chunked_body_of_a_get_reaches_the_backend() {
         assert!(request.contains("transfer-encoding: chunked\r\n"), "{request}");
         assert!(request.ends_with("5\r\nhello\r\n0\r\n\r\n"), "{request}");
         assert!(!request.contains("expect"), "{request}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_backend_that_answers_badly_in_a_row_is_ejected() {
+    run(async {
+        let rules = OutlierDetection { consecutive_5xx: 2, ..OutlierDetection::default() };
+        let rig = Rig::with(|cluster| cluster.outlier = Some(rules)).await;
+        let (mut client, _serving) = rig.client();
+        for answer in ["500 Broken", "200 OK", "502 Broken", "503 Broken"] {
+            client.write_all(GET.as_bytes()).await.unwrap();
+            let mut backend = rig.accept().await;
+            read_to(&mut backend, "\r\n\r\n").await;
+            let answer = format!("HTTP/1.1 {answer}\r\nconnection: close\r\ncontent-length: 3\r\n\r\nown");
+            backend.write_all(answer.as_bytes()).await.unwrap();
+            read_to(&mut client, "own").await;
+        }
+        client.write_all(GET.as_bytes()).await.unwrap();
+        read_to(&mut client, "no healthy upstream").await;
     })
     .await;
 }

@@ -63,7 +63,7 @@ pub(super) fn switch(
         let _held = (body, drain);
         match tokio::try_join!(downstream, upstream) {
             Ok((downstream, upstream)) => {
-                relay(TokioIo::new(downstream), TokioIo::new(upstream), IDLE).await;
+                relay(TokioIo::new(downstream), TokioIo::new(upstream), IDLE, || {}).await;
             }
             Err(error) => tracing::debug!(%error, "upgrade failed"),
         }

@@ -2,6 +2,7 @@
 
 mod backends;
 mod http;
+mod policies;
 mod ports;
 
 use std::fmt::Write as _;

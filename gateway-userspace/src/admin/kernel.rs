@@ -1,0 +1,50 @@
+//! What the admin interface asks of the kernel plane, whose thread alone may look at it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::datapath::Status;
+
+/// The thread looks into its inbox many times a second.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A question. Whoever cannot answer drops it.
+#[derive(Debug)]
+pub enum Question {
+    /// Its state and counters.
+    Status(oneshot::Sender<Status>),
+}
+
+/// Puts questions to the kernel plane.
+#[derive(Clone)]
+pub struct Kernel(Arc<dyn Fn(Question) + Send + Sync>);
+
+impl Kernel {
+    /// Over whatever leads to the thread.
+    pub fn over(ask: impl Fn(Question) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+
+    /// Its state and counters; `None` if there is no kernel plane.
+    pub async fn status(&self) -> Option<Status> {
+        let (sender, answer) = oneshot::channel();
+        (self.0)(Question::Status(sender));
+        tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
+    }
+}
+
+impl Default for Kernel {
+    /// To nobody.
+    fn default() -> Self {
+        Self::over(drop)
+    }
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kernel").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,73 @@
+//! The access log's record of a flow that the kernel steered: the names come from the snapshot in force at its end.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use crate::datapath::tally::{End, Ended};
+use crate::model::{ChainAction, Listener, ListenerKey, ListenerKind, Snapshot, TcpRoute};
+use crate::telemetry::ResponseFlag;
+use crate::telemetry::access::Connection;
+
+/// The record; `monotonic` is the clock that the flow's times are of, in ns, at `now`.
+pub(super) fn connection(ended: &Ended, snapshot: &Snapshot, now: SystemTime, monotonic: u64) -> Connection {
+    let age = Duration::from_nanos(monotonic.saturating_sub(ended.created));
+    let backend = ended.backend_side.destination;
+    let listener = listener(snapshot, ended.client_side.destination);
+    Connection {
+        started: now.checked_sub(age).unwrap_or(now),
+        duration: ended.duration,
+        received: ended.traffic.bytes_to_backend,
+        sent: ended.traffic.bytes_to_client,
+        flags: flags(ended.end),
+        upstream_host: Some(backend),
+        upstream_cluster: listener.and_then(|listener| cluster(listener, backend)),
+        upstream_local: Some(ended.backend_side.source),
+        downstream_local: ended.client_side.destination,
+        downstream_remote: ended.client_side.source,
+        server_name: None,
+    }
+}
+
+fn flags(end: End) -> &'static [ResponseFlag] {
+    match end {
+        End::Closed | End::Idle => &[],
+        End::ResetByClient => &[ResponseFlag::DownstreamConnectionTermination],
+        End::ResetByBackend | End::BackendGone => &[ResponseFlag::UpstreamConnectionTermination],
+        End::Refused | End::Unanswered => {
+            &[ResponseFlag::UpstreamConnectionFailure, ResponseFlag::UpstreamRetryLimitExceeded]
+        }
+    }
+}
+
+/// The listener of an address of the gateway.
+fn listener(snapshot: &Snapshot, address: SocketAddr) -> Option<&Listener> {
+    let own = ListenerKey { bind: Some(address.ip()), port: address.port() };
+    let every = ListenerKey { bind: None, port: address.port() };
+    snapshot.listener(own).or_else(|| snapshot.listener(every)).map(|listener| &**listener)
+}
+
+/// Name of the cluster that a backend was chosen from, as far as it can still be told: a listener's only cluster had
+/// also those backends that have gone from it.
+fn cluster(listener: &Listener, backend: SocketAddr) -> Option<String> {
+    let routes: Vec<&TcpRoute> = match &listener.kind {
+        ListenerKind::Tcp(route) => vec![route],
+        ListenerKind::Tls(tls) => {
+            tls.chains.iter().filter_map(|chain| passed_through(&chain.action)).collect()
+        }
+        ListenerKind::Http(_) => vec![],
+    };
+    let destinations: Vec<_> = routes.iter().flat_map(|route| &route.destinations).collect();
+    let has_it = |destination: &&&crate::model::WeightedCluster| {
+        let cluster = destination.cluster.as_ref();
+        cluster.is_some_and(|cluster| cluster.endpoints.iter().any(|endpoint| endpoint.address == backend))
+    };
+    let only = || destinations.first().filter(|_| destinations.len() == 1);
+    destinations.iter().find(has_it).or_else(only).map(|destination| destination.name.to_string())
+}
+
+fn passed_through(action: &ChainAction) -> Option<&TcpRoute> {
+    match action {
+        ChainAction::Passthrough(route) => Some(route),
+        ChainAction::TerminateHttp { .. } | ChainAction::TerminateTcp { .. } => None,
+    }
+}

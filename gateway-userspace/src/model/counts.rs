@@ -1,0 +1,29 @@
+//! What all workers and both planes count together. Clones share it.
+
+use std::time::Instant;
+
+use super::cluster::ClusterName;
+use super::limiter::Limiter;
+use super::listener::ListenerKey;
+use super::outlier::Outliers;
+use super::snapshot::Snapshot;
+
+/// See the module. Nothing in it is touched on behalf of listeners and clusters that ask for nothing of it.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    /// Endpoints that fail.
+    pub outliers: Outliers,
+    /// Connections of listeners with limits.
+    pub listeners: Limiter<ListenerKey>,
+    /// TCP connections to clusters with `maxConnections`.
+    pub clusters: Limiter<ClusterName>,
+}
+
+impl Counts {
+    /// Forgets what the snapshot does not know.
+    pub fn retain(&self, snapshot: &Snapshot, now: Instant) {
+        self.outliers.retain(snapshot, now);
+        self.listeners.retain(|key| snapshot.listener(*key).is_some());
+        self.clusters.retain(|name| snapshot.clusters.contains_key(name));
+    }
+}

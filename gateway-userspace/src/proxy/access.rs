@@ -1,0 +1,80 @@
+//! A TCP connection's line in the access log: filled in on the way, written when it is dropped, so also for a
+//! connection that a stop cuts off.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::connection::Ends;
+use super::worker::Shared;
+use crate::model::ClusterName;
+use crate::net::relay::{Carried, RelayEnd, Side};
+use crate::telemetry::access::Connection;
+use crate::telemetry::{AccessLog, ResponseFlag};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Line {
+    log: AccessLog,
+    began: Instant,
+    connection: Connection,
+}
+
+impl Line {
+    /// Begins a line, if there is an access log.
+    pub(super) fn begin(shared: &Shared, ends: Ends, server_name: Option<&str>) -> Option<Self> {
+        let log = shared.access_log.clone()?;
+        let connection = Connection {
+            started: SystemTime::now(),
+            duration: Duration::ZERO,
+            received: 0,
+            sent: 0,
+            flags: &[],
+            upstream_host: None,
+            upstream_cluster: None,
+            upstream_local: None,
+            downstream_local: ends.local,
+            downstream_remote: ends.peer,
+            server_name: server_name.map(str::to_owned),
+        };
+        Some(Self { log, began: Instant::now(), connection })
+    }
+
+    /// It goes to this backend, from an end of ours that has an address as long as it is open.
+    pub(super) fn connected(&mut self, cluster: &ClusterName, host: SocketAddr, local: Option<SocketAddr>) {
+        self.connection.upstream_host = Some(host);
+        self.connection.upstream_cluster = Some(cluster.to_string());
+        self.connection.upstream_local = local;
+    }
+
+    /// It found no backend.
+    pub(super) fn failed(&mut self, flag: ResponseFlag) {
+        self.connection.flags = match flag {
+            // All that may be tried was tried.
+            ResponseFlag::UpstreamConnectionFailure => {
+                &[ResponseFlag::UpstreamConnectionFailure, ResponseFlag::UpstreamRetryLimitExceeded]
+            }
+            ResponseFlag::NoHealthyUpstream => &[ResponseFlag::NoHealthyUpstream],
+            ResponseFlag::UpstreamOverflow => &[ResponseFlag::UpstreamOverflow],
+            _ => &[ResponseFlag::NoCluster],
+        };
+    }
+
+    /// It is over.
+    pub(super) fn ended(&mut self, carried: Carried, end: &RelayEnd) {
+        (self.connection.received, self.connection.sent) = (carried.up, carried.down);
+        self.connection.flags = match end {
+            RelayEnd::Failed { side: Side::Upstream, .. } => &[ResponseFlag::UpstreamConnectionTermination],
+            RelayEnd::Failed { side: Side::Downstream, .. } => {
+                &[ResponseFlag::DownstreamConnectionTermination]
+            }
+            RelayEnd::Closed | RelayEnd::Idle => &[],
+        };
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.connection.duration = self.began.elapsed();
+        self.log.write(self.connection.clone());
+    }
+}

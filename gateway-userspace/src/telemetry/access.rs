@@ -1,0 +1,347 @@
+//! The access log of TCP connections, whichever plane carried them: a line each when it is over, in Istio's default
+//! format or as JSON. A thread of its own formats and writes; whoever has a record to hand over never waits.
+
+use std::fmt::{self, Write as _};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::{Duration, SystemTime};
+
+use super::{ResponseFlag, clock};
+
+/// Records that wait for the writer at most; more are dropped.
+const QUEUE: usize = 16_384;
+
+/// How long a stop waits for a file that takes no more.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A TCP connection that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// When it began.
+    pub started: SystemTime,
+    /// To its last byte.
+    pub duration: Duration,
+    /// Bytes from the client: of the stream in user space, of frames with their headers in the kernel.
+    pub received: u64,
+    /// Bytes to the client, likewise.
+    pub sent: u64,
+    /// What went wrong; empty: nothing.
+    pub flags: &'static [ResponseFlag],
+    /// The backend.
+    pub upstream_host: Option<SocketAddr>,
+    /// The backend's cluster, `outbound|<port>|<subset>|<fqdn>`.
+    pub upstream_cluster: Option<String>,
+    /// The gateway's end towards the backend.
+    pub upstream_local: Option<SocketAddr>,
+    /// The gateway's end towards the client.
+    pub downstream_local: SocketAddr,
+    /// The client.
+    pub downstream_remote: SocketAddr,
+    /// TLS: the server name that was asked for.
+    pub server_name: Option<String>,
+}
+
+/// Form of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Istio's default format.
+    Text,
+    /// The same values under Istio's names.
+    Json,
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("expected `text` or `json`".to_owned()),
+        }
+    }
+}
+
+enum Item {
+    Record(Box<Connection>),
+    /// Everything before it has to be written.
+    Flush(SyncSender<()>),
+}
+
+/// Hands records to the writer.
+#[derive(Debug, Clone)]
+pub struct AccessLog {
+    queue: SyncSender<Item>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl AccessLog {
+    /// Opens a file to append to, or `/dev/stdout` or `/dev/stderr`, and starts the writer. It ends with the last clone
+    /// of what this returns.
+    pub fn open(path: &Path, format: Format) -> io::Result<Self> {
+        let file: Box<dyn Write + Send> = match path.to_str() {
+            // By its descriptor: the path cannot be opened if it is a socket, as journald's is.
+            Some("/dev/stdout") => Box::new(io::stdout()),
+            Some("/dev/stderr") => Box::new(io::stderr()),
+            _ => Box::new(File::options().create(true).append(true).open(path)?),
+        };
+        Self::start(file, format)
+    }
+
+    fn start(file: Box<dyn Write + Send>, format: Format) -> io::Result<Self> {
+        let (queue, items) = sync_channel(QUEUE);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let writer = Writer { file: BufWriter::new(file), format, dropped: dropped.clone() };
+        std::thread::Builder::new().name("sluice-access".to_owned()).spawn(move || writer.run(&items))?;
+        Ok(Self { queue, dropped })
+    }
+
+    /// Has a record written, or dropped if too many wait already.
+    pub fn write(&self, connection: Connection) {
+        if self.queue.try_send(Item::Record(Box::new(connection))).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until everything handed over so far is written, but not for ever.
+    pub fn flush(&self) {
+        let (done, written) = sync_channel(1);
+        // With a full queue the file takes nothing anyway.
+        if self.queue.try_send(Item::Flush(done)).is_ok() {
+            let _ = written.recv_timeout(PATIENCE);
+        }
+    }
+
+    /// Records that are lost, because too many waited or the file refused them.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+struct Writer {
+    file: BufWriter<Box<dyn Write + Send>>,
+    format: Format,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Writer {
+    fn run(mut self, items: &Receiver<Item>) {
+        while let Ok(item) = items.recv() {
+            self.take(item);
+            // As much at once as there is.
+            loop {
+                match items.try_recv() {
+                    Ok(item) => self.take(item),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return self.flush(),
+                }
+            }
+            self.flush();
+        }
+    }
+
+    fn take(&mut self, item: Item) {
+        match item {
+            Item::Record(connection) => {
+                let line = match self.format {
+                    Format::Text => text(&connection),
+                    Format::Json => json(&connection),
+                };
+                if let Err(error) = self.file.write_all(line.as_bytes()) {
+                    self.lose(&error);
+                }
+            }
+            Item::Flush(done) => {
+                self.flush();
+                // Whoever asked may have lost patience.
+                let _ = done.try_send(());
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Err(error) = self.file.flush() {
+            self.lose(&error);
+        }
+    }
+
+    fn lose(&self, error: &io::Error) {
+        if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::error!(%error, "access log cannot be written");
+        }
+    }
+}
+
+/// A value, or `-`.
+struct Or<T>(Option<T>);
+
+impl<T: fmt::Display> fmt::Display for Or<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(value) => value.fmt(f),
+            None => f.write_str("-"),
+        }
+    }
+}
+
+fn flags(connection: &Connection) -> Option<String> {
+    let flags: Vec<_> = connection.flags.iter().map(ToString::to_string).collect();
+    (!flags.is_empty()).then(|| flags.join(","))
+}
+
+/// A server name without what could end the field or the line.
+fn printable(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_graphic() && c != '"' { c } else { '?' }).collect()
+}
+
+/// Istio's default format, in which a connection has no request.
+fn text(connection: &Connection) -> String {
+    let mut line = String::with_capacity(256);
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        line,
+        "[{}] \"- - -\" 0 {} - - \"-\" {} {} {} - \"-\" \"-\" \"-\" \"-\" \"{}\" {} {} {} {} {} -",
+        clock::milliseconds(connection.started),
+        Or(flags(connection)),
+        connection.received,
+        connection.sent,
+        connection.duration.as_millis(),
+        Or(connection.upstream_host),
+        Or(connection.upstream_cluster.as_deref()),
+        Or(connection.upstream_local),
+        connection.downstream_local,
+        connection.downstream_remote,
+        Or(connection.server_name.as_deref().map(printable)),
+    );
+    line
+}
+
+/// Istio's JSON form: its default format's values by name, `null` for those that a connection has not.
+fn json(connection: &Connection) -> String {
+    let value = serde_json::json!({
+        "start_time": clock::milliseconds(connection.started),
+        "route_name": null,
+        "method": null,
+        "path": null,
+        "protocol": null,
+        "response_code": 0,
+        "response_flags": Or(flags(connection)).to_string(),
+        "response_code_details": null,
+        "connection_termination_details": null,
+        "bytes_received": connection.received,
+        "bytes_sent": connection.sent,
+        "duration": u64::try_from(connection.duration.as_millis()).unwrap_or(u64::MAX),
+        "upstream_service_time": null,
+        "x_forwarded_for": null,
+        "user_agent": null,
+        "request_id": null,
+        "authority": null,
+        "upstream_host": connection.upstream_host,
+        "upstream_cluster": connection.upstream_cluster,
+        "upstream_local_address": connection.upstream_local,
+        "downstream_local_address": connection.downstream_local,
+        "downstream_remote_address": connection.downstream_remote,
+        "requested_server_name": connection.server_name,
+        "upstream_transport_failure_reason": null,
+    });
+    format!("{value}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn connection() -> Connection {
+        Connection {
+            started: SystemTime::UNIX_EPOCH + Duration::from_millis(1_706_702_400_123),
+            duration: Duration::from_millis(1500),
+            received: 550,
+            sent: 92,
+            flags: &[],
+            upstream_host: Some(([10, 0, 0, 2], 8080).into()),
+            upstream_cluster: Some("outbound|9000||echo.default.svc.cluster.local".to_owned()),
+            upstream_local: Some(([10, 0, 0, 1], 40_000).into()),
+            downstream_local: ([198, 18, 0, 1], 31_400).into(),
+            downstream_remote: ([198, 18, 0, 2], 50_000).into(),
+            server_name: None,
+        }
+    }
+
+    #[test]
+    fn a_line_is_as_envoy_writes_it() {
+        let head = "[2024-01-31T12:00:00.123Z] \"- - -\" 0";
+        assert_eq!(
+            text(&connection()),
+            format!(
+                "{head} - - - \"-\" 550 92 1500 - \"-\" \"-\" \"-\" \"-\" \"10.0.0.2:8080\" \
+                 outbound|9000||echo.default.svc.cluster.local 10.0.0.1:40000 198.18.0.1:31400 \
+                 198.18.0.2:50000 - -\n"
+            )
+        );
+        let failed = Connection {
+            flags: &[ResponseFlag::UpstreamConnectionFailure, ResponseFlag::UpstreamRetryLimitExceeded],
+            upstream_host: None,
+            upstream_cluster: None,
+            upstream_local: None,
+            server_name: Some("a\nb.test".to_owned()),
+            ..connection()
+        };
+        assert_eq!(
+            text(&failed),
+            format!(
+                "{head} UF,URX - - \"-\" 550 92 1500 - \"-\" \"-\" \"-\" \"-\" \"-\" - - 198.18.0.1:31400 \
+                 198.18.0.2:50000 a?b.test -\n"
+            )
+        );
+    }
+
+    #[test]
+    fn json_has_the_same_by_name() {
+        let line = json(&connection());
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&value["bytes_received"], &value["duration"]), (&550.into(), &1500.into()));
+        assert_eq!((&value["response_flags"], &value["method"]), (&"-".into(), &serde_json::Value::Null));
+        assert!(line.ends_with("}\n"));
+    }
+
+    /// A file that takes nothing until it is let.
+    struct Stuck(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stuck_file_costs_records_and_never_time() {
+        let file = Arc::new(Mutex::new(Vec::new()));
+        let stuck = file.lock().unwrap();
+        let log = AccessLog::start(Box::new(Stuck(file.clone())), Format::Text).unwrap();
+        for _ in 0..2 * QUEUE {
+            log.write(connection());
+        }
+        let dropped = log.dropped();
+        assert!(dropped > 0);
+        drop(stuck);
+        // The queue may be full still, and then nobody waits for it.
+        while file.lock().unwrap().iter().filter(|byte| **byte == b'\n').count() as u64
+            != 2 * QUEUE as u64 - dropped
+        {
+            std::thread::yield_now();
+        }
+    }
+}

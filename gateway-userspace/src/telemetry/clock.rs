@@ -1,0 +1,64 @@
+//! Points in time as logs show them (RFC 3339, UTC).
+
+use std::time::{Duration, SystemTime};
+
+/// `2024-01-31T12:00:00.123Z`, as Envoy's `%START_TIME%`. Times before 1970 are shown as its beginning.
+pub fn milliseconds(time: SystemTime) -> String {
+    let (date, since) = parts(time);
+    format!("{date}.{:03}Z", since.subsec_millis())
+}
+
+/// `2024-01-31T12:00:00.123456Z`.
+pub fn microseconds(time: SystemTime) -> String {
+    let (date, since) = parts(time);
+    format!("{date}.{:06}Z", since.subsec_micros())
+}
+
+fn parts(time: SystemTime) -> (String, Duration) {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    (format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"), since)
+}
+
+/// Year, month and day of a day since 1970. Counted from the 1st of March of year 0, so that the leap day comes last:
+/// 400 years have 146,097 days, and the months from March on are 30.6 days long, rounded.
+fn date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year + carry, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_become_dates() {
+        for (days, want) in [
+            (0, (1970, 1, 1)),
+            (58, (1970, 2, 28)),
+            (59, (1970, 3, 1)),
+            (11_016, (2000, 2, 29)),
+            (11_017, (2000, 3, 1)),
+            (19_787, (2024, 3, 5)),
+            (20_088, (2024, 12, 31)),
+            (47_541, (2100, 3, 1)),
+        ] {
+            assert_eq!(date(days), want, "{days}");
+        }
+    }
+
+    #[test]
+    fn times_have_fractions() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_micros(1_706_702_400_123_456);
+        assert_eq!(milliseconds(time), "2024-01-31T12:00:00.123Z");
+        assert_eq!(microseconds(time), "2024-01-31T12:00:00.123456Z");
+    }
+}

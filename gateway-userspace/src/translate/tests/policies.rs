@@ -1,0 +1,287 @@
+//! DestinationRules and the annotations of Gateways.
+
+use std::time::Duration;
+
+use super::*;
+use crate::model::{Affinity, Cluster, Limits, OutlierDetection, ProxyVersion, SourceAddress};
+
+/// A Service `a` in a namespace, with two ports and two endpoints of which only the first has the label `version: v1`.
+fn service_of(namespace: &str) -> String {
+    let slice = |name: &str, more: &str, address: &str| {
+        format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {name}, namespace: {namespace}, labels: \
+             {{kubernetes.io/service-name: a{more}}}}}\nports: [{{name: tcp, port: 8080}}, {{name: http, port: \
+             8081}}]\nendpoints: [{{addresses: [{address}]}}]\n"
+        )
+    };
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: a, namespace: {namespace}}}\nspec: {{ports: [{{name: tcp, port: \
+         80}}, {{name: http, port: 81}}]}}\n"
+    ) + &slice("a-1", ", version: v1", "10.0.0.1")
+        + &slice("a-2", "", "10.0.0.2")
+}
+
+fn rule(metadata: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {metadata}\nspec: {spec}\n"
+    )
+}
+
+fn cluster<'a>(translation: &'a Translation, name: &str) -> &'a Cluster {
+    let found = translation.snapshot.clusters.values().find(|it| it.name.to_string().starts_with(name));
+    found.unwrap_or_else(|| panic!("no {name} in {:?}", translation.snapshot.clusters.keys()))
+}
+
+/// Tells rules apart.
+fn limit(most: u32) -> String {
+    format!("trafficPolicy: {{connectionPool: {{tcp: {{maxConnections: {most}}}}}}}")
+}
+
+#[test]
+fn the_first_namespace_with_a_rule_has_the_service_and_in_it_the_narrowest_host() {
+    const FULL: &str = "a.shop.svc.cluster.local";
+    let one = |namespace: &str, host: &str, more: &str, seconds| {
+        let policy = format!("trafficPolicy: {{connectionPool: {{tcp: {{connectTimeout: {seconds}s}}}}}}");
+        let metadata = format!("{{name: r{seconds}, namespace: {namespace}}}");
+        rule(&metadata, &format!("{{host: {host}, {more}{policy}}}"))
+    };
+    let selecting = |label: &str| format!("workloadSelector: {{matchLabels: {{{label}}}}}, ");
+    for (rules, want, found) in [
+        (vec![one("shop", "a", "", 1)], 1, &[][..]),
+        (vec![one("shop", "'*.shop.svc.cluster.local'", "", 1)], 1, &[]),
+        (vec![one("shop", "'*'", "", 1), one("shop", "a", "", 2)], 2, &["IST0101"]),
+        (vec![one("shop", "a", "", 1), one("istio-system", "'*'", "", 2)], 2, &["IST0101"]),
+        (vec![one("other", FULL, "", 1)], 10, &["IST0101"]),
+        (vec![one("istio-system", "a", "", 1)], 10, &["IST0101"]),
+        (vec![one("istio-system", FULL, "exportTo: [.], ", 1)], 1, &[]),
+        (vec![one("shop", "a", "exportTo: [.], ", 1)], 10, &["SLU0012"]),
+        (vec![one("shop", "a", "exportTo: [x, istio-system], ", 1)], 1, &[]),
+        (vec![one("istio-system", FULL, &selecting("istio: ingressgateway"), 1)], 1, &[]),
+        (vec![one("istio-system", FULL, &selecting("istio: egressgateway"), 1)], 10, &["SLU0011"]),
+        (vec![one("shop", "a", &selecting("istio: ingressgateway"), 1)], 10, &["SLU0011"]),
+    ] {
+        let translation = world(&[service_of("shop"), rules.concat()]);
+        let timeout = cluster(&translation, "outbound|80||").connect_timeout;
+        assert_eq!(timeout, Duration::from_secs(want), "{rules:?}");
+        assert_eq!(codes(&translation), found, "{rules:?}");
+    }
+}
+
+#[test]
+fn ports_replace_the_whole_policy_and_subsets_its_blocks() {
+    let spec = "{host: a, trafficPolicy: {connectionPool: {tcp: {maxConnections: 7, connectTimeout: 3s}}, loadBalancer: \
+                {consistentHash: {useSourceIp: true}}, portLevelSettings: [{port: {number: 81}, outlierDetection: {}}]}, \
+                subsets: [{name: v1, labels: {version: v1}, trafficPolicy: {connectionPool: {tcp: {idleTimeout: 9s}}}}, {name: \
+                v2, labels: {version: v2}, trafficPolicy: {loadBalancer: {simple: LEAST_REQUEST}, portLevelSettings: [{port: \
+                {number: 80}, connectionPool: {tcp: {maxConnections: 2}}}]}}, {name: all}]}";
+    let translation = world(&[service_of("default"), rule("{name: r}", spec)]);
+    for (name, most, idle, affinity, outlier, endpoints) in [
+        ("outbound|80||", Some(7), None, Affinity::SourceAddress, false, 2),
+        ("outbound|81||", None, None, Affinity::None, true, 2),
+        ("outbound|80|v1|", None, Some(9), Affinity::SourceAddress, false, 1),
+        ("outbound|81|v1|", None, Some(9), Affinity::None, true, 1),
+        ("outbound|80|v2|", Some(2), None, Affinity::None, false, 0),
+        ("outbound|81|v2|", None, None, Affinity::None, true, 0),
+        ("outbound|80|all|", Some(7), None, Affinity::SourceAddress, false, 2),
+    ] {
+        let found = cluster(&translation, name);
+        assert_eq!(found.max_connections, most, "{name}");
+        assert_eq!(found.idle_timeout, idle.map(Duration::from_secs), "{name}");
+        assert_eq!((found.affinity, found.outlier.is_some()), (affinity, outlier), "{name}");
+        assert_eq!(found.endpoints.len(), endpoints, "{name}");
+        assert_eq!(found.destination_rule.as_deref(), Some("r.default"), "{name}");
+    }
+    assert_eq!(cluster(&translation, "outbound|80||").connect_timeout, Duration::from_secs(3));
+    assert_eq!(cluster(&translation, "outbound|80|v1|").connect_timeout, Duration::from_secs(10));
+    assert_eq!(codes(&translation), ["SLU0012"], "nothing has the labels of v2, which is said once");
+}
+
+#[test]
+fn documents_of_one_host_are_joined_and_the_older_wins() {
+    let translation = world(&[
+        service_of("default"),
+        rule(
+            "{name: a, creationTimestamp: '2024-02-01T00:00:00Z'}",
+            &format!("{{host: a, {}, subsets: [{{name: x}}, {{name: y}}]}}", limit(2)),
+        ),
+        rule(
+            "{name: b, creationTimestamp: '2024-01-01T00:00:00Z'}",
+            &format!("{{host: a, {}, subsets: [{{name: x, labels: {{version: v1}}}}]}}", limit(1)),
+        ),
+    ]);
+    assert_eq!(cluster(&translation, "outbound|80||").max_connections, Some(1));
+    assert_eq!(cluster(&translation, "outbound|80|x|").endpoints.len(), 1);
+    assert_eq!(cluster(&translation, "outbound|80|y|").endpoints.len(), 2);
+    let twice: Vec<_> = translation.diagnostics.iter().filter(|it| it.code.as_str() == "SLU0012").collect();
+    assert_eq!(twice.len(), 2, "{twice:?}");
+    assert!(twice.iter().all(|found| found.related[0].document.to_string() == "DestinationRule default/b"));
+}
+
+#[test]
+fn outlier_detection_has_envoys_defaults() {
+    let default = OutlierDetection::default;
+    for (written, want) in [
+        ("{}", default()),
+        ("{consecutive5xxErrors: 0}", OutlierDetection { consecutive_5xx: 0, ..default() }),
+        (
+            "{consecutive5xxErrors: 2, interval: 1s, baseEjectionTime: 1m, maxEjectionPercent: 100, minHealthPercent: 50}",
+            OutlierDetection {
+                consecutive_5xx: 2,
+                interval: Duration::from_secs(1),
+                base_ejection_time: Duration::from_mins(1),
+                max_ejection_percent: 100,
+                min_health_percent: 50,
+                ..default()
+            },
+        ),
+        ("{maxEjectionPercent: 0}", default()),
+        ("{consecutiveGatewayErrors: 3}", OutlierDetection { consecutive_gateway: 3, ..default() }),
+        (
+            "{splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 2}",
+            OutlierDetection { split_local_origin: true, consecutive_local_origin: 2, ..default() },
+        ),
+        (
+            "{splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 0}",
+            OutlierDetection { split_local_origin: true, ..default() },
+        ),
+    ] {
+        let spec = format!("{{host: a, trafficPolicy: {{outlierDetection: {written}}}}}");
+        let translation = world(&[service_of("default"), rule("{name: r}", &spec)]);
+        assert_eq!(cluster(&translation, "outbound|80||").outlier, Some(want), "{written}");
+    }
+}
+
+/// A TCP and an HTTP port of one Gateway, and a route to `a` of which a rule says more.
+fn site(annotations: &str, policy: &str) -> Translation {
+    let spec =
+        "{gateways: [g], hosts: ['*'], tcp: [{route: [{destination: {host: a, port: {number: 80}}}]}]}";
+    world(&[
+        gateway(&format!("{{name: g, annotations: {{{annotations}}}}}"), &["9000 x TCP '*'"]),
+        virtual_service("{name: v}", spec),
+        service_of("default"),
+        rule(
+            "{name: r}",
+            &format!(
+                "{{host: a, trafficPolicy: {{portLevelSettings: [{{port: {{number: 9}}, outlierDetection: {{}}}}]{policy}}}}}"
+            ),
+        ),
+    ])
+}
+
+#[test]
+fn what_a_rule_or_annotation_asks_for_decides_the_plane() {
+    use UserSpaceReason::{MaxConnections, ProxyProtocol};
+    for (annotations, policy, want, found) in [
+        ("", "", Steering::Kernel, &[][..]),
+        ("", ", loadBalancer: {consistentHash: {useSourceIp: true}}", Steering::Kernel, &[]),
+        ("", ", outlierDetection: {}", Steering::Kernel, &[]),
+        ("sluice.dev/source-address: preserve", "", Steering::Kernel, &[]),
+        ("sluice.dev/source-address: snat, sluice.dev/max-connections: '5'", "", Steering::Kernel, &[]),
+        ("sluice.dev/proxy-protocol: v2", "", Steering::UserSpace(ProxyProtocol), &[]),
+        (
+            "sluice.dev/proxy-protocol: v1, sluice.dev/source-address: preserve",
+            "",
+            Steering::UserSpace(ProxyProtocol),
+            &["SLU0005"],
+        ),
+        // Also on the Service's HTTP port, which is told apart.
+        ("", ", proxyProtocol: {version: V2}", Steering::UserSpace(ProxyProtocol), &["SLU0004"]),
+        (
+            "",
+            ", connectionPool: {tcp: {maxConnections: 1}}",
+            Steering::UserSpace(MaxConnections),
+            &["SLU0004"],
+        ),
+    ] {
+        let translation = site(annotations, policy);
+        assert_eq!(translation.snapshot.listeners[0].steering, want, "{annotations}{policy}");
+        assert_eq!(codes(&translation), found, "{annotations}{policy}");
+    }
+}
+
+#[test]
+fn a_tcp_route_has_the_idle_timeout_of_its_first_destination() {
+    for (policy, want) in [
+        ("", Duration::from_hours(1)),
+        (", connectionPool: {tcp: {idleTimeout: 5s}}", Duration::from_secs(5)),
+        (", connectionPool: {tcp: {idleTimeout: 0s}}", Duration::from_hours(24 * 365)),
+    ] {
+        let translation = site("", policy);
+        let ListenerKind::Tcp(route) = &translation.snapshot.listeners[0].kind else { panic!() };
+        assert_eq!(route.idle_timeout, want, "{policy}");
+    }
+}
+
+#[test]
+fn the_oldest_gateway_with_an_annotation_decides_for_the_port() {
+    let one = |name: &str, annotations: &str, host: &str| {
+        gateway(
+            &format!("{{name: {name}, annotations: {{{annotations}}}}}"),
+            &[&format!("443 x TLS {host} tls: {{}}")],
+        )
+    };
+    let route = |gateway: &str, host: &str| {
+        let spec = format!(
+            "{{gateways: [{gateway}], hosts: [{host}], tls: [{{match: [{{sniHosts: [{host}]}}], route: [{{destination: {{host: \
+             a, port: {{number: 80}}}}}}]}}]}}"
+        );
+        virtual_service(&format!("{{name: {gateway}}}"), &spec)
+    };
+    for (first, second, want, found) in [
+        ("", "", (SourceAddress::Snat, None, Limits::default()), &[][..]),
+        (
+            "sluice.dev/proxy-protocol: v1",
+            "sluice.dev/proxy-protocol: v1",
+            (SourceAddress::Snat, Some(ProxyVersion::V1), Limits::default()),
+            &[],
+        ),
+        (
+            "sluice.dev/proxy-protocol: v2",
+            "sluice.dev/proxy-protocol: v1",
+            (SourceAddress::Snat, Some(ProxyVersion::V2), Limits::default()),
+            &["IST0145"],
+        ),
+        (
+            "sluice.dev/max-connections: '3'",
+            "sluice.dev/max-connections: '4', sluice.dev/max-new-connections-per-second: '9'",
+            (SourceAddress::Snat, None, Limits { connections: Some(3), new_per_second: Some(9) }),
+            &["IST0145"],
+        ),
+        (
+            "sluice.dev/source-address: snat",
+            "sluice.dev/source-address: preserve",
+            (SourceAddress::Snat, None, Limits::default()),
+            &["IST0145"],
+        ),
+    ] {
+        let translation = world(&[
+            one("g1", first, "a.test"),
+            one("g2", second, "b.test"),
+            route("g1", "a.test"),
+            route("g2", "b.test"),
+            service_of("default"),
+        ]);
+        let listener = &translation.snapshot.listeners[0];
+        let got = (listener.source_address, listener.proxy_protocol, listener.limits);
+        assert_eq!(got, want, "{first} and {second}");
+        assert_eq!(codes(&translation), found, "{first} and {second}");
+    }
+}
+
+#[test]
+fn ports_that_cannot_do_what_an_annotation_asks_are_reported() {
+    const HTTPS: &str = "80 x HTTPS '*' tls: {mode: SIMPLE, credentialName: c}";
+    let secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: c, namespace: istio-system}\nstringData: {cert: a, key: b}\n";
+    for (server, annotation, found) in [
+        ("80 x HTTP '*'", "sluice.dev/source-address: preserve", &["SLU0005"][..]),
+        ("80 x HTTP '*'", "sluice.dev/source-address: snat", &[]),
+        ("80 x HTTP '*'", "sluice.dev/proxy-protocol: v1", &["SLU0012"]),
+        (HTTPS, "sluice.dev/proxy-protocol: v1", &["SLU0012"]),
+        (HTTPS, "sluice.dev/source-address: preserve", &["SLU0005"]),
+        ("80 x HTTP '*'", "sluice.dev/max-connections: '1'", &[]),
+    ] {
+        let gateway = gateway(&format!("{{name: g, annotations: {{{annotation}}}}}"), &[server]);
+        let translation = world(&[gateway, secret.to_owned()]);
+        assert_eq!(codes(&translation), found, "{server} {annotation}");
+    }
+}

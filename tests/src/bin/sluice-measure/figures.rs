@@ -1,0 +1,22 @@
+//! What many runs have in common: the middle and the spread.
+
+fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+/// The middle one; of an even number, the upper of both.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    sorted(values).get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// The least.
+pub(crate) fn least(values: &[f64]) -> f64 {
+    sorted(values).first().copied().unwrap_or(f64::NAN)
+}
+
+/// The greatest.
+pub(crate) fn most(values: &[f64]) -> f64 {
+    sorted(values).last().copied().unwrap_or(f64::NAN)
+}

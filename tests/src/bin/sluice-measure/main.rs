@@ -1,0 +1,73 @@
+//! What the project claims in numbers, measured so that others can measure it again: the data plane of TCP beside its
+//! peers', throughput of the kernel's path beside user space's, time from start to serving, memory at rest. A table for
+//! people, JSON for machines.
+
+mod figures;
+mod idle;
+mod l4;
+mod steering;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench", about, arg_required_else_help = true)]
+struct Measure {
+    #[command(subcommand)]
+    what: What,
+    /// Rounds; medians are reported.
+    #[arg(long, default_value_t = 5, global = true, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+    /// JSON alone.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The data plane of TCP beside its peers: bulk, new connections, latency, and bulk under a flood of SYNs.
+    L4(l4::Options),
+    /// TCP streams through the kernel's path, through user space's, and with no gateway at all, in turns.
+    Steering {
+        /// GiB sent in each turn, by all streams together.
+        #[arg(long, default_value_t = 4)]
+        gib: u64,
+        /// Streams at once.
+        #[arg(long, default_value_t = 1)]
+        streams: u64,
+    },
+    /// From the start of the process to the first connection accepted and to readiness, on the quickstart's documents.
+    Start,
+    /// Resident memory of an idle agent on the quickstart's documents.
+    Memory,
+}
+
+fn main() -> ExitCode {
+    match run(&Measure::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(measure: &Measure) -> Result<()> {
+    let rounds = usize::from(measure.rounds);
+    let (table, numbers) = match &measure.what {
+        What::L4(options) => l4::run(rounds, options)?,
+        What::Steering { gib, streams } => steering::run(rounds, *gib, (*streams).max(1))?,
+        What::Start => idle::start(rounds)?,
+        What::Memory => idle::memory(rounds)?,
+    };
+    if !measure.json {
+        println!("{table}");
+    }
+    // The comparison's are long, and in a file.
+    if measure.json || !matches!(measure.what, What::L4(_)) {
+        println!("{numbers}");
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! As many connections as go: each connects, sends a request, receives the answer and closes; a set number at once.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{ANSWER, REQUEST};
+use crate::{arena, cpu};
+
+/// Connections at once.
+pub const AT_ONCE: usize = 64;
+const EVENTS: usize = AT_ONCE;
+/// Between two looks at the clock when nothing happens.
+const LOOK: u16 = 50;
+/// One that takes longer has failed.
+const STUCK: Duration = Duration::from_secs(1);
+
+/// What was done in the time.
+#[derive(Debug, Clone, Copy)]
+pub struct Done {
+    /// Connections each second that had their whole answer.
+    pub per_second: f64,
+    /// CPU microseconds of the whole machine for each of them.
+    pub cpu_microseconds: f64,
+    /// Connections that failed, or were stuck at the end.
+    pub failed: u64,
+}
+
+/// Client ports that were used, so that none is used again too soon: see `arena::client`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ports(u64);
+
+/// Connects from the calling thread's namespace, to the targets in turns.
+pub fn run(targets: &[SocketAddr], ports: Ports, length: Duration) -> Result<(Done, Ports)> {
+    cpu::pin(cpu::LOAD)?;
+    let (busy, begun) = (cpu::busy_seconds()?, Instant::now());
+    let mut clients = Clients::new(targets, ports)?;
+    while begun.elapsed() < length {
+        clients.step()?;
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let busy = cpu::busy_seconds()? - busy;
+    ensure!(clients.done > 0, "no connection to {targets:?} had an answer");
+    let done = clients.done as f64;
+    let failed = clients.failed + clients.stuck();
+    Ok((Done { per_second: done / seconds, cpu_microseconds: busy * 1e6 / done, failed }, clients.ports))
+}
+
+/// A connection from its SYN to its last byte.
+struct Client {
+    socket: Socket,
+    begun: Instant,
+    asked: bool,
+    received: usize,
+}
+
+struct Clients<'a> {
+    epoll: Epoll,
+    targets: &'a [SocketAddr],
+    ports: Ports,
+    under_way: Vec<Client>,
+    done: u64,
+    failed: u64,
+}
+
+impl<'a> Clients<'a> {
+    fn new(targets: &'a [SocketAddr], ports: Ports) -> Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let mut clients = Self { epoll, targets, ports, under_way: Vec::new(), done: 0, failed: 0 };
+        for place in 0..AT_ONCE {
+            let client = clients.connect(place)?;
+            clients.under_way.push(client);
+        }
+        Ok(clients)
+    }
+
+    /// Edge-triggered for both directions at once: one system call less for each connection.
+    fn connect(&mut self, place: usize) -> Result<Client> {
+        let number = self.ports.0;
+        self.ports.0 += 1;
+        let target = self.targets[number as usize % self.targets.len()];
+        let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&arena::client(number).into())?;
+        match socket.connect(&target.into()) {
+            Err(error) if error.raw_os_error() != Some(nix::errno::Errno::EINPROGRESS as i32) => Err(error)?,
+            _ => {}
+        }
+        let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+        self.epoll.add(&socket, EpollEvent::new(both, place as u64))?;
+        Ok(Client { socket, begun: Instant::now(), asked: false, received: 0 })
+    }
+
+    fn step(&mut self) -> Result<()> {
+        let mut events = [EpollEvent::empty(); EVENTS];
+        let count = self.epoll.wait(&mut events, LOOK)?;
+        for event in &events[..count] {
+            let place = event.data() as usize;
+            match self.under_way[place].advance(event.events()) {
+                Ok(false) => continue,
+                Ok(true) => self.done += 1,
+                Err(_) => self.failed += 1,
+            }
+            self.under_way[place] = self.connect(place)?;
+        }
+        Ok(())
+    }
+
+    fn stuck(&self) -> u64 {
+        self.under_way.iter().filter(|client| client.begun.elapsed() > STUCK).count() as u64
+    }
+}
+
+impl Client {
+    /// Does what can be done now; whether the whole answer is there.
+    fn advance(&mut self, events: EpollFlags) -> std::io::Result<bool> {
+        if !self.asked && events.contains(EpollFlags::EPOLLOUT) {
+            self.asked = true;
+            self.socket.write_all(&[0x5a; REQUEST])?;
+        }
+        if events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP) {
+            return self.receive();
+        }
+        Ok(false)
+    }
+
+    fn receive(&mut self) -> std::io::Result<bool> {
+        let mut buffer = [0; 2 * ANSWER];
+        while self.received < ANSWER {
+            match self.socket.read(&mut buffer) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(length) => self.received += length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,183 @@
+//! What the gateway tells of flows: its access log, its counters, its commands. Needs root; fails where the kernel
+//! plane cannot be had.
+
+use std::io::Write as _;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::PathBuf;
+
+use harness::client::{self, line, read_to_end};
+use harness::documents::{self, Server, tcp_route, tcp_service};
+use harness::gateway::{Gateway, Kernel};
+use harness::lab::{Family, Lab};
+use harness::serve::Place;
+use harness::{echo, wait};
+use serde_json::Value;
+
+const PORT: u16 = 31400;
+
+/// A gateway with an access log, before the backends of a laboratory.
+struct Rig {
+    lab: Lab,
+    directory: tempfile::TempDir,
+    gateway: Gateway,
+}
+
+impl Rig {
+    fn new(lab: Lab, kernel: Kernel, backends: &[SocketAddr], flags: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = directory.path().join("access").display().to_string();
+        let documents = documents::gateway("edge", &[Server::tcp(PORT)])
+            + &tcp_route("echo", PORT, "edge", "echo")
+            + &tcp_service("echo", backends);
+        let gateway = Gateway::arrange()
+            .within(&lab.gateway)
+            .kernel(kernel)
+            .flags(&["--interface", "c0", "--access-log", &log])
+            .flags(flags)
+            .document("site", &documents)
+            .start();
+        Self { lab, directory, gateway }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("access")
+    }
+
+    /// Waits for the first line of the access log.
+    fn line(&self) -> String {
+        wait::until("a line in the access log", || {
+            let text = std::fs::read_to_string(self.log()).ok()?;
+            text.lines().next().map(str::to_owned)
+        })
+    }
+
+    fn with_client<T: Send + 'static>(
+        &self,
+        family: Family,
+        run: impl FnOnce(SocketAddr) -> T + Send + 'static,
+    ) -> T {
+        let address = SocketAddr::new(self.lab.gateway_address(family), PORT);
+        self.lab.client.enter(move || run(address))
+    }
+
+    fn connect(&self, family: Family) -> TcpStream {
+        self.with_client(family, client::connect)
+    }
+
+    fn status(&self) -> Value {
+        self.gateway.status()
+    }
+}
+
+fn place(lab: &Lab, family: Family) -> Place {
+    Place::within(&lab.backends[0], SocketAddr::new(lab.backend_address(family, 0), 0))
+}
+
+/// Says something, closes, and hears the echo.
+fn talk(mut stream: TcpStream) -> (SocketAddr, usize) {
+    stream.write_all(b"twelve bytes").expect("sending");
+    stream.shutdown(Shutdown::Write).expect("half-closing");
+    let (bytes, error) = read_to_end(&mut stream);
+    assert_eq!(error, None);
+    (stream.local_addr().expect("an address"), bytes.len())
+}
+
+#[test]
+fn either_plane_writes_istios_line_when_a_connection_is_over() {
+    for kernel in [Kernel::Require, Kernel::Off] {
+        for family in [Family::V4, Family::V6] {
+            let lab = Lab::new(1).expect("namespaces");
+            let server = echo::start_silent(place(&lab, family));
+            let rig = Rig::new(lab, kernel, &[server.address], &[]);
+            let (client, answer) = talk(rig.connect(family));
+            assert_eq!(answer, 12);
+            let line = rig.line();
+            let gateway = SocketAddr::new(rig.lab.gateway_address(family), PORT);
+            let fields: Vec<&str> = line.split(' ').collect();
+            assert!(line.contains("Z] \"- - -\" 0 - - - \"-\" "), "{line}");
+            let host = format!("\"{}\"", server.address);
+            let cluster = fields[18];
+            assert_eq!((fields[17], fields[20]), (&*host, &*gateway.to_string()), "{kernel:?}: {line}");
+            assert!(cluster.starts_with("outbound|") && cluster.contains("||echo."), "{line}");
+            assert_eq!(fields[21..], [&*client.to_string(), "-", "-"], "{line}");
+            let bytes: Vec<u64> =
+                fields[9..12].iter().map(|field| field.parse().expect("a number")).collect();
+            match kernel {
+                Kernel::Off => assert_eq!(bytes[..2], [12, 12], "{line}"),
+                // Frames: at least four each way, with headers.
+                Kernel::Require => assert!(bytes[0] > 4 * 54 && bytes[1] > 3 * 54, "{line}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flow_that_is_told_of_is_not_told_of_again() {
+    let lab = Lab::new(1).expect("namespaces");
+    let server = echo::start_silent(place(&lab, Family::V4));
+    let rig = Rig::new(lab, Kernel::Require, &[server.address], &["--access-log-format", "json"]);
+    let (client, _) = talk(rig.connect(Family::V4));
+    let told: Value = serde_json::from_str(&rig.line()).expect("JSON");
+    assert_eq!(told["downstream_remote_address"], client.to_string(), "{told}");
+    wait::until("the end of the record", || (rig.status()["kernel"]["flows"]["ipv4"] == 0).then_some(()));
+    assert_eq!(std::fs::read_to_string(rig.log()).expect("the log").lines().count(), 1);
+}
+
+#[test]
+fn a_reset_and_a_refusal_have_their_flags() {
+    let lab = Lab::new(1).expect("namespaces");
+    let server = echo::start_silent(place(&lab, Family::V4));
+    let rig = Rig::new(lab, Kernel::Require, &[server.address], &[]);
+    let mut stream = rig.connect(Family::V4);
+    assert_eq!(line(&mut stream, "x\n"), "x\n");
+    socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).expect("a socket option");
+    drop(stream);
+    assert!(rig.line().contains(" 0 DC - - "), "{}", rig.line());
+
+    let address = server.address;
+    drop(server);
+    std::fs::write(rig.log(), "").expect("emptying the log");
+    let refused = rig.with_client(Family::V4, |address| TcpStream::connect(address).is_err());
+    assert!(refused);
+    let told = rig.line();
+    assert!(told.contains(" 0 UF,URX - - ") && told.contains(&address.to_string()), "{told}");
+    let backends = wait::until("the refusal among the counters", || {
+        let backends = rig.status()["kernel"]["backendTraffic"].clone();
+        (backends[0]["refused"].as_u64()? > 0).then_some(backends)
+    });
+    assert_eq!(backends[0]["backend"], address.to_string(), "{backends}");
+}
+
+#[test]
+fn status_counts_flows_by_listener_and_backend() {
+    let lab = Lab::new(1).expect("namespaces");
+    let server = echo::start_silent(place(&lab, Family::V4));
+    let rig = Rig::new(lab, Kernel::Require, &[server.address], &[]);
+    let mut open = rig.connect(Family::V4);
+    assert_eq!(line(&mut open, "x\n"), "x\n");
+    // Reset, so that its record is given up soon.
+    let reset = rig.connect(Family::V4);
+    socket2::SockRef::from(&reset).set_linger(Some(std::time::Duration::ZERO)).expect("a socket option");
+    drop(reset);
+    let kernel = wait::until("both flows in the counters", || {
+        let kernel = rig.status()["kernel"].clone();
+        let listener = &kernel["listenerTraffic"][0];
+        (listener["active"] == 1 && listener["flows"] == 2).then_some(kernel)
+    });
+    let (listener, backend) = (&kernel["listenerTraffic"][0], &kernel["backendTraffic"][0]);
+    assert_eq!(listener["listener"], format!("0.0.0.0:{PORT}"), "{kernel}");
+    assert_eq!((&backend["active"], &backend["flows"]), (&1.into(), &2.into()), "{kernel}");
+    assert!(listener["bytesToBackend"].as_u64().is_some_and(|bytes| bytes > 300), "{kernel}");
+    assert_eq!(listener["bytesToBackend"], backend["bytesToBackend"], "{kernel}");
+    assert_eq!(kernel["verdicts"]["established"], 2, "{kernel}");
+
+    let said = rig.gateway.sluice(&["status"]).expect_success().out;
+    for words in [
+        "flows:         1 IPv4, 0 IPv6, of 262144 each",
+        "sent:          forwarded ",
+        "MiB of flow tables",
+        "UNANSWERED",
+    ] {
+        assert!(said.contains(words), "no `{words}` in\n{said}");
+    }
+}
