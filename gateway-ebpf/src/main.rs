@@ -24,6 +24,7 @@ mod pipeline;
 mod rewrite;
 mod skb;
 mod stats;
+mod trace;
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 

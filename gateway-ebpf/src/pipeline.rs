@@ -6,8 +6,8 @@ use gateway_common::{Addr4, Addr6, Verdict};
 use crate::{
     flow, icmp,
     packet::{Packet, Way},
-    parse::{self, Family, Version},
-    rewrite, stats,
+    parse::{self, Family, Segment, Version},
+    rewrite, stats, trace,
 };
 
 /// From frame to action.
@@ -39,6 +39,14 @@ fn carry_other<A: Family>(packet: &mut impl Packet) -> i32 {
 #[inline(always)]
 fn steer<A: Family>(packet: &mut impl Packet) -> Result<(Way, Verdict), Verdict> {
     let segment = parse::segment::<A>(packet)?;
+    let outcome = serve(packet, segment);
+    let (Ok((_, verdict)) | Err(verdict)) = outcome;
+    trace::packet(packet, segment, verdict);
+    outcome
+}
+
+#[inline(always)]
+fn serve<A: Family>(packet: &mut impl Packet, segment: &Segment<A>) -> Result<(Way, Verdict), Verdict> {
     let (found, verdict) = flow::find_or_open(packet, segment)?;
     let way = packet.way(&found)?;
     if !rewrite::apply(packet, segment, &found) {
