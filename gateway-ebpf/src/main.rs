@@ -28,6 +28,7 @@ mod rewrite;
 mod shared;
 mod skb;
 mod stats;
+mod trace;
 mod xdp;
 
 use aya_ebpf::{
