@@ -25,8 +25,12 @@ mod opening;
 mod options;
 #[path = "kernel_packets/passing.rs"]
 mod passing;
+#[path = "kernel_packets/raw.rs"]
+mod raw;
 #[path = "kernel_packets/reset.rs"]
 mod reset;
+#[path = "kernel_packets/sums.rs"]
+mod sums;
 #[path = "kernel_packets/verifier.rs"]
 mod verifier;
 #[path = "kernel_packets/xdp.rs"]
