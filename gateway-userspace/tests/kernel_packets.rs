@@ -17,6 +17,8 @@ mod handshake;
 mod icmp;
 #[path = "kernel_packets/limits.rs"]
 mod limits;
+#[path = "kernel_packets/live.rs"]
+mod live;
 #[path = "kernel_packets/mss.rs"]
 mod mss;
 #[path = "kernel_packets/opening.rs"]
