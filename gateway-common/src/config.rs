@@ -46,6 +46,10 @@ impl Config {
 /// Two cells of `SOURCES` count each source address; an address is over its limit if both are.
 pub const SOURCE_CELLS: u32 = 1 << 16;
 
+/// The element of `LIMITS` that no listener has: of the traced client's packets, `flows` are those left out, and `rate`
+/// counts those of a second.
+pub const TRACE: u32 = 0;
+
 /// The free records of a family; an element of `POOLS`, changed by both sides at once. `FREE4` and `FREE6` are rings
 /// of record numbers: programs take at `head`, the agent alone puts back at `tail`.
 #[repr(C)]

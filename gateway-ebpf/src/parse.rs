@@ -4,9 +4,9 @@
 use gateway_common::{Addr4, Addr6, Be16, Be32, FlowKey, Sum, Verdict, flow::Seen};
 
 use crate::{
-    boundary::{self, Steps},
-    maps,
+    boundary, maps,
     packet::{Packet, Wire},
+    trace::Trace,
 };
 
 const IPV4: Be16 = Be16::new(0x0800);
@@ -208,7 +208,7 @@ pub(crate) fn version(packet: &mut impl Packet) -> Result<Version, Verdict> {
 }
 
 /// What the steps after parsing ask of an address family.
-pub(crate) trait Family: Steps {
+pub(crate) trait Family: Trace {
     /// Ethernet and IP header.
     type Ip: Wire;
 

@@ -4,10 +4,11 @@
 use gateway_common::{Action, Addr4, Addr6, Verdict};
 
 use crate::{
-    flow, icmp,
+    flow::{self, Found},
+    icmp,
     packet::{Packet, Way},
-    parse::{self, Family, Version},
-    reset, rewrite, stats,
+    parse::{self, Family, Segment, Version},
+    reset, rewrite, stats, trace,
 };
 
 /// From frame to action.
@@ -39,16 +40,37 @@ fn carry_other<A: Family>(packet: &mut impl Packet) -> i32 {
 #[inline(always)]
 fn steer<A: Family>(packet: &mut impl Packet) -> Result<(Way, Verdict), Verdict> {
     let segment = parse::segment::<A>(packet)?;
-    let (found, verdict) = flow::find_or_open(packet, segment)?;
-    if verdict == Verdict::Reset {
-        reset::answer(packet, segment)?;
-        return Ok((Way::BACK, verdict));
-    }
-    let way = packet.way(&found)?;
-    if !rewrite::apply(packet, segment, &found) {
+    let outcome = serve(packet, segment);
+    let (Ok((_, verdict)) | Err(verdict)) = outcome;
+    trace::packet(packet, segment, verdict);
+    outcome
+}
+
+#[inline(always)]
+fn serve<A: Family>(packet: &mut impl Packet, segment: &Segment<A>) -> Result<(Way, Verdict), Verdict> {
+    let (found, verdict) = match flow::find_or_open(packet, segment) {
+        Ok((_, verdict @ Verdict::Reset))
+        | Err(verdict @ (Verdict::ListenerFull | Verdict::ListenerLimited)) => {
+            reset::answer(packet, segment)?;
+            return Ok((Way::BACK, verdict));
+        }
+        found => found?,
+    };
+    send_on(packet, segment, &found, verdict)
+}
+
+#[inline(always)]
+fn send_on<A: Family>(
+    packet: &mut impl Packet,
+    segment: &Segment<A>,
+    found: &Found<A>,
+    verdict: Verdict,
+) -> Result<(Way, Verdict), Verdict> {
+    let way = packet.way(found)?;
+    if !rewrite::apply(packet, segment, found) {
         return Err(Verdict::Truncated);
     }
-    flow::record(&found, segment, packet);
+    flow::record(found, segment, packet);
     Ok((way, verdict))
 }
 
@@ -72,19 +94,25 @@ fn carry_early<A: Family>(packet: &mut impl Packet) -> i32 {
     }
 }
 
-/// No packet and no record is changed before it is certain that the packet can be sent.
 #[inline(always)]
 fn steer_early<A: Family>(packet: &mut impl Packet) -> Result<(Way, Verdict), Verdict> {
     let segment = parse::segment::<A>(packet)?;
+    let outcome = serve_early(packet, segment);
+    let (Ok((_, verdict)) | Err(verdict)) = outcome;
+    // What is left to tc is told of there.
+    if verdict.action() != Action::Pass {
+        trace::packet(packet, segment, verdict);
+    }
+    outcome
+}
+
+/// No packet and no record is changed before it is certain that the packet can be sent.
+#[inline(always)]
+fn serve_early<A: Family>(packet: &mut impl Packet, segment: &Segment<A>) -> Result<(Way, Verdict), Verdict> {
     let (found, verdict) = flow::find_established(segment)?;
     if verdict == Verdict::Reset {
         reset::answer(packet, segment)?;
         return Ok((Way::BACK, verdict));
     }
-    let way = packet.way(&found)?;
-    if !rewrite::apply(packet, segment, &found) {
-        return Err(Verdict::Truncated);
-    }
-    flow::record(&found, segment, packet);
-    Ok((way, verdict))
+    send_on(packet, segment, &found, verdict)
 }

@@ -288,6 +288,14 @@ fn maps_are_shown_without_an_agent_and_cleaned_up() {
     assert!(report(pins.path(), "dump MAGLEV").contains("1021"));
     assert!(report(pins.path(), "dump VERDICTS").contains("steered"));
     assert!(report(pins.path(), "dump CONFIG").contains("source ports"));
+    let ports = report(pins.path(), "dump PORTS4");
+    assert!(ports.lines().nth(1).unwrap().starts_with(&backend[0].to_string()), "{ports}");
+    assert_eq!(ports.lines().nth(1).unwrap().split_whitespace().nth(2), Some("1"), "{ports}");
+    let limits = report(pins.path(), "dump LIMITS");
+    assert!(limits.contains("198.18.0.1:7000,[fd18::1]:7000   1 "), "{limits}");
+    assert_eq!(report(pins.path(), "dump HALF").lines().count(), 1);
+    assert_eq!(report(pins.path(), "dump DENY").lines().count(), 1);
+    assert!(report(pins.path(), "dump LINKS").starts_with("INTERFACE"));
     let unknown = maps::report(&parse(pins.path(), "dump NOTHING")).unwrap_err().to_string();
     assert!(unknown.contains("LISTENERS"), "{unknown}");
 

@@ -301,7 +301,7 @@ impl Gateway {
         let mut command = Command::new(program());
         command.args(words);
         match words.first() {
-            Some(&("maps" | "cleanup")) => drop(command.arg("--pin-dir").arg(self.pin_directory())),
+            Some(&("maps" | "flows" | "cleanup")) => drop(command.arg("--pin-dir").arg(self.pin_directory())),
             _ => drop(command.arg("--admin-socket").arg(self.arrangement.home.socket())),
         }
         run(&mut command)

@@ -243,8 +243,16 @@ fn commands_say_so_when_there_is_no_agent() {
 }
 
 #[test]
+fn a_trace_needs_a_kernel_plane() {
+    let (gateway, _) = everything();
+    let said = gateway.sluice(&["trace", "--client", "198.51.100.7"]);
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.contains("no kernel plane"), "{}", said.err);
+}
+
+#[test]
 fn commands_say_so_when_there_is_no_kernel_plane() {
-    for words in [&["maps", "list"][..], &["maps", "dump", "FLOWS"]] {
+    for words in [&["maps", "list"][..], &["maps", "dump", "FLOWS"], &["flows"]] {
         let said = sluice(&[words, &["--pin-dir", "/sys/fs/bpf/sluice-none"]].concat());
         assert_eq!(said.code, Some(1), "{words:?}");
         assert!(said.err.contains("/sys/fs/bpf/sluice-none"), "{}", said.err);
@@ -266,9 +274,17 @@ fn completions_are_scripts_that_their_shell_takes() {
 
 #[test]
 fn every_command_has_help_and_wrong_words_fail() {
-    for words in
-        [&["run"][..], &["check"], &["proxy-config"], &["maps"], &["status"], &["cleanup"], &["completions"]]
-    {
+    for words in [
+        &["run"][..],
+        &["check"],
+        &["proxy-config"],
+        &["maps"],
+        &["status"],
+        &["cleanup"],
+        &["completions"],
+        &["flows"],
+        &["trace"],
+    ] {
         let said = sluice(&[words, &["--help"]].concat()).expect_success();
         assert!(said.out.contains("Usage: sluice"), "{words:?}");
     }

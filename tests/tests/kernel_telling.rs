@@ -181,3 +181,139 @@ fn status_counts_flows_by_listener_and_backend() {
         assert!(said.contains(words), "no `{words}` in\n{said}");
     }
 }
+
+#[test]
+fn flows_are_shown_with_their_rates_and_filtered() {
+    let lab = Lab::new(1).expect("namespaces");
+    let server = echo::start_silent(place(&lab, Family::V4));
+    let rig = Rig::new(lab, Kernel::Require, &[server.address], &[]);
+    let mut busy = rig.connect(Family::V4);
+    let mut quiet = rig.connect(Family::V4);
+    for stream in [&mut busy, &mut quiet] {
+        assert_eq!(line(stream, "x\n"), "x\n");
+    }
+    let address = busy.local_addr().expect("an address");
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let talking = std::thread::spawn({
+        let stop = stop.clone();
+        move || {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                assert_eq!(line(&mut busy, "again\n"), "again\n");
+            }
+        }
+    });
+    let flows = |more: &[&str]| -> Vec<Value> {
+        let said = rig.gateway.sluice(&[&["flows", "-o", "json"], more].concat()).expect_success();
+        serde_json::from_str(&said.out).expect("JSON")
+    };
+    let all = flows(&[]);
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    talking.join().expect("the busy client");
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert_eq!(
+        (&all[0]["client"], &all[1]["bytesPerSecond"]),
+        (&address.to_string().into(), &0.into()),
+        "{all:?}"
+    );
+    assert!(all[0]["bytesPerSecond"].as_u64() > Some(0) && all[0]["plane"] == "kernel", "{all:?}");
+    let backend = server.address.to_string();
+    for (filter, count) in [
+        (["--backend", &backend], 2),
+        (["--listener", ":31400"], 2),
+        (["--listener", ":31401"], 0),
+        (["--client", "192.0.2.1"], 0),
+    ] {
+        assert_eq!(flows(&filter).len(), count, "{filter:?}");
+    }
+    let table = rig.gateway.sluice(&["flows", "--sort", "age"]).expect_success().out;
+    assert!(
+        table.starts_with("CLIENT") && table.contains(&backend) && table.contains("established"),
+        "{table}"
+    );
+}
+
+/// Whether the programs have a client to trace.
+fn traced(rig: &Rig) -> bool {
+    let said = rig.gateway.sluice(&["maps", "dump", "CONFIG", "-o", "json"]).expect_success();
+    let settings: Vec<Value> = serde_json::from_str(&said.out).expect("JSON");
+    settings.iter().any(|row| row["setting"] == "traced client" && row["value"] != "none")
+}
+
+#[test]
+fn a_trace_shows_every_packet_of_a_client_and_ends_with_the_command() {
+    for family in [Family::V4, Family::V6] {
+        let lab = Lab::new(1).expect("namespaces");
+        let server = echo::start_silent(place(&lab, family));
+        let rig = Rig::new(lab, Kernel::Require, &[server.address], &[]);
+        let address = rig.with_client(family, |gateway| {
+            let socket = std::net::UdpSocket::bind((if gateway.is_ipv4() { "0.0.0.0" } else { "::" }, 0));
+            let socket = socket.expect("a socket");
+            socket.connect(gateway).expect("a route");
+            socket.local_addr().expect("an address").ip().to_string()
+        });
+        let trace = |more: &[&str]| {
+            let mut command = std::process::Command::new(harness::gateway::program());
+            command
+                .args(["trace", "--client", &address, "--admin-socket"])
+                .arg(rig.gateway.socket())
+                .args(more);
+            command.stdout(std::process::Stdio::piped()).spawn().expect("starting the trace")
+        };
+        let child = trace(&["--count", "7", "-o", "json"]);
+        wait::until("the trace to be on", || traced(&rig).then_some(()));
+        let (client, _) = talk(rig.connect(family));
+        let output = child.wait_with_output().expect("the trace");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(lines.len(), 8, "{text}");
+        let (syn, answer, ack) = (&lines[0], &lines[1], &lines[2]);
+        assert_eq!(
+            (&syn["flags"], &syn["verdict"], &syn["course"]),
+            (&"S".into(), &"steered".into(), &"from-client".into())
+        );
+        assert_eq!((&syn["source"], &syn["interface"]), (&client.to_string().into(), &"c0".into()), "{syn}");
+        assert_eq!((&answer["flags"], &answer["course"]), (&"S.".into(), &"to-client".into()), "{answer}");
+        assert_eq!(answer["source"], server.address.to_string(), "{answer}");
+        assert_eq!(
+            (&ack["verdict"], &ack["backend"]),
+            (&"established".into(), &server.address.to_string().into())
+        );
+        assert_eq!(lines[7]["leftOut"], 0, "{text}");
+        wait::until("the trace to be off", || (!traced(&rig)).then_some(()));
+
+        // Killed, it cannot say that it is gone.
+        let mut child = trace(&[]);
+        wait::until("the trace to be on", || traced(&rig).then_some(()));
+        let second = rig.gateway.sluice(&["trace", "--client", "192.0.2.1"]);
+        assert!(second.err.contains("is being traced already"), "{}", second.err);
+        child.kill().expect("killing the trace");
+        child.wait().expect("the end of the trace");
+        wait::until("the trace to be off", || (!traced(&rig)).then_some(()));
+    }
+}
+
+#[test]
+fn what_no_flow_has_and_what_is_too_much_is_traced_too() {
+    let lab = Lab::new(1).expect("namespaces");
+    let server = echo::start_silent(place(&lab, Family::V4));
+    let rig = Rig::new(lab, Kernel::Require, &[server.address], &[]);
+    let mut stream = rig.connect(Family::V4);
+    let address = stream.local_addr().expect("an address").ip().to_string();
+    let mut command = std::process::Command::new(harness::gateway::program());
+    command
+        .args(["trace", "--client", &address, "--duration", "4", "--admin-socket"])
+        .arg(rig.gateway.socket());
+    let child = command.stdout(std::process::Stdio::piped()).spawn().expect("starting the trace");
+    wait::until("the trace to be on", || traced(&rig).then_some(()));
+    rig.with_client(Family::V4, |gateway| TcpStream::connect((gateway.ip(), 9)).expect_err("nobody listens"));
+    let began = std::time::Instant::now();
+    while began.elapsed() < std::time::Duration::from_secs(2) {
+        assert_eq!(line(&mut stream, "again\n"), "again\n");
+    }
+    let output = child.wait_with_output().expect("the trace");
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(text.lines().any(|line| line.contains(":9 [S]") && line.ends_with(" not_steered")), "{text}");
+    assert!(text.lines().any(|line| line.contains(" to client ") && line.contains(" forwarded (")), "{text}");
+    assert!(text.lines().count() < 6000);
+    assert!(text.ends_with(" packets were left out\n"), "{}", text.lines().last().unwrap_or_default());
+}

@@ -4,18 +4,31 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
+use super::trace::{Line, Lines, Wanted};
 use crate::datapath::Status;
 
 /// The thread looks into its inbox many times a second.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Lines that wait for their reader; more are left out.
+const LINES: usize = 4096;
 
 /// A question. Whoever cannot answer drops it.
 #[derive(Debug)]
 pub enum Question {
     /// Its state and counters.
     Status(oneshot::Sender<Status>),
+    /// A client's packets.
+    Trace {
+        /// What is asked for.
+        wanted: Wanted,
+        /// Where they go; closed when nobody wants them any more.
+        lines: mpsc::Sender<Line>,
+        /// Whether they will come, or why not.
+        accepted: oneshot::Sender<Result<(), String>>,
+    },
 }
 
 /// Puts questions to the kernel plane.
@@ -33,6 +46,17 @@ impl Kernel {
         let (sender, answer) = oneshot::channel();
         (self.0)(Question::Status(sender));
         tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
+    }
+
+    /// A client's packets, from now on; or why there are none.
+    pub async fn trace(&self, wanted: Wanted) -> Result<Lines, String> {
+        let (lines, receiver) = mpsc::channel(LINES);
+        let (accepted, answer) = oneshot::channel();
+        (self.0)(Question::Trace { wanted, lines, accepted });
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Ok(accepted)) => accepted.map(|()| Lines(receiver)),
+            _ => Err("there is no kernel plane; `sluice status` says why".to_owned()),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod dump;
 pub mod kernel;
 pub mod server;
+pub mod trace;
 pub mod view;
 
 pub use kernel::Kernel;

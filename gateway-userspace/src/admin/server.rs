@@ -1,5 +1,5 @@
 //! The admin interface over HTTP: on a unix socket for the CLI, on loopback for `curl`, and readiness on a port of its
-//! own for probes. GET only.
+//! own for probes. GET only, but for tracing, which the unix socket alone offers.
 
 use std::convert::Infallible;
 use std::fs;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::dump::{self, Kind};
+use super::trace::{Lines, Wanted};
 use super::view::View;
 use crate::model::Subscription;
 use crate::net::socket;
@@ -35,6 +36,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Which paths a socket answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
+    /// All of them, and tracing: only for the socket that belongs to our user.
+    Owner,
     /// All of them: only for sockets that strangers cannot reach.
     Everything,
     /// `/healthz/ready` alone.
@@ -104,7 +107,7 @@ impl AdminSocket {
     pub async fn serve(&self, view: Subscription<View>) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(connection(stream, view.clone(), Scope::Everything))),
+                Ok((stream, _)) => drop(tokio::spawn(connection(stream, view.clone(), Scope::Owner))),
                 Err(error) => pause(&error).await,
             }
         }
@@ -148,7 +151,13 @@ where
     }
 }
 
-async fn respond(request: &Request<Incoming>, view: &View, scope: Scope) -> Response<Full<Bytes>> {
+/// What answers are made of.
+type Answer = Response<Either<Full<Bytes>, Lines>>;
+
+async fn respond(request: &Request<Incoming>, view: &View, scope: Scope) -> Answer {
+    if scope == Scope::Owner && request.method() == Method::POST && request.uri().path() == "/trace" {
+        return trace(view, request.uri().query().unwrap_or_default()).await;
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "read-only: use GET\n");
     }
@@ -174,24 +183,50 @@ async fn respond(request: &Request<Incoming>, view: &View, scope: Scope) -> Resp
     }
 }
 
+/// `client=ADDRESS&seconds=30&count=100`, the last of them optional.
+async fn trace(view: &View, query: &str) -> Answer {
+    let value = |name: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
+    };
+    let client = value("client").and_then(|client| client.parse().ok());
+    let seconds = value("seconds").and_then(|seconds| seconds.parse().ok());
+    let (Some(client), Some(seconds)) = (client, seconds) else {
+        return text(
+            StatusCode::BAD_REQUEST,
+            "wanted: client=ADDRESS&seconds=NUMBER, and perhaps count=NUMBER\n",
+        );
+    };
+    let count = value("count").and_then(|count| count.parse().ok());
+    match view.kernel_plane.trace(Wanted { client, seconds, count }).await {
+        Ok(lines) => {
+            let mut response = Response::new(Either::Right(lines));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+            response
+        }
+        Err(reason) => text(StatusCode::CONFLICT, reason + "\n"),
+    }
+}
+
 const INDEX: &str = "\
 /healthz/ready                 200 when traffic is served
 /status                        what `sluice status` shows
 /config_dump                   the whole configuration in force
 /proxy-config/listeners        and routes, clusters, endpoints, secrets: what `sluice proxy-config` shows
+/trace                         POST, on the unix socket: what `sluice trace` shows
 ";
 
-fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(text));
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Either::Left(Full::new(text.into())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
-fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+fn json(value: &impl Serialize) -> Answer {
     match serde_json::to_vec(value) {
         Ok(body) => {
-            let mut response = Response::new(Full::from(body));
+            let mut response = Response::new(Either::Left(Full::from(body)));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             response
         }

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
 use super::access;
+use super::watching::Tracing;
 use crate::admin::Kernel;
 use crate::admin::kernel::Question;
+use crate::admin::trace::{Line, Wanted};
 use crate::datapath::tally::Ended;
 use crate::datapath::{Applied, DatapathError, KernelPlane, Placement, Stopped, stats};
 use crate::model::{KernelPlaneState, Outliers, Snapshot};
@@ -118,6 +120,8 @@ struct Driver<'a> {
     snapshot: Arc<Snapshot>,
     /// The last failure, said once until it changes.
     said: Option<String>,
+    /// The client that is traced, if one is.
+    tracing: Option<Tracing>,
 }
 
 impl<'a> Driver<'a> {
@@ -126,7 +130,7 @@ impl<'a> Driver<'a> {
         reports: &'a mpsc::UnboundedSender<KernelPlaneState>,
         access_log: Option<AccessLog>,
     ) -> Self {
-        Self { plane, reports, access_log, snapshot: Arc::default(), said: None }
+        Self { plane, reports, access_log, snapshot: Arc::default(), said: None, tracing: None }
     }
 
     fn drive(mut self, inbox: &Receiver<Command>) {
@@ -140,6 +144,7 @@ impl<'a> Driver<'a> {
             }
             let ended = self.plane.hear();
             self.tell(&ended);
+            self.trace();
             if Instant::now() >= due {
                 due = Instant::now() + TICK;
                 self.tick();
@@ -175,6 +180,34 @@ impl<'a> Driver<'a> {
                 Ok(status) => drop(asker.send(status)),
                 Err(error) => self.fail(&error),
             },
+            Question::Trace { wanted, lines, accepted } => {
+                // Whoever asked may have gone.
+                let _ = accepted.send(self.begin_trace(&wanted, lines));
+            }
+        }
+    }
+
+    fn begin_trace(&mut self, wanted: &Wanted, lines: mpsc::Sender<Line>) -> Result<(), String> {
+        if let Some(tracing) = &self.tracing {
+            return Err(format!("{} is being traced already", tracing.client));
+        }
+        self.plane.trace(Some(wanted.client)).map_err(|error| error.to_string())?;
+        self.tracing = Some(Tracing::new(wanted, lines));
+        Ok(())
+    }
+
+    /// Hands on the packets of the traced client; the programs stop telling of them when the trace is over.
+    fn trace(&mut self) {
+        let Some(tracing) = &mut self.tracing else { return };
+        let (packets, left_out) = self.plane.traced(tracing.client);
+        tracing.hand_on(packets, left_out);
+        if tracing.is_over() {
+            if let Some(tracing) = self.tracing.take() {
+                tracing.end();
+            }
+            if let Err(error) = self.plane.trace(None) {
+                self.fail(&error);
+            }
         }
     }
 

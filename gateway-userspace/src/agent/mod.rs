@@ -7,6 +7,7 @@
 mod access;
 mod configuration;
 mod kernel;
+mod watching;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -128,7 +129,7 @@ impl Admin {
         {
             if let Some(address) = address.0 {
                 let listener = server::open(address).await.with_context(|| match scope {
-                    Scope::Everything => "--admin-address (another one, or `none`)",
+                    Scope::Owner | Scope::Everything => "--admin-address (another one, or `none`)",
                     Scope::Readiness => "--ready-address (another one, or `none`)",
                 })?;
                 tasks.push(tokio::spawn(server::serve(listener, view.subscribe(), scope)));

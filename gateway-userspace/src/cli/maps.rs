@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,11 +11,11 @@ use gateway_common::flow::{TICKS_PER_SECOND, ticks};
 use gateway_common::{BackendId, Direction, Table};
 use serde::Serialize;
 
-use super::table;
+use super::{table, tables};
 use crate::datapath::flows::Kind;
 use crate::datapath::maps::{Maps, SHAPES, capacity};
 use crate::datapath::view::{self, FlowView};
-use crate::datapath::{Pins, stats};
+use crate::datapath::{Pins, stats, trace};
 use crate::settings::DEFAULT_PIN_DIR;
 
 /// `sluice maps`.
@@ -34,7 +34,8 @@ enum MapsCommand {
     List(OutputArgs),
     /// Shows what a map holds.
     Dump {
-        /// FLOWS, LISTENERS, BACKENDS, MAGLEV, VERDICTS or CONFIG; with 4 or 6 behind it for one address family.
+        /// FLOWS, HALF, LISTENERS, BACKENDS, PORTS or DENY, with 4 or 6 behind it for one address family; LIMITS, LINKS,
+        /// MAGLEV, VERDICTS or CONFIG.
         name: String,
         #[command(flatten)]
         output: OutputArgs,
@@ -49,7 +50,8 @@ struct OutputArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
+/// How rows are printed.
+pub enum Output {
     /// Columns for people.
     Table,
     /// For programs.
@@ -70,23 +72,28 @@ pub fn report(args: &MapsArgs) -> Result<String> {
 }
 
 fn open(args: &MapsArgs) -> Result<Maps> {
-    let directory = Pins::below(&args.pin_dir).maps();
+    open_below(&args.pin_dir)
+}
+
+/// Opens the maps below a pin directory.
+pub(super) fn open_below(pin_dir: &Path) -> Result<Maps> {
+    let directory = Pins::below(pin_dir).maps();
     match directory.try_exists() {
         Ok(true) => Maps::open(&directory).with_context(|| format!("cannot read {}", directory.display())),
         Ok(false) => {
-            bail!("no kernel plane is running at {}, and none has left flows there", args.pin_dir.display())
+            bail!("no kernel plane is running at {}, and none has left flows there", pin_dir.display())
         }
         Err(error) => Err(error).with_context(|| format!("cannot read {} (root can)", directory.display())),
     }
 }
 
 /// A line of output: a structure for JSON, cells for the table.
-trait Row: Serialize {
+pub(super) trait Row: Serialize {
     const COLUMNS: &'static [&'static str];
     fn cells(&self) -> Vec<String>;
 }
 
-fn render<R: Row>(rows: &[R], output: Output) -> Result<String> {
+pub(super) fn render<R: Row>(rows: &[R], output: Output) -> Result<String> {
     Ok(match output {
         Output::Json => serde_json::to_string_pretty(rows)? + "\n",
         Output::Table => {
@@ -154,14 +161,14 @@ fn list(args: &MapsArgs, output: Output) -> Result<String> {
 
 /// An address family, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Families {
+pub(super) enum Families {
     Both,
     V4,
     V6,
 }
 
 impl Families {
-    fn has(self, ip: IpAddr) -> bool {
+    pub(super) fn has(self, ip: IpAddr) -> bool {
         self == Self::Both || ip.is_ipv4() == (self == Self::V4)
     }
 }
@@ -175,14 +182,20 @@ fn dump(args: &MapsArgs, name: &str, output: Output) -> Result<String> {
     };
     let maps = open(args)?;
     match (base, families) {
-        ("FLOWS", _) => render(&flows(&maps, families)?, output),
+        ("FLOWS", _) => render(&flows(&maps, Kind::Established, families), output),
+        ("HALF", _) => render(&flows(&maps, Kind::Handshakes, families), output),
+        ("PORTS", _) => render(&tables::ports(&maps, families)?, output),
+        ("DENY", _) => render(&tables::denied(&maps, families)?, output),
+        ("LIMITS", Families::Both) => render(&tables::limits(&maps)?, output),
+        ("LINKS", Families::Both) => render(&tables::links(&maps)?, output),
         ("LISTENERS", _) => render(&listeners(&maps, families)?, output),
         ("BACKENDS", _) => render(&backends(&maps, families)?, output),
         ("MAGLEV", Families::Both) => render(&slots(&maps)?, output),
         ("VERDICTS", Families::Both) => render(&verdicts(&maps)?, output),
         ("CONFIG", Families::Both) => render(&config(&maps)?, output),
         _ => bail!(
-            "no map `{name}`; there are FLOWS, LISTENERS, BACKENDS (each also with 4 or 6), MAGLEV, VERDICTS and CONFIG"
+            "no map `{name}`; there are FLOWS, HALF, LISTENERS, BACKENDS, PORTS, DENY (each also with 4 or 6), LIMITS, LINKS, \
+             MAGLEV, VERDICTS and CONFIG"
         ),
     }
 }
@@ -224,7 +237,7 @@ impl Row for FlowRow {
     }
 }
 
-fn flows(maps: &Maps, families: Families) -> Result<Vec<FlowRow>> {
+fn flows(maps: &Maps, kind: Kind, families: Families) -> Vec<FlowRow> {
     let now = stats::monotonic();
     let seconds = |since: u64| Duration::from_nanos(now.saturating_sub(since)).as_secs();
     // A direction that no packet came in has been idle since the SYN.
@@ -247,12 +260,12 @@ fn flows(maps: &Maps, families: Families) -> Result<Vec<FlowRow>> {
         age_seconds: seconds(flow.created),
         idle_seconds: idle(&flow),
     };
-    let entries = view::entries(maps).into_iter();
-    Ok(entries.filter(|flow| families.has(flow.arriving.source.ip())).map(row).collect())
+    let entries = view::entries(maps).into_iter().filter(|flow| flow.kind == kind);
+    entries.filter(|flow| families.has(flow.arriving.source.ip())).map(row).collect()
 }
 
 /// Seconds as people say them: the two largest units.
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
@@ -444,6 +457,10 @@ fn config(maps: &Maps) -> Result<Vec<ConfigRow>> {
         row("flows", config.flows.to_string()),
         row("handshakes", config.half_flows.to_string()),
         row("new flows a second of one source", config.source_rate.to_string()),
+        row(
+            "traced client",
+            trace::client(&config).map_or_else(|| "none".to_owned(), |client| client.to_string()),
+        ),
     ])
 }
 

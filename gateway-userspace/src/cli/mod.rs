@@ -5,10 +5,13 @@ mod admin_client;
 pub mod check;
 pub mod cleanup;
 pub mod completions;
+pub mod flows;
 pub mod maps;
 pub mod proxy_config;
 pub mod status;
 mod table;
+mod tables;
+pub mod trace;
 
 use std::process::ExitCode;
 
@@ -35,6 +38,8 @@ Examples:
   sluice run --config config/quickstart
   sluice proxy-config listeners
   sluice proxy-config routes --name http.80 -o yaml
+  sluice flows --watch
+  sluice trace --client 198.51.100.7
   sluice maps dump FLOWS")]
 pub struct Cli {
     /// What to do.
@@ -61,6 +66,10 @@ Examples:
     Status(status::StatusArgs),
     /// Show the pinned kernel maps, decoded; works without an agent too.
     Maps(maps::MapsArgs),
+    /// Show the flows that the kernel steers, with their rates; works without an agent too.
+    Flows(flows::FlowsArgs),
+    /// Show the packets of one client's flows as the kernel programs see them.
+    Trace(trace::TraceArgs),
     /// Detach the kernel programs and remove everything they left.
     Cleanup(cleanup::CleanupArgs),
     /// Print a completion script for a shell.
@@ -75,6 +84,8 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::ProxyConfig(args) => proxy_config::run(args),
         Command::Status(args) => status::run(args),
         Command::Maps(args) => maps::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Flows(args) => flows::run(args),
+        Command::Trace(args) => trace::run(args),
         Command::Cleanup(args) => cleanup::run(args).map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => completions::run(args),
     }

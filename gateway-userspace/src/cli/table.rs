@@ -1,6 +1,7 @@
 //! Tables and text on stdout.
 
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 
 /// Gap between columns, as istioctl's.
 const GAP: usize = 3;
@@ -32,9 +33,16 @@ pub(super) fn render<'a>(columns: &[&str], rows: impl Iterator<Item = &'a [Strin
 
 /// Writes to stdout; a reader that has seen enough (`| head`) is no error.
 pub(super) fn print(text: &str) -> io::Result<()> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+    print_on(text).map(drop)
+}
+
+/// Writes to stdout, for one who has more to say: breaks off when the reader has seen enough.
+pub(super) fn print_on(text: &str) -> io::Result<ControlFlow<()>> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        Err(error) => Err(error),
     }
 }
 

@@ -126,7 +126,8 @@ pub struct Heard {
     followed: HashSet<Handshake>,
     /// Failures since the agent began.
     failed: BTreeMap<SocketAddr, Failures>,
-    /// Packets of the traced client.
+    /// Whether a client is traced; its packets.
+    tracing: bool,
     packets: Vec<Event>,
 }
 
@@ -139,14 +140,14 @@ impl Heard {
                 Some(EventKind::Closed) => ended.extend(closed(maps, &event, now)),
                 Some(EventKind::Refused) => self.note(&event, Failure::Refused),
                 Some(EventKind::Unanswered) => self.note(&event, Failure::Unanswered),
-                Some(EventKind::Packet) => self.packets.push(event),
+                Some(EventKind::Packet) if self.tracing => self.packets.push(event),
                 Some(EventKind::Established) => {
                     let outcome = (event.family == 6, event.backend, None);
                     if self.outcomes.last() != Some(&outcome) {
                         self.outcomes.push(outcome);
                     }
                 }
-                None => {}
+                Some(EventKind::Packet) | None => {}
             }
         }
         ended
@@ -204,6 +205,12 @@ impl Heard {
     /// Forgets the failures of backends that are gone.
     pub fn forget(&mut self, stays: impl Fn(SocketAddr) -> bool) {
         self.failed.retain(|backend, _| stays(*backend));
+    }
+
+    /// Keeps packets from now on, or no more.
+    pub fn trace(&mut self, tracing: bool) {
+        self.tracing = tracing;
+        self.packets.clear();
     }
 
     /// The traced client's packets since the last call.

@@ -190,6 +190,13 @@ impl Maps {
         Verdict::ALL.iter().map(count).collect()
     }
 
+    /// The interfaces that the programs were told of.
+    pub fn links(&self) -> Result<Vec<(u32, Link)>, MapsError> {
+        let mut links: Vec<_> = self.links.iter().collect::<Result<_, _>>().map_err(about("LINKS"))?;
+        links.sort_unstable_by_key(|(index, _)| *index);
+        Ok(links)
+    }
+
     /// Tells the programs of an interface.
     pub fn put_link(&mut self, index: u32, link: Link) -> Result<(), MapsError> {
         self.links.insert(index, link, 0).map_err(about("LINKS"))

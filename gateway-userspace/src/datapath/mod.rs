@@ -24,6 +24,7 @@ pub mod routes;
 pub mod stats;
 mod sys;
 pub mod tally;
+pub mod trace;
 pub mod view;
 
 pub use events::Failure;

@@ -7,11 +7,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use aya::Pod;
 use gateway_common::flow::TICKS_PER_SECOND;
-use gateway_common::{Address, Config, Link, ListenerId};
+use gateway_common::{Address, Config, Event, Link, ListenerId};
 use serde::Serialize;
 
 use crate::model::{Cluster, ClusterName, ListenerKey, Outcome, Outliers, Snapshot};
@@ -32,6 +32,7 @@ use super::ports;
 use super::routes::Routes;
 use super::stats::{self, FlowCounts, InterfaceStatus, Memory, Status};
 use super::tally::Ended;
+use super::trace;
 use super::view;
 
 /// The same on every node: a flow meets the same backend whichever node it lands on.
@@ -278,6 +279,29 @@ impl KernelPlane {
     /// a second, so that ends are told when they come.
     pub fn hear(&mut self) -> Vec<Ended> {
         self.heard.hear(&mut self.loaded.maps, stats::monotonic())
+    }
+
+    /// Has the packets of a client's flows told of, or nobody's any more.
+    pub fn trace(&mut self, client: Option<IpAddr>) -> Result<(), DatapathError> {
+        self.heard.trace(client.is_some());
+        trace::left_out(&self.loaded.maps);
+        Ok(trace::set(&mut self.loaded.maps, client)?)
+    }
+
+    /// The packets that [`KernelPlane::hear`] heard of since the last call, of a client that is traced, and how many
+    /// more there were.
+    pub fn traced(&mut self, client: IpAddr) -> (Vec<trace::Packet>, u64) {
+        let now = (SystemTime::now(), stats::monotonic());
+        let packet = |event: Event| {
+            let name = self.interfaces.get(&event.interface).map(|interface| interface.name.clone());
+            let packet = trace::Packet::of(&event, client, now);
+            trace::Packet {
+                interface: name.unwrap_or(packet.interface),
+                backend: self.installed.backend_address(event.family == 6, event.backend),
+                ..packet
+            }
+        };
+        (self.heard.packets().into_iter().map(packet).collect(), trace::left_out(&self.loaded.maps))
     }
 
     /// For people and metrics.
@@ -577,7 +601,6 @@ fn configure(maps: &mut Maps, pins: &Pins, args: &KernelArgs) -> Result<(), Unav
         flags,
         trace4: 0,
         trace6: [0; 4],
-        ..old
     })?;
     Ok(())
 }

@@ -109,6 +109,8 @@ pub struct BackendView {
     pub address: SocketAddr,
     /// Gateway's address towards it; `None`: the client's own.
     pub source: Option<IpAddr>,
+    /// First word of its bitmap in `PORTS`, or [`NO_PORTS`].
+    pub ports: u32,
     /// Interface towards it.
     pub oif: u32,
 }
@@ -120,8 +122,7 @@ pub fn live<A: Address + Pod>(maps: &FamilyMaps<A>, kind: Kind) -> usize {
 
 /// Both directions of every flow, in order of the client's side; each flow's direction to the backend first.
 pub fn entries(maps: &Maps) -> Vec<FlowView> {
-    let mut entries = family_entries(&maps.v4);
-    entries.extend(family_entries(&maps.v6));
+    let mut entries: Vec<_> = pairs(maps).into_iter().flatten().collect();
     entries.sort_by_key(|entry| (entry.client_side(), entry.direction as u32));
     entries
 }
@@ -133,12 +134,14 @@ pub fn flows(maps: &Maps) -> Vec<FlowView> {
     entries
 }
 
-fn family_entries<A: Address + Pod>(maps: &FamilyMaps<A>) -> Vec<FlowView> {
+/// Every flow, by its directions to the backend and to the client, in no order.
+pub fn pairs(maps: &Maps) -> Vec<[FlowView; 2]> {
+    family_pairs(&maps.v4).chain(family_pairs(&maps.v6)).collect()
+}
+
+fn family_pairs<A: Address + Pod>(maps: &FamilyMaps<A>) -> impl Iterator<Item = [FlowView; 2]> {
     let directions = [Direction::ToBackend, Direction::ToClient];
-    maps.flows
-        .all()
-        .flat_map(|(kind, _, flow)| directions.map(|direction| entry(&flow, kind, direction)))
-        .collect()
+    maps.flows.all().map(move |(kind, _, flow)| directions.map(|direction| entry(&flow, kind, direction)))
 }
 
 fn entry<A: Address>(flow: &Flow<A>, kind: Kind, direction: Direction) -> FlowView {
@@ -179,6 +182,18 @@ fn family_listeners<A: Address + Pod>(maps: &FamilyMaps<A>) -> Result<Vec<Listen
     Ok(maps.listeners()?.into_iter().map(view).collect())
 }
 
+/// The prefixes on the deny list.
+pub fn denied(maps: &Maps) -> Result<Vec<(IpAddr, u32)>, MapsError> {
+    let mut denied = family_denied(&maps.v4)?;
+    denied.extend(family_denied(&maps.v6)?);
+    denied.sort_unstable();
+    Ok(denied)
+}
+
+fn family_denied<A: Address + Pod>(maps: &FamilyMaps<A>) -> Result<Vec<(IpAddr, u32)>, MapsError> {
+    Ok(maps.denied()?.into_iter().map(|(length, address)| (address.ip(), length)).collect())
+}
+
 /// Every backend, by number.
 pub fn backends(maps: &Maps) -> Result<Vec<BackendView>, MapsError> {
     let mut backends = family_backends(&maps.v4)?;
@@ -192,6 +207,7 @@ fn family_backends<A: Address + Pod>(maps: &FamilyMaps<A>) -> Result<Vec<Backend
         id,
         address: SocketAddr::new(backend.address.ip(), backend.port.get()),
         source: (backend.ports != NO_PORTS).then(|| backend.source.ip()),
+        ports: backend.ports,
         oif: backend.oif,
     };
     Ok(maps.backends()?.into_iter().map(view).collect())

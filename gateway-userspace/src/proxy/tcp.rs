@@ -44,7 +44,9 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite>(
     match connect_any(shared, ends, route, proxy).await {
         Ok(upstream) => carry(shared, ends, downstream, upstream, (route, line)).await,
         Err(flag) => {
-            line.iter_mut().for_each(|line| line.failed(flag));
+            if let Some(line) = &mut line {
+                line.failed(flag);
+            }
             let route = &route.virtual_service;
             tracing::debug!(listener = %ends.listener, peer = %ends.peer, %flag, %route, "no backend");
         }
@@ -69,7 +71,9 @@ async fn carry<S: AsyncRead + AsyncWrite>(
     if carried.down == 0 {
         report(verdict(&end));
     }
-    line.iter_mut().for_each(|line| line.ended(carried, &end));
+    if let Some(line) = &mut line {
+        line.ended(carried, &end);
+    }
     if let RelayEnd::Failed { side, error } = end {
         let Carried { up, down } = carried;
         tracing::debug!(peer = %ends.peer, backend = %lease.address, ?side, up, down, %error, "connection failed");
