@@ -63,9 +63,9 @@ verdicts! {
     /// A SYN of a source that opens more flows than it may.
     SourceLimited => Drop, "source_limited", "source opened more flows in this second than one may";
     /// A SYN to a listener that has as many flows as it may.
-    ListenerFull => Drop, "listener_full", "listener has as many flows as it may";
+    ListenerFull => Send, "listener_full", "listener has as many flows as it may: answered by a reset";
     /// A SYN to a listener that got as many flows in this second as it may.
-    ListenerLimited => Drop, "listener_limited", "listener got as many flows in this second as it may";
+    ListenerLimited => Send, "listener_limited", "listener got as many flows in this second as it may: answered by a reset";
     /// The same SYN was being handled by another CPU.
     Raced => Drop, "raced", "the same SYN was being handled by another CPU";
     /// Hop limit used up within a flow.
@@ -108,6 +108,8 @@ verdicts! {
     NoNeighbour => Pass, "no_neighbour", "XDP knows no way on: left to tc";
     /// The agent has written no `CONFIG` yet.
     Unconfigured => Pass, "unconfigured", "new flow before the agent had configured the program";
+    /// A packet of a flow whose backend is gone, and none that a reset can answer.
+    Unanswered => Drop, "unanswered", "backend is gone, and the packet is itself a reset, or cannot be cut to one";
 }
 
 /// What a verdict means for the packet.

@@ -92,6 +92,23 @@ pub(crate) fn find_or_open<A: Steps>(
     Ok((found, opened_as))
 }
 
+/// The flow of a segment, if it is an established one that the segment changes nothing of.
+#[inline(always)]
+pub(crate) fn find_established<A: Steps>(segment: &Segment<A>) -> Result<(Found<A>, Verdict), Verdict> {
+    let config = maps::config().ok_or(Verdict::Unconfigured)?;
+    limit::check_source(config, segment.key.source)?;
+    let hash = Hash::new(config.index_key, &segment.key);
+    let (found, verdict) = A::find(segment, hash).found()?;
+    let replaces = segment.opens() && found.state.phase().is_over();
+    if found.record.kind == Kind::Half || replaces {
+        return Err(Verdict::Miss);
+    }
+    if found.state.any(State::CONDEMNED) {
+        return Ok((found, Verdict::Reset));
+    }
+    if segment.hops <= 1 { Err(Verdict::Miss) } else { Ok((found, verdict)) }
+}
+
 #[inline(always)]
 fn check<A: Maps>(segment: &Segment<A>, found: &Found<A>) -> Result<(), Verdict> {
     // A reset needs no hop.

@@ -21,17 +21,28 @@ mod options;
 mod packet;
 mod parse;
 mod pipeline;
+mod reset;
 mod rewrite;
 mod skb;
 mod stats;
 mod trace;
+mod xdp;
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 
 /// Ingress of every interface that clients or backends are reached by (tcx, Linux 6.6).
 #[classifier]
 pub(crate) fn sluice_tc(context: TcContext) -> i32 {
     pipeline::run(&mut skb::Skb::new(&context))
+}
+
+/// In front of it, where a device's driver offers that.
+#[xdp]
+pub(crate) fn sluice_xdp(context: XdpContext) -> u32 {
+    pipeline::run_early(&mut xdp::Xdp::new(&context)).cast_unsigned()
 }
 
 /// The linker wants one; the programs have no panic left in them, or the verifier would refuse the endless loop.

@@ -5,7 +5,7 @@
 use core::arch::asm;
 
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
-use gateway_common::Verdict;
+use gateway_common::{Sum, Verdict};
 
 use crate::{
     flow::Found,
@@ -45,6 +45,10 @@ pub(crate) trait Packet {
     /// Updates the TCP checksum at `offset` after ports and addresses of the packet were changed, and lets the kernel
     /// know what else a device's sum over the whole packet must follow.
     fn fix_checksums<A: Maps>(&mut self, offset: u32, change: &Change);
+    /// Makes the frame so long, and no longer. Moves the bytes.
+    fn cut(&mut self, length: u32) -> bool;
+    /// Writes the TCP checksum at `offset`, given the sums over pseudo header and segment.
+    fn seal(&mut self, offset: u32, pseudo: Sum, segment: Sum) -> bool;
     /// How a flow's packet would leave; an error if this hook cannot send it there.
     fn way<A: Maps>(&mut self, found: &Found<A>) -> Result<Way, Verdict>;
     /// Sends it.
@@ -118,6 +122,17 @@ pub(crate) struct Way {
     pub(crate) oif: u32,
     /// XDP: the Ethernet addresses to leave with, destination first.
     pub(crate) ethernet: [u16; 6],
+}
+
+impl Way {
+    /// Out by the interface that it came in by, with the Ethernet addresses that it has.
+    pub(crate) const BACK: Self = Self { oif: 0, ethernet: [0; 6] };
+
+    /// Whether it is that.
+    #[inline(always)]
+    pub(crate) const fn is_back(&self) -> bool {
+        self.oif == 0
+    }
 }
 
 /// Monotonic clock in ns, exact.

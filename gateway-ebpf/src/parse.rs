@@ -65,6 +65,21 @@ pub(crate) struct Ethernet {
     ethertype: Be16,
 }
 
+impl Ethernet {
+    /// Sends the frame back to where it came from.
+    #[inline(always)]
+    pub(crate) fn turn(&mut self) {
+        let [a, b, c, d, e, f] = self.addresses;
+        self.addresses = [d, e, f, a, b, c];
+    }
+
+    /// Writes the addresses, destination first.
+    #[inline(always)]
+    pub(crate) fn set(&mut self, addresses: [u16; 6]) {
+        self.addresses = addresses;
+    }
+}
+
 /// The TCP header without options.
 #[repr(C)]
 pub(crate) struct Tcp {
@@ -78,6 +93,24 @@ pub(crate) struct Tcp {
     window: u16,
     pub(crate) checksum: Be16,
     urgent: u16,
+}
+
+impl Tcp {
+    /// A header of nothing else, with a checksum of 0. Source port first.
+    #[inline(always)]
+    pub(crate) fn bare(ports: [Be16; 2], sequence: u32, acknowledgement: u32, flags: u32) -> Self {
+        Self {
+            source_port: ports[0],
+            destination_port: ports[1],
+            sequence: Be32::new(sequence).halves(),
+            acknowledgement: Be32::new(acknowledgement).halves(),
+            offset: (TCP_HEADER as u8 / 4) << 4,
+            flags: flags as u8,
+            window: 0,
+            checksum: Be16::new(0),
+            urgent: 0,
+        }
+    }
 }
 
 /// Ethernet and IPv4.
@@ -132,6 +165,8 @@ const _: () = assert!(size_of::<Ip4>() == 34 && size_of::<Ip6>() == 54 && size_o
 
 /// Bytes of the Ethernet header.
 pub(crate) const ETHERNET: u32 = size_of::<Ethernet>() as u32;
+/// Hop limit of what the programs send of their own.
+const HOPS: u8 = 64;
 const IP4_HEADER: u32 = 20;
 const IP6_HEADER: u32 = 40;
 
@@ -194,6 +229,9 @@ pub(crate) trait Family: Trace {
     /// how much the sum over the header changed apart from addresses and checksum.
     fn write(ip: &mut Self::Ip, source: Self, destination: Self, addresses: Sum) -> Sum;
 
+    /// Turns a header round, for an answer of `length` bytes with the header.
+    fn turn(ip: &mut Self::Ip, length: u32);
+
     /// Writes the addresses of a header within an ICMP error. Returns by how much the sum over it changed.
     fn write_embedded(ip: &mut Self::Ip, source: Self, destination: Self, addresses: Sum) -> Sum;
 }
@@ -246,6 +284,17 @@ impl Family for Addr4 {
         ip.checksum = difference.update(ip.checksum);
         // The checksum outweighs all else.
         Sum::default()
+    }
+
+    #[inline(always)]
+    fn turn(ip: &mut Ip4, length: u32) {
+        (ip.source, ip.destination) = (ip.destination, ip.source);
+        let words =
+            |ip: &Ip4| Sum::default().add16(ip.total_length).add16(Be16::new(u16::from(ip.hops) << 8));
+        let before = words(ip);
+        ip.total_length = Be16::new(length as u16);
+        ip.hops = HOPS;
+        ip.checksum = words(ip).minus(before).update(ip.checksum);
     }
 
     #[inline(always)]
@@ -306,6 +355,13 @@ impl Family for Addr6 {
         ip.destination = destination.0.map(Be32::halves);
         ip.hops -= 1;
         Sum::default().minus(Sum::default().add16(Be16::new(0x0001)))
+    }
+
+    #[inline(always)]
+    fn turn(ip: &mut Ip6, length: u32) {
+        (ip.source, ip.destination) = (ip.destination, ip.source);
+        ip.payload_length = Be16::new((length - IP6_HEADER) as u16);
+        ip.hops = HOPS;
     }
 
     #[inline(always)]

@@ -8,16 +8,18 @@ use core::ptr;
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC},
     helpers::generated::{
-        bpf_csum_update, bpf_l4_csum_replace, bpf_redirect_neigh, bpf_skb_load_bytes, bpf_skb_pull_data,
+        bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_tail,
+        bpf_skb_load_bytes, bpf_skb_pull_data,
     },
     programs::TcContext,
 };
-use gateway_common::Verdict;
+use gateway_common::{Be16, Sum, Verdict};
 
 use crate::{
     flow::Found,
     maps::{Maps, SCRATCH_BYTES, Scratch},
     packet::{self, Packet, Way},
+    parse::Word,
     rewrite::Change,
 };
 
@@ -115,6 +117,25 @@ impl Packet for Skb<'_> {
         }
     }
 
+    #[inline(always)]
+    fn cut(&mut self, length: u32) -> bool {
+        // SAFETY: a plain helper call on the packet's own context.
+        unsafe { bpf_skb_change_tail(self.skb(), length, 0) == 0 }
+    }
+
+    /// Where the hardware will fill the checksum in, the field must hold the sum over the pseudo header. Nothing says
+    /// so, but the helper leaves such a field alone.
+    #[inline(always)]
+    fn seal(&mut self, offset: u32, pseudo: Sum, segment: Sum) -> bool {
+        // SAFETY: a plain helper call on the packet's own context. The field is 0 before.
+        unsafe { bpf_l4_csum_replace(self.skb(), offset, 0, 1, 0) };
+        let Ok(field) = self.header::<Word>(offset) else { return false };
+        let by_hardware = field.get() == Be16::default();
+        let sum = Be16::from_wire(pseudo.fold16());
+        field.set(if by_hardware { sum } else { pseudo.plus(segment).checksum() });
+        true
+    }
+
     /// The neighbour is looked up when the packet is sent.
     #[inline(always)]
     fn way<A: Maps>(&mut self, found: &Found<A>) -> Result<Way, Verdict> {
@@ -123,6 +144,10 @@ impl Packet for Skb<'_> {
 
     #[inline(always)]
     fn send(&mut self, way: &Way) -> i32 {
+        if way.is_back() {
+            // SAFETY: a plain helper call.
+            return unsafe { bpf_redirect(self.interface(), 0) as i32 };
+        }
         // SAFETY: a plain helper call; a null pointer asks for the lookup of the neighbour (Linux 5.10).
         unsafe { bpf_redirect_neigh(way.oif, ptr::null_mut(), 0, 0) as i32 }
     }

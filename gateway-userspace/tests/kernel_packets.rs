@@ -5,12 +5,18 @@
 
 mod kernel;
 
+#[path = "kernel_packets/balancing.rs"]
+mod balancing;
 #[path = "kernel_packets/bench.rs"]
 mod bench;
 #[path = "kernel_packets/following.rs"]
 mod following;
+#[path = "kernel_packets/handshake.rs"]
+mod handshake;
 #[path = "kernel_packets/icmp.rs"]
 mod icmp;
+#[path = "kernel_packets/limits.rs"]
+mod limits;
 #[path = "kernel_packets/mss.rs"]
 mod mss;
 #[path = "kernel_packets/opening.rs"]
@@ -19,3 +25,9 @@ mod opening;
 mod options;
 #[path = "kernel_packets/passing.rs"]
 mod passing;
+#[path = "kernel_packets/reset.rs"]
+mod reset;
+#[path = "kernel_packets/verifier.rs"]
+mod verifier;
+#[path = "kernel_packets/xdp.rs"]
+mod xdp;

@@ -307,6 +307,32 @@ fn maps_are_shown_without_an_agent_and_cleaned_up() {
 }
 
 #[test]
+fn flows_of_another_version_go_on_and_new_ones_are_this_versions() {
+    let (lab, pins) = (Lab::new(), PinDirectory::new());
+    let (first, second) = (lab.backend(0, "first"), lab.backend(1, "second"));
+    let mut plane = lab.start(pins.path());
+    lab.gateway.enter(|| plane.apply(snapshot(1, PORT, &first))).unwrap();
+    let mut old: Vec<Connection> = GATEWAY.iter().map(|address| lab.connect(address).unwrap()).collect();
+    drop(plane);
+    let (ours, theirs) = (pins.path().join(gateway_common::SCHEMA), pins.path().join("v1"));
+    std::fs::rename(&ours, &theirs).unwrap();
+
+    let mut plane = lab.start(pins.path());
+    for (address, old) in GATEWAY.iter().zip(&mut old) {
+        old.echo(&vec![9; 100_000]);
+        assert!(lab.connect(address).is_err(), "steered by the other version still");
+    }
+    lab.gateway.enter(|| plane.apply(snapshot(1, PORT, &second))).unwrap();
+    for (address, old) in GATEWAY.iter().zip(&mut old) {
+        assert_eq!(lab.connect(address).unwrap().name, "second");
+        old.echo(b"still there");
+    }
+    drop(plane);
+    cleanup::run(&parse(pins.path(), "")).unwrap();
+    assert!(!theirs.exists() && !ours.exists());
+}
+
+#[test]
 fn only_pins_are_cleaned_up() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("v1")).unwrap();

@@ -49,6 +49,7 @@ struct OutputArgs {
     output: Output,
 }
 
+/// `-o`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// Columns for people.

@@ -84,8 +84,8 @@ impl fmt::Display for Hook {
 pub struct Programs<'a> {
     /// For tc.
     pub classifier: &'a mut SchedClassifier,
-    /// For XDP, if the object has it.
-    pub xdp: Option<&'a mut Xdp>,
+    /// For XDP.
+    pub xdp: &'a mut Xdp,
 }
 
 /// What holds the programs on an interface.
@@ -147,12 +147,12 @@ impl Attached {
             return Err(AttachError::NotEthernet(interface.name.clone()));
         }
         let (mut hook, tc) = self.attach_tc(programs.classifier, interface)?;
-        let xdp = match (self.xdp_modes(interface), programs.xdp.as_deref_mut()) {
-            ([], _) | (_, None) => {
+        let xdp = match self.xdp_modes(interface) {
+            [] => {
                 self.unpin(&self.pins.xdp_link(interface.index));
                 None
             }
-            (modes, Some(xdp)) => Some(self.attach_xdp(xdp, interface, modes)?),
+            modes => Some(self.attach_xdp(programs.xdp, interface, modes)?),
         };
         let xdp = xdp.map(|(found, link)| {
             hook = found;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aya::programs::{Program, SchedClassifier};
+use aya::programs::{Program, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 
 use gateway_common::index;
@@ -16,8 +16,9 @@ static OBJECT: Option<&[u8]> = Some(aya::include_bytes_aligned!(env!("KERNEL_OBJ
 #[cfg(not(kernel_object))]
 static OBJECT: Option<&[u8]> = None;
 
-/// The classifier's name in the object.
-const PROGRAM: &str = "sluice_tc";
+/// Names of the programs in the object.
+const CLASSIFIER: &str = "sluice_tc";
+const XDP: &str = "sluice_xdp";
 
 /// Slots for backend tables, 2 bytes each: room for 63 tables of the largest size.
 pub const TABLE_SLOTS: u32 = 1 << 22;
@@ -70,7 +71,25 @@ pub struct Loaded {
 impl Loaded {
     /// The tc classifier.
     pub fn classifier(&mut self) -> Result<&mut SchedClassifier, LoadError> {
-        program(&mut self.ebpf, PROGRAM)
+        program(&mut self.ebpf, CLASSIFIER)
+    }
+
+    /// The XDP program. It leaves to the classifier whatever it cannot send on itself.
+    pub fn xdp(&mut self) -> Result<&mut Xdp, LoadError> {
+        Ok(self.ebpf.program_mut(XDP).ok_or(LoadError::NoObject)?.try_into()?)
+    }
+
+    /// Both programs at once.
+    pub fn programs(&mut self) -> Result<(&mut SchedClassifier, &mut Xdp), LoadError> {
+        let (mut classifier, mut xdp) = (None, None);
+        for (name, program) in self.ebpf.programs_mut() {
+            match program {
+                Program::SchedClassifier(program) if name == CLASSIFIER => classifier = Some(program),
+                Program::Xdp(program) if name == XDP => xdp = Some(program),
+                _ => {}
+            }
+        }
+        classifier.zip(xdp).ok_or(LoadError::NoObject)
     }
 
     /// A classifier of another name; objects for measuring have some.

@@ -174,6 +174,23 @@ mod tests {
         }
     }
 
+    /// The table's promise to those who keep their backend: of a hundred, losing one moves hardly any of the others'
+    /// flows.
+    #[test]
+    fn of_the_other_backends_flows_at_most_two_in_a_hundred_move() {
+        let all = backends(vec![1; 100]);
+        let size = size(100);
+        let before = owners(&all, size);
+        for gone in all.keys() {
+            let mut fewer = all.clone();
+            fewer.remove(gone);
+            let others = before.iter().zip(owners(&fewer, size)).filter(|(old, _)| *old != gone);
+            let (stay, moved): (Vec<_>, Vec<_>) = others.partition(|(old, new)| *old == new);
+            let share = moved.len() as f64 / (stay.len() + moved.len()) as f64;
+            assert!(share <= 0.02, "{share} moved without {gone}");
+        }
+    }
+
     #[test]
     fn the_order_of_the_backends_does_not_matter() {
         let forwards = backends([3, 1, 4, 1, 5]);

@@ -390,6 +390,17 @@ fn verify(name: &'static str, data: &MapData) -> Result<(), MapsError> {
     Ok(())
 }
 
+/// Makes the programs of another version, whose maps are pinned in a directory, open no new flow: it has no listener any
+/// more. Every version has kept those in hash maps of these names.
+pub fn stop_opening(directory: &Path) -> Result<(), MapsError> {
+    for name in ["LISTENERS4", "LISTENERS6"] {
+        let data = MapData::from_pin(directory.join(name)).map_err(about(name))?;
+        let keys = data.info().map_err(about(name))?.key_size();
+        sys::clear(data.fd().as_fd(), keys as usize).map_err(|source| MapsError::Batch { name, source })?;
+    }
+    Ok(())
+}
+
 /// The number of elements a pinned map was made for.
 pub fn capacity(directory: &Path, name: &'static str) -> Result<u32, MapsError> {
     let data = MapData::from_pin(directory.join(name)).map_err(about(name))?;

@@ -66,6 +66,11 @@ impl Pins {
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
+    /// Directories of other versions of the maps' layout.
+    pub fn others(&self) -> Vec<PathBuf> {
+        schemas(&self.root).into_iter().filter(|schema| *schema != self.maps()).collect()
+    }
+
     /// Makes the directories, and mounts a bpffs first if they would lie in none.
     pub fn prepare(&self) -> Result<(), PinError> {
         if !is_bpffs(&self.root) {

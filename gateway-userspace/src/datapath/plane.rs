@@ -208,6 +208,7 @@ impl KernelPlane {
         let pins = Pins::below(&args.pin_dir);
         pins.prepare()?;
         let lock = pins.lock()?.ok_or_else(|| Unavailable::InUse(args.pin_dir.clone()))?;
+        step_back(&pins);
         let mut loaded = load(&pins, args.max_flows)?;
         configure(&mut loaded.maps, &pins, args)?;
         let max_flows = maps::capacity(&pins.maps(), "FLOWS4")?;
@@ -526,6 +527,25 @@ impl KernelPlane {
     }
 }
 
+/// Leaves new flows of agents with another layout of the maps to this one. Flows that there are go on by the programs
+/// and maps of that layout, which stay attached in front of ours; nothing is interrupted.
+fn step_back(pins: &Pins) {
+    for other in pins.others() {
+        let directory = other.display();
+        match maps::stop_opening(&other) {
+            Ok(()) => tracing::warn!(
+                %directory,
+                "flows of another version go on by its own programs; when they have ended, `sluice cleanup` removes \
+                 them (and this version's)"
+            ),
+            Err(error) => tracing::error!(
+                %directory, %error,
+                "another version still steers new flows; `sluice cleanup` before a start removes it, and cuts its flows"
+            ),
+        }
+    }
+}
+
 fn check_wanted(wanted: &[String], interfaces: &BTreeMap<u32, Interface>) -> Result<(), Unavailable> {
     let exists = |name: &&String| interfaces.values().any(|interface| interface.name == **name);
     match wanted.iter().find(|name| !exists(name)) {
@@ -543,7 +563,8 @@ fn load(pins: &Pins, flows: u32) -> Result<Loaded, Unavailable> {
 }
 
 fn programs(loaded: &mut Loaded) -> Result<Programs<'_>, Unavailable> {
-    Ok(Programs { classifier: loaded.classifier().map_err(Unavailable::Refused)?, xdp: None })
+    let (classifier, xdp) = loaded.programs().map_err(Unavailable::Refused)?;
+    Ok(Programs { classifier, xdp })
 }
 
 /// Tells the programs their keys, sizes and source ports. What flows depend on stays as it was in maps that are taken

@@ -1,4 +1,5 @@
-//! System calls that nobody wraps: writing many elements of an array in one, and asking for an interface's MTU.
+//! System calls that nobody wraps: writing many elements of an array in one, emptying a map of
+//! unknown keys, and asking for an interface's MTU.
 #![expect(unsafe_code, reason = "raw system calls on buffers of plain bytes")]
 
 use std::io;
@@ -35,6 +36,44 @@ pub(super) fn update_array<V: Pod>(map: BorrowedFd<'_>, first: u32, values: &[V]
         ..Batch::default()
     };
     command(UPDATE_BATCH, &mut batch)
+}
+
+/// `BPF_MAP_DELETE_ELEM` and `BPF_MAP_GET_NEXT_KEY`.
+const DELETE: libc::c_int = 3;
+const GET_NEXT_KEY: libc::c_int = 4;
+
+/// The members of `union bpf_attr` that commands on one element have.
+#[repr(C)]
+#[derive(Default)]
+struct Element {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value_or_next_key: u64,
+    flags: u64,
+}
+
+/// Removes every element of a hash map whose keys have so many bytes, whatever they mean.
+pub(super) fn clear(map: BorrowedFd<'_>, key_size: usize) -> io::Result<()> {
+    let mut key = vec![0_u8; key_size];
+    loop {
+        // No key asks for the first one.
+        let mut first =
+            Element { map: raw(map), value_or_next_key: key.as_mut_ptr() as u64, ..Element::default() };
+        match element(GET_NEXT_KEY, &mut first) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+            found => found?,
+        }
+        let mut delete = Element { map: raw(map), key: key.as_ptr() as u64, ..Element::default() };
+        element(DELETE, &mut delete)?;
+    }
+}
+
+fn element(command: libc::c_int, element: &mut Element) -> io::Result<()> {
+    // SAFETY: `element` is laid out as the kernel reads it, and its pointers are to buffers of the map's key size.
+    let done =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(element), size_of::<Element>()) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn raw(map: BorrowedFd<'_>) -> u32 {

@@ -32,6 +32,7 @@ pub(crate) struct Segment {
     pub(crate) payload: Vec<u8>,
     pub(crate) sequence: u32,
     pub(crate) acknowledgement: u32,
+    pub(crate) window: u16,
 }
 
 /// What the ends of test connections begin with.
@@ -52,6 +53,7 @@ impl Segment {
             payload: Vec::new(),
             sequence: BACKEND_INITIAL,
             acknowledgement: BACKEND_INITIAL + 1,
+            window: 0xfaf0,
         }
     }
 
@@ -117,7 +119,8 @@ impl Segment {
         tcp.extend(self.acknowledgement.to_be_bytes());
         tcp.push(((5 + self.options.len() / 4) << 4) as u8);
         tcp.push(self.flags);
-        tcp.extend([0xfa, 0xf0, 0, 0, 0, 0]);
+        tcp.extend(self.window.to_be_bytes());
+        tcp.extend([0; 4]);
         tcp.extend(&self.options);
         tcp.extend(&self.payload);
         let mut covered = pseudo_header(self.source.ip(), self.destination.ip(), tcp.len());

@@ -8,8 +8,8 @@ use aya::programs::{TestRun, TestRunOptions};
 use gateway_common::flow::TICKS_PER_SECOND;
 use gateway_common::ports::PORTS_PER_WORD;
 use gateway_common::{
-    Action, Address, Backend, Be16, Config, Direction, Flow, FlowKey, Link, ListenerKey, Phase, Seen, State,
-    Table, Verdict,
+    Action, Addr4, Addr6, Address, Backend, Be16, Config, Direction, Flow, FlowKey, Link, ListenerKey, Phase,
+    Seen, State, Table, Verdict, hash,
 };
 use gateway_userspace::datapath::flows::{Flows, Kind};
 use gateway_userspace::datapath::load::{self, Loaded, Sizes};
@@ -21,7 +21,7 @@ use crate::kernel::frame::{ACK, SYN, Segment};
 /// `TC_ACT_UNSPEC`, `TC_ACT_SHOT` and `TC_ACT_REDIRECT`.
 const NEXT: u32 = u32::MAX;
 const SHOT: u32 = 2;
-const REDIRECT: u32 = 7;
+pub(crate) const REDIRECT: u32 = 7;
 
 /// Interface that test runs come in by (loopback), and the one that the backends are said to be behind.
 pub(crate) const CLIENTS: u32 = 1;
@@ -32,6 +32,9 @@ pub(crate) const PORTS: u32 = 1024;
 pub(crate) const TABLE_SIZE: u32 = 1021;
 /// Slots from one table to the next.
 const REGION: u32 = 1024;
+
+/// Any will do.
+const BALANCE_KEY: u64 = 1;
 
 /// Room for the flows of a test whose rows each have flows of their own.
 pub(crate) const ROOMY: u32 = 32_768;
@@ -124,6 +127,8 @@ pub(crate) struct Peek {
 pub(crate) struct Bench {
     pub(crate) loaded: Loaded,
     next_port: u16,
+    /// What each family was told to serve by: a table and its slots.
+    tables: BTreeMap<bool, (Table, Vec<u32>)>,
 }
 
 impl Bench {
@@ -131,7 +136,7 @@ impl Bench {
     pub(crate) fn new(flows: u32) -> Self {
         let loaded = load::load(Sizes { flows, slots: 4 * TABLE_SIZE }, None);
         let loaded = loaded.unwrap_or_else(|error| panic!("{error}"));
-        let mut bench = Self { loaded, next_port: 1024 };
+        let mut bench = Self { loaded, next_port: 1024, tables: BTreeMap::new() };
         bench.loaded.maps.v4.flows.fill_free();
         bench.loaded.maps.v6.flows.fill_free();
         bench.ports(PORTS);
@@ -161,7 +166,7 @@ impl Bench {
         let flows = &self.loaded.maps.v4.flows;
         let mut config = Config {
             index_key: 0x0123_4567_89ab_cdef,
-            balance_key: 1,
+            balance_key: BALANCE_KEY,
             first_port: FIRST_PORT,
             port_count: PORTS,
             buckets: flows.buckets(Kind::Established),
@@ -182,8 +187,9 @@ impl Bench {
     /// Serves by a table with something changed.
     pub(crate) fn serve_as(&mut self, net: Net, backends: &[SocketAddr], change: impl FnOnce(&mut Table)) {
         let base = if net.is_v4() { 0 } else { REGION };
-        let count = backends.len().max(1) as u32;
-        let slots: Vec<u32> = (0..TABLE_SIZE).map(|slot| 1 + slot % count).collect();
+        let count = backends.len() as u32;
+        let slots: Vec<u32> =
+            (0..TABLE_SIZE).map(|slot| slot.checked_rem(count).map_or(0, |id| id + 1)).collect();
         self.loaded.maps.write_table(base, &slots).unwrap();
         let mut table = Table {
             base,
@@ -196,10 +202,44 @@ impl Bench {
             max_rate: 0,
         };
         change(&mut table);
+        self.tables.insert(net.is_v4(), (table, slots));
         if net.is_v4() {
             serve(&mut self.loaded.maps.v4, net, table, backends);
         } else {
             serve(&mut self.loaded.maps.v6, net, table, backends);
+        }
+    }
+
+    /// The backend that a tuple of a client should get at an attempt, by an account of our own.
+    pub(crate) fn choice(&self, client: Tuple, attempt: u32) -> u32 {
+        let is_v4 = client.source.is_ipv4();
+        let (table, slots) = &self.tables[&is_v4];
+        let slot = if is_v4 {
+            hash::choose(BALANCE_KEY, table, &key_of::<Addr4>(client), attempt)
+        } else {
+            hash::choose(BALANCE_KEY, table, &key_of::<Addr6>(client), attempt)
+        };
+        slots[(slot - table.base) as usize]
+    }
+
+    /// The backend that a handshake should get when another is needed, after so many were tried.
+    pub(crate) fn next_choice(&self, client: Tuple, current: u32, tried: u32) -> Option<u32> {
+        let choices = (tried + 1..=tried + 4).map(|attempt| self.choice(client, attempt));
+        if tried >= 4 { None } else { choices.into_iter().find(|id| *id != current) }
+    }
+
+    /// A client's port whose flow has another backend to go to, so many times.
+    pub(crate) fn port_with_others(&mut self, net: Net, times: u32) -> u16 {
+        loop {
+            let port = self.port();
+            let client = Tuple { source: net.client(port), destination: net.gateway() };
+            let mut current = Some(self.choice(client, 0));
+            for tried in 0..times {
+                current = current.and_then(|current| self.next_choice(client, current, tried));
+            }
+            if current.is_some() {
+                return port;
+            }
         }
     }
 
@@ -250,6 +290,47 @@ impl Bench {
         };
         assert_eq!(result.return_value, action, "{verdict:?}");
         Outcome { verdict, packet: out }
+    }
+
+    /// Runs a packet and looks at nothing but what comes out.
+    pub(crate) fn quick(&mut self, packet: &[u8]) -> (u32, Vec<u8>) {
+        let mut out = vec![0; packet.len()];
+        let options =
+            TestRunOptions { data_in: Some(packet), data_out: Some(&mut out), ..TestRunOptions::default() };
+        let result = self.loaded.classifier().unwrap().test_run(options).unwrap();
+        (result.return_value, out)
+    }
+
+    /// Records of established flows that are free.
+    pub(crate) fn free(&self, net: Net) -> u64 {
+        if net.is_v4() { self.loaded.maps.v4.flows.free() } else { self.loaded.maps.v6.flows.free() }
+    }
+
+    /// Establishes flows until no record is free. A full index refuses some; they take their record all the same.
+    pub(crate) fn exhaust(&mut self, net: Net) {
+        while self.free(net) > 0 {
+            let port = self.port();
+            let syn = net.syn(port);
+            self.quick(&syn.bytes());
+            let client = Tuple { source: syn.source, destination: syn.destination };
+            let Some(record) = self.peek(client) else { continue };
+            let flow = Opened { client, backend: record.leaving };
+            self.quick(&flow.by_backend(SYN | ACK).bytes());
+            self.quick(&flow.by_client(ACK).bytes());
+        }
+    }
+
+    /// Opens flows until so many handshakes are under way, and returns them. A full index refuses some.
+    pub(crate) fn fill(&mut self, net: Net, count: usize) -> Vec<Opened> {
+        let mut flows = Vec::new();
+        while flows.len() < count {
+            let port = self.port();
+            let syn = net.syn(port);
+            self.quick(&syn.bytes());
+            let client = Tuple { source: syn.source, destination: syn.destination };
+            flows.extend(self.peek(client).map(|record| Opened { client, backend: record.leaving }));
+        }
+        flows
     }
 
     /// A packet that must be left alone.
