@@ -8,9 +8,10 @@ use gateway_common::{Addr4, Addr6, Hash, Reference, Table, Verdict};
 use crate::{
     flow::{self, Found},
     handshake,
-    maps::{Kind, Maps, Record, Scratch},
+    maps::{Kind, Maps, Scratch},
     options,
     parse::{Options, Segment},
+    record::Record,
 };
 
 /// A flow's record and a verdict in one number: the reference in the low half, then the table, the verdict, and the

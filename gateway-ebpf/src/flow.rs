@@ -6,10 +6,11 @@ use gateway_common::{
 
 use crate::{
     boundary::Steps,
-    handshake, limit,
-    maps::{self, Kind, Maps, Record},
+    handshake, index, limit,
+    maps::{self, Kind, Maps},
     packet::{self, Packet},
     parse::Segment,
+    record::Record,
 };
 
 /// A flow's record, as a packet of one direction found it.
@@ -45,7 +46,7 @@ pub(crate) fn find<A: Maps>(key: &FlowKey<A>, hash: Hash) -> Option<Found<A>> {
 
 #[inline(always)]
 fn find_in<A: Maps>(kind: Kind, key: &FlowKey<A>, hash: Hash) -> Option<Found<A>> {
-    let reference = maps::find::<A>(kind, hash)?;
+    let reference = index::find::<A>(kind, hash)?;
     let record = Record::at(kind, reference.record())?;
     let direction = reference.direction();
     let state = record.state();
@@ -131,7 +132,7 @@ pub(crate) fn retire<A: Maps>(config: &Config, record: &Record<A>) {
 /// Takes one direction of a record out of its index.
 #[inline(never)]
 pub(crate) fn unlist<A: Maps>(config: &Config, record: &Record<A>, direction: Direction) {
-    maps::remove(record, Hash::new(config.index_key, &record.arriving(direction)), direction);
+    index::remove(record, Hash::new(config.index_key, &record.arriving(direction)), direction);
 }
 
 /// Counts a segment that is sent on, and follows the state.

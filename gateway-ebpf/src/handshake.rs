@@ -12,9 +12,11 @@ use gateway_common::{
 use crate::{
     balance,
     flow::{self, Found},
-    maps::{self, Maps, Record},
+    index,
+    maps::{self, Maps},
     packet,
     parse::Segment,
+    record::Record,
 };
 
 /// A client sends its SYN again after a second (RFC 6298); one that comes sooner was doubled on the way.
@@ -48,7 +50,7 @@ pub(crate) fn open<A: Maps>(
 ) -> Result<Found<A>, Verdict> {
     let config = maps::config().ok_or(Verdict::Unconfigured)?;
     let (id, backend) = balance::pick(config, table, &segment.key, 0)?;
-    if !maps::has_free::<A>() {
+    if !index::has_free::<A>() {
         return Err(Verdict::TableFull);
     }
     let created = packet::now();
@@ -77,7 +79,7 @@ pub(crate) fn open<A: Maps>(
 /// The next record of the ring. Another handshake's is taken only if that is over, or has had its time.
 #[inline(always)]
 fn room<A: Maps>(config: &Config, now: u64) -> Result<Record<A>, Verdict> {
-    let record = maps::next_half::<A>(config).ok_or(Verdict::Unconfigured)?;
+    let record = index::next_half::<A>(config).ok_or(Verdict::Unconfigured)?;
     let state = record.state();
     if state.any(State::LIVE) {
         let age = ticks(now).wrapping_sub(ticks(record.created()));
@@ -93,7 +95,7 @@ fn room<A: Maps>(config: &Config, now: u64) -> Result<Record<A>, Verdict> {
 /// Enters both directions of a new flow. The client's first: of two CPUs with the same SYN one must not get on.
 #[inline(always)]
 fn list<A: Maps>(config: &Config, record: &Record<A>, hash: Hash) -> Result<(), Verdict> {
-    maps::enter(record, hash, Direction::ToBackend).map_err(|refused| match refused {
+    index::enter(record, hash, Direction::ToBackend).map_err(|refused| match refused {
         Refused::Taken => Verdict::Raced,
         Refused::Full => Verdict::HandshakesFull,
     })?;
@@ -109,7 +111,7 @@ fn list_answers<A: Maps>(config: &Config, record: &Record<A>) -> Result<(), Verd
     if record.ports() == NO_PORTS && flow::find(&key, hash).is_some() {
         return Err(Verdict::PortTaken);
     }
-    maps::enter(record, hash, Direction::ToClient).map_err(|refused| match refused {
+    index::enter(record, hash, Direction::ToClient).map_err(|refused| match refused {
         Refused::Taken => Verdict::PortTaken,
         Refused::Full => Verdict::HandshakesFull,
     })
@@ -121,7 +123,7 @@ fn towards<A: Maps>(backend: &Backend<A>, client: &FlowKey<A>) -> Result<FlowKey
     let (source, source_port) = if backend.ports == NO_PORTS {
         (client.source, client.source_port)
     } else {
-        (backend.source, maps::claim_port(backend.ports).ok_or(Verdict::PortsExhausted)?)
+        (backend.source, index::claim_port(backend.ports).ok_or(Verdict::PortsExhausted)?)
     };
     Ok(FlowKey { source, destination: backend.address, source_port, destination_port: backend.port })
 }
@@ -131,7 +133,7 @@ fn towards<A: Maps>(backend: &Backend<A>, client: &FlowKey<A>) -> Result<FlowKey
 pub(crate) fn release_port<A: Maps>(record: &Record<A>) {
     let base = record.ports();
     if base != NO_PORTS {
-        maps::release_port(base, record.leaving(Direction::ToBackend).source_port);
+        index::release_port(base, record.leaving(Direction::ToBackend).source_port);
     }
 }
 
@@ -244,7 +246,7 @@ fn other_id<A: Maps>(config: &Config, record: &Record<A>) -> BackendId {
 #[inline(always)]
 fn establish<A: Maps>(config: &Config, hash: Hash, found: Found<A>) -> Result<(Found<A>, Verdict), Verdict> {
     let old = &found.record;
-    let Some(new) = maps::take_free::<A>() else {
+    let Some(new) = index::take_free::<A>() else {
         // It goes on from here until there is room.
         old.mark(State::WAITING);
         return Ok((found, Verdict::Forwarded));
@@ -275,9 +277,9 @@ fn establish<A: Maps>(config: &Config, hash: Hash, found: Found<A>) -> Result<(F
 
 #[inline(always)]
 fn enter_both<A: Maps>(config: &Config, record: &Record<A>, hash: Hash) -> Result<(), Refused> {
-    maps::enter(record, hash, Direction::ToBackend)?;
+    index::enter(record, hash, Direction::ToBackend)?;
     let answers = Hash::new(config.index_key, &record.arriving(Direction::ToClient));
-    maps::enter(record, answers, Direction::ToClient)
+    index::enter(record, answers, Direction::ToClient)
         .inspect_err(|_| flow::unlist(config, record, Direction::ToBackend))
 }
 

@@ -12,6 +12,7 @@ mod boundary;
 mod flow;
 mod handshake;
 mod icmp;
+mod index;
 mod limit;
 mod maps;
 #[cfg(feature = "measure")]
@@ -21,8 +22,10 @@ mod options;
 mod packet;
 mod parse;
 mod pipeline;
+mod record;
 mod reset;
 mod rewrite;
+mod shared;
 mod skb;
 mod stats;
 mod trace;

@@ -36,9 +36,17 @@ const OWNERS: &[(&str, &[&str])] = &[
 /// Files that may hold unsafe code; each says why at its head.
 const UNSAFE: &[&str] = &[
     "gateway-common/src/pod.rs",
+    "gateway-ebpf/src/boundary.rs",
+    "gateway-ebpf/src/index.rs",
     "gateway-ebpf/src/main.rs",
     "gateway-ebpf/src/maps.rs",
+    "gateway-ebpf/src/measure.rs",
     "gateway-ebpf/src/packet.rs",
+    "gateway-ebpf/src/record.rs",
+    "gateway-ebpf/src/shared.rs",
+    "gateway-ebpf/src/skb.rs",
+    "gateway-ebpf/src/xdp.rs",
+    "gateway-userspace/src/datapath/memory.rs",
     "gateway-userspace/src/datapath/sys.rs",
 ];
 
