@@ -628,8 +628,8 @@ fn deny_family<A: Address + Pod>(maps: &mut FamilyMaps<A>, prefixes: &[Prefix]) 
 /// Records that nothing holds; those that a packet is just taking are among them at first, and not any more later.
 #[derive(Debug)]
 struct Lost {
-    v4: HashSet<u32>,
-    v6: HashSet<u32>,
+    v4: BTreeSet<u32>,
+    v6: BTreeSet<u32>,
     found: Instant,
 }
 
