@@ -4,7 +4,8 @@
 use gateway_common::{Action, Addr4, Addr6, Verdict};
 
 use crate::{
-    flow, icmp,
+    flow::{self, Found},
+    icmp,
     packet::{Packet, Way},
     parse::{self, Family, Segment, Version},
     reset, rewrite, stats, trace,
@@ -55,11 +56,21 @@ fn serve<A: Family>(packet: &mut impl Packet, segment: &Segment<A>) -> Result<(W
         }
         found => found?,
     };
-    let way = packet.way(&found)?;
-    if !rewrite::apply(packet, segment, &found) {
+    send_on(packet, segment, &found, verdict)
+}
+
+#[inline(always)]
+fn send_on<A: Family>(
+    packet: &mut impl Packet,
+    segment: &Segment<A>,
+    found: &Found<A>,
+    verdict: Verdict,
+) -> Result<(Way, Verdict), Verdict> {
+    let way = packet.way(found)?;
+    if !rewrite::apply(packet, segment, found) {
         return Err(Verdict::Truncated);
     }
-    flow::record(&found, segment, packet);
+    flow::record(found, segment, packet);
     Ok((way, verdict))
 }
 
@@ -103,10 +114,5 @@ fn serve_early<A: Family>(packet: &mut impl Packet, segment: &Segment<A>) -> Res
         reset::answer(packet, segment)?;
         return Ok((Way::BACK, verdict));
     }
-    let way = packet.way(&found)?;
-    if !rewrite::apply(packet, segment, &found) {
-        return Err(Verdict::Truncated);
-    }
-    flow::record(&found, segment, packet);
-    Ok((way, verdict))
+    send_on(packet, segment, &found, verdict)
 }

@@ -17,6 +17,8 @@ mod handshake;
 mod icmp;
 #[path = "kernel_packets/limits.rs"]
 mod limits;
+#[path = "kernel_packets/live.rs"]
+mod live;
 #[path = "kernel_packets/mss.rs"]
 mod mss;
 #[path = "kernel_packets/opening.rs"]
@@ -25,8 +27,12 @@ mod opening;
 mod options;
 #[path = "kernel_packets/passing.rs"]
 mod passing;
+#[path = "kernel_packets/raw.rs"]
+mod raw;
 #[path = "kernel_packets/reset.rs"]
 mod reset;
+#[path = "kernel_packets/sums.rs"]
+mod sums;
 #[path = "kernel_packets/verifier.rs"]
 mod verifier;
 #[path = "kernel_packets/xdp.rs"]

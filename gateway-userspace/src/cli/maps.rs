@@ -49,7 +49,7 @@ struct OutputArgs {
     output: Output,
 }
 
-/// `-o`.
+/// How rows are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// Columns for people.

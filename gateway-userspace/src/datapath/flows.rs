@@ -312,7 +312,7 @@ impl PortsInUse {
     }
 
     /// Number of words.
-    pub fn len(&self) -> u32 {
+    pub fn words(&self) -> u32 {
         self.words.all().len() as u32
     }
 }

@@ -380,9 +380,8 @@ mod tests {
         assert!(dropped > 0);
         drop(stuck);
         // The queue may be full still, and then nobody waits for it.
-        while file.lock().unwrap().iter().filter(|byte| **byte == b'\n').count() as u64
-            != 2 * QUEUE as u64 - dropped
-        {
+        let lines = || String::from_utf8(file.lock().unwrap().clone()).unwrap().lines().count() as u64;
+        while lines() != 2 * QUEUE as u64 - dropped {
             std::thread::yield_now();
         }
     }

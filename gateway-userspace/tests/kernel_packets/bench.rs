@@ -19,8 +19,8 @@ use gateway_userspace::datapath::view::{self, FlowView, Tuple};
 use crate::kernel::frame::{ACK, SYN, Segment};
 
 /// `TC_ACT_UNSPEC`, `TC_ACT_SHOT` and `TC_ACT_REDIRECT`.
-const NEXT: u32 = u32::MAX;
-const SHOT: u32 = 2;
+pub(crate) const NEXT: u32 = u32::MAX;
+pub(crate) const SHOT: u32 = 2;
 pub(crate) const REDIRECT: u32 = 7;
 
 /// Interface that test runs come in by (loopback), and the one that the backends are said to be behind.
@@ -345,8 +345,18 @@ impl Bench {
         self.turns(what, &packet.bytes(), verdict, &want.bytes());
     }
 
-    /// The same with the bytes.
+    /// The same with the bytes. Before, the packet comes cut at every length, and is left alone.
     pub(crate) fn turns(&mut self, what: &str, packet: &[u8], verdict: Verdict, want: &[u8]) {
+        let (begin, end) = extent(packet);
+        for length in begin..end {
+            let (action, out) = self.quick(&packet[..length]);
+            assert!(action == NEXT && out == packet[..length], "{what}: cut to {length} bytes");
+        }
+        self.comes_out(what, packet, verdict, want);
+    }
+
+    /// The same without the cuts.
+    pub(crate) fn comes_out(&mut self, what: &str, packet: &[u8], verdict: Verdict, want: &[u8]) {
         let outcome = self.run(packet);
         assert_eq!(outcome.verdict, verdict, "{what}");
         assert_eq!(hex(&outcome.packet), hex(want), "{what}");
@@ -445,6 +455,13 @@ pub(crate) fn key_of<A: Address>(tuple: Tuple) -> FlowKey<A> {
         source_port: Be16::new(tuple.source.port()),
         destination_port: Be16::new(tuple.destination.port()),
     }
+}
+
+/// Length of Ethernet and IP header without options, and of the whole packet without padding.
+fn extent(frame: &[u8]) -> (usize, usize) {
+    let word = |at: usize| usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+    // The kernel makes no test packet that ends within its IP header.
+    if frame[12] == 0x08 { (34, 14 + word(16)) } else { (54, 54 + word(18)) }
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -6,6 +6,7 @@ use gateway_userspace::datapath::view::Tuple;
 
 use crate::bench::{BACKENDS, Bench, FAMILIES, Net, ROOMY, V4, V6};
 use crate::kernel::frame::{self, ACK, RST, SYN, Segment, icmp_error};
+use crate::reset::answer;
 
 /// Prefixes on the deny list, a source, and whether it is refused.
 const DENIED: &[(&str, u32, &str, bool)] = &[
@@ -118,19 +119,26 @@ fn a_listener_may_get_so_many_flows_in_a_second() {
     }
 }
 
+/// One flow more is answered by a reset, and leaves nothing behind.
+fn is_refused(bench: &mut Bench, net: Net) {
+    let port = bench.port();
+    let (syn, before) = (net.syn(port), bench.entries().len());
+    let want = answer(&syn, (RST | ACK, 0, syn.sequence + 1));
+    bench.turns("one too many", &syn.bytes(), Verdict::ListenerFull, &want);
+    assert_eq!(bench.entries().len(), before);
+}
+
 #[test]
 fn a_listener_may_have_so_many_flows() {
     let mut bench = Bench::serving(ROOMY);
     for net in FAMILIES {
         bench.serve_as(net, &net.backends(), |table| table.max_flows = 5);
         let flows: Vec<_> = (0..5).map(|_| bench.established(net)).collect();
-        let port = bench.port();
-        bench.passes("one too many", &net.syn(port).bytes(), Verdict::ListenerFull);
+        is_refused(&mut bench, net);
         flows[0].passes_on(&mut bench, "those that there are", &flows[0].by_client(ACK));
         bench.serve_as(net, &net.backends(), |table| table.max_flows = 6);
         bench.established(net);
-        let port = bench.port();
-        bench.passes("one too many", &net.syn(port).bytes(), Verdict::ListenerFull);
+        is_refused(&mut bench, net);
     }
 }
 

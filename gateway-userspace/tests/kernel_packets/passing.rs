@@ -95,6 +95,129 @@ fn ipv6_headers_that_contradict_themselves_and_fragments() {
     bench.passes("version 5", &version, Verdict::Malformed);
 }
 
+/// A byte of the frame of a SYN without options that is changed, and what becomes of the frame. Bytes count from the
+/// beginning of Ethernet.
+type Change = (&'static str, usize, u8, Verdict);
+
+const ETHERNET: &[Change] = &[
+    ("length instead of a type", 12, 0x00, Verdict::NotIp),
+    ("ARP", 13, 0x06, Verdict::NotIp),
+    ("MPLS", 12, 0x88, Verdict::NotIp),
+    ("old service VLAN", 12, 0x91, Verdict::NotIp),
+    ("a type next to IPv4's", 13, 0x01, Verdict::NotIp),
+];
+
+const IPV4: &[Change] = &[
+    ("version 0", 14, 0x05, Verdict::Malformed),
+    ("version 3", 14, 0x35, Verdict::Malformed),
+    ("version 6", 14, 0x65, Verdict::Malformed),
+    ("version 15", 14, 0xf5, Verdict::Malformed),
+    ("header of no word", 14, 0x40, Verdict::Malformed),
+    ("header of one word", 14, 0x41, Verdict::Malformed),
+    ("header of four words", 14, 0x44, Verdict::Malformed),
+    ("header beyond the packet", 14, 0x4f, Verdict::Truncated),
+    ("no length", 17, 0, Verdict::Truncated),
+    ("length of a byte less than the header", 17, 19, Verdict::Truncated),
+    ("length of the header alone", 17, 20, Verdict::Truncated),
+    ("length of a byte less than TCP's header", 17, 39, Verdict::Truncated),
+    ("length of a byte more than the frame", 17, 41, Verdict::Truncated),
+    ("length of much more than the frame", 16, 0xff, Verdict::Truncated),
+    ("more fragments", 20, 0x20, Verdict::Fragment),
+    ("later fragment", 21, 0x01, Verdict::Fragment),
+    ("later fragment, far behind", 20, 0x1f, Verdict::Fragment),
+    ("last fragment with DF", 20, 0x50, Verdict::Fragment),
+    ("no hop", 22, 0, Verdict::HopLimit),
+    ("last hop", 22, 1, Verdict::HopLimit),
+    ("hop-by-hop as protocol", 23, 0, Verdict::NotTcp),
+    ("IGMP", 23, 2, Verdict::NotTcp),
+    ("IP in IP", 23, 4, Verdict::NotTcp),
+    ("UDP", 23, 17, Verdict::NotTcp),
+    ("IPv6 in IP", 23, 41, Verdict::NotTcp),
+    ("GRE", 23, 47, Verdict::NotTcp),
+    ("ESP", 23, 50, Verdict::NotTcp),
+    ("ICMPv6 over IPv4", 23, 58, Verdict::NotTcp),
+    ("SCTP", 23, 132, Verdict::NotTcp),
+    ("a reserved number", 23, 255, Verdict::NotTcp),
+    ("another destination", 33, 9, Verdict::NotSteered),
+    ("another port", 37, 0xbc, Verdict::NotSteered),
+];
+
+const IPV6: &[Change] = &[
+    ("version 0", 14, 0x00, Verdict::Malformed),
+    ("version 4", 14, 0x40, Verdict::Malformed),
+    ("version 7", 14, 0x70, Verdict::Malformed),
+    ("no length", 19, 0, Verdict::Truncated),
+    ("length of a byte less than TCP's header", 19, 19, Verdict::Truncated),
+    ("length of a byte more than the frame", 19, 21, Verdict::Truncated),
+    ("length of much more than the frame", 18, 0xff, Verdict::Truncated),
+    ("hop by hop, beyond the packet", 20, 0, Verdict::ExtensionHeader),
+    ("IPv4's ICMP", 20, 1, Verdict::NotTcp),
+    ("IP in IP", 20, 4, Verdict::NotTcp),
+    ("UDP", 20, 17, Verdict::NotTcp),
+    ("IPv6 in IPv6", 20, 41, Verdict::NotTcp),
+    ("routing with segments left", 20, 43, Verdict::ExtensionHeader),
+    ("a fragment", 20, 44, Verdict::Fragment),
+    ("nothing behind", 20, 59, Verdict::NotTcp),
+    ("no hop", 21, 0, Verdict::HopLimit),
+    ("last hop", 21, 1, Verdict::HopLimit),
+    ("another destination", 53, 9, Verdict::NotSteered),
+    ("another port", 57, 0xbc, Verdict::NotSteered),
+];
+
+/// Bytes of the TCP header count from its beginning.
+const TCP: &[Change] = &[
+    ("header of no word", 12, 0x00, Verdict::Malformed),
+    ("header of one word", 12, 0x10, Verdict::Malformed),
+    ("header of four words", 12, 0x40, Verdict::Malformed),
+    ("header of a word more than there is", 12, 0x60, Verdict::Truncated),
+    ("header of fifteen words", 12, 0xf0, Verdict::Truncated),
+    ("no flag", 13, 0, Verdict::Miss),
+    ("FIN", 13, FIN, Verdict::Miss),
+    ("RST", 13, RST, Verdict::Miss),
+    ("PSH", 13, PSH, Verdict::Miss),
+    ("ACK", 13, ACK, Verdict::Miss),
+    ("SYN-ACK", 13, SYN | ACK, Verdict::Miss),
+    ("SYN and FIN", 13, SYN | FIN, Verdict::Miss),
+    ("SYN and RST", 13, SYN | RST, Verdict::Miss),
+    ("every flag", 13, 0xff, Verdict::Miss),
+    ("urgent alone", 13, 0x20, Verdict::Miss),
+];
+
+#[test]
+fn a_byte_changed_in_a_header() {
+    let mut bench = Bench::serving(64);
+    for net in FAMILIES {
+        let plain = Segment::new(net.client(40_000), net.gateway(), SYN).bytes();
+        let own = if net.is_v4() { IPV4 } else { IPV6 };
+        let headers = [(ETHERNET, 0), (own, 0), (TCP, net.headers())];
+        for (changes, start) in headers {
+            for (what, place, byte, verdict) in changes {
+                let mut packet = plain.clone();
+                packet[start + place] = *byte;
+                bench.passes(what, &packet, *verdict);
+            }
+        }
+    }
+    assert!(bench.entries().is_empty());
+}
+
+#[test]
+fn bits_that_have_nothing_to_say_about_steering() {
+    let mut bench = Bench::serving(4096);
+    for net in FAMILIES {
+        // Service class and, for IPv6, flow label; of TCP the reserved bits, PSH, URG and the two of ECN.
+        let tcp = net.headers();
+        for (place, byte) in
+            [(15, 0xff), (tcp + 12, 0x5f), (tcp + 13, SYN | 0xc0), (tcp + 13, SYN | PSH | 0x20)]
+        {
+            let port = bench.port();
+            let mut packet = Segment::new(net.client(port), net.gateway(), SYN).bytes();
+            packet[place] = byte;
+            assert_eq!(bench.run(&packet).verdict, Verdict::Steered, "{place}");
+        }
+    }
+}
+
 #[test]
 fn no_length_of_a_packet_does_harm() {
     let mut bench = Bench::serving(64);
