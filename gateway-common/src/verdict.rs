@@ -58,6 +58,8 @@ verdicts! {
     IcmpError => Send, "icmp_error", "ICMP error about a steered flow: translated and redirected";
     /// A packet of a flow whose backend is gone.
     Reset => Send, "reset", "backend is gone: answered by a reset";
+    /// A SYN that found every handshake only just begun. The ACK of a client that means it passes as [`Verdict::Miss`].
+    CookieSent => Send, "cookie_sent", "too many handshakes at once: answered by a SYN cookie, for user space to serve";
     /// From a prefix on the deny list.
     Denied => Drop, "denied", "source is on the deny list";
     /// A SYN of a source that opens more flows than it may.
@@ -96,7 +98,8 @@ verdicts! {
     NoBackend => Pass, "no_backend", "new flow, but the listener has no backend";
     /// No record is free.
     TableFull => Pass, "table_full", "new flow, but the flow table is full";
-    /// Every handshake that there is room for has only just begun.
+    /// Every handshake that there is room for has only just begun, and the kernel made no cookie: by
+    /// `net.ipv4.tcp_syncookies` or for want of a listener, or because it saw no flood yet.
     HandshakesFull => Pass, "handshakes_full", "new flow, but too many handshakes at once (SYN flood?)";
     /// No free source port towards the backend was found.
     PortsExhausted => Pass, "ports_exhausted", "new flow, but no free source port towards the backend";

@@ -93,7 +93,8 @@ pub(crate) fn find_or_open<A: Steps>(
     Ok((found, opened_as))
 }
 
-/// The flow of a segment, if it is an established one that the segment changes nothing of.
+/// The flow of a segment, if it is an established one that the segment changes nothing of. [`Verdict::Miss`] if there is
+/// none at all.
 #[inline(always)]
 pub(crate) fn find_established<A: Steps>(segment: &Segment<A>) -> Result<(Found<A>, Verdict), Verdict> {
     let config = maps::config().ok_or(Verdict::Unconfigured)?;
@@ -102,12 +103,12 @@ pub(crate) fn find_established<A: Steps>(segment: &Segment<A>) -> Result<(Found<
     let (found, verdict) = A::find(segment, hash).found()?;
     let replaces = segment.opens() && found.state.phase().is_over();
     if found.record.kind == Kind::Half || replaces {
-        return Err(Verdict::Miss);
+        return Err(Verdict::NoNeighbour);
     }
     if found.state.any(State::CONDEMNED) {
         return Ok((found, Verdict::Reset));
     }
-    if segment.hops <= 1 { Err(Verdict::Miss) } else { Ok((found, verdict)) }
+    if segment.hops <= 1 { Err(Verdict::NoNeighbour) } else { Ok((found, verdict)) }
 }
 
 #[inline(always)]

@@ -80,16 +80,28 @@ pub(crate) fn open<A: Maps>(
 #[inline(always)]
 fn room<A: Maps>(config: &Config, now: u64) -> Result<Record<A>, Verdict> {
     let record = index::next_half::<A>(config).ok_or(Verdict::Unconfigured)?;
-    let state = record.state();
-    if state.any(State::LIVE) {
-        let age = ticks(now).wrapping_sub(ticks(record.created()));
-        let young = age < config.handshake_ticks && !state.phase().is_over();
-        if young || state.any(State::WAITING) {
-            return Err(Verdict::HandshakesFull);
-        }
+    if is_kept(config, &record, now) {
+        return Err(Verdict::HandshakesFull);
+    }
+    if record.state().any(State::LIVE) {
         flow::retire(config, &record);
     }
     Ok(record)
+}
+
+/// Whether the next handshake would find no room. Reads and nothing else.
+#[inline(always)]
+pub(crate) fn is_full<A: Maps>(config: &Config) -> bool {
+    index::peek_half::<A>(config).is_some_and(|record| is_kept(config, &record, packet::now()))
+}
+
+/// Whether a record is a handshake's that has not had its time.
+#[inline(always)]
+fn is_kept<A: Maps>(config: &Config, record: &Record<A>, now: u64) -> bool {
+    let state = record.state();
+    let age = ticks(now).wrapping_sub(ticks(record.created()));
+    let young = age < config.handshake_ticks && !state.phase().is_over();
+    state.any(State::LIVE) && (young || state.any(State::WAITING))
 }
 
 /// Enters both directions of a new flow. The client's first: of two CPUs with the same SYN one must not get on.

@@ -165,6 +165,22 @@ pub(crate) fn next_half<A: Maps>(config: &Config) -> Option<Record<A>> {
     Record::at(Kind::Half, number)
 }
 
+/// The same record without taking it.
+#[inline(always)]
+pub(crate) fn peek_half<A: Maps>(config: &Config) -> Option<Record<A>> {
+    let (_, _, half) = pool::<A>()?;
+    let number = half.load().checked_rem(config.half_flows.into())? as u32;
+    Record::at(Kind::Half, number)
+}
+
+/// Leaves that record out.
+#[inline(always)]
+pub(crate) fn skip_half<A: Maps>() {
+    if let Some((_, _, half)) = pool::<A>() {
+        half.add(1);
+    }
+}
+
 /// Claims a source port in the bitmap that begins at a word of `PORTS`; 0 if none was found free.
 #[unsafe(no_mangle)]
 #[inline(never)]

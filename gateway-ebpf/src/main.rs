@@ -7,8 +7,10 @@
 #![feature(asm_experimental_arch)]
 #![expect(internal_features, reason = "as above")]
 
+mod answer;
 mod balance;
 mod boundary;
+mod cookie;
 mod flow;
 mod handshake;
 mod icmp;
@@ -27,6 +29,7 @@ mod reset;
 mod rewrite;
 mod shared;
 mod skb;
+mod socket;
 mod stats;
 mod trace;
 mod xdp;

@@ -19,13 +19,26 @@ pub(crate) fn clamp<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, f
         return Sum::default();
     }
     let mtu = lower(mtu(packet.interface()), mtu(found.oif()));
-    let headers = size_of::<A::Ip>() as u32 - ETHERNET + TCP_HEADER;
+    let headers = headers::<A>();
     if mtu <= headers {
         return Sum::default();
     }
     let change = lower_to(packet, segment, mtu - headers);
     let word = |word: u32| Sum::default().add16(Be16::from_wire(word as u16));
     word(change).minus(word(change >> 16))
+}
+
+/// A segment size, lowered to what the packets of an interface hold.
+#[inline(always)]
+pub(crate) fn within<A: Family>(size: u32, interface: u32) -> u32 {
+    let (mtu, headers) = (mtu(interface), headers::<A>());
+    if mtu > headers && mtu - headers < size { mtu - headers } else { size }
+}
+
+/// Bytes of a packet that are no payload, without options.
+#[inline(always)]
+fn headers<A: Family>() -> u32 {
+    size_of::<A::Ip>() as u32 - ETHERNET + TCP_HEADER
 }
 
 /// Largest packet of an interface; 0 if it is not known.

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "packet memory and kernel helpers are raw pointers")]
 
 use core::arch::asm;
+use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use gateway_common::{Sum, Verdict};
@@ -34,6 +35,8 @@ pub(crate) trait Packet {
     fn interface(&self) -> u32;
     /// Whether the driver took a VLAN tag out of the frame and keeps it beside.
     fn has_vlan_tag(&self) -> bool;
+    /// What kernel helpers take the packet by.
+    fn context(&self) -> *mut c_void;
     /// Address of the first byte that can be read.
     fn start(&self) -> usize;
     /// Address behind the last byte that can be read.

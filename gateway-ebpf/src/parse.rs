@@ -90,26 +90,49 @@ pub(crate) struct Tcp {
     /// Header length in words, in the upper half.
     offset: u8,
     flags: u8,
-    window: u16,
+    window: Be16,
     pub(crate) checksum: Be16,
     urgent: u16,
 }
 
 impl Tcp {
-    /// A header of nothing else, with a checksum of 0. Source port first.
+    /// A header without its options, which end where `header` says, and with a checksum of 0. Source port first, and
+    /// the sequence number before the acknowledgement.
     #[inline(always)]
-    pub(crate) fn bare(ports: [Be16; 2], sequence: u32, acknowledgement: u32, flags: u32) -> Self {
+    pub(crate) fn bare(ports: [Be16; 2], numbers: [u32; 2], header: u32, flags: u32, window: u32) -> Self {
         Self {
             source_port: ports[0],
             destination_port: ports[1],
-            sequence: Be32::new(sequence).halves(),
-            acknowledgement: Be32::new(acknowledgement).halves(),
-            offset: (TCP_HEADER as u8 / 4) << 4,
+            sequence: Be32::new(numbers[0]).halves(),
+            acknowledgement: Be32::new(numbers[1]).halves(),
+            offset: (header as u8 / 4) << 4,
             flags: flags as u8,
-            window: 0,
+            window: Be16::new(window as u16),
             checksum: Be16::new(0),
             urgent: 0,
         }
+    }
+}
+
+/// TCP's option "maximum segment size" (RFC 9293 section 3.7.1).
+#[repr(C)]
+pub(crate) struct SegmentSize {
+    kind: u8,
+    length: u8,
+    size: Be16,
+}
+
+impl SegmentSize {
+    /// The option for a number of bytes.
+    #[inline(always)]
+    pub(crate) fn new(size: u32) -> Self {
+        Self { kind: 2, length: SEGMENT_SIZE_OPTION as u8, size: Be16::new(size as u16) }
+    }
+
+    /// Sum over it.
+    #[inline(always)]
+    pub(crate) fn sum(&self) -> Sum {
+        Sum::default().add16(Be16::new(u16::from_be_bytes([self.kind, self.length]))).add16(self.size)
     }
 }
 
@@ -159,9 +182,13 @@ impl Word {
     }
 }
 
-crate::packet::wire!(Ethernet, Ip4, Ip6, Tcp, Word);
+crate::packet::wire!(Ethernet, Ip4, Ip6, SegmentSize, Tcp, Word);
 
 const _: () = assert!(size_of::<Ip4>() == 34 && size_of::<Ip6>() == 54 && size_of::<Tcp>() == 20);
+
+/// Bytes of that option.
+pub(crate) const SEGMENT_SIZE_OPTION: u32 = size_of::<SegmentSize>() as u32;
+const _: () = assert!(SEGMENT_SIZE_OPTION == 4);
 
 /// Bytes of the Ethernet header.
 pub(crate) const ETHERNET: u32 = size_of::<Ethernet>() as u32;

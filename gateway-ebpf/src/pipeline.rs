@@ -4,6 +4,7 @@
 use gateway_common::{Action, Addr4, Addr6, Verdict};
 
 use crate::{
+    cookie,
     flow::{self, Found},
     icmp,
     packet::{Packet, Way},
@@ -55,6 +56,10 @@ fn serve<A: Family>(packet: &mut impl Packet, segment: &Segment<A>) -> Result<(W
             reset::answer(packet, segment)?;
             return Ok((Way::BACK, verdict));
         }
+        Err(Verdict::HandshakesFull) => {
+            cookie::answer(packet, segment)?;
+            return Ok((Way::BACK, Verdict::CookieSent));
+        }
         found => found?,
     };
     send_on(packet, segment, &found, verdict)
@@ -76,8 +81,8 @@ fn send_on<A: Family>(
 }
 
 /// What can be done before the kernel makes a socket buffer of a packet: segments of established flows are sent on, those
-/// of condemned ones answered, and denied sources refused. All else is left, untouched and uncounted, to the program
-/// at tc.
+/// of condemned ones answered, denied sources refused, and SYNs of a flood answered by cookies. All else is left,
+/// untouched and uncounted, to the program at tc.
 #[inline(always)]
 pub(crate) fn run_early(packet: &mut impl Packet) -> i32 {
     match parse::version(packet) {
@@ -111,10 +116,18 @@ fn steer_early<A: Family>(packet: &mut impl Packet) -> Result<(Way, Verdict), Ve
 /// No packet and no record is changed before it is certain that the packet can be sent.
 #[inline(always)]
 fn serve_early<A: Family>(packet: &mut impl Packet, segment: &Segment<A>) -> Result<(Way, Verdict), Verdict> {
-    let (found, verdict) = flow::find_established(segment)?;
-    if verdict == Verdict::Reset {
-        reset::answer(packet, segment)?;
-        return Ok((Way::BACK, verdict));
-    }
-    send_on(packet, segment, &found, verdict)
+    let refusal = match flow::find_established(segment) {
+        Ok((_, verdict @ Verdict::Reset)) => verdict,
+        Err(Verdict::Miss) => match cookie::guard(packet, segment) {
+            Ok(()) => return Ok((Way::BACK, Verdict::CookieSent)),
+            Err(verdict @ (Verdict::ListenerFull | Verdict::ListenerLimited)) => verdict,
+            Err(verdict) => return Err(verdict),
+        },
+        found => {
+            let (found, verdict) = found?;
+            return send_on(packet, segment, &found, verdict);
+        }
+    };
+    reset::answer(packet, segment)?;
+    Ok((Way::BACK, refusal))
 }

@@ -2,6 +2,7 @@
 //! hardware has still to fill in. The kernel's helpers know; the bytes alone do not tell.
 #![expect(unsafe_code, reason = "the context and kernel helpers are raw pointers")]
 
+use core::ffi::c_void;
 use core::mem::offset_of;
 use core::ptr;
 
@@ -68,6 +69,11 @@ impl Packet for Skb<'_> {
     fn has_vlan_tag(&self) -> bool {
         // SAFETY: as in `len`.
         unsafe { (*self.skb()).vlan_present != 0 }
+    }
+
+    #[inline(always)]
+    fn context(&self) -> *mut c_void {
+        self.skb().cast()
     }
 
     #[inline(always)]

@@ -2,6 +2,7 @@
 //! tc finds by the way (the neighbour, a checksum that hardware fills in, super-packets) is not there.
 #![expect(unsafe_code, reason = "the context and kernel helpers are raw pointers")]
 
+use core::ffi::c_void;
 use core::mem::{offset_of, zeroed};
 
 use aya_ebpf::{
@@ -61,6 +62,11 @@ impl Packet for Xdp<'_> {
     #[inline(always)]
     fn has_vlan_tag(&self) -> bool {
         false
+    }
+
+    #[inline(always)]
+    fn context(&self) -> *mut c_void {
+        self.md().cast()
     }
 
     #[inline(always)]

@@ -9,6 +9,8 @@ mod kernel;
 mod balancing;
 #[path = "kernel_packets/bench.rs"]
 mod bench;
+#[path = "kernel_packets/cookie.rs"]
+mod cookie;
 #[path = "kernel_packets/following.rs"]
 mod following;
 #[path = "kernel_packets/handshake.rs"]

@@ -45,6 +45,7 @@ const UNSAFE: &[&str] = &[
     "gateway-ebpf/src/record.rs",
     "gateway-ebpf/src/shared.rs",
     "gateway-ebpf/src/skb.rs",
+    "gateway-ebpf/src/socket.rs",
     "gateway-ebpf/src/trace.rs",
     "gateway-ebpf/src/xdp.rs",
     "gateway-userspace/src/datapath/memory.rs",

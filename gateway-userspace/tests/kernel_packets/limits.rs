@@ -5,6 +5,7 @@ use gateway_common::{Action, Address, Backend, Be16, Config, ListenerKey, State,
 use gateway_userspace::datapath::view::Tuple;
 
 use crate::bench::{BACKENDS, Bench, FAMILIES, Net, ROOMY, V4, V6};
+use crate::cookie::{self, Host};
 use crate::kernel::frame::{self, ACK, RST, SYN, Segment, icmp_error};
 use crate::reset::answer;
 
@@ -314,6 +315,14 @@ fn brings_about(bench: &mut Bench, net: Net, verdict: Verdict) -> Verdict {
         Verdict::TableFull => {
             bench.exhaust(net);
             syn.bytes()
+        }
+        Verdict::CookieSent => {
+            let host = Host::new();
+            host.cookies(cookie::ALWAYS);
+            let _listener = host.listen(net);
+            bench.configure(|config| config.handshake_ticks = u32::MAX / 2);
+            bench.fill(net, 64);
+            return host.namespace.enter(|| bench.run(&syn.bytes()).verdict);
         }
         Verdict::HandshakesFull => {
             bench.configure(|config| config.handshake_ticks = u32::MAX / 2);

@@ -10,9 +10,9 @@ use crate::kernel::Namespace;
 use crate::kernel::frame::{self, ACK, FIN, PSH, RST, SYN, Segment, icmp_error};
 use crate::reset::answer;
 
-const DROP: u32 = 1;
+pub(crate) const DROP: u32 = 1;
 const PASS: u32 = 2;
-const TX: u32 = 3;
+pub(crate) const TX: u32 = 3;
 const REDIRECT: u32 = 4;
 
 /// Ethernet addresses of the gateway and of its neighbours, towards clients and towards backends.
@@ -20,14 +20,18 @@ const GATEWAY: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 0xa1], [2, 0, 0, 0, 0, 0xa2]];
 const NEIGHBOURS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 0xb1], [2, 0, 0, 0, 0, 0xb2]];
 
 /// A gateway of two interfaces, `clients` and `backends`; of the backends the first is a known neighbour.
-struct Gateway {
-    namespace: Namespace,
-    bench: Bench,
+pub(crate) struct Gateway {
+    pub(crate) namespace: Namespace,
+    pub(crate) bench: Bench,
     interface: u32,
 }
 
 impl Gateway {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Self::with_room(4096)
+    }
+
+    pub(crate) fn with_room(flows: u32) -> Self {
         let namespace = Namespace::new();
         for (name, address) in [("clients", GATEWAY[0]), ("backends", GATEWAY[1])] {
             namespace.ip(&format!("link add {name} address {} type veth peer name {name}x", text(address)));
@@ -49,7 +53,7 @@ impl Gateway {
             namespace
                 .ip(&format!("neigh replace {address} lladdr {neighbour} dev {interface} nud permanent"));
         }
-        let mut bench = Bench::serving(4096);
+        let mut bench = Bench::serving(flows);
         let indices = namespace.enter(|| {
             for path in ["ipv4/conf/all/forwarding", "ipv6/conf/all/forwarding"] {
                 std::fs::write(format!("/proc/sys/net/{path}"), "1").unwrap();
@@ -65,7 +69,7 @@ impl Gateway {
     }
 
     /// Runs a packet that comes in by the clients' interface.
-    fn run(&mut self, packet: &[u8]) -> (u32, Vec<Verdict>, Vec<u8>) {
+    pub(crate) fn run(&mut self, packet: &[u8]) -> (u32, Vec<Verdict>, Vec<u8>) {
         let before = self.bench.counters();
         // `struct xdp_md`: beginning and end of the data, metadata, interface, queue, interface out.
         let context: Vec<u8> = [0, packet.len() as u32, 0, self.interface, 0, 0]
@@ -86,12 +90,12 @@ impl Gateway {
     }
 
     /// A packet that is the classifier's.
-    fn leaves(&mut self, what: &str, packet: &[u8]) {
+    pub(crate) fn leaves(&mut self, what: &str, packet: &[u8]) {
         let (action, counted, out) = self.run(packet);
         assert_eq!((action, counted, hex(&out)), (PASS, vec![], hex(packet)), "{what}");
     }
 
-    fn does(&mut self, what: &str, packet: &[u8], action: u32, verdict: Verdict, want: &[u8]) {
+    pub(crate) fn does(&mut self, what: &str, packet: &[u8], action: u32, verdict: Verdict, want: &[u8]) {
         let (done, counted, out) = self.run(packet);
         assert_eq!((done, counted, hex(&out)), (action, vec![verdict], hex(want)), "{what}");
     }
