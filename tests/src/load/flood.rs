@@ -1,13 +1,17 @@
-//! A flood of SYNs from sources that nobody has, at a set rate and for a set time.
+//! A flood of SYNs from sources that nobody has, at a set rate, for a set time or in the background.
 
 use std::net::SocketAddrV4;
 use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::namespace::{self, Namespace};
 use crate::{arena, cpu};
 
 /// Packets that are handed to the kernel by one system call.
@@ -23,15 +27,59 @@ pub fn run(target: SocketAddrV4, per_second: u32, length: Duration) -> Result<u6
     // Before the streams that it runs beside: whoever floods is another machine, and waits for nobody's load. Linux
     // knows the priority of a thread.
     rustix::process::setpriority_process(None, -20).context("the priority of the flood")?;
+    let begun = Instant::now();
+    send(target, per_second, || begun.elapsed() >= length)
+}
+
+/// A flood that goes on until this is dropped.
+#[derive(Debug)]
+pub struct Flood {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<u64>>>,
+}
+
+impl Flood {
+    /// Begins to send from a namespace.
+    pub fn start(from: &Namespace, target: SocketAddrV4, per_second: u32) -> Self {
+        let (stop, place) = (Arc::new(AtomicBool::new(false)), from.open());
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            namespace::join(&place);
+            send(target, per_second, || stopped.load(Ordering::Relaxed))
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// Ends it. Returns how many SYNs went.
+    pub fn end(mut self) -> Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        let Some(thread) = self.thread.take() else { return Ok(0) };
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic in there has been printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn send(target: SocketAddrV4, per_second: u32, over: impl Fn() -> bool) -> Result<u64> {
     // The headers are ours (raw(7)).
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(nix::libc::IPPROTO_RAW)))?;
     socket.connect(&std::net::SocketAddr::from(target).into())?;
     let mut sender = Sender { socket, target, number: 0, headers: MultiHeaders::preallocate(BATCH, None) };
+    // What 4 ms bring, and a batch at least.
+    let burst = (u64::from(per_second) / 250).max(BATCH as u64);
     let (begun, mut sent, mut dropped) = (Instant::now(), 0, 0_u64);
-    while begun.elapsed() < length {
+    while !over() {
         let due = (begun.elapsed().as_secs_f64() * f64::from(per_second)) as u64 - dropped;
-        // What was missed by more than 4 ms is not caught up with: a burst is not the rate that was asked for.
-        let behind = due.saturating_sub(sent).saturating_sub(u64::from(per_second) / 250);
+        // What was missed by more than that is not caught up with: a burst is not the rate that was asked for.
+        let behind = due.saturating_sub(sent).saturating_sub(burst);
         dropped += behind;
         for _ in 0..due.saturating_sub(behind + sent) / BATCH as u64 {
             sent += sender.send()?;
