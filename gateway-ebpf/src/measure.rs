@@ -5,18 +5,19 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::TC_ACT_UNSPEC,
-    macros::{classifier, map},
+    bindings::{TC_ACT_UNSPEC, xdp_action},
+    macros::{classifier, map, xdp},
     maps::{Array, HashMap, LruHashMap},
-    programs::TcContext,
+    programs::{TcContext, XdpContext},
 };
-use gateway_common::{Be16, Be32};
+use gateway_common::{Be16, Be32, Seen};
 
 use crate::{
     packet::{self, Packet},
     parse::{Ip4, Tcp},
     pipeline,
     skb::Skb,
+    xdp::Xdp,
 };
 
 /// Flows that the tables were filled with.
@@ -49,7 +50,7 @@ fn random_flow() -> u32 {
 /// Makes the packet one of a client, with a fresh hop limit and the tuple's destination as the first word of user
 /// memory says.
 #[inline(always)]
-fn write(packet: &mut Skb<'_>, number: u32) -> bool {
+fn write(packet: &mut impl Packet, number: u32) -> bool {
     let (address, port) = client(number);
     let Ok(ip) = packet.header::<Ip4>(0) else { return false };
     ip.source = Be32::new(address).halves();
@@ -79,6 +80,37 @@ pub(crate) fn stranger(context: TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     }
     pipeline::run(&mut packet)
+}
+
+/// A SYN of a client that nobody has seen, where the one before may have become its answer.
+#[inline(always)]
+fn write_syn(packet: &mut impl Packet) -> bool {
+    if !write(packet, (1 << 26) + (packet::random() >> 6)) {
+        return false;
+    }
+    let Ok(tcp) = packet.header::<Tcp>(size_of::<Ip4>() as u32) else { return false };
+    tcp.flags = Seen::SYN as u8;
+    true
+}
+
+/// A flood that is answered.
+#[classifier]
+pub(crate) fn flood(context: TcContext) -> i32 {
+    let mut packet = Skb::new(&context);
+    if !write_syn(&mut packet) {
+        return TC_ACT_UNSPEC;
+    }
+    pipeline::run(&mut packet)
+}
+
+/// The same before the kernel makes a socket buffer.
+#[xdp]
+pub(crate) fn flood_xdp(context: XdpContext) -> u32 {
+    let mut packet = Xdp::new(&context);
+    if !write_syn(&mut packet) {
+        return xdp_action::XDP_ABORTED;
+    }
+    pipeline::run_early(&mut packet).cast_unsigned()
 }
 
 /// What the writing alone costs.

@@ -89,7 +89,7 @@ pub(crate) struct Tcp {
     acknowledgement: [u16; 2],
     /// Header length in words, in the upper half.
     offset: u8,
-    flags: u8,
+    pub(crate) flags: u8,
     window: Be16,
     pub(crate) checksum: Be16,
     urgent: u16,

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot be made ends")]
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
 use aya::maps::{Array, HashMap, Map};
 use aya::programs::{TestRun as _, TestRunOptions};
@@ -14,8 +14,10 @@ use gateway_common::{
 use gateway_userspace::datapath::flows::Kind;
 use gateway_userspace::datapath::load::{self, Loaded, Sizes};
 use gateway_userspace::datapath::stats;
+use nix::sched::{CloneFlags, unshare};
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 1);
+const PORT: u16 = 443;
 const BACKENDS: u32 = 100;
 const TABLE_SIZE: u32 = 65_537;
 const CLIENTS: u32 = 0xc612_0000;
@@ -31,6 +33,8 @@ struct Row {
     flows: u32,
     /// Handshakes may be given up at once.
     flood: bool,
+    /// A listener makes cookies, and SYNs come without payload.
+    cookies: bool,
     /// Nanoseconds, one a round.
     times: Vec<f64>,
 }
@@ -38,9 +42,19 @@ struct Row {
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
+/// `TC_ACT_REDIRECT` and `XDP_TX`.
+const REDIRECT: u32 = 7;
+const TX: u32 = 3;
+
+/// Programs that answer by cookies.
+const FLOOD: &str = "flood";
+const FLOOD_XDP: &str = "flood_xdp";
+
 fn rows(flows: u32) -> Vec<Row> {
-    let row =
-        |what, program, flags, flows, flood| Row { what, program, flags, flows, flood, times: Vec::new() };
+    let row = |what, program, flags, flows, flood| {
+        let cookies = program == FLOOD || program == FLOOD_XDP;
+        Row { what, program, flags, flows, flood, cookies, times: Vec::new() }
+    };
     vec![
         row("writing the packet alone (in every line below)", "floor", ACK, flows, false),
         row("hit, one flow", "flow", ACK, 1, false),
@@ -48,6 +62,8 @@ fn rows(flows: u32) -> Vec<Row> {
         row("miss (no flow, no SYN)", "stranger", ACK, flows, false),
         row("SYN of a stranger: a handshake, another given up", "stranger", SYN, flows, true),
         row("SYN of a stranger: ring full of young handshakes", "stranger", SYN, flows, false),
+        row("SYN of a stranger: answered by a cookie", FLOOD, SYN, flows, false),
+        row("SYN of a stranger: answered by a cookie, at XDP", FLOOD_XDP, SYN, flows, false),
         row("reference: LRU hash, 16-byte key, random hit", "lru16_hit", ACK, REFERENCE_FLOWS, false),
         row("reference: LRU hash, 40-byte key, random hit", "lru40_hit", ACK, REFERENCE_FLOWS, false),
         row("reference: hash, 16-byte key, random hit", "hash16_hit", ACK, REFERENCE_FLOWS, false),
@@ -67,6 +83,9 @@ fn main() {
     let (rounds, repeat) = (number("--rounds", 5), number("--repeat", 1_000_000));
     let flows = number("--flows", 512 * 1024);
     let object = std::fs::read(object).unwrap();
+    // Test runs look for listeners where the process is.
+    unshare(CloneFlags::CLONE_NEWNET).expect("it needs root and network namespaces");
+    let _listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).unwrap();
     let mut loaded = load::load_object(&object, Sizes { flows, slots: 1 << 17 }, None).unwrap();
     prepare(&mut loaded, flows);
     let mut working_set = working_set(&mut loaded);
@@ -76,6 +95,8 @@ fn main() {
         for row in &mut rows {
             working_set.set(0, row.flows, 0).unwrap();
             configure(&mut loaded, row.flood);
+            let cookies = if row.cookies { "2" } else { "0" };
+            std::fs::write("/proc/sys/net/ipv4/tcp_syncookies", cookies).unwrap();
             row.times.push(run(&mut loaded, row, repeat));
         }
     }
@@ -83,7 +104,7 @@ fn main() {
 }
 
 fn run(loaded: &mut Loaded, row: &Row, repeat: u32) -> f64 {
-    let packet = packet(row.flags);
+    let packet = if row.cookies { syn() } else { packet(row.flags) };
     let mut out = vec![0; 256];
     let options = TestRunOptions {
         data_in: Some(&packet),
@@ -91,7 +112,15 @@ fn run(loaded: &mut Loaded, row: &Row, repeat: u32) -> f64 {
         repeat,
         ..TestRunOptions::default()
     };
-    let result = loaded.other(row.program).unwrap().test_run(options).unwrap();
+    let result = match row.program {
+        FLOOD_XDP => loaded.other_xdp(FLOOD_XDP).unwrap().test_run(options),
+        program => loaded.other(program).unwrap().test_run(options),
+    };
+    let result = result.unwrap();
+    assert!(
+        !row.cookies || result.return_value == if row.program == FLOOD { REDIRECT } else { TX },
+        "no cookie"
+    );
     result.duration.as_nanos() as f64
 }
 
@@ -103,6 +132,16 @@ fn packet(flags: u8) -> Vec<u8> {
     packet.extend(GATEWAY.octets());
     packet.extend([0x04, 0x00, 0x01, 0xbb, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, flags, 0xfa, 0xf0, 0, 0, 0, 0]);
     packet.extend([0; 10]);
+    packet
+}
+
+/// As long as its answer, in whose place the next one is written.
+fn syn() -> Vec<u8> {
+    let mut packet = packet(SYN);
+    packet.truncate(14 + 20 + 20);
+    packet.extend([2, 4, 5, 0xb4]);
+    packet[17] = 44;
+    packet[46] = 0x60;
     packet
 }
 
@@ -144,7 +183,7 @@ fn prepare(loaded: &mut Loaded, flows: u32) {
     }
     let slots: Vec<u32> = (0..TABLE_SIZE).map(|slot| 1 + slot % BACKENDS).collect();
     loaded.maps.write_table(0, &slots).unwrap();
-    let key = ListenerKey::new(Addr4::from_ip(IpAddr::V4(GATEWAY)).unwrap(), Be16::new(443));
+    let key = ListenerKey::new(Addr4::from_ip(IpAddr::V4(GATEWAY)).unwrap(), Be16::new(PORT));
     let table = Table {
         base: 0,
         size: TABLE_SIZE,

@@ -76,7 +76,7 @@ impl Loaded {
 
     /// The XDP program. It leaves to the classifier whatever it cannot send on itself.
     pub fn xdp(&mut self) -> Result<&mut Xdp, LoadError> {
-        Ok(self.ebpf.program_mut(XDP).ok_or(LoadError::NoObject)?.try_into()?)
+        self.other_xdp(XDP)
     }
 
     /// Both programs at once.
@@ -95,6 +95,11 @@ impl Loaded {
     /// A classifier of another name; objects for measuring have some.
     pub fn other(&mut self, name: &str) -> Result<&mut SchedClassifier, LoadError> {
         program(&mut self.ebpf, name)
+    }
+
+    /// An XDP program of another name, likewise.
+    pub fn other_xdp(&mut self, name: &str) -> Result<&mut Xdp, LoadError> {
+        Ok(self.ebpf.program_mut(name).ok_or(LoadError::NoObject)?.try_into()?)
     }
 
     /// A map that the datapath knows nothing of.

@@ -74,7 +74,9 @@ impl Flooded {
     fn new() -> Self {
         let (host, mut bench) = (Host::new(), Bench::serving(FLOWS));
         host.cookies(ALWAYS);
-        FAMILIES.into_iter().for_each(|net| drop(fill(&mut bench, net)));
+        for net in FAMILIES {
+            fill(&mut bench, net);
+        }
         Self { host, bench }
     }
 
@@ -134,7 +136,7 @@ const OPTIONS: &[(&str, &[u8], bool)] = &[
     ("Linux's", &[2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7], true),
     (
         "all that there is room for",
-        &[[2, 4, 5, 0xb4], [1; 4], [1; 4], [1; 4], [1; 4], [1; 4], [1; 4], [1; 4], [1; 4], [1; 4]]
+        [[2, 4, 5, 0xb4], [1; 4], [1; 4], [1; 4], [1; 4], [1; 4], [1; 4], [1; 4], [1; 4], [1; 4]]
             .as_flattened(),
         true,
     ),
@@ -329,7 +331,9 @@ impl Guarded {
         let mut gateway = Gateway::with_room(FLOWS);
         cookies(&gateway.namespace, ALWAYS);
         let listeners = FAMILIES.map(|net| listen(&gateway.namespace, net.gateway()));
-        FAMILIES.into_iter().for_each(|net| drop(fill(&mut gateway.bench, net)));
+        for net in FAMILIES {
+            fill(&mut gateway.bench, net);
+        }
         Self { gateway, _listeners: listeners }
     }
 

@@ -261,11 +261,11 @@ fn brings_about(bench: &mut Bench, net: Net, verdict: Verdict) -> Verdict {
             // What another CPU's half of the work looks like: entered, and not there yet.
             let flow = bench.open(net, port);
             let record = flow.peek(bench);
-            match net {
-                _ if net.is_v4() => {
-                    bench.loaded.maps.v4.flows.unmark(record.kind, record.number, State::LIVE)
-                }
-                _ => bench.loaded.maps.v6.flows.unmark(record.kind, record.number, State::LIVE),
+            let maps = &mut bench.loaded.maps;
+            if net.is_v4() {
+                maps.v4.flows.unmark(record.kind, record.number, State::LIVE);
+            } else {
+                maps.v6.flows.unmark(record.kind, record.number, State::LIVE);
             }
             syn.bytes()
         }
