@@ -11,7 +11,7 @@ use harness::lab::{Family, Lab};
 use harness::load::flood::Flood;
 use harness::program::must;
 use harness::serve::Place;
-use harness::{echo, wait};
+use harness::wait;
 
 const PORT: u16 = 31400;
 /// Another listener, before another backend.
@@ -91,13 +91,20 @@ impl Rig {
 
 fn backends(lab: &Lab) -> [harness::serve::Server; 2] {
     let place = || Place::within(&lab.backends[0], SocketAddr::new(lab.backend_address(Family::V4, 0), 0));
-    [echo::start_silent(place()), bulk::start(place())]
+    [harness::echo::start_silent(place()), bulk::start(place())]
+}
+
+#[track_caller]
+fn echo(streams: &mut [TcpStream], text: &str) {
+    for stream in streams {
+        assert_eq!(line(stream, text), text);
+    }
 }
 
 /// Real clients during a flood, and flows from before it.
 fn stands_a_flood(rig: &Rig) {
     let mut before: Vec<_> = (0..3).map(|_| rig.connect(PORT)).collect();
-    before.iter_mut().for_each(|stream| assert_eq!(line(stream, "before\n"), "before\n"));
+    echo(&mut before, "before\n");
     assert_eq!(rig.sockets(), 0, "the kernel carries them");
     let (steady, plan) = (rig.connect(BULK), Plan { up: 8 << 20, down: 8 << 20, seed: 3 });
     let flood = rig.flood();
@@ -109,13 +116,11 @@ fn stands_a_flood(rig: &Rig) {
         let text = format!("{number}\n");
         assert_eq!(line(&mut stream, &text), text);
         during.push(stream);
-        for stream in &mut before {
-            assert_eq!(line(stream, &text), text, "a flow from before the flood");
-        }
+        echo(&mut before, &text);
     }
     bulk.join().expect("the transfer").expect("equal digests at both ends");
     let long = "x".repeat(100_000) + "\n";
-    during.iter_mut().for_each(|stream| assert_eq!(line(stream, &long), long));
+    echo(&mut during, &long);
     let served = rig.sockets();
     let accepted = rig.stack("SyncookiesRecv");
     assert!(served > CLIENTS / 2, "user space serves {served}");
@@ -126,8 +131,12 @@ fn stands_a_flood(rig: &Rig) {
     let sent = flood.end().expect("a raw socket");
     let cookies = rig.count("cookie_sent");
     assert!(cookies > sent / 2, "{cookies} cookies for {sent} SYNs");
-    before.iter_mut().for_each(|stream| assert_eq!(line(stream, "after\n"), "after\n"));
+    echo(&mut before, "after\n");
     assert_eq!(rig.sockets(), served, "flows from before stayed in the kernel");
+    for words in [&["status"][..], &["maps", "dump", "VERDICTS"]] {
+        let said = rig.gateway.sluice(words).expect_success().out;
+        assert!(said.contains("cookie_sent"), "{said}");
+    }
     wait::until("a flow in the kernel again", || {
         let steered = rig.count("established");
         assert_eq!(line(&mut rig.connect(PORT), "calm\n"), "calm\n");
