@@ -1,14 +1,16 @@
 //! SYNs while the ring of handshakes is full: answered by the kernel's cookies where it makes any, at both hooks.
 
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 
+use aya::programs::TcAttachType;
 use gateway_common::{Action, Config, Verdict};
 use gateway_userspace::datapath::stats;
 
 use crate::bench::{Bench, CLIENTS, FAMILIES, MSS, Net, Opened, Outcome, V4, hex};
-use crate::kernel::Namespace;
 use crate::kernel::frame::{ACK, RST, SYN, Segment};
+use crate::kernel::{Namespace, PATIENCE};
 use crate::reset::answer;
 use crate::xdp::{DROP, Gateway, TX};
 
@@ -289,6 +291,40 @@ fn limits_come_before_cookies_and_no_other_verdict_gives_way() {
             }
         });
         flooded.bench.configure(|config| config.handshake_ticks = u32::MAX / 2);
+    }
+}
+
+/// The stack knows the cookies again, and what its sender's device was to sum up comes out right.
+#[test]
+fn real_clients_of_both_families_connect_to_the_listener() {
+    let (host, client) = (Namespace::new(), Namespace::new());
+    let (ours, theirs) = (["198.18.0.1/24", "fd18::1/64"], ["198.18.0.2/24", "fd18::2/64"]);
+    host.connect("clients", &ours, &client, "eth0", &theirs);
+    cookies(&host, ALWAYS);
+    let mut bench = Bench::serving(FLOWS);
+    host.enter(|| bench.loaded.classifier().unwrap().attach("clients", TcAttachType::Ingress).unwrap());
+    for net in FAMILIES {
+        fill(&mut bench, net);
+        let listener = listen(&host, net.gateway());
+        for round in 1..20 {
+            let mut end = client.enter(|| TcpStream::connect_timeout(&net.gateway(), PATIENCE).unwrap());
+            let (mut served, _) = listener.accept().unwrap();
+            for stream in [&end, &served] {
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            }
+            let bulk: Vec<u8> = (0..300_000_u32).map(|place| (place * 31 % 251) as u8).collect();
+            let mut got = vec![0; bulk.len()];
+            std::thread::scope(|scope| {
+                let sent = scope.spawn(|| end.write_all(&bulk));
+                served.read_exact(&mut got).unwrap();
+                sent.join().unwrap().unwrap();
+            });
+            assert!(got == bulk, "came out as something else");
+            served.write_all(b"answer").unwrap();
+            end.read_exact(&mut got[..6]).unwrap();
+            let sent = bench.counters()[&Verdict::CookieSent];
+            assert!(sent >= if net.is_v4() { round } else { 19 + round }, "{sent}");
+        }
     }
 }
 
