@@ -1,10 +1,11 @@
-//! The guard against floods of SYNs. While the ring has no room for a handshake, a SYN is answered here, with a cookie of
-//! the listener that user space has on the same address (RFC 4987 section 3.6): nothing is kept of it. The client's ACK
-//! belongs to no flow, so it passes to the stack, which checks the cookie and makes a connection, served in user space.
+//! The guard against floods of SYNs. While the ring has no room for a handshake, a SYN is answered here, with a
+//! cookie of the listener that user space has on the same address (RFC 4987 section 3.6): nothing is kept of it. The
+//! client's ACK belongs to no flow, so it passes to the stack, which checks the cookie and makes a connection, served
+//! in user space.
 //!
-//! Whether there is a flood is the kernel's decision: with `net.ipv4.tcp_syncookies` at 1 it makes cookies only while the
-//! listener's own queue of requests is full, with 2 always, with 0 never. Where it makes none the SYN passes to the
-//! stack, and so fills that queue.
+//! Whether there is a flood is the kernel's decision: with `net.ipv4.tcp_syncookies` at 1 it makes cookies only while
+//! the listener's own queue of requests is full, with 2 always, with 0 never. Where it makes none the SYN passes to
+//! the stack, and so fills that queue.
 
 use gateway_common::{ListenerKey, Seen, Verdict};
 

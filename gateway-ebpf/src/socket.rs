@@ -35,9 +35,9 @@ pub(crate) fn cookie<A: Family>(packet: &mut impl Packet, key: &FlowKey<A>, tcp:
     let tuple = ptr::from_ref(key).cast_mut().cast();
     // The verifier must see that there is at least one byte, and not too many, as in `skb`.
     let tcp_length = tcp.forget(tcp.length - 1) % HEADER_BOUND + 1;
-    // SAFETY: `FlowKey` is laid out as the family's member of `struct bpf_sock_tuple` (asserted below). `ip` are bytes of
-    // the packet that `header` has checked, and none of these helpers moves them. The socket is asked for its state alone
-    // and given back on the one way out.
+    // SAFETY: `FlowKey` is laid out as the family's member of `struct bpf_sock_tuple` (asserted below). `ip` are bytes
+    // of the packet that `header` has checked, and none of these helpers moves them. The socket is asked for its state
+    // alone and given back on the one way out.
     unsafe {
         let socket =
             bpf_skc_lookup_tcp(context, tuple, size_of::<FlowKey<A>>() as u32, BPF_F_CURRENT_NETNS as u64, 0);

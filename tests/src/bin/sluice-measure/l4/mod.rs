@@ -182,7 +182,7 @@ fn in_turns(run: &Run<'_>, stands: &mut [Stand], measures: &[Measure]) -> Result
                     .measure(**measure, length, run.options.rate)
                     .with_context(|| stand.contender().name())?;
                 if round == 0 {
-                    stand.forget(measure);
+                    stand.forget(**measure);
                 }
             }
         }

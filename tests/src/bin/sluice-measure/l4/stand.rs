@@ -45,7 +45,7 @@ impl Stand {
     }
 
     /// Forgets the figures of a measure.
-    pub(crate) fn forget(&mut self, measure: &Measure) {
+    pub(crate) fn forget(&mut self, measure: Measure) {
         measure.columns().for_each(|column| drop(self.figures.remove(column.key)));
     }
 
