@@ -474,12 +474,13 @@ impl KernelPlane {
         let backends: BTreeSet<IpAddr> = self.installed.all_backends().map(|backend| backend.ip()).collect();
         let mut ways = BTreeMap::new();
         for backend in backends {
-            if let Ok(route) = self.routes.to(backend).map_err(DatapathError::Routes)?
-                && self.attach(route.oif).is_ok()
-            {
+            if let Ok(route) = self.routes.to(backend).map_err(DatapathError::Routes)? {
                 ways.insert(backend, route.oif);
             }
         }
+        let interfaces: BTreeSet<u32> = ways.values().copied().collect();
+        let useless: Vec<u32> = interfaces.into_iter().filter(|index| self.attach(*index).is_err()).collect();
+        ways.retain(|_, index| !useless.contains(index));
         Ok(ways)
     }
 
