@@ -140,8 +140,8 @@ pub struct KernelArgs {
     /// stays in user space.
     #[arg(long, value_enum, default_value_t = KernelMode::Auto)]
     pub kernel: KernelMode,
-    /// Interface that clients come in by; may be given several times. Default: every interface with a default
-    /// or on-link route. Interfaces towards backends are found by themselves.
+    /// Interface that clients come in by; may be given several times. Default: every one that is up, carries Ethernet
+    /// and has an address that is not link-local. Interfaces towards backends are found by themselves.
     #[arg(long = "interface", value_name = "NAME")]
     pub interfaces: Vec<String>,
     /// Directory of bpffs that maps and links are pinned in.

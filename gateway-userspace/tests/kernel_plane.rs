@@ -12,78 +12,8 @@ use gateway_userspace::cli::{cleanup, maps};
 use gateway_userspace::datapath::{KernelPlane, Placement};
 use gateway_userspace::model::ListenerKey;
 use gateway_userspace::model::Outliers;
-use gateway_userspace::settings::{Datapath, KernelArgs, KernelMode};
-use kernel::{Connection, Namespace, PinDirectory, backend, bulk, eventually, snapshot};
-
-const PORT: u16 = 7000;
-
-/// Addresses of the gateway, towards the client.
-const GATEWAY: [&str; 2] = ["198.18.0.1", "fd18::1"];
-
-struct Lab {
-    client: Namespace,
-    gateway: Namespace,
-    backends: [Namespace; 2],
-}
-
-impl Lab {
-    fn new() -> Self {
-        let lab = Self {
-            client: Namespace::new(),
-            gateway: Namespace::new(),
-            backends: [Namespace::new(), Namespace::new()],
-        };
-        lab.gateway.connect(
-            "clients",
-            &["198.18.0.1/24", "fd18::1/64"],
-            &lab.client,
-            "eth0",
-            &["198.18.0.2/24", "fd18::2/64"],
-        );
-        for (index, backend) in lab.backends.iter().enumerate() {
-            lab.gateway.connect(
-                &format!("backend.{index}"),
-                &[&format!("10.66.{index}.1/24"), &format!("fd66:{index}::1/64")],
-                backend,
-                "eth0",
-                &[&format!("10.66.{index}.2/24"), &format!("fd66:{index}::2/64")],
-            );
-        }
-        lab
-    }
-
-    /// A backend on both families.
-    fn backend(&self, index: usize, name: &'static str) -> [SocketAddr; 2] {
-        let namespace = &self.backends[index];
-        [
-            backend(namespace, &format!("10.66.{index}.2"), name),
-            backend(namespace, &format!("fd66:{index}::2"), name),
-        ]
-    }
-
-    fn start(&self, pins: &Path) -> KernelPlane {
-        let plane =
-            self.gateway.enter(|| KernelPlane::start(&arguments(pins, "clients"), &Outliers::default()));
-        plane.unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    fn connect(&self, address: &str) -> std::io::Result<Connection> {
-        Connection::open(&self.client, SocketAddr::new(address.parse().unwrap(), PORT))
-    }
-}
-
-fn arguments(pins: &Path, interface: &str) -> KernelArgs {
-    KernelArgs {
-        kernel: KernelMode::Require,
-        interfaces: vec![interface.to_owned()],
-        pin_dir: pins.to_owned(),
-        max_flows: 1024,
-        datapath: Datapath::Auto,
-        denied: Vec::new(),
-        max_new_flows_per_source: 0,
-        backend_drain_time: 30,
-    }
-}
+use kernel::lab::{GATEWAY, Lab, PORT, arguments, parse, report};
+use kernel::{Connection, Namespace, PinDirectory, bulk, eventually, snapshot};
 
 fn steered(placement: &Placement) -> Vec<IpAddr> {
     placement.steered.iter().map(SocketAddr::ip).collect()
@@ -222,7 +152,10 @@ fn a_machine_that_cannot_have_a_kernel_plane_says_why() {
             namespace.enter(|| KernelPlane::start(&arguments(pins, interface), &Outliers::default()).err());
         problem.map(|problem| problem.to_string()).unwrap_or_default()
     };
-    assert_eq!(start(&lab.gateway, pins.path(), "eth9"), "no interface `eth9`");
+    assert_eq!(
+        start(&lab.gateway, pins.path(), "eth9"),
+        "--interface eth9: there is no such interface; there are lo, clients, backend.0, backend.1"
+    );
     assert_eq!(start(&lab.gateway, pins.path(), "lo"), "lo carries no Ethernet");
 
     let occupied = tempfile::tempdir().unwrap();
@@ -240,19 +173,7 @@ fn a_machine_that_cannot_have_a_kernel_plane_says_why() {
         words = start(&lab.client, pins.path(), "eth0");
         !words.starts_with("another agent")
     });
-    assert!(words.contains("another network namespace") && words.contains("sluice cleanup"), "{words}");
-}
-
-/// A command line as the `sluice` binary parses it.
-fn parse<A: clap::Args>(pins: &Path, arguments: &str) -> A {
-    let command = A::augment_args(clap::Command::new("sluice"));
-    let pins = format!("--pin-dir={}", pins.display());
-    let words = ["sluice"].into_iter().chain([pins.as_str()]).chain(arguments.split_whitespace());
-    A::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap()
-}
-
-fn report(pins: &Path, arguments: &str) -> String {
-    maps::report(&parse(pins, arguments)).unwrap()
+    assert!(words.contains("another network namespace") && words.contains("--pin-dir"), "{words}");
 }
 
 #[test]

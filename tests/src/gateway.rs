@@ -343,6 +343,8 @@ impl Drop for Gateway {
             self.process.signal(Signal::SIGTERM);
             if wait::within(wait::PATIENCE, || self.process.ended()).is_none() {
                 eprintln!("the gateway did not stop by itself");
+                // Nothing is cleaned up below a running agent.
+                self.kill();
             }
         }
         if self.arrangement.kernel == Kernel::Require && self.pin_directory().exists() {

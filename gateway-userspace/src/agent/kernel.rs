@@ -120,6 +120,8 @@ struct Driver<'a> {
     snapshot: Arc<Snapshot>,
     /// The last failure, said once until it changes.
     said: Option<String>,
+    /// Whether the agent knows what became of the plane: it waits for that before it is ready.
+    is_known: bool,
     /// The client that is traced, if one is.
     tracing: Option<Tracing>,
 }
@@ -130,7 +132,15 @@ impl<'a> Driver<'a> {
         reports: &'a mpsc::UnboundedSender<KernelPlaneState>,
         access_log: Option<AccessLog>,
     ) -> Self {
-        Self { plane, reports, access_log, snapshot: Arc::default(), said: None, tracing: None }
+        Self {
+            plane,
+            reports,
+            access_log,
+            snapshot: Arc::default(),
+            said: None,
+            is_known: false,
+            tracing: None,
+        }
     }
 
     fn drive(mut self, inbox: &Receiver<Command>) {
@@ -228,14 +238,18 @@ impl<'a> Driver<'a> {
             Ok(status) => status.interfaces.into_iter().map(|interface| interface.name).collect(),
             Err(error) => return self.fail(&error),
         };
+        self.is_known = true;
         let _ = self.reports.send(KernelPlaneState { off: None, interfaces, refused });
     }
 
     fn fail(&mut self, error: &DatapathError) {
         let words = error.to_string();
         if self.said.as_ref() != Some(&words) {
-            tracing::error!(%error, "kernel plane: goes on with what it had");
-            self.said = Some(words);
+            tracing::error!(%error, "kernel plane: goes on with what it had, and tries again");
+            self.said = Some(words.clone());
+        }
+        if !std::mem::replace(&mut self.is_known, true) {
+            say_off(self.reports, words);
         }
     }
 

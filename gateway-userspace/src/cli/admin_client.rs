@@ -61,13 +61,18 @@ fn no_answer(socket: &Path) -> String {
     format!("{}: no answer within {PATIENCE:?}", socket.display())
 }
 
+fn unreachable(socket: &Path, error: &std::io::Error) -> anyhow::Error {
+    let socket = socket.display();
+    if error.kind() == std::io::ErrorKind::PermissionDenied {
+        return anyhow::anyhow!("{socket}: {error}; root and whoever runs the agent may ask it");
+    }
+    anyhow::anyhow!(
+        "no agent answers on {socket}: {error}\nstart one with `sluice run`, or name its socket with --admin-socket"
+    )
+}
+
 async fn ask(socket: &Path, request: http::request::Builder) -> anyhow::Result<Incoming> {
-    let stream = UnixStream::connect(socket).await.with_context(|| {
-        format!(
-            "no agent answers on {}\nstart one with `sluice run`, or name its socket with --admin-socket",
-            socket.display()
-        )
-    })?;
+    let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(socket, &error))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the runtime, if not before.
     drop(tokio::spawn(connection));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::datapath::{Pins, attach, interfaces};
@@ -19,9 +19,15 @@ pub struct CleanupArgs {
 /// Detaches the programs and removes the maps; flows that they carried end.
 pub fn run(args: &CleanupArgs) -> Result<()> {
     let directory = args.pin_dir.display();
+    let pins = Pins::below(&args.pin_dir);
+    if pins.exist()? && pins.lock()?.is_none() {
+        bail!(
+            "an agent is running at {directory}: stop it first; if no flow is left then, it removes everything itself"
+        );
+    }
     // Filters of kernels without links go first: no program runs with half of its maps gone.
     interfaces::list().map(|found| attach::detach_clsact(&found)).context("cannot list the interfaces")?;
-    if Pins::below(&args.pin_dir).remove()? {
+    if pins.remove()? {
         println!("removed the kernel plane at {directory}; the flows that it carried are cut");
     } else {
         println!("nothing to remove at {directory}");

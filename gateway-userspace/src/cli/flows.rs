@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use gateway_common::flow::{TICKS_PER_SECOND, ticks};
 use serde::Serialize;
 
 use super::maps::{self, Output, Row, duration};
@@ -211,10 +210,6 @@ fn is_wanted(args: &FlowsArgs, flow: &Flow) -> bool {
 fn row(flow: &Flow, now: u64, bytes_per_second: u64) -> FlowRow {
     let [to_backend, to_client] = flow;
     let seconds = |since: u64| Duration::from_nanos(now.saturating_sub(since)).as_secs();
-    let idle = |direction: &FlowView| match direction.packets {
-        0 => seconds(direction.created),
-        _ => u64::from(ticks(now).wrapping_sub(direction.last_seen) / TICKS_PER_SECOND),
-    };
     FlowRow {
         client: to_backend.client_side().source,
         gateway: to_backend.client_side().destination,
@@ -223,7 +218,7 @@ fn row(flow: &Flow, now: u64, bytes_per_second: u64) -> FlowRow {
         plane: "kernel",
         state: to_backend.phase.words(),
         age_seconds: seconds(to_backend.created),
-        idle_seconds: idle(to_backend).min(idle(to_client)),
+        idle_seconds: to_backend.idle_seconds(now).min(to_client.idle_seconds(now)),
         bytes_to_backend: to_backend.bytes,
         bytes_to_client: to_client.bytes,
         bytes_per_second,

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use gateway_common::flow::{TICKS_PER_SECOND, ticks};
 use gateway_common::{BackendId, Direction, Table};
 use serde::Serialize;
 
@@ -240,11 +239,6 @@ impl Row for FlowRow {
 fn flows(maps: &Maps, kind: Kind, families: Families) -> Vec<FlowRow> {
     let now = stats::monotonic();
     let seconds = |since: u64| Duration::from_nanos(now.saturating_sub(since)).as_secs();
-    // A direction that no packet came in has been idle since the SYN.
-    let idle = |flow: &FlowView| match flow.packets {
-        0 => seconds(flow.created),
-        _ => u64::from(ticks(now).wrapping_sub(flow.last_seen) / TICKS_PER_SECOND),
-    };
     let row = |flow: FlowView| FlowRow {
         client: flow.client_side().source,
         gateway: flow.client_side().destination,
@@ -258,7 +252,7 @@ fn flows(maps: &Maps, kind: Kind, families: Families) -> Vec<FlowRow> {
         packets: flow.packets,
         bytes: flow.bytes,
         age_seconds: seconds(flow.created),
-        idle_seconds: idle(&flow),
+        idle_seconds: flow.idle_seconds(now),
     };
     let entries = view::entries(maps).into_iter().filter(|flow| flow.kind == kind);
     entries.filter(|flow| families.has(flow.arriving.source.ip())).map(row).collect()

@@ -26,6 +26,10 @@ const RESET: Duration = Duration::from_secs(2);
 /// The most that a finished flow may keep its record when records run out.
 const PRESSED: Duration = Duration::from_secs(2);
 
+/// A handshake in which nothing moves for so long is nobody's any more: clients send their SYN again after a second, and
+/// after two more.
+const GIVEN_UP: Duration = Duration::from_secs(4);
+
 /// Records looked at by one step: some ms.
 const BUDGET: u32 = 131_072;
 
@@ -177,12 +181,21 @@ fn wake<A: Address>(flows: &Flows<A>, now: u64) {
     }
 }
 
+/// Whether a handshake is one that will not become a flow.
+pub fn is_given_up<A>(handshake: &Flow<A>, now: u64) -> bool {
+    let state = State(handshake.state);
+    !state.any(State::WAITING) && (state.phase().is_over() || silence(handshake, now) >= GIVEN_UP)
+}
+
+/// Ticks since a packet. A clock behind the packets is no silence: other CPUs go on while one reads it.
+pub fn since(last_seen: u32, now: u64) -> u32 {
+    ticks(now).wrapping_sub(last_seen).cast_signed().max(0).cast_unsigned()
+}
+
 /// Silence in both directions.
 pub fn silence<A>(flow: &Flow<A>, now: u64) -> Duration {
     let since = |direction: Direction| {
-        let Some(half) = flow.halves.get(direction as usize) else { return 0 };
-        // A clock behind the packets is no silence.
-        ticks(now).wrapping_sub(half.last_seen).cast_signed().max(0).cast_unsigned()
+        flow.halves.get(direction as usize).map_or(0, |half| since(half.last_seen, now))
     };
     // A direction that nothing came in has no time of its own.
     let latest = [Direction::ToBackend, Direction::ToClient]
@@ -204,6 +217,7 @@ mod tests {
     use gateway_common::flow::NO_PORTS;
     use gateway_common::{Addr4, Be16, FlowKey, Half, Seen};
 
+    use super::super::view;
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
@@ -265,7 +279,29 @@ mod tests {
 
     #[test]
     fn a_clock_behind_the_packets_is_no_silence() {
-        assert_eq!(silence(&flow(0, 0, [100, 100]), 99 * SECOND), Duration::ZERO);
+        let flow = flow(0, 0, [100, 100]);
+        assert_eq!(silence(&flow, 99 * SECOND), Duration::ZERO);
+        for entry in view::directions(&flow, Kind::Established) {
+            assert_eq!(entry.idle_seconds(99 * SECOND), 0);
+            assert_eq!(entry.idle_seconds(103 * SECOND), 2);
+        }
+    }
+
+    #[test]
+    fn a_handshake_is_given_up_when_nothing_moves_in_it() {
+        let (syn, rst) = (Seen::SYN, Seen::RST);
+        for (to_client, mark, seconds, want) in [
+            (0, 0, 3, false),
+            (0, 0, 5, true),
+            (syn, 0, 3, false),
+            (rst, 0, 0, true),
+            // The client has acknowledged: it is waited for.
+            (syn, State::WAITING, 20, false),
+        ] {
+            let mut handshake = flow(syn, to_client, [100, 100]);
+            handshake.state |= mark;
+            assert_eq!(is_given_up(&handshake, (100 + seconds) * SECOND), want, "{to_client:#x} {seconds}");
+        }
     }
 
     #[test]

@@ -46,6 +46,12 @@ pub enum AttachError {
         /// Why.
         reason: String,
     },
+    /// An interface has one XDP program, and it is not ours.
+    #[error(
+        "another XDP program is on {0} (`ip link show dev {0}` tells its number): take it off, or steer by tc alone \
+         with --datapath tc"
+    )]
+    Occupied(String),
     /// The link cannot be pinned.
     #[error("cannot pin the link of {interface}: {reason}")]
     Unpinned {
@@ -116,7 +122,8 @@ impl Attached {
         let mut attached = Self { pins: pins.clone(), datapath, links: BTreeMap::new() };
         for index in pins.linked() {
             match interfaces.get(&index) {
-                Some(interface) => attached.attach(programs, interface)?,
+                // One that refuses keeps the programs it has; whatever is planned for it is refused with the reason.
+                Some(interface) => drop(attached.attach(programs, interface)),
                 None => attached.forget(index),
             }
         }
@@ -140,7 +147,8 @@ impl Attached {
 
     /// Puts the programs on an interface, unless they are there.
     pub fn attach(&mut self, programs: &mut Programs<'_>, interface: &Interface) -> Result<(), AttachError> {
-        if self.links.contains_key(&interface.index) {
+        let is_there = |links: &Links| links.hook != Hook::Clsact || !put_clsact_back(&interface.name);
+        if self.links.get(&interface.index).is_some_and(is_there) {
             return Ok(());
         }
         if !interface.ethernet {
@@ -152,7 +160,15 @@ impl Attached {
                 unpin(&self.pins.xdp_link(interface.index));
                 None
             }
-            modes => Some(self.attach_xdp(programs.xdp, interface, modes)?),
+            modes => match self.attach_xdp(programs.xdp, interface, modes) {
+                Ok(attached) => Some(attached),
+                // tc alone does the same work; somebody else's XDP program goes on in front of it.
+                Err(error) if self.datapath == Datapath::Auto => {
+                    tracing::warn!(interface = %interface.name, %error, "steering by tc, without XDP");
+                    None
+                }
+                Err(error) => return Err(error),
+            },
         };
         let xdp = xdp.map(|(found, link)| {
             hook = found;
@@ -214,6 +230,9 @@ impl Attached {
         for (mode, hook) in modes {
             match create_xdp(xdp, interface, *mode, &path) {
                 Ok(link) => return Ok((*hook, link)),
+                Err(error) if error.is_occupied() => {
+                    return Err(AttachError::Occupied(interface.name.clone()));
+                }
                 Err(error) => failure = Some(error),
             }
         }
@@ -243,6 +262,12 @@ impl Failure {
     fn is_unknown(&self) -> bool {
         matches!(self, Self::Program(ProgramError::SyscallError(error))
             if error.io_error.raw_os_error() == Some(libc::EINVAL))
+    }
+
+    /// Of XDP: somebody else's program is there, in the mode that was tried or in the other one.
+    fn is_occupied(&self) -> bool {
+        matches!(self, Self::Program(ProgramError::SyscallError(error))
+            if matches!(error.io_error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST)))
     }
 
     fn about(self, interface: &Interface) -> AttachError {
@@ -335,6 +360,11 @@ fn attach_clsact(classifier: &mut SchedClassifier, interface: &str) -> Result<()
     // The filter stays without us; dropping the link would remove it.
     std::mem::forget(classifier.take_link(id)?);
     Ok(())
+}
+
+/// Whether somebody had removed the qdisc, and our filter with it: the only way to ask is to put it back.
+fn put_clsact_back(interface: &str) -> bool {
+    qdisc_add_clsact(interface).is_ok()
 }
 
 fn is_present(error: &TcError) -> bool {

@@ -1,7 +1,8 @@
 //! The flow tables of an address family, as the agent works on them while the programs do: reading records, taking
 //! flows out, giving records and source ports back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,6 +11,7 @@ use gateway_common::index::Refused;
 use gateway_common::ports::{self, PORTS_PER_WORD};
 use gateway_common::{Address, Config, Direction, Flow, FlowKey, Hash, ListenerId, Pair, Reference, State};
 
+use super::ageing;
 use super::memory::{Records, Words};
 
 /// Which of the two tables.
@@ -66,9 +68,33 @@ impl<A: Address> Flows<A> {
         self.table(kind).index.buckets().len() as u32
     }
 
-    /// Whether there is a flow, a handshake, or a record of one that has just ended.
-    pub fn is_in_use(&self) -> bool {
-        self.free() < self.capacity(Kind::Established).into() || self.all().next().is_some()
+    /// Whether there is a flow, a record of one that has just ended, or a handshake that may become one.
+    pub fn is_in_use(&self, now: u64) -> bool {
+        self.free() < self.capacity(Kind::Established).into() || self.going_on(now) > 0
+    }
+
+    /// Number of flows that are not over, and of handshakes that may become one. A handshake that was given up keeps
+    /// its place until another one needs it. `now` is the monotonic clock in ns.
+    pub fn going_on(&self, now: u64) -> usize {
+        let goes_on = |(kind, _, flow): &(Kind, u32, Flow<A>)| match kind {
+            Kind::Established => !State(flow.state).phase().is_over(),
+            Kind::Handshakes => !ageing::is_given_up(flow, now),
+        };
+        self.all().filter(goes_on).count()
+    }
+
+    /// Sends the packets of flows to these backend addresses out by these interfaces from now on. Returns the number of
+    /// flows that went by others.
+    pub fn reroute(&self, interfaces: &BTreeMap<IpAddr, u32>) -> usize {
+        let turned = |(kind, number, flow): &(Kind, u32, Flow<A>)| {
+            let interface = interfaces.get(&flow.backend.destination.ip());
+            interface.is_some_and(|interface| {
+                let [before, to_client] = flow.oif;
+                let records = &self.table(*kind).records;
+                before != *interface && records.turn(*number, flow.oif, [*interface, to_client])
+            })
+        };
+        self.all().filter(turned).count()
     }
 
     /// Bytes of the kernel's memory for each flow that there is room for, both directions: record, place in the

@@ -32,8 +32,8 @@ pub enum InstallError {
     /// The kernel refused.
     #[error(transparent)]
     Maps(#[from] MapsError),
-    /// Every slot, number or bitmap is in use.
-    #[error("no room for the backend table of {0}")]
+    /// Every slot, number, bitmap or place for a listener is in use.
+    #[error("no room for the tables of {0}")]
     NoRoom(SocketAddr),
 }
 
@@ -92,8 +92,9 @@ pub struct Installed {
     /// Waits for flows.
     lingering: Vec<Old>,
     lingering_listeners: Vec<ListenerId>,
-    /// Backends of an agent before this one, in use until the first plan is carried out.
+    /// Backends and listeners of an agent before this one, in use until the first plan is carried out.
     adopted: Vec<Old>,
+    adopted_listeners: HashSet<ListenerId>,
 }
 
 impl Installed {
@@ -116,9 +117,13 @@ impl Installed {
             lingering: Vec::new(),
             lingering_listeners: Vec::new(),
             adopted: Vec::new(),
+            adopted_listeners: HashSet::new(),
         };
         installed.adopt_family(&maps.v4)?;
         installed.adopt_family(&maps.v6)?;
+        // When the listeners of both families are known: they may share a number.
+        installed.adopt_flows(&maps.v4);
+        installed.adopt_flows(&maps.v6);
         Ok(installed)
     }
 
@@ -127,6 +132,7 @@ impl Installed {
             let region = Region { base: table.base, size: region_size(table.size) };
             self.regions.adopt(region);
             self.listener_numbers.adopt(table.listener);
+            self.adopted_listeners.insert(table.listener);
             let address = SocketAddr::new(key.address.ip(), key.port.get());
             // No weights are equal to none: the first diff writes a new table or removes the listener.
             self.state.listeners.insert(address, ListenerSpec::default());
@@ -145,13 +151,12 @@ impl Installed {
             // Not in `state`: each backend that stays gets a new number.
             self.adopted.push(Old { id, address, source });
         }
-        self.adopt_flows(maps);
         Ok(())
     }
 
-    /// Backends of which nothing but flows is left.
+    /// Backends of which nothing but flows is left. Those whose record is not freed yet still have a number and a port.
     fn adopt_flows<A: Address + Pod>(&mut self, maps: &FamilyMaps<A>) {
-        for (_, _, flow) in maps.flows.all() {
+        for flow in maps.flows.all().map(|(_, _, flow)| flow).chain(maps.flows.retired()) {
             let address = SocketAddr::new(flow.backend.destination.ip(), flow.backend.destination_port.get());
             let known = |old: &Old| old.id == flow.backend_id && old.address.is_ipv4() == address.is_ipv4();
             if !self.adopted.iter().any(known) && !self.lingering.iter().any(known) {
@@ -209,6 +214,12 @@ impl Installed {
             .map(|found| found.1)
     }
 
+    /// Every backend that there may be flows of.
+    pub fn all_backends(&self) -> impl Iterator<Item = SocketAddr> {
+        let adopted = self.adopted.iter().map(|old| old.address);
+        self.backends.keys().map(|key| key.address).chain(self.old_backends()).chain(adopted)
+    }
+
     /// Backends that new flows no longer go to, but there may be some of.
     pub fn old_backends(&self) -> impl Iterator<Item = SocketAddr> {
         let waiting = self.remains.iter().filter_map(|(_, remains)| match remains {
@@ -248,6 +259,8 @@ impl Installed {
             self.leave(Remains::Backend(old));
         }
         let used: HashSet<ListenerId> = self.listeners.values().map(|(_, id)| *id).collect();
+        let adopted = std::mem::take(&mut self.adopted_listeners);
+        self.lingering_listeners.extend(adopted.difference(&used));
         let unused: Vec<_> = self
             .owners
             .iter()
@@ -360,13 +373,17 @@ impl Installed {
             max_flows: spec.max_flows,
             max_rate: spec.max_rate,
         };
-        if address.is_ipv4() {
-            write_listener(&mut maps.v4, address, table)?;
-        } else {
-            write_listener(&mut maps.v6, address, table)?;
-        }
         if let Some(shared) = self.tables.get_mut(&key) {
             shared.listeners += 1;
+        }
+        let written = if address.is_ipv4() {
+            write_listener(&mut maps.v4, address, table)
+        } else {
+            write_listener(&mut maps.v6, address, table)
+        };
+        if let Err(error) = written {
+            self.release(&key);
+            return Err(if error.is_full() { InstallError::NoRoom(address) } else { error.into() });
         }
         if let Some((old, _)) = self.listeners.insert(address, (key, listener)) {
             self.release(&old);

@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
-use nix::net::if_::{InterfaceFlags, if_nametoindex};
+use nix::net::if_::InterfaceFlags;
 
 use super::sys;
 
@@ -25,8 +25,8 @@ pub struct Interface {
     pub loopback: bool,
     /// Carries Ethernet frames.
     pub ethernet: bool,
-    /// Largest IP packet, in bytes.
-    pub mtu: u32,
+    /// Largest IP packet, in bytes; `None` for one that has just gone or got another name.
+    pub mtu: Option<u32>,
     /// Its addresses, without link-local ones.
     pub addresses: Vec<IpAddr>,
 }
@@ -40,24 +40,35 @@ impl Interface {
 
 /// Every interface, by number.
 pub fn list() -> io::Result<BTreeMap<u32, Interface>> {
+    let entries: Vec<InterfaceAddress> = getifaddrs()?.collect();
+    // Numbers as of the listing itself: asked for by name afterwards, an interface that was just renamed would be gone.
+    let numbers: BTreeMap<&str, u32> =
+        entries.iter().filter_map(|entry| Some((&*entry.interface_name, number(entry)?))).collect();
     let mut interfaces = BTreeMap::new();
-    for entry in getifaddrs()? {
-        // An interface that went away since is none of ours any more.
-        let Ok(index) = if_nametoindex(entry.interface_name.as_str()) else { continue };
-        add(interfaces.entry(index).or_insert_with(|| new(index, &entry)), &entry);
+    for entry in &entries {
+        // An address may carry a label, `eth0:web`, in place of its interface's name.
+        let name = entry.interface_name.split(':').next().unwrap_or_default();
+        if let Some(index) = numbers.get(name) {
+            add(interfaces.entry(*index).or_insert_with(|| new(*index, name, entry)), entry);
+        }
     }
     Ok(interfaces)
 }
 
-fn new(index: u32, entry: &InterfaceAddress) -> Interface {
+/// There is one entry of the link layer for each interface.
+fn number(entry: &InterfaceAddress) -> Option<u32> {
+    let link = entry.address.as_ref()?.as_link_addr()?;
+    u32::try_from(link.ifindex()).ok()
+}
+
+fn new(index: u32, name: &str, entry: &InterfaceAddress) -> Interface {
     Interface {
         index,
-        name: entry.interface_name.clone(),
+        name: name.to_owned(),
         up: entry.flags.contains(InterfaceFlags::IFF_UP),
         loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
         ethernet: false,
-        // One that went away since sends nothing.
-        mtu: sys::mtu(&entry.interface_name).unwrap_or(0),
+        mtu: sys::mtu(name).ok(),
         addresses: Vec::new(),
     }
 }

@@ -124,6 +124,11 @@ pub fn load(sizes: Sizes, pins: Option<&Path>) -> Result<Loaded, LoadError> {
     load_object(OBJECT.ok_or(LoadError::NoObject)?, sizes, pins)
 }
 
+/// Flows of each family that tables have room for: record numbers are two to a word.
+pub fn flows(wanted: u32) -> u32 {
+    wanted.next_multiple_of(2)
+}
+
 /// Loads an object with the same maps, such as the one for measuring.
 pub fn load_object(object: &[u8], sizes: Sizes, pins: Option<&Path>) -> Result<Loaded, LoadError> {
     let paths: Vec<_> = pins
@@ -131,7 +136,7 @@ pub fn load_object(object: &[u8], sizes: Sizes, pins: Option<&Path>) -> Result<L
         .flat_map(|directory| SHAPES.iter().map(|shape| (shape.name, directory.join(shape.name))))
         .collect();
     let mut loader = EbpfLoader::new();
-    let flows = sizes.flows.next_multiple_of(2);
+    let flows = flows(sizes.flows);
     let handshakes = (flows / FLOWS_PER_HANDSHAKE).max(LEAST_HANDSHAKES);
     for (name, elements) in [
         ("FLOWS4", flows),

@@ -115,6 +115,14 @@ pub enum MapsError {
     },
 }
 
+impl MapsError {
+    /// Whether a hash map has no room for another element.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Map { source: MapError::SyscallError(error), .. }
+            if error.io_error.raw_os_error() == Some(libc::E2BIG))
+    }
+}
+
 fn about(name: &'static str) -> impl Fn(MapError) -> MapsError {
     move |source| MapsError::Map { name, source }
 }
@@ -202,6 +210,11 @@ impl Maps {
         self.links.insert(index, link, 0).map_err(about("LINKS"))
     }
 
+    /// Forgets an interface that is gone.
+    pub fn remove_link(&mut self, index: u32) -> Result<(), MapsError> {
+        absent_is_fine(self.links.remove(&index)).map_err(about("LINKS"))
+    }
+
     /// Number of slots for backend tables.
     pub fn slots(&self) -> u32 {
         self.maglev.len().saturating_mul(SLOTS_PER_ELEMENT)
@@ -226,6 +239,16 @@ impl Maps {
             Ok((element >> (slot % SLOTS_PER_ELEMENT * 16) & 0xffff) as BackendId)
         };
         slots.map(slot).collect()
+    }
+
+    /// Flows and handshakes that go on, see [`Flows::going_on`].
+    pub fn going_on(&self, now: u64) -> usize {
+        self.v4.flows.going_on(now) + self.v6.flows.going_on(now)
+    }
+
+    /// Whether anything is in the flow tables, see [`Flows::is_in_use`].
+    pub fn is_in_use(&self, now: u64) -> bool {
+        self.v4.flows.is_in_use(now) || self.v6.flows.is_in_use(now)
     }
 
     /// The flows that a listener's limit is held against, as the programs count them up.

@@ -113,6 +113,23 @@ impl<A: Address> Records<A> {
         State(self.state_word(number).map_or(0, |word| word.load(Ordering::Acquire)))
     }
 
+    /// Gives a record other interfaces to send by, unless they have changed in the meantime: false then. Both at once:
+    /// they share a word.
+    pub(super) fn turn(&self, number: u32, from: [u32; 2], to: [u32; 2]) -> bool {
+        const { assert!(std::mem::offset_of!(Flow<A>, oif).is_multiple_of(WORD)) };
+        let word = |[first, second]: [u32; 2]| {
+            let mut bytes = [0; WORD];
+            let (low, high) = bytes.split_at_mut(WORD / 2);
+            low.copy_from_slice(&first.to_ne_bytes());
+            high.copy_from_slice(&second.to_ne_bytes());
+            u64::from_ne_bytes(bytes)
+        };
+        let place = self.record(number).get(std::mem::offset_of!(Flow<A>, oif) / WORD);
+        place.is_some_and(|place| {
+            place.compare_exchange(word(from), word(to), Ordering::AcqRel, Ordering::Acquire).is_ok()
+        })
+    }
+
     /// A copy of a record. Its state is read first: if the state is live and the same afterwards, the copy is of one
     /// flow.
     pub(super) fn copy(&self, number: u32) -> Option<Flow<A>> {

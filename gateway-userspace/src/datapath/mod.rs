@@ -23,6 +23,7 @@ pub mod regions;
 pub mod routes;
 pub mod stats;
 mod sys;
+mod takeover;
 pub mod tally;
 pub mod trace;
 pub mod view;

@@ -17,15 +17,22 @@ const USUAL_MOUNT: &str = "/sys/fs/bpf";
 
 /// Why there is no place for pins.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} {path}: {source}", path = path.display())]
+#[error("{what} {path}: {cause}", path = path.display())]
 pub struct PinError {
     what: &'static str,
     path: PathBuf,
-    source: io::Error,
+    /// Told already: not the `source`, which whoever prints the whole chain would tell again.
+    cause: io::Error,
 }
 
 fn at(what: &'static str, path: &Path) -> impl Fn(io::Error) -> PinError {
-    move |source| PinError { what, path: path.to_owned(), source }
+    move |cause| PinError { what, path: path.to_owned(), cause }
+}
+
+/// A pin directory in the hands of one agent.
+#[derive(Debug)]
+pub struct Lock {
+    _files: Vec<File>,
 }
 
 /// The directories of one pin directory.
@@ -38,6 +45,11 @@ impl Pins {
     /// Below a pin directory, which need not exist.
     pub fn below(root: &Path) -> Self {
         Self { root: root.to_owned() }
+    }
+
+    /// The pin directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The maps.
@@ -88,42 +100,69 @@ impl Pins {
         fs::create_dir_all(&links).map_err(at("cannot create", &links))
     }
 
-    /// Takes the directory for one agent; `None` when another one has it. Given back when the file is closed, so
-    /// also by an agent's death.
-    pub fn lock(&self) -> Result<Option<File>, PinError> {
-        let directory = self.maps();
-        let file = File::open(&directory).map_err(at("cannot open", &directory))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(at("cannot lock", &directory)(error)),
+    /// Takes the directory for one agent, whatever its version; `None` when another one has it. Given back when the
+    /// files are closed, so also by an agent's death.
+    pub fn lock(&self) -> Result<Option<Lock>, PinError> {
+        let mut files = Vec::new();
+        for directory in schemas(&self.root) {
+            let file = File::open(&directory).map_err(at("cannot open", &directory))?;
+            match file.try_lock() {
+                Ok(()) => files.push(file),
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(at("cannot lock", &directory)(error)),
+            }
         }
+        Ok(Some(Lock { _files: files }))
+    }
+
+    /// Whether there is a directory that may have pins in it.
+    pub fn exist(&self) -> Result<bool, PinError> {
+        // One that may not be read is not one that is not there.
+        if !self.root.try_exists().map_err(at("cannot read (root may)", &self.root))? {
+            return Ok(false);
+        }
+        // Whatever else a mistyped directory holds is not ours.
+        if !is_bpffs(&self.root) {
+            return Err(at("no pins in", &self.root)(io::Error::other("it is in no bpffs")));
+        }
+        Ok(true)
     }
 
     /// Removes all pins, so that the kernel detaches the programs and frees the maps, and the mount if it is one
     /// of ours. Returns whether there was anything.
     pub fn remove(&self) -> Result<bool, PinError> {
-        if !self.root.exists() {
+        if !self.exist()? {
             return Ok(false);
         }
-        // Whatever else a mistyped directory holds is not ours to remove.
-        if !is_bpffs(&self.root) {
-            return Err(at("no pins in", &self.root)(io::Error::other("it is in no bpffs")));
-        }
         let schemas = schemas(&self.root);
-        // Links first: a program never runs with half of its pins gone.
         for schema in &schemas {
-            remove_tree(&schema.join("links"))?;
-            remove_tree(schema)?;
+            remove_schema(schema)?;
         }
-        if self.root != Path::new(USUAL_MOUNT) {
-            self.remove_root()?;
-        }
+        self.remove_root()?;
         Ok(!schemas.is_empty())
+    }
+
+    /// Removes the pins of this version, and with the last ones the directory.
+    pub fn remove_own(&self) -> Result<(), PinError> {
+        remove_schema(&self.maps())?;
+        if self.others().is_empty() { self.remove_root() } else { Ok(()) }
+    }
+
+    /// Removes the pins of this version, but not the directory that they are in, which is locked.
+    pub fn clear(&self) -> Result<(), PinError> {
+        let (maps, links) = (self.maps(), self.links());
+        remove_tree(&links)?;
+        for entry in fs::read_dir(&maps).map_err(at("cannot read", &maps))?.flatten() {
+            fs::remove_file(entry.path()).map_err(at("cannot remove", &entry.path()))?;
+        }
+        fs::create_dir_all(&links).map_err(at("cannot create", &links))
     }
 
     /// Removes the directory itself, with the mount on it if there is one, unless somebody else's pins are in it.
     fn remove_root(&self) -> Result<(), PinError> {
+        if self.root == Path::new(USUAL_MOUNT) {
+            return Ok(());
+        }
         // Names with a dot are the kernel's own (`maps.debug`, `progs.debug`); it grants them to nobody else.
         let theirs = |name: String| !name.contains('.');
         let mut entries = fs::read_dir(&self.root).map_err(at("cannot read", &self.root))?.flatten();
@@ -165,6 +204,12 @@ fn schemas(root: &Path) -> Vec<PathBuf> {
     };
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).filter(is_schema).collect()
+}
+
+/// Links first: a program never runs with half of its pins gone.
+fn remove_schema(schema: &Path) -> Result<(), PinError> {
+    remove_tree(&schema.join("links"))?;
+    remove_tree(schema)
 }
 
 fn remove_tree(path: &Path) -> Result<(), PinError> {

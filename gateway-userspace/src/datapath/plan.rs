@@ -115,6 +115,14 @@ pub enum Refusal {
     /// A destination of the route has nothing healthy to go to.
     #[error("no healthy backend of `{0}`")]
     NoBackend(String),
+    /// A destination has backends, but none of the listener's address family.
+    #[error("no healthy {family} backend of `{cluster}`")]
+    NoBackendOfFamily {
+        /// `IPv4` or `IPv6`.
+        family: &'static str,
+        /// Which destination.
+        cluster: String,
+    },
     /// A backend cannot be reached through the kernel plane.
     #[error("backend {address}: {reason}")]
     Unreachable {
@@ -123,8 +131,8 @@ pub enum Refusal {
         /// In words.
         reason: String,
     },
-    /// The backend tables do not fit.
-    #[error("no room for its backend table")]
+    /// The tables do not fit.
+    #[error("no room for it in the kernel's tables (listeners, backends, source ports)")]
     NoRoom,
 }
 
@@ -226,6 +234,8 @@ fn place(
                 state.backends.extend(backends.keys().map(|backend| (backend.key, *backend)));
                 placement.steered.extend(mine);
             }
+            // The same for both families is one reason.
+            Err(refusal) if placement.refusals.contains(&refusal) => {}
             Err(refusal) => placement.refusals.push(refusal),
         }
     }
@@ -259,6 +269,13 @@ enum Family {
 impl Family {
     fn has(self, ip: IpAddr) -> bool {
         ip.is_ipv4() == (self == Self::V4)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
     }
 }
 
@@ -305,7 +322,12 @@ fn weigh(
             .filter(|endpoint| family.has(endpoint.address.ip()) && !is_ejected(endpoint))
             .collect();
         if endpoints.is_empty() {
-            return Err(Refusal::NoBackend(name));
+            let has_others = cluster.healthy().any(|endpoint| !family.has(endpoint.address.ip()));
+            return Err(if has_others {
+                Refusal::NoBackendOfFamily { family: family.name(), cluster: name }
+            } else {
+                Refusal::NoBackend(name)
+            });
         }
         let share = u64::from(destination.weight) * WEIGHT_SCALE / endpoints.len() as u64;
         for endpoint in endpoints {
@@ -318,8 +340,11 @@ fn weigh(
 }
 
 fn reach(address: SocketAddr, preserve: bool, surroundings: &Surroundings) -> Result<BackendSpec, String> {
-    if address.ip().is_loopback() {
-        return Err("on loopback".to_owned());
+    match address.ip() {
+        ip if ip.is_loopback() => return Err("on loopback".to_owned()),
+        // Every interface has such a network, and the document does not say which is meant.
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => return Err("link-local address".to_owned()),
+        _ => {}
     }
     let route = surroundings.routes.get(&address.ip()).copied().unwrap_or(Err(NoRoute::Unreachable));
     let route = route.map_err(|problem| problem.to_string())?;

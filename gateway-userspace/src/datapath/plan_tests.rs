@@ -88,7 +88,7 @@ fn a_listener_on_every_address_has_an_entry_for_each_local_one_with_backends_of_
     let four = destination("four", 1, &healthy(&["10.0.0.2:80"]));
     let (placement, _) = placed(listener(None, 443, vec![four]));
     assert_eq!(addresses(&placement), ["198.18.0.1:443", "198.18.0.2:443"]);
-    assert_eq!(refusals(&placement), ["no healthy backend of `outbound|80||four`"]);
+    assert_eq!(refusals(&placement), ["no healthy IPv6 backend of `outbound|80||four`"]);
 }
 
 #[test]
@@ -130,6 +130,9 @@ fn what_cannot_be_steered_says_why() {
         ("198.18.0.1", vec![good(), unknown], "no service `outbound|80||unknown`"),
         ("198.18.0.1", vec![good(), destination("d", 1, &[])], "no healthy backend of `outbound|80||d`"),
         ("198.18.0.1", vec![good(), to("127.0.0.1:80")], "backend 127.0.0.1:80: on loopback"),
+        ("fd00::1", vec![good()], "no healthy IPv6 backend of `outbound|80||good`"),
+        ("0.0.0.0", vec![to("10.5.5.5:80")], "backend 10.5.5.5:80: no route"),
+        ("fd00::1", vec![to("[fe80::2]:80")], "backend [fe80::2]:80: link-local address"),
         ("198.18.0.1", vec![to("198.18.0.1:80")], "backend 198.18.0.1:80: address of this node itself"),
         ("198.18.0.1", vec![to("10.5.5.5:80")], "backend 10.5.5.5:80: no route"),
         ("198.18.0.1", vec![to("10.9.0.2:80")], "backend 10.9.0.2:80: tun0 carries no Ethernet"),
@@ -139,6 +142,9 @@ fn what_cannot_be_steered_says_why() {
         assert!(placement.steered.is_empty());
         assert_eq!(state, State::default());
     }
+    // On addresses of both families: a reason that holds for both is told once.
+    let (placement, _) = placed(listener(None, 443, vec![destination("d", 1, &[])]));
+    assert_eq!(refusals(&placement), ["no healthy backend of `outbound|80||d`"]);
 }
 
 #[test]

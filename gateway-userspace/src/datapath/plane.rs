@@ -1,7 +1,7 @@
 //! The kernel plane as the agent drives it: start, apply a snapshot, tick, stop.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
@@ -26,14 +26,14 @@ use super::install::{InstallError, Installed};
 use super::interfaces::{self, Interface};
 use super::load::{self, LoadError, Loaded, Sizes, TABLE_SLOTS};
 use super::maps::{self, FamilyMaps, Maps, MapsError};
-use super::pin::{PinError, Pins};
+use super::pin::{Lock, PinError, Pins};
 use super::plan::{self, Placement, Plan, Refusal, Surroundings};
-use super::ports;
+use super::ports::{self, PortRange};
 use super::routes::Routes;
 use super::stats::{self, FlowCounts, InterfaceStatus, Memory, Status};
+use super::takeover;
 use super::tally::Ended;
 use super::trace;
-use super::view;
 
 /// The same on every node: a flow meets the same backend whichever node it lands on.
 const BALANCE_KEY: u64 = 0x736c_7569_6365_2031;
@@ -60,8 +60,15 @@ pub enum Unavailable {
     #[error(transparent)]
     NoPins(#[from] PinError),
     /// Two agents would undo each other's work.
-    #[error("another agent is running at {pins}", pins = .0.display())]
+    #[error("another agent is running at {pins}; stop it first", pins = .0.display())]
     InUse(PathBuf),
+    /// A gateway of another namespace shares the directory.
+    #[error(
+        "{pins} belongs to a gateway in another network namespace; give each its own --pin-dir, or remove what is left \
+         of that one with `sluice cleanup`",
+        pins = .0.display()
+    )]
+    OtherNamespace(PathBuf),
     /// Pinned maps that this version cannot take over.
     #[error("{pins} holds objects that cannot be taken over ({reason}); `sluice cleanup` removes them", pins = pins.display())]
     ForeignPins {
@@ -74,10 +81,17 @@ pub enum Unavailable {
     #[error(transparent)]
     Refused(LoadError),
     /// `--interface` names one that is not there.
-    #[error("no interface `{0}`")]
-    NoSuchInterface(String),
+    #[error("--interface {wanted}: there is no such interface; there are {}", .there.join(", "))]
+    NoSuchInterface {
+        /// The one that is not there.
+        wanted: String,
+        /// Those that are.
+        there: Vec<String>,
+    },
     /// None that clients could come in by.
-    #[error("no interface is up, carries Ethernet and has an address")]
+    #[error(
+        "no interface is up, carries Ethernet and has an address; --interface names one that is to get one"
+    )]
     NoInterface,
     /// None that the programs could be attached to.
     #[error(transparent)]
@@ -159,7 +173,7 @@ pub struct Stopped {
 pub struct KernelPlane {
     pins: Pins,
     /// Held, not read.
-    _lock: File,
+    _lock: Lock,
     loaded: Loaded,
     attached: Attached,
     installed: Installed,
@@ -171,6 +185,10 @@ pub struct KernelPlane {
     links: BTreeMap<u32, Link>,
     /// `None` until the first is applied: an agent's listeners stay as the one before it left them.
     snapshot: Option<Arc<Snapshot>>,
+    /// Whether the snapshot has been put in force as a whole.
+    is_settled: bool,
+    /// The interfaces that backends were reached by when all flows were last sent there.
+    ways: BTreeMap<IpAddr, u32>,
     applied: Applied,
     sweep4: Sweep,
     sweep6: Sweep,
@@ -193,6 +211,14 @@ impl KernelPlane {
     /// Loads and attaches the programs, or takes over those of an agent before this one with all their flows. Must
     /// be called in the network namespace that traffic comes in by, and the plane used by the same thread.
     pub fn start(args: &KernelArgs, outliers: &Outliers) -> Result<Self, Unavailable> {
+        let started = Self::try_start(args, outliers);
+        if started.is_err() && rustix::process::geteuid().is_root() {
+            takeover::leave(&Pins::below(&args.pin_dir));
+        }
+        started
+    }
+
+    fn try_start(args: &KernelArgs, outliers: &Outliers) -> Result<Self, Unavailable> {
         if args.kernel == KernelMode::Off || args.datapath == Datapath::Off {
             return Err(Unavailable::Off);
         }
@@ -207,10 +233,12 @@ impl KernelPlane {
         let routes = Routes::open().map_err(system("cannot open a netlink socket"))?;
         let pins = Pins::below(&args.pin_dir);
         pins.prepare()?;
-        let lock = pins.lock()?.ok_or_else(|| Unavailable::InUse(args.pin_dir.clone()))?;
-        step_back(&pins);
+        let lock = takeover::take(&pins)?;
+        let ports = ports::choose().map_err(system("cannot choose source ports"))?;
+        takeover::renew(&pins, args, ports)?;
         let mut loaded = load(&pins, args.max_flows)?;
-        configure(&mut loaded.maps, &pins, args)?;
+        configure(&mut loaded.maps, &pins, args, ports)?;
+        forget_links(&mut loaded.maps, &interfaces)?;
         let max_flows = maps::capacity(&pins.maps(), "FLOWS4")?;
         let lost = Some(Lost::find(&loaded.maps));
         let installed = Installed::adopt(&loaded.maps)?;
@@ -226,6 +254,8 @@ impl KernelPlane {
             interfaces,
             links: BTreeMap::new(),
             snapshot: None,
+            is_settled: true,
+            ways: BTreeMap::new(),
             applied: Applied::default(),
             sweep4: Sweep::default(),
             sweep6: Sweep::default(),
@@ -241,11 +271,11 @@ impl KernelPlane {
 
     /// Makes the maps hold what a snapshot asks for. Flows that there are go on as they were. Until the first call
     /// an agent before this one is in force; so the first snapshot must not be the empty one that an agent has
-    /// before it has read any document.
+    /// before it has read any document. After an error every tick tries again.
     pub fn apply(&mut self, snapshot: Arc<Snapshot>) -> Result<Applied, DatapathError> {
+        self.snapshot = Some(snapshot.clone());
+        self.is_settled = false;
         self.refresh(&snapshot)?;
-        self.snapshot = Some(snapshot);
-        self.installed.settle();
         Ok(self.applied.clone())
     }
 
@@ -336,10 +366,9 @@ impl KernelPlane {
     /// removed.
     pub fn stop(mut self) -> Result<Stopped, DatapathError> {
         self.refresh(&Snapshot::default())?;
-        let flows = view::flows(&self.loaded.maps).iter().filter(|flow| !flow.phase.is_over()).count();
+        let flows = self.loaded.maps.going_on(stats::monotonic());
         if flows == 0 {
-            self.pins.remove()?;
-            attach::detach_clsact(&self.interfaces);
+            takeover::remove(&self.pins)?;
         }
         Ok(Stopped { flows })
     }
@@ -426,10 +455,46 @@ impl KernelPlane {
             self.attached.indices().filter(|index| !self.interfaces.contains_key(index)).collect();
         for index in gone {
             self.attached.forget(index);
+            self.links.remove(&index);
+            self.loaded.maps.remove_link(index)?;
         }
         let plan = self.plan(snapshot)?;
+        let ways = self.ways()?;
         self.tell_links()?;
-        self.carry_out(plan, snapshot.generation)
+        self.carry_out(plan, snapshot.generation)?;
+        if !std::mem::replace(&mut self.is_settled, true) {
+            self.installed.settle();
+        }
+        self.reroute(ways);
+        Ok(())
+    }
+
+    /// The interface to each backend that there may be flows of, with the programs on it, for the answers.
+    fn ways(&mut self) -> Result<BTreeMap<IpAddr, u32>, DatapathError> {
+        let backends: BTreeSet<IpAddr> = self.installed.all_backends().map(|backend| backend.ip()).collect();
+        let mut ways = BTreeMap::new();
+        for backend in backends {
+            if let Ok(route) = self.routes.to(backend).map_err(DatapathError::Routes)? {
+                ways.insert(backend, route.oif);
+            }
+        }
+        let interfaces: BTreeSet<u32> = ways.values().copied().collect();
+        let useless: Vec<u32> = interfaces.into_iter().filter(|index| self.attach(*index).is_err()).collect();
+        ways.retain(|_, index| !useless.contains(index));
+        Ok(ways)
+    }
+
+    /// Flows follow the routing table, as those of sockets do.
+    fn reroute(&mut self, ways: BTreeMap<IpAddr, u32>) {
+        if ways == self.ways {
+            return;
+        }
+        let maps = &self.loaded.maps;
+        let flows = maps.v4.flows.reroute(&ways) + maps.v6.flows.reroute(&ways);
+        if flows > 0 {
+            tracing::info!(flows, "sent to their backends by another interface");
+        }
+        self.ways = ways;
     }
 
     /// Plans, with the programs on every interface that the plan needs. What they cannot be attached to is planned
@@ -493,11 +558,8 @@ impl KernelPlane {
     /// Tells the programs of the interfaces that they are on.
     fn tell_links(&mut self) -> Result<(), DatapathError> {
         for index in self.attached.indices() {
-            let Some(interface) = self.interfaces.get(&index) else { continue };
-            let link = Link {
-                mtu: interface.mtu,
-                flags: if self.attached.takes_xdp(index) { Link::XDP } else { 0 },
-            };
+            let Some(mtu) = self.interfaces.get(&index).and_then(|interface| interface.mtu) else { continue };
+            let link = Link { mtu, flags: if self.attached.takes_xdp(index) { Link::XDP } else { 0 } };
             if self.links.get(&index) != Some(&link) {
                 self.loaded.maps.put_link(index, link)?;
                 self.links.insert(index, link);
@@ -527,29 +589,13 @@ impl KernelPlane {
     }
 }
 
-/// Leaves new flows of agents with another layout of the maps to this one. Flows that there are go on by the programs
-/// and maps of that layout, which stay attached in front of ours; nothing is interrupted.
-fn step_back(pins: &Pins) {
-    for other in pins.others() {
-        let directory = other.display();
-        match maps::stop_opening(&other) {
-            Ok(()) => tracing::warn!(
-                %directory,
-                "flows of another version go on by its own programs; when they have ended, `sluice cleanup` removes \
-                 them (and this version's)"
-            ),
-            Err(error) => tracing::error!(
-                %directory, %error,
-                "another version still steers new flows; `sluice cleanup` before a start removes it, and cuts its flows"
-            ),
-        }
-    }
-}
-
 fn check_wanted(wanted: &[String], interfaces: &BTreeMap<u32, Interface>) -> Result<(), Unavailable> {
     let exists = |name: &&String| interfaces.values().any(|interface| interface.name == **name);
     match wanted.iter().find(|name| !exists(name)) {
-        Some(missing) => Err(Unavailable::NoSuchInterface(missing.clone())),
+        Some(missing) => {
+            let there = interfaces.values().map(|interface| interface.name.clone()).collect();
+            Err(Unavailable::NoSuchInterface { wanted: missing.clone(), there })
+        }
         None => Ok(()),
     }
 }
@@ -568,23 +614,20 @@ fn programs(loaded: &mut Loaded) -> Result<Programs<'_>, Unavailable> {
 }
 
 /// Tells the programs their keys, sizes and source ports. What flows depend on stays as it was in maps that are taken
-/// over: the key of the index, and the ports as long as there is a flow.
-fn configure(maps: &mut Maps, pins: &Pins, args: &KernelArgs) -> Result<(), Unavailable> {
-    let namespace = namespace().map_err(system("cannot tell the network namespace"))?;
-    let ports = ports::choose().map_err(system("cannot choose source ports"))?;
+/// over: the key of the index, and the ports, which the bitmaps are cut by.
+fn configure(maps: &mut Maps, pins: &Pins, args: &KernelArgs, ports: PortRange) -> Result<(), Unavailable> {
+    let namespace = namespace_now()?;
     let old = maps.config()?;
     let is_new = old.port_count == 0;
     if !is_new && old.namespace != namespace {
-        let reason = "they belong to another network namespace".to_owned();
-        return Err(Unavailable::ForeignPins { pins: pins.maps(), reason });
+        return Err(Unavailable::OtherNamespace(pins.maps()));
     }
     if is_new {
         maps.v4.flows.fill_free();
         maps.v6.flows.fill_free();
     }
-    let has_flows = maps.v4.flows.is_in_use() || maps.v6.flows.is_in_use();
     let (first_port, port_count) =
-        if has_flows { (old.first_port, old.port_count) } else { (ports.first.into(), ports.count.into()) };
+        if is_new { (ports.first.into(), ports.count.into()) } else { (old.first_port, old.port_count) };
     let flags = deny(maps, &args.denied)?;
     maps.set_config(Config {
         index_key: if is_new { fastrand::u64(..) } else { old.index_key },
@@ -602,6 +645,16 @@ fn configure(maps: &mut Maps, pins: &Pins, args: &KernelArgs) -> Result<(), Unav
         trace4: 0,
         trace6: [0; 4],
     })?;
+    Ok(())
+}
+
+/// Forgets interfaces that went away while there was no agent.
+fn forget_links(maps: &mut Maps, interfaces: &BTreeMap<u32, Interface>) -> Result<(), MapsError> {
+    for (index, _) in maps.links()? {
+        if !interfaces.contains_key(&index) {
+            maps.remove_link(index)?;
+        }
+    }
     Ok(())
 }
 
@@ -650,6 +703,8 @@ impl Lost {
 }
 
 /// Inode of the calling thread's network namespace.
-fn namespace() -> io::Result<u64> {
-    Ok(fs::metadata("/proc/thread-self/ns/net")?.ino())
+pub(super) fn namespace_now() -> Result<u64, Unavailable> {
+    let found =
+        fs::metadata("/proc/thread-self/ns/net").map_err(system("cannot tell the network namespace"))?;
+    Ok(found.ino())
 }

@@ -2,11 +2,13 @@
 //! of entries, both families in one list.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use aya::Pod;
-use gateway_common::flow::NO_PORTS;
+use gateway_common::flow::{NO_PORTS, TICKS_PER_SECOND};
 use gateway_common::{Address, BackendId, Direction, Flow, FlowKey, ListenerId, Phase, Seen, State, Table};
 
+use super::ageing;
 use super::flows::Kind;
 use super::maps::{FamilyMaps, Maps, MapsError};
 
@@ -69,6 +71,15 @@ pub struct FlowView {
 }
 
 impl FlowView {
+    /// Seconds since the latest packet in this direction; without one, since the SYN. `now` is the monotonic clock in
+    /// ns.
+    pub fn idle_seconds(&self, now: u64) -> u64 {
+        match self.packets {
+            0 => Duration::from_nanos(now.saturating_sub(self.created)).as_secs(),
+            _ => u64::from(ageing::since(self.last_seen, now) / TICKS_PER_SECOND),
+        }
+    }
+
     /// What was seen in this direction.
     pub fn seen(&self) -> Seen {
         self.state.seen(self.direction)
@@ -140,8 +151,12 @@ pub fn pairs(maps: &Maps) -> Vec<[FlowView; 2]> {
 }
 
 fn family_pairs<A: Address + Pod>(maps: &FamilyMaps<A>) -> impl Iterator<Item = [FlowView; 2]> {
-    let directions = [Direction::ToBackend, Direction::ToClient];
-    maps.flows.all().map(move |(kind, _, flow)| directions.map(|direction| entry(&flow, kind, direction)))
+    maps.flows.all().map(|(kind, _, flow)| directions(&flow, kind))
+}
+
+/// A flow, by its directions to the backend and to the client.
+pub fn directions<A: Address>(flow: &Flow<A>, kind: Kind) -> [FlowView; 2] {
+    [Direction::ToBackend, Direction::ToClient].map(|direction| entry(flow, kind, direction))
 }
 
 fn entry<A: Address>(flow: &Flow<A>, kind: Kind, direction: Direction) -> FlowView {

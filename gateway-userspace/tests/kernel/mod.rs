@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 pub(crate) mod frame;
+pub(crate) mod lab;
 
 use std::fs::File;
 use std::io::{Read, Write};
