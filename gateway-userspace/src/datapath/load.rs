@@ -1,8 +1,9 @@
 //! Loading the embedded programs, with new maps or with those that an agent before this one pinned.
 
+use std::io;
 use std::path::Path;
 
-use aya::programs::{Program, SchedClassifier, Xdp};
+use aya::programs::{Program, ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 
 use gateway_common::index;
@@ -34,6 +35,9 @@ const FLOWS_PER_HANDSHAKE: u32 = 16;
 
 /// The ring of handshakes has at least so many places.
 const LEAST_HANDSHAKES: u32 = 64;
+
+/// How often the verifier is asked again.
+const LOADS: u32 = 5;
 
 /// Sizes of the maps that have no fixed one.
 #[derive(Debug, Clone, Copy)]
@@ -165,11 +169,24 @@ pub fn load_object(object: &[u8], sizes: Sizes, pins: Option<&Path>) -> Result<L
     // First the programs: they name maps by descriptors, some of which are closed when the maps have been mapped.
     for (_, program) in ebpf.programs_mut() {
         match program {
-            Program::SchedClassifier(program) => program.load()?,
-            Program::Xdp(program) => program.load()?,
+            Program::SchedClassifier(program) => patiently(|| program.load())?,
+            Program::Xdp(program) => patiently(|| program.load())?,
             _ => return Err(LoadError::NoObject),
         }
     }
     let maps = Maps::gather(|name| ebpf.take_map(name).ok_or(MapsError::Missing { name }))?;
     Ok(Loaded { ebpf, maps })
+}
+
+/// Asks again when the verifier gave up because the thread had a signal to take (`EAGAIN`); it tells nothing of the
+/// program.
+fn patiently(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    for _ in 0..LOADS {
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == io::ErrorKind::WouldBlock => {
+            }
+            done => return done,
+        }
+    }
+    load()
 }
