@@ -2,6 +2,10 @@
 //! arithmetic (checksums, hashing, table index) that both sides must do alike. Nothing here allocates, reads a
 //! clock or touches a map.
 #![no_std]
+#![expect(
+    clippy::inline_always,
+    reason = "what the kernel's programs do on every packet is part of their functions"
+)]
 
 pub mod addr;
 pub mod backend;

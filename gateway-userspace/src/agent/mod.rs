@@ -73,7 +73,10 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
                 }
                 agent.kernel_reported(state);
             }
-            _ = signals.hangup.recv() => agent.reload(&mut configuration),
+            _ = signals.hangup.recv() => {
+                access_log.iter().for_each(AccessLog::reopen);
+                agent.reload(&mut configuration);
+            }
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
         }

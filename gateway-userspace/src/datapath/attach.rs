@@ -149,7 +149,7 @@ impl Attached {
         let (mut hook, tc) = self.attach_tc(programs.classifier, interface)?;
         let xdp = match self.xdp_modes(interface) {
             [] => {
-                self.unpin(&self.pins.xdp_link(interface.index));
+                unpin(&self.pins.xdp_link(interface.index));
                 None
             }
             modes => Some(self.attach_xdp(programs.xdp, interface, modes)?),
@@ -165,13 +165,8 @@ impl Attached {
     /// Lets go of an interface that is gone; its number may come again for another one.
     pub fn forget(&mut self, index: u32) {
         self.links.remove(&index);
-        self.unpin(&self.pins.link(index));
-        self.unpin(&self.pins.xdp_link(index));
-    }
-
-    fn unpin(&self, path: &Path) {
-        // Nothing is lost if this fails: a dead link steers nothing, and the next attachment replaces it.
-        let _ = fs::remove_file(path);
+        unpin(&self.pins.link(index));
+        unpin(&self.pins.xdp_link(index));
     }
 
     fn attach_tc(
@@ -224,6 +219,11 @@ impl Attached {
         }
         Err(failure.unwrap_or_else(|| Failure::Program(ProgramError::NotAttached)).about(interface))
     }
+}
+
+/// Nothing is lost if this fails: a dead link steers nothing, and the next attachment replaces it.
+fn unpin(path: &Path) {
+    let _ = fs::remove_file(path);
 }
 
 /// Why an attachment failed.
@@ -325,13 +325,12 @@ fn attach_clsact(classifier: &mut SchedClassifier, interface: &str) -> Result<()
     }
     let ingress = TcAttachType::Ingress;
     let old = SchedClassifierLink::attached(interface, ingress, FILTER_PRIORITY, FILTER_HANDLE, None);
-    let id = match old.ok().and_then(|old| classifier.attach_to_link(old).ok()) {
-        Some(id) => id,
-        None => {
-            let options =
-                NlOptions { priority: FILTER_PRIORITY, handle: FILTER_HANDLE, ..NlOptions::default() };
-            classifier.attach_with_options(interface, ingress, TcAttachOptions::Netlink(options))?
-        }
+    let replaced = old.ok().and_then(|old| classifier.attach_to_link(old).ok());
+    let id = if let Some(id) = replaced {
+        id
+    } else {
+        let options = NlOptions { priority: FILTER_PRIORITY, handle: FILTER_HANDLE, ..NlOptions::default() };
+        classifier.attach_with_options(interface, ingress, TcAttachOptions::Netlink(options))?
     };
     // The filter stays without us; dropping the link would remove it.
     std::mem::forget(classifier.take_link(id)?);

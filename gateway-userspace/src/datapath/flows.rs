@@ -1,7 +1,7 @@
 //! The flow tables of an address family, as the agent works on them while the programs do: reading records, taking
 //! flows out, giving records and source ports back.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -109,7 +109,8 @@ impl<A: Address> Flows<A> {
     /// Every flow that is in an index.
     pub fn all(&self) -> impl Iterator<Item = (Kind, u32, Flow<A>)> + '_ {
         [Kind::Established, Kind::Handshakes].into_iter().flat_map(move |kind| {
-            let numbers = 0..self.capacity(kind);
+            let is_empty = kind == Kind::Established && self.free() == u64::from(self.capacity(kind));
+            let numbers = 0..if is_empty { 0 } else { self.capacity(kind) };
             numbers.filter_map(move |number| Some((kind, number, self.live(kind, number)?)))
         })
     }
@@ -217,17 +218,19 @@ impl<A: Address> Flows<A> {
 
     /// Records that are neither in use nor in the list of free ones: lost by an agent that died between the two, or
     /// just being taken by a packet.
-    pub fn lost(&self) -> HashSet<u32> {
+    pub fn lost(&self) -> BTreeSet<u32> {
         let capacity = self.capacity(Kind::Established);
+        let is_idle =
+            |number: &u32| !self.state(Kind::Established, *number).any(State::LIVE | State::RETIRED);
+        let mut is_lost: Vec<bool> = (0..capacity).map(|number| is_idle(&number)).collect();
         let (head, tail) = (self.counter(HEAD), self.counter(TAIL));
-        let mut lost: HashSet<u32> = (0..capacity)
-            .filter(|number| !self.state(Kind::Established, *number).any(State::LIVE | State::RETIRED))
-            .collect();
         for place in (head..tail).filter_map(|count| count.checked_rem(capacity.into())) {
             let word = self.free.all().get(place as usize / 2).map_or(0, |word| word.load(Ordering::SeqCst));
-            lost.remove(&((word >> (place % 2 * 32)) as u32));
+            if let Some(is_lost) = is_lost.get_mut((word >> (place % 2 * 32)) as u32 as usize) {
+                *is_lost = false;
+            }
         }
-        lost
+        (0..capacity).zip(is_lost).filter(|(_, is_lost)| *is_lost).map(|(number, _)| number).collect()
     }
 
     /// Puts lost records back.
@@ -312,7 +315,7 @@ impl PortsInUse {
     }
 
     /// Number of words.
-    pub fn len(&self) -> u32 {
+    pub fn words(&self) -> u32 {
         self.words.all().len() as u32
     }
 }

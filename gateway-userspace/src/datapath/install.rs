@@ -108,7 +108,7 @@ impl Installed {
             listeners: BTreeMap::new(),
             owners: BTreeMap::new(),
             regions: Regions::new(maps.slots()),
-            bitmaps: Bitmaps::new(maps.ports.len(), words),
+            bitmaps: Bitmaps::new(maps.ports.words(), words),
             numbers4: Numbers::below(maps.v4.backend_capacity()),
             numbers6: Numbers::below(maps.v6.backend_capacity()),
             listener_numbers: Numbers::below(LISTENERS),

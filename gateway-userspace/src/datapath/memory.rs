@@ -89,7 +89,7 @@ impl<A: Address> Records<A> {
 
     /// Maps the array of so many records.
     pub(super) fn map(fd: BorrowedFd<'_>, records: u32) -> io::Result<Self> {
-        const { assert!(Self::WORDS <= LARGEST && size_of::<Flow<A>>() % WORD == 0) };
+        const { assert!(Self::WORDS <= LARGEST && size_of::<Flow<A>>().is_multiple_of(WORD)) };
         Ok(Self { words: Words::map(fd, records as usize * Self::WORDS)?, family: PhantomData })
     }
 

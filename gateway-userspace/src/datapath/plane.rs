@@ -609,7 +609,8 @@ fn configure(maps: &mut Maps, pins: &Pins, args: &KernelArgs) -> Result<(), Unav
 fn deny(maps: &mut Maps, prefixes: &[Prefix]) -> Result<u32, MapsError> {
     let v4 = deny_family(&mut maps.v4, prefixes)?;
     let v6 = deny_family(&mut maps.v6, prefixes)?;
-    Ok(u32::from(v4) * Config::DENY4 | u32::from(v6) * Config::DENY6)
+    let flag = |on, flag| if on { flag } else { 0 };
+    Ok(flag(v4, Config::DENY4) | flag(v6, Config::DENY6))
 }
 
 fn deny_family<A: Address + Pod>(maps: &mut FamilyMaps<A>, prefixes: &[Prefix]) -> Result<bool, MapsError> {
@@ -627,8 +628,8 @@ fn deny_family<A: Address + Pod>(maps: &mut FamilyMaps<A>, prefixes: &[Prefix]) 
 /// Records that nothing holds; those that a packet is just taking are among them at first, and not any more later.
 #[derive(Debug)]
 struct Lost {
-    v4: HashSet<u32>,
-    v6: HashSet<u32>,
+    v4: BTreeSet<u32>,
+    v6: BTreeSet<u32>,
     found: Instant,
 }
 

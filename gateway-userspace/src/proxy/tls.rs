@@ -49,7 +49,7 @@ pub(super) async fn serve(
     let name = hello.sni.as_deref();
     match &chain.action {
         ChainAction::Passthrough(route) => {
-            tcp::serve(&shared, (ends, name), stream, (route, proxy), drain).await
+            tcp::serve(&shared, (ends, name), stream, (route, proxy), drain).await;
         }
         ChainAction::TerminateTcp { route, .. } => {
             if let Some(stream) = handshake.complete(stream).await {

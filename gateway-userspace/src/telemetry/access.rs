@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -72,6 +72,8 @@ enum Item {
     Record(Box<Connection>),
     /// Everything before it has to be written.
     Flush(SyncSender<()>),
+    /// The file may have been moved away.
+    Reopen,
 }
 
 /// Hands records to the writer.
@@ -85,19 +87,13 @@ impl AccessLog {
     /// Opens a file to append to, or `/dev/stdout` or `/dev/stderr`, and starts the writer. It ends with the last clone
     /// of what this returns.
     pub fn open(path: &Path, format: Format) -> io::Result<Self> {
-        let file: Box<dyn Write + Send> = match path.to_str() {
-            // By its descriptor: the path cannot be opened if it is a socket, as journald's is.
-            Some("/dev/stdout") => Box::new(io::stdout()),
-            Some("/dev/stderr") => Box::new(io::stderr()),
-            _ => Box::new(File::options().create(true).append(true).open(path)?),
-        };
-        Self::start(file, format)
+        Self::start(open(path)?, Some(path.to_owned()), format)
     }
 
-    fn start(file: Box<dyn Write + Send>, format: Format) -> io::Result<Self> {
+    fn start(file: Sink, path: Option<PathBuf>, format: Format) -> io::Result<Self> {
         let (queue, items) = sync_channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
-        let writer = Writer { file: BufWriter::new(file), format, dropped: dropped.clone() };
+        let writer = Writer { file: BufWriter::new(file), path, format, dropped: dropped.clone() };
         std::thread::Builder::new().name("sluice-access".to_owned()).spawn(move || writer.run(&items))?;
         Ok(Self { queue, dropped })
     }
@@ -118,14 +114,33 @@ impl AccessLog {
         }
     }
 
+    /// Opens the file anew, as those who move logs away ask for.
+    pub fn reopen(&self) {
+        // With a full queue the next request does it.
+        let _ = self.queue.try_send(Item::Reopen);
+    }
+
     /// Records that are lost, because too many waited or the file refused them.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 }
 
+/// Where lines go.
+type Sink = Box<dyn Write + Send>;
+
+fn open(path: &Path) -> io::Result<Sink> {
+    Ok(match path.to_str() {
+        // By its descriptor: the path cannot be opened if it is a socket, as journald's is.
+        Some("/dev/stdout") => Box::new(io::stdout()),
+        Some("/dev/stderr") => Box::new(io::stderr()),
+        _ => Box::new(File::options().create(true).append(true).open(path)?),
+    })
+}
+
 struct Writer {
-    file: BufWriter<Box<dyn Write + Send>>,
+    file: BufWriter<Sink>,
+    path: Option<PathBuf>,
     format: Format,
     dropped: Arc<AtomicU64>,
 }
@@ -162,6 +177,17 @@ impl Writer {
                 // Whoever asked may have lost patience.
                 let _ = done.try_send(());
             }
+            Item::Reopen => self.reopen(),
+        }
+    }
+
+    /// With the old file still, if the new one cannot be opened.
+    fn reopen(&mut self) {
+        self.flush();
+        match self.path.as_deref().map(open) {
+            Some(Ok(file)) => self.file = BufWriter::new(file),
+            Some(Err(error)) => tracing::error!(%error, "access log cannot be opened anew"),
+            None => {}
         }
     }
 
@@ -312,6 +338,22 @@ mod tests {
         assert!(line.ends_with("}\n"));
     }
 
+    #[test]
+    fn a_file_that_was_moved_away_is_left_when_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, moved) = (directory.path().join("log"), directory.path().join("log.1"));
+        let log = AccessLog::open(&path, Format::Text).unwrap();
+        log.write(connection());
+        log.flush();
+        std::fs::rename(&path, &moved).unwrap();
+        log.write(connection());
+        log.reopen();
+        log.write(connection());
+        log.flush();
+        let lines = |path| std::fs::read_to_string(path).unwrap().lines().count();
+        assert_eq!((lines(&moved), lines(&path), log.dropped()), (2, 1, 0));
+    }
+
     /// A file that takes nothing until it is let.
     struct Stuck(Arc<Mutex<Vec<u8>>>);
 
@@ -330,7 +372,7 @@ mod tests {
     fn a_stuck_file_costs_records_and_never_time() {
         let file = Arc::new(Mutex::new(Vec::new()));
         let stuck = file.lock().unwrap();
-        let log = AccessLog::start(Box::new(Stuck(file.clone())), Format::Text).unwrap();
+        let log = AccessLog::start(Box::new(Stuck(file.clone())), None, Format::Text).unwrap();
         for _ in 0..2 * QUEUE {
             log.write(connection());
         }
@@ -338,9 +380,8 @@ mod tests {
         assert!(dropped > 0);
         drop(stuck);
         // The queue may be full still, and then nobody waits for it.
-        while file.lock().unwrap().iter().filter(|byte| **byte == b'\n').count() as u64
-            != 2 * QUEUE as u64 - dropped
-        {
+        let lines = || String::from_utf8(file.lock().unwrap().clone()).unwrap().lines().count() as u64;
+        while lines() != 2 * QUEUE as u64 - dropped {
             std::thread::yield_now();
         }
     }
