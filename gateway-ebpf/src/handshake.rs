@@ -6,6 +6,7 @@ use gateway_common::{
     Verdict, Word as _,
     backend::NO_BACKEND,
     flow::{NO_PORTS, ticks},
+    hash,
     index::Refused,
 };
 
@@ -24,6 +25,10 @@ const SILENCE: u32 = 700;
 
 /// Backends that are tried for a flow.
 const ATTEMPTS: u32 = 4;
+
+/// Slots of a listener's table that are looked at for another backend, one after the other. Of two backends each has
+/// every second one, so with few of them many clients would miss the other backend: with 4 one in 16.
+const LOOKS: u32 = 32;
 
 /// A first acknowledgement may be this far behind the backend's SYN: it may have sent data at once (RFC 7413).
 const FIRST_WINDOW: u32 = 1 << 20;
@@ -232,13 +237,18 @@ fn other_id<A: Maps>(config: &Config, record: &Record<A>) -> BackendId {
     let Some(table) = maps::table(&ListenerKey::new(key.destination, key.destination_port)) else {
         return NO_BACKEND;
     };
-    for attempt in 0..ATTEMPTS {
-        match balance::pick(config, table, &key, tried + attempt + 1) {
-            Ok((id, _)) if id != record.backend_id() => return id,
-            _ => {}
+    let mut place = hash::choose(config.balance_key, table, &key, tried + 1);
+    let end = table.base.wrapping_add(table.size);
+    let mut other = NO_BACKEND;
+    // To its end whatever is found: the verifier would follow each early one by itself.
+    for _ in 0..LOOKS {
+        let id = maps::slot(place).unwrap_or(NO_BACKEND);
+        if other == NO_BACKEND && id != record.backend_id() {
+            other = id;
         }
+        place = if place + 1 == end { table.base } else { place + 1 };
     }
-    NO_BACKEND
+    other
 }
 
 /// The client has acknowledged what only the backend could have told it: the flow moves among the established ones.
