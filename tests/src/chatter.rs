@@ -58,8 +58,9 @@ impl Chatter {
         let before: Vec<usize> = self.shared.rounds.iter().map(count).collect();
         wait::until("another exchange of every connection", || {
             let rounds = self.shared.rounds.iter().zip(&before).zip(&self.shared.failures);
-            let mut waiting = rounds
-                .filter(|((now, before), failure)| count(now) < **before + 2 && failure.lock().unwrap().is_none());
+            let mut waiting = rounds.filter(|((now, before), failure)| {
+                count(now) < **before + 2 && failure.lock().unwrap().is_none()
+            });
             waiting.next().is_none().then_some(())
         });
     }

@@ -19,6 +19,7 @@ pub mod namespace;
 pub mod peers;
 pub mod port;
 pub mod program;
+pub mod relay;
 pub mod serve;
 pub mod steered;
 pub mod tls;

@@ -4,10 +4,11 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use serde_json::Value;
 
-use crate::client;
+use crate::client::{self, line};
 use crate::documents::{self, Server, tcp_route, tcp_service};
 use crate::gateway::{Gateway, Kernel};
 use crate::lab::{Family, Lab};
+use crate::namespace::Namespace;
 use crate::program::{must, run};
 use crate::serve::Place;
 
@@ -67,18 +68,23 @@ impl Steered {
     }
 
     /// Runs something in the client's namespace.
-    pub fn with_client<T: Send + 'static>(
-        &self,
-        run: impl FnOnce(SocketAddr) -> T + Send + 'static,
-    ) -> T {
+    pub fn with_client<T: Send + 'static>(&self, run: impl FnOnce(SocketAddr) -> T + Send + 'static) -> T {
         let address = self.address(Family::V4);
         self.lab.client.enter(move || run(address))
     }
 
-    /// A connection of the client.
+    /// A connection of the client that has had an answer of an echo service.
     #[track_caller]
-    pub fn connect(&self) -> TcpStream {
-        self.with_client(client::connect)
+    pub fn greet(&self, family: Family) -> TcpStream {
+        let address = self.address(family);
+        self.lab.client.enter(move || greet(address))
+    }
+
+    /// Stops the agent by a kill, and starts another with these flags besides those that every test needs.
+    #[track_caller]
+    pub fn replace_agent(&mut self, flags: &[&str]) {
+        self.gateway.kill();
+        self.gateway.restart_with(&[&["--interface", "c0"], flags].concat());
     }
 
     /// What the agent says of the kernel plane.
@@ -91,12 +97,34 @@ impl Steered {
         self.kernel()["verdicts"][label].as_u64().unwrap_or(0)
     }
 
+    /// Rows of a pinned map.
+    #[track_caller]
+    pub fn dump(&self, map: &str) -> Vec<Value> {
+        let said = self.gateway.sluice(&["maps", "dump", map, "-o", "json"]).expect_success();
+        serde_json::from_str(&said.out).expect("rows")
+    }
+
+    /// Whether the kernel carries a client's flow.
+    #[track_caller]
+    pub fn steers(&self, client: SocketAddr) -> bool {
+        let client = client.to_string();
+        self.dump("FLOWS").iter().any(|row| row["client"] == *client)
+    }
+
     /// TCP sockets of the gateway's namespace that have a peer: connections that user space serves.
     #[track_caller]
     pub fn sockets(&self) -> usize {
         let said = run(self.lab.gateway.command("ss").args(["-Htan", "state", "connected"]));
         said.expect_success().out.lines().count()
     }
+}
+
+/// A connection that has had an answer of an echo service.
+#[track_caller]
+pub fn greet(address: SocketAddr) -> TcpStream {
+    let mut stream = client::connect(address);
+    assert_eq!(line(&mut stream, "hello\n"), "hello\n");
+    stream
 }
 
 /// A place for a backend, on a port of the system's choice.
@@ -108,8 +136,14 @@ pub fn place(lab: &Lab, family: Family, index: usize) -> Place {
 #[track_caller]
 pub fn verify_checksums(lab: &Lab) {
     for end in [&lab.client].into_iter().chain(&lab.backends) {
-        must(end.command("ethtool").args(["-K", "e0", "tx", "off"])).expect("a device without offloads");
+        switch_offloads_off(end, "e0");
     }
+}
+
+/// The same for one device.
+#[track_caller]
+pub fn switch_offloads_off(namespace: &Namespace, device: &str) {
+    must(namespace.command("ethtool").args(["-K", device, "tx", "off"])).expect("a device without offloads");
 }
 
 /// A connection from an address and port of the caller's choice. It is reset when it is dropped, so that the port can
