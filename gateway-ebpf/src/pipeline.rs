@@ -40,9 +40,10 @@ fn carry_other<A: Family>(packet: &mut impl Packet) -> i32 {
 #[inline(always)]
 fn steer<A: Family>(packet: &mut impl Packet) -> Result<(Way, Verdict), Verdict> {
     let segment = parse::segment::<A>(packet)?;
+    let length = packet.len();
     let outcome = serve(packet, segment);
     let (Ok((_, verdict)) | Err(verdict)) = outcome;
-    trace::packet(packet, segment, verdict);
+    trace::packet(packet, segment, length, verdict);
     outcome
 }
 
@@ -97,11 +98,12 @@ fn carry_early<A: Family>(packet: &mut impl Packet) -> i32 {
 #[inline(always)]
 fn steer_early<A: Family>(packet: &mut impl Packet) -> Result<(Way, Verdict), Verdict> {
     let segment = parse::segment::<A>(packet)?;
+    let length = packet.len();
     let outcome = serve_early(packet, segment);
     let (Ok((_, verdict)) | Err(verdict)) = outcome;
     // What is left to tc is told of there.
     if verdict.action() != Action::Pass {
-        trace::packet(packet, segment, verdict);
+        trace::packet(packet, segment, length, verdict);
     }
     outcome
 }

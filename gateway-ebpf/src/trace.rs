@@ -19,11 +19,12 @@ const MOST: u32 = 1000;
 /// Nanoseconds of about a second, as a shift.
 const SECOND: u32 = 30;
 
-/// Tells of a packet if it is the traced client's, or a backend's to it. `segment` is as it came.
+/// Tells of a packet if it is the traced client's, or a backend's to it. `segment` and `length` are as they came, an
+/// answer may stand in the packet's place by now.
 #[inline(always)]
-pub(crate) fn packet<A: Trace>(packet: &impl Packet, segment: &Segment<A>, verdict: Verdict) {
+pub(crate) fn packet<A: Trace>(packet: &impl Packet, segment: &Segment<A>, length: u32, verdict: Verdict) {
     if maps::config().is_some_and(is_on::<A>) {
-        A::trace(segment, verdict, packet.len(), packet.interface());
+        A::trace(segment, verdict, length, packet.interface());
     }
 }
 
