@@ -93,6 +93,9 @@ fn room<A: Maps>(config: &Config, now: u64) -> Result<Record<A>, Verdict> {
             return Err(Verdict::HandshakesFull);
         }
         flow::retire(config, &record);
+    } else if state.any(State::RETIRED) {
+        // The agent is just taking it out of the index.
+        return Err(Verdict::HandshakesFull);
     }
     Ok(record)
 }
@@ -237,16 +240,13 @@ fn other_id<A: Maps>(config: &Config, record: &Record<A>) -> BackendId {
     let Some(table) = maps::table(&ListenerKey::new(key.destination, key.destination_port)) else {
         return NO_BACKEND;
     };
-    let mut place = hash::choose(config.balance_key, table, &key, tried + 1);
-    let end = table.base.wrapping_add(table.size);
+    let place = hash::choose(config.balance_key, table, &key, tried + 1).wrapping_sub(table.base);
+    // The last answer is the one that counts, so the nearest slot is looked at last.
     let mut other = NO_BACKEND;
-    // To its end whatever is found: the verifier would follow each early one by itself.
-    for _ in 0..LOOKS {
-        let id = maps::slot(place).unwrap_or(NO_BACKEND);
-        if other == NO_BACKEND && id != record.backend_id() {
-            other = id;
-        }
-        place = if place + 1 == end { table.base } else { place + 1 };
+    for look in (0..LOOKS).rev() {
+        let ahead = place.wrapping_add(look).checked_rem(table.size).unwrap_or(u32::MAX);
+        let id = maps::slot(table.base.wrapping_add(ahead)).unwrap_or(NO_BACKEND);
+        other = if id == NO_BACKEND || id == record.backend_id() { other } else { id };
     }
     other
 }

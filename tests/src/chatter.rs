@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ struct Shared {
     /// Exchanges of each connection.
     rounds: Vec<AtomicUsize>,
     /// What ended connections before their time.
-    failures: Vec<std::sync::Mutex<Option<String>>>,
+    failures: Vec<OnceLock<String>>,
 }
 
 impl Chatter {
@@ -42,7 +42,7 @@ impl Chatter {
         let shared = Arc::new(Shared {
             done: AtomicBool::new(false),
             rounds: (0..count).map(|_| AtomicUsize::new(0)).collect(),
-            failures: (0..count).map(|_| std::sync::Mutex::new(None)).collect(),
+            failures: (0..count).map(|_| OnceLock::new()).collect(),
         });
         let (namespace, own) = (from.open(), shared.clone());
         let chatter =
@@ -58,16 +58,15 @@ impl Chatter {
         let before: Vec<usize> = self.shared.rounds.iter().map(count).collect();
         wait::until("another exchange of every connection", || {
             let rounds = self.shared.rounds.iter().zip(&before).zip(&self.shared.failures);
-            let mut waiting = rounds.filter(|((now, before), failure)| {
-                count(now) < **before + 2 && failure.lock().unwrap().is_none()
-            });
+            let mut waiting = rounds
+                .filter(|((now, before), failure)| count(now) < **before + 2 && failure.get().is_none());
             waiting.next().is_none().then_some(())
         });
     }
 
     /// What the connections that failed died of.
     pub fn failures(&self) -> Vec<String> {
-        self.shared.failures.iter().filter_map(|failure| failure.lock().unwrap().clone()).collect()
+        self.shared.failures.iter().filter_map(|failure| failure.get().cloned()).collect()
     }
 
     /// Exchanges so far.
@@ -105,7 +104,7 @@ fn run(namespace: &File, address: SocketAddr, shared: &Arc<Shared>) {
                 let shared = shared.clone();
                 tokio::spawn(async move {
                     if let Err(failure) = talk(address, number, &shared).await {
-                        *shared.failures[number].lock().unwrap() = Some(failure);
+                        shared.failures[number].get_or_init(|| failure);
                     }
                 })
             })

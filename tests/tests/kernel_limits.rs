@@ -189,10 +189,14 @@ fn denies(datapath: &str) {
     let denied = bad.map(|source| source.to_string());
     let deny = ["--deny-source", &denied[0], "--deny-source", &denied[1]];
     steered.replace_agent(&[&hook[..], &deny].concat());
-    pairs.iter_mut().for_each(|pair| pair.is_cut_off(&steered));
+    for pair in &mut pairs {
+        pair.is_cut_off(&steered);
+    }
 
     steered.replace_agent(&hook);
-    pairs.iter_mut().for_each(|pair| pair.goes_on(&steered));
+    for pair in &mut pairs {
+        pair.goes_on(&steered);
+    }
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn shows_clients(family: Family) {
         let mut stream = from(&steered, clients[1], 0, PORT);
         (peer(&mut stream).ip() == gateway).then_some(())
     });
-    for stream in streams.iter_mut() {
+    for stream in &mut streams {
         assert_eq!(line(stream, "as before\n"), "as before\n");
     }
 }
