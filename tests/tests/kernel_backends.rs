@@ -275,7 +275,7 @@ fn held(steered: &Steered) -> Vec<String> {
 }
 
 #[test]
-fn flows_stand_and_nothing_leaks_while_backends_churn_under_load() {
+fn a_churn_of_backends_under_load_harms_no_flow_and_leaks_nothing() {
     const CHANGES: usize = 50;
     let lab = Lab::new(3).expect("namespaces");
     let servers = [(Family::V4, 0), (Family::V4, 1), (Family::V4, 2), (Family::V6, 0), (Family::V6, 1)]
