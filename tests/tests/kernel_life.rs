@@ -46,7 +46,7 @@ fn five_hundred_flows_outlive_a_killed_agent_and_the_next_one_adopts_them() {
 }
 
 /// SYNs of a flood: they outnumber all else.
-const FLOOD: u32 = 30_000;
+const FLOOD: u32 = 40_000;
 
 /// SYNs from nobody: IPv4 and TCP headers as a program of ill will would write them (RFC 791, RFC 9293).
 fn flood(gateway: SocketAddr, count: u32) {
@@ -92,7 +92,7 @@ fn a_flood_of_syns_harms_no_flow_and_new_connections_get_through() {
     lab.gateway.ip(&["route", "add", "198.19.0.0/16", "via", &client]).expect("a route");
     let server = echo::start_silent(place(&lab, Family::V4, 0));
     let steered = Steered::start(lab, &Wishes::default(), &[server.address], &["--max-flows", "4096"]);
-    let chat = Chatter::start(&steered.lab.client, steered.address(Family::V4), 100);
+    let chat = Chatter::start(&steered.lab.client, steered.address(Family::V4), 20);
     assert_eq!(steered.sockets(), 0, "the kernel carries them");
     let (before, packets) = (chat.exchanges(), seen(&steered));
 
@@ -115,9 +115,10 @@ fn a_flood_of_syns_harms_no_flow_and_new_connections_get_through() {
          connections, {beside} sockets",
         opened.len()
     );
+    assert!(u64::from(FLOOD) * 10 >= packets * 9, "the flood is less than nine in ten of {packets} packets");
     assert!(full > u64::from(FLOOD) / 2, "the flood was too small: {full}");
     assert!(beside > 0, "what finds no room is user space's");
-    assert_eq!(server.accepted(), 100 + opened.len(), "no SYN of the flood became a connection");
+    assert_eq!(server.accepted(), 20 + opened.len(), "no SYN of the flood became a connection");
 
     // A second later what the flood left may be overwritten.
     wait::until("a new connection in the kernel", || {
