@@ -6,6 +6,7 @@ use gateway_common::{
     Verdict, Word as _,
     backend::NO_BACKEND,
     flow::{NO_PORTS, ticks},
+    hash,
     index::Refused,
 };
 
@@ -24,6 +25,10 @@ const SILENCE: u32 = 700;
 
 /// Backends that are tried for a flow.
 const ATTEMPTS: u32 = 4;
+
+/// Slots of a listener's table that are looked at for another backend, one after the other. Of two backends each has
+/// every second one, so with few of them many clients would miss the other backend: with 4 one in 16.
+const LOOKS: u32 = 32;
 
 /// A first acknowledgement may be this far behind the backend's SYN: it may have sent data at once (RFC 7413).
 const FIRST_WINDOW: u32 = 1 << 20;
@@ -95,13 +100,13 @@ pub(crate) fn is_full<A: Maps>(config: &Config) -> bool {
     index::peek_half::<A>(config).is_some_and(|record| is_kept(config, &record, packet::now()))
 }
 
-/// Whether a record is a handshake's that has not had its time.
+/// Whether a record is a handshake's that has not had its time, or one that the agent is just taking out of the index.
 #[inline(always)]
 fn is_kept<A: Maps>(config: &Config, record: &Record<A>, now: u64) -> bool {
     let state = record.state();
     let age = ticks(now).wrapping_sub(ticks(record.created()));
     let young = age < config.handshake_ticks && !state.phase().is_over();
-    state.any(State::LIVE) && (young || state.any(State::WAITING))
+    if state.any(State::LIVE) { young || state.any(State::WAITING) } else { state.any(State::RETIRED) }
 }
 
 /// Enters both directions of a new flow. The client's first: of two CPUs with the same SYN one must not get on.
@@ -244,13 +249,15 @@ fn other_id<A: Maps>(config: &Config, record: &Record<A>) -> BackendId {
     let Some(table) = maps::table(&ListenerKey::new(key.destination, key.destination_port)) else {
         return NO_BACKEND;
     };
-    for attempt in 0..ATTEMPTS {
-        match balance::pick(config, table, &key, tried + attempt + 1) {
-            Ok((id, _)) if id != record.backend_id() => return id,
-            _ => {}
-        }
+    let place = hash::choose(config.balance_key, table, &key, tried + 1).wrapping_sub(table.base);
+    // The last answer is the one that counts, so the nearest slot is looked at last.
+    let mut other = NO_BACKEND;
+    for look in (0..LOOKS).rev() {
+        let ahead = place.wrapping_add(look).checked_rem(table.size).unwrap_or(u32::MAX);
+        let id = maps::slot(table.base.wrapping_add(ahead)).unwrap_or(NO_BACKEND);
+        other = if id == NO_BACKEND || id == record.backend_id() { other } else { id };
     }
-    NO_BACKEND
+    other
 }
 
 /// The client has acknowledged what only the backend could have told it: the flow moves among the established ones.

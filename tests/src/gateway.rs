@@ -130,16 +130,16 @@ impl Arrangement {
     }
 }
 
+/// The program in a namespace.
+fn within(namespace: &Path) -> Command {
+    let mut nsenter = Command::new("nsenter");
+    nsenter.arg(format!("--net={}", namespace.display())).arg("--").arg(program());
+    nsenter
+}
+
 fn command(arrangement: &Arrangement) -> Command {
     let home = &arrangement.home;
-    let mut command = match &arrangement.namespace {
-        Some(path) => {
-            let mut nsenter = Command::new("nsenter");
-            nsenter.arg(format!("--net={}", path.display())).arg("--").arg(program());
-            nsenter
-        }
-        None => Command::new(program()),
-    };
+    let mut command = arrangement.namespace.as_deref().map_or_else(|| Command::new(program()), within);
     command.arg("run").arg("--config").arg(home.documents());
     command.arg("--admin-socket").arg(home.socket()).arg("--pin-dir").arg(&home.pins);
     for (flag, value) in [("--admin-address", "none"), ("--ready-address", "none"), ("--workers", "2")] {
@@ -298,7 +298,11 @@ impl Gateway {
 
     /// A command of `sluice` that talks to this gateway.
     pub fn sluice(&self, words: &[&str]) -> Said {
-        let mut command = Command::new(program());
+        let mut command = match (words.first(), &self.arrangement.namespace) {
+            // It takes filters off the interfaces that it sees.
+            (Some(&"cleanup"), Some(path)) => within(path),
+            _ => Command::new(program()),
+        };
         command.args(words);
         match words.first() {
             Some(&("maps" | "flows" | "cleanup")) => drop(command.arg("--pin-dir").arg(self.pin_directory())),
@@ -329,6 +333,13 @@ impl Gateway {
     pub fn restart(&mut self) {
         self.process = Process::start(&self.arrangement);
         self.wait_until_ready();
+    }
+
+    /// Starts it again after an end, with these flags in place of those before.
+    #[track_caller]
+    pub fn restart_with(&mut self, flags: &[&str]) {
+        self.arrangement.arguments = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        self.restart();
     }
 }
 

@@ -16,6 +16,9 @@ use super::tally::{Ended, Tally};
 
 /// A handshake that waits for room among the established flows: a client that is still there sends something.
 const WAITING: Duration = Duration::from_secs(30);
+/// A handshake that is not through: longer than a client waits before it sends its SYN again for the last time but one
+/// (RFC 6298: 1, 3, 7, 15, 31 s).
+const UNANSWERED: Duration = Duration::from_secs(40);
 /// Closed by the client first: the client's end keeps the TIME-WAIT, and the backend takes a new SYN on the same
 /// ports at once. Long enough for a last ACK that was lost.
 const CLOSED_BY_CLIENT: Duration = Duration::from_secs(5);
@@ -108,7 +111,7 @@ impl Sweep {
             self.next = 0;
             self.counted = Some(std::mem::take(&mut self.counting));
             self.ended.absorb(std::mem::take(&mut self.ending));
-            wake(flows, now);
+            tend(flows, maps, config, now);
         }
         ended
     }
@@ -169,13 +172,21 @@ fn news<A: Address>(flow: &Flow<A>, now: u64) -> Option<Ended> {
     (!State(flow.state).any(State::TOLD)).then(|| Ended::new(flow, now))
 }
 
-/// Handshakes that wait for room among the established flows, and whose client has gone, may be overwritten.
-fn wake<A: Address>(flows: &Flows<A>, now: u64) {
+/// The programs overwrite old handshakes when new ones come. Where few come, those that are over are given up here: each
+/// holds a port, and its backend's number.
+fn tend<A: Address>(flows: &Flows<A>, maps: &Maps, config: &Config, now: u64) {
     for number in 0..flows.capacity(Kind::Handshakes) {
-        if !flows.state(Kind::Handshakes, number).any(State::WAITING) {
+        let state = flows.state(Kind::Handshakes, number);
+        if !state.any(State::LIVE) {
+            if state.any(State::RETIRED) {
+                flows.unmark(Kind::Handshakes, number, State::RETIRED);
+            }
             continue;
         }
-        if flows.live(Kind::Handshakes, number).is_none_or(|flow| silence(&flow, now) >= WAITING) {
+        let Some(flow) = flows.live(Kind::Handshakes, number) else { continue };
+        if silence(&flow, now) >= handshake_patience(&flow) {
+            flows.give_up(config, &maps.ports, number, &flow);
+        } else if state.any(State::WAITING) && silence(&flow, now) >= WAITING {
             flows.unmark(Kind::Handshakes, number, State::WAITING);
         }
     }
@@ -190,6 +201,18 @@ pub fn is_given_up<A>(handshake: &Flow<A>, now: u64) -> bool {
 /// Ticks since a packet. A clock behind the packets is no silence: other CPUs go on while one reads it.
 pub fn since(last_seen: u32, now: u64) -> u32 {
     ticks(now).wrapping_sub(last_seen).cast_signed().max(0).cast_unsigned()
+}
+
+/// How long a record among the handshakes may be silent.
+fn handshake_patience<A>(flow: &Flow<A>) -> Duration {
+    let idle_timeout = Duration::from_secs(flow.idle_timeout.into());
+    match State(flow.state).phase() {
+        Phase::Opening => UNANSWERED,
+        // Through, but there was no room for it among the established flows; so are those that close.
+        Phase::Established | Phase::Closing | Phase::Reset => {
+            patience(State(flow.state), idle_timeout, false)
+        }
+    }
 }
 
 /// Silence in both directions.

@@ -179,14 +179,30 @@ impl<A: Address> Flows<A> {
         let Some(word) = self.established.records.state_word(number) else { return false };
         let live = State(word.fetch_and(!State::LIVE, Ordering::AcqRel)).any(State::LIVE);
         if live {
-            for direction in [Direction::ToBackend, Direction::ToClient] {
-                if let Some(pair) = self.pair(config, Kind::Established, &flow.arriving(direction)) {
-                    pair.remove(Reference::new(number, direction));
-                }
-            }
+            self.unlist(config, Kind::Established, number, flow);
             word.fetch_or(State::RETIRED, Ordering::AcqRel);
         }
         live
+    }
+
+    /// Frees a handshake's record and its port, unless a packet has changed it since `flow` was read. Until it is done
+    /// the programs let the record be; one marked so by an agent that died meanwhile needs [`Flows::unmark`] alone.
+    pub fn give_up(&self, config: &Config, ports: &PortsInUse, number: u32, flow: &Flow<A>) {
+        let Some(word) = self.handshakes.records.state_word(number) else { return };
+        let gone = flow.state & !State::LIVE | State::RETIRED;
+        if word.compare_exchange(flow.state, gone, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            self.unlist(config, Kind::Handshakes, number, flow);
+            ports.release(config, flow);
+            word.fetch_and(!State::RETIRED, Ordering::AcqRel);
+        }
+    }
+
+    fn unlist(&self, config: &Config, kind: Kind, number: u32, flow: &Flow<A>) {
+        for direction in [Direction::ToBackend, Direction::ToClient] {
+            if let Some(pair) = self.pair(config, kind, &flow.arriving(direction)) {
+                pair.remove(Reference::new(number, direction));
+            }
+        }
     }
 
     /// Frees a retired record and its port, when no packet can be looking at them any more. Returns the listener

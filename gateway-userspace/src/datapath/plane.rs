@@ -375,9 +375,10 @@ impl KernelPlane {
 
     /// Resets the flows of backends that have been gone for the drain time.
     fn condemn(&mut self) {
-        let Some(snapshot) = &self.snapshot else { return };
-        let known = snapshot.clusters.values().flat_map(|cluster| &cluster.endpoints);
-        let known = known.map(|endpoint| endpoint.address).collect();
+        if self.snapshot.is_none() {
+            return;
+        }
+        let known = self.endpoints().collect();
         let due = self.departed.due(self.installed.old_backends(), &known, Instant::now());
         if !due.is_empty() {
             let flows = departed::condemn(&self.loaded.maps, &due);
@@ -387,10 +388,17 @@ impl KernelPlane {
         }
     }
 
-    /// Forgets the counts of what is gone.
+    /// Every endpoint that the documents name, whether new flows may go to it or not.
+    fn endpoints(&self) -> impl Iterator<Item = SocketAddr> {
+        let clusters = self.snapshot.iter().flat_map(|snapshot| snapshot.clusters.values());
+        clusters.flat_map(|cluster| &cluster.endpoints).map(|endpoint| endpoint.address)
+    }
+
+    /// Forgets the counts of what is gone. An endpoint that is ejected is not: its failures are why.
     fn forget(&mut self) {
         let backends = self.installed.backends().map(|(key, _)| key.address);
-        let backends: HashSet<SocketAddr> = backends.chain(self.installed.old_backends()).collect();
+        let backends = backends.chain(self.installed.old_backends()).chain(self.endpoints());
+        let backends: HashSet<SocketAddr> = backends.collect();
         let mut listeners: HashSet<ListenerId> = self.installed.owners().map(|(_, id)| id).collect();
         for sweep in [&self.sweep4, &self.sweep6] {
             listeners.extend(sweep.current().listeners().map(|(id, _)| id));

@@ -149,7 +149,7 @@ pub fn by_listener(
     names.map(row).collect()
 }
 
-/// Traffic of every backend that new flows may go to, or has had one.
+/// Traffic of every backend that new flows may go to, has had one, or has failed one.
 pub fn by_backend(
     sweeps: [&Sweep; 2],
     backends: impl Iterator<Item = SocketAddr>,
@@ -157,7 +157,8 @@ pub fn by_backend(
 ) -> Vec<BackendTraffic> {
     let active = sum(sweeps.iter().flat_map(|sweep| sweep.current().backends()));
     let ended = sum(sweeps.iter().flat_map(|sweep| sweep.ended().backends()));
-    let all: BTreeSet<_> = backends.chain(active.keys().chain(ended.keys()).copied()).collect();
+    let others = active.keys().chain(ended.keys()).chain(failed.keys()).copied();
+    let all: BTreeSet<_> = backends.chain(others).collect();
     let row = |backend: SocketAddr| {
         let active = active.get(&backend).copied().unwrap_or_default();
         let traffic = active.plus(ended.get(&backend).copied().unwrap_or_default());

@@ -48,7 +48,7 @@ fn the_kernel_chooses_as_the_account_says() {
                     std::net::Ipv6Addr::from_bits(random.u128(..)).into()
                 });
                 let client = Tuple { source: syn.source, destination: syn.destination };
-                let id = bench.choice(client, 0);
+                let id = bench.choice(client);
                 let (action, out) = bench.quick(&syn.bytes());
                 if action != REDIRECT {
                     refused += 1;
@@ -81,7 +81,7 @@ fn ten_thousand_source_ports_without_a_collision() {
             let ack = Segment::new(client.source, client.destination, ACK);
             assert_eq!(bench.quick(&ack.bytes()).0, REDIRECT);
         }
-        let in_use: u32 = (0..6).map(|bitmap| bench.loaded.maps.ports.count(bitmap * 1024, 1024)).sum();
+        let in_use = bench.ports_in_use();
         assert_eq!(in_use, FLOWS, "each has its bit");
     }
 }

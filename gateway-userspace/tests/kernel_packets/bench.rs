@@ -11,9 +11,11 @@ use gateway_common::{
     Action, Addr4, Addr6, Address, Backend, Be16, Config, Direction, Flow, FlowKey, Link, ListenerKey, Phase,
     Seen, State, Table, Verdict, hash,
 };
+use gateway_userspace::datapath::ageing::Sweep;
 use gateway_userspace::datapath::flows::{Flows, Kind};
 use gateway_userspace::datapath::load::{self, Loaded, Sizes};
 use gateway_userspace::datapath::maps::FamilyMaps;
+use gateway_userspace::datapath::stats;
 use gateway_userspace::datapath::view::{self, FlowView, Tuple};
 
 use crate::kernel::frame::{ACK, SYN, Segment};
@@ -210,8 +212,21 @@ impl Bench {
         }
     }
 
-    /// The backend that a tuple of a client should get at an attempt, by an account of our own.
-    pub(crate) fn choice(&self, client: Tuple, attempt: u32) -> u32 {
+    /// The backend that a tuple of a client should get first, by an account of our own.
+    pub(crate) fn choice(&self, client: Tuple) -> u32 {
+        let (slots, place) = self.slots(client, 0);
+        slots[place]
+    }
+
+    /// The backend that a handshake should get when another is needed, after so many were tried.
+    pub(crate) fn next_choice(&self, client: Tuple, current: u32, tried: u32) -> Option<u32> {
+        let (slots, place) = self.slots(client, tried + 1);
+        let mut others = slots.iter().cycle().skip(place).take(32).copied().filter(|id| *id != current);
+        if tried >= 4 { None } else { others.next() }
+    }
+
+    /// A listener's table, and where an attempt's choice begins in it.
+    fn slots(&self, client: Tuple, attempt: u32) -> (&[u32], usize) {
         let is_v4 = client.source.is_ipv4();
         let (table, slots) = &self.tables[&is_v4];
         let slot = if is_v4 {
@@ -219,28 +234,23 @@ impl Bench {
         } else {
             hash::choose(BALANCE_KEY, table, &key_of::<Addr6>(client), attempt)
         };
-        slots[(slot - table.base) as usize]
+        (slots, (slot - table.base) as usize)
     }
 
-    /// The backend that a handshake should get when another is needed, after so many were tried.
-    pub(crate) fn next_choice(&self, client: Tuple, current: u32, tried: u32) -> Option<u32> {
-        let choices = (tried + 1..=tried + 4).map(|attempt| self.choice(client, attempt));
-        if tried >= 4 { None } else { choices.into_iter().find(|id| *id != current) }
+    /// Has the agent look at all records as if so many seconds had passed. Returns how many handshakes and ports are in use
+    /// then.
+    pub(crate) fn age(&self, seconds: u64) -> (usize, u32) {
+        let maps = &self.loaded.maps;
+        let config = maps.config().unwrap();
+        let now = stats::monotonic() + seconds * 1_000_000_000;
+        Sweep::default().step(&maps.v4, maps, &config, now);
+        Sweep::default().step(&maps.v6, maps, &config, now);
+        (stats::handshakes(maps).total(), self.ports_in_use())
     }
 
-    /// A client's port whose flow has another backend to go to, so many times.
-    pub(crate) fn port_with_others(&mut self, net: Net, times: u32) -> u16 {
-        loop {
-            let port = self.port();
-            let client = Tuple { source: net.client(port), destination: net.gateway() };
-            let mut current = Some(self.choice(client, 0));
-            for tried in 0..times {
-                current = current.and_then(|current| self.next_choice(client, current, tried));
-            }
-            if current.is_some() {
-                return port;
-            }
-        }
+    /// Source ports in use, of all backends.
+    pub(crate) fn ports_in_use(&self) -> u32 {
+        (0..6).map(|bitmap| self.loaded.maps.ports.count(bitmap * 1024, 1024)).sum()
     }
 
     /// Steers the gateway's port no more.

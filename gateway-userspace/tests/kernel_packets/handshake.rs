@@ -196,7 +196,7 @@ fn every_script_ends_as_it_should() {
     let mut bench = Bench::serving(ROOMY);
     for (what, steps, kind, phase) in SCRIPTS {
         for net in FAMILIES {
-            let port = bench.port_with_others(net, 2);
+            let port = bench.port();
             let mut flow = bench.open(net, port);
             for step in *steps {
                 take(&mut bench, what, &mut flow, *step);
@@ -221,10 +221,22 @@ fn a_backend_that_nobody_can_replace_may_refuse() {
 }
 
 #[test]
+fn no_client_of_one_bad_backend_misses_the_good_one() {
+    let mut bench = Bench::serving(ROOMY);
+    for net in FAMILIES {
+        for _ in 0..500 {
+            let mut flow = bench.opened(net);
+            take(&mut bench, "refused", &mut flow, REFUSAL);
+            take(&mut bench, "sent again", &mut flow, (CLIENT, SYN, 0, Retried));
+        }
+    }
+}
+
+#[test]
 fn after_four_others_the_client_is_told() {
     let mut bench = Bench::serving(ROOMY);
     for net in FAMILIES {
-        let port = bench.port_with_others(net, 4);
+        let port = bench.port();
         let mut flow = bench.open(net, port);
         for _ in 0..4 {
             take(&mut bench, "refused", &mut flow, REFUSAL);
@@ -239,7 +251,7 @@ fn a_silent_backend_is_given_up_at_the_next_syn_and_not_at_a_doubled_one() {
     let mut bench = Bench::serving(ROOMY);
     let mut flows: Vec<(Net, Opened)> = Vec::new();
     for net in FAMILIES {
-        let port = bench.port_with_others(net, 1);
+        let port = bench.port();
         let flow = bench.open(net, port);
         flow.passes_on(&mut bench, "doubled", &net.syn(port));
         flows.push((net, flow));
@@ -292,10 +304,52 @@ fn an_old_handshake_is_given_up_with_its_port() {
         let flows = bench.fill(net, 64);
         for round in 0..10 {
             bench.fill(net, 64);
-            let in_use: u32 = (0..6).map(|bitmap| bench.loaded.maps.ports.count(bitmap * 1024, 1024)).sum();
-            assert_eq!(in_use as usize, bench.entries().len() / 2, "round {round}");
+            assert_eq!(bench.ports_in_use() as usize, bench.entries().len() / 2, "round {round}");
         }
         assert!(flows.iter().all(|flow| bench.peek(flow.client).is_none()));
+    }
+}
+
+/// Seconds without a packet after which the agent gives a handshake's record and port back, by the steps after the SYN.
+const OVER: &[(&str, &[Step], u64)] = &[
+    ("a SYN alone", &[], 40),
+    ("half of it", &[SYNACK], 40),
+    ("refused", &[REFUSAL], 40),
+    ("RST of the client", &[(CLIENT, RST, 0, Forwarded)], 2),
+];
+
+#[test]
+fn a_handshake_that_is_over_is_given_up_where_no_other_comes() {
+    for (what, steps, seconds) in OVER {
+        for net in FAMILIES {
+            let mut bench = Bench::serving(64);
+            let mut flow = bench.opened(net);
+            for step in *steps {
+                take(&mut bench, what, &mut flow, *step);
+            }
+            assert_eq!(bench.age(seconds - 1), (1, 1), "{what}: handshakes and ports in use before its time");
+            assert_eq!(bench.age(seconds + 1), (0, 0), "{what}: and after it");
+            assert!(
+                bench.peek(flow.client).is_none() && bench.peek(flow.backend.reversed()).is_none(),
+                "{what}"
+            );
+            bench.fill(net, 64);
+        }
+    }
+}
+
+#[test]
+fn a_handshake_that_waits_for_room_stays_as_long_as_a_flow() {
+    for net in FAMILIES {
+        let mut bench = Bench::serving(64);
+        let waiting = bench.opened(net);
+        waiting.passes_on(&mut bench, "SYN-ACK", &waiting.by_backend(SYN | ACK));
+        bench.exhaust(net);
+        waiting.passes_on(&mut bench, "ACK", &waiting.by_client(ACK));
+        bench.age(599);
+        assert!(waiting.peek(&bench).kind == Handshakes);
+        bench.age(601);
+        assert!(bench.peek(waiting.client).is_none());
     }
 }
 

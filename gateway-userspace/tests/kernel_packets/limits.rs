@@ -218,7 +218,7 @@ fn brings_about(bench: &mut Bench, net: Net, verdict: Verdict) -> Verdict {
             syn.bytes()
         }
         Verdict::Retried => {
-            let port = bench.port_with_others(net, 1);
+            let port = bench.port();
             let flow = bench.open(net, port);
             bench.run(&flow.by_backend(RST | ACK).bytes());
             net.syn(port).bytes()
@@ -271,7 +271,7 @@ fn brings_about(bench: &mut Bench, net: Net, verdict: Verdict) -> Verdict {
         }
         Verdict::Expired => bench.established(net).by_client(ACK).with_hops(1).bytes(),
         Verdict::HeldBack => {
-            let port = bench.port_with_others(net, 1);
+            let port = bench.port();
             bench.open(net, port).by_backend(RST | ACK).bytes()
         }
         Verdict::NotIp => {
