@@ -16,6 +16,7 @@ pub mod flow;
 pub mod hash;
 pub mod index;
 pub mod listener;
+pub mod numbers;
 pub mod ports;
 pub mod rate;
 pub mod verdict;
@@ -33,9 +34,10 @@ pub use flow::{Direction, Flow, FlowKey, Half, Phase, Seen, State};
 pub use hash::Hash;
 pub use index::{Bucket, Pair, Reference};
 pub use listener::{ListenerId, ListenerKey, Load, Table};
+pub use numbers::Numbers;
 pub use verdict::{Action, Verdict};
 pub use word::Word;
 
 /// Version of every layout in this crate. Pinned objects lie below a directory of this name, so that an agent with
 /// other layouts never reads them by mistake. Count it up with every change to a map's key, value or meaning.
-pub const SCHEMA: &str = "v2";
+pub const SCHEMA: &str = "v3";

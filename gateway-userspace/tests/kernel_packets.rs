@@ -11,6 +11,8 @@ mod balancing;
 mod bench;
 #[path = "kernel_packets/following.rs"]
 mod following;
+#[path = "kernel_packets/forged.rs"]
+mod forged;
 #[path = "kernel_packets/handshake.rs"]
 mod handshake;
 #[path = "kernel_packets/icmp.rs"]

@@ -16,7 +16,7 @@ use gateway_userspace::datapath::load::{self, Loaded, Sizes};
 use gateway_userspace::datapath::maps::FamilyMaps;
 use gateway_userspace::datapath::view::{self, FlowView, Tuple};
 
-use crate::kernel::frame::{ACK, SYN, Segment};
+use crate::kernel::frame::{ACK, BACKEND_INITIAL, CLIENT_INITIAL, SYN, Segment};
 
 /// `TC_ACT_UNSPEC`, `TC_ACT_SHOT` and `TC_ACT_REDIRECT`.
 pub(crate) const NEXT: u32 = u32::MAX;
@@ -121,6 +121,8 @@ pub(crate) struct Peek {
     /// Packets in both directions.
     pub(crate) packets: [u64; 2],
     pub(crate) bytes: [u64; 2],
+    /// Next sequence numbers of client and backend, as the other one has told.
+    pub(crate) expected: [u32; 2],
 }
 
 /// The program with maps of its own.
@@ -444,6 +446,7 @@ fn peek<A: Address>(flows: &Flows<A>, config: &Config, arriving: Tuple) -> Optio
         attempts: flow.attempts,
         packets: flow.halves.map(|half| half.packets),
         bytes: flow.halves.map(|half| half.bytes),
+        expected: flow.halves.map(|half| half.expected),
     })
 }
 
@@ -468,6 +471,11 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
+/// The sequence number of an end's SYN, or of what comes behind it.
+fn first(initial: u32, flags: u8) -> u32 {
+    if flags & SYN == 0 { initial + 1 } else { initial }
+}
+
 /// Both sides of an open flow.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Opened {
@@ -476,12 +484,16 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
+    /// A segment of the client, with the numbers that it has at the beginning.
     pub(crate) fn by_client(self, flags: u8) -> Segment {
         Segment::new(self.client.source, self.client.destination, flags)
+            .with_numbers(first(CLIENT_INITIAL, flags), BACKEND_INITIAL + 1)
     }
 
+    /// One of the backend.
     pub(crate) fn by_backend(self, flags: u8) -> Segment {
         Segment::new(self.backend.destination, self.backend.source, flags)
+            .with_numbers(first(BACKEND_INITIAL, flags), CLIENT_INITIAL + 1)
     }
 
     /// What a segment of the flow leaves as.

@@ -6,6 +6,7 @@ use gateway_common::{Config, Link, State, Verdict};
 use nix::net::if_::if_nametoindex;
 
 use crate::bench::{Bench, FAMILIES, Net, Opened, hex};
+use crate::forged;
 use crate::kernel::Namespace;
 use crate::kernel::frame::{self, ACK, FIN, PSH, RST, SYN, Segment, icmp_error};
 use crate::reset::answer;
@@ -156,6 +157,23 @@ fn segments_of_established_flows_are_sent_on() {
         gateway.does("FIN", &down.bytes(), TX, Verdict::Forwarded, &sent(flow, &down, 0));
         assert!(flow.phase(&gateway.bench).is_over());
         gateway.leaves("a SYN on the finished flow", &flow.by_client(SYN).bytes());
+    }
+}
+
+#[test]
+fn an_end_is_believed_by_its_numbers() {
+    let mut gateway = Gateway::new();
+    for net in FAMILIES {
+        for row in forged::ENDS {
+            for from_client in [true, false] {
+                let flow = gateway.established(net, true);
+                let segment = forged::end(flow, from_client, *row);
+                let (action, place) = if from_client { (REDIRECT, 1) } else { (TX, 0) };
+                let want = sent(flow, &segment, place);
+                gateway.does(row.0, &segment.bytes(), action, Verdict::Forwarded, &want);
+                forged::check(&gateway.bench, flow, from_client, *row);
+            }
+        }
     }
 }
 
