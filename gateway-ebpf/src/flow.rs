@@ -89,6 +89,9 @@ pub(crate) fn find_or_open<A: Steps>(
     if segment.hops <= 1 {
         return Err(Verdict::HopLimit);
     }
+    if segment.is_martian() {
+        return Err(Verdict::Martian);
+    }
     limit::check_rate(config, table, segment.key.source)?;
     let (found, _) = A::open(segment, hash, table, packet.interface()).found()?;
     Ok((found, opened_as))

@@ -9,7 +9,7 @@ use crate::kernel::frame::{self, ACK, RST, SYN, Segment, icmp_error};
 use crate::reset::answer;
 
 /// Prefixes on the deny list, a source, and whether it is refused.
-const DENIED: &[(&str, u32, &str, bool)] = &[
+pub(crate) const DENIED: &[(&str, u32, &str, bool)] = &[
     ("198.18.0.0", 24, "198.18.0.2", true),
     ("198.18.0.2", 32, "198.18.0.2", true),
     ("0.0.0.0", 0, "198.18.0.2", true),
@@ -329,6 +329,11 @@ fn brings_about(bench: &mut Bench, net: Net, verdict: Verdict) -> Verdict {
             bench.run(&first.bytes());
             transparent(bench, net, port, 445).bytes()
         }
+        Verdict::Martian => {
+            let mut land = syn;
+            land.source.set_ip(land.destination.ip());
+            land.bytes()
+        }
         Verdict::HopLimit => syn.with_hops(1).bytes(),
         Verdict::Unconfigured => {
             bench.configure(|config| config.half_flows = 0);
@@ -343,8 +348,9 @@ fn brings_about(bench: &mut Bench, net: Net, verdict: Verdict) -> Verdict {
 #[test]
 fn every_verdict_can_be_brought_about() {
     for verdict in Verdict::ALL {
+        let mut bench = Bench::serving(64);
         for net in FAMILIES {
-            let mut bench = Bench::serving(64);
+            bench.configure(|_| {});
             assert_eq!(brings_about(&mut bench, net, *verdict), *verdict);
         }
     }
