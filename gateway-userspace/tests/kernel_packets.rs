@@ -33,6 +33,12 @@ mod passing;
 mod raw;
 #[path = "kernel_packets/reset.rs"]
 mod reset;
+#[path = "kernel_packets/rows.rs"]
+mod rows;
+#[path = "kernel_packets/shapes.rs"]
+mod shapes;
+#[path = "kernel_packets/strange.rs"]
+mod strange;
 #[path = "kernel_packets/sums.rs"]
 mod sums;
 #[path = "kernel_packets/verifier.rs"]

@@ -13,22 +13,22 @@ use crate::reset::answer;
 
 const DROP: u32 = 1;
 const PASS: u32 = 2;
-const TX: u32 = 3;
-const REDIRECT: u32 = 4;
+pub(crate) const TX: u32 = 3;
+pub(crate) const REDIRECT: u32 = 4;
 
 /// Ethernet addresses of the gateway and of its neighbours, towards clients and towards backends.
 const GATEWAY: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 0xa1], [2, 0, 0, 0, 0, 0xa2]];
 const NEIGHBOURS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 0xb1], [2, 0, 0, 0, 0, 0xb2]];
 
 /// A gateway of two interfaces, `clients` and `backends`; of the backends the first is a known neighbour.
-struct Gateway {
+pub(crate) struct Gateway {
     namespace: Namespace,
-    bench: Bench,
+    pub(crate) bench: Bench,
     interface: u32,
 }
 
 impl Gateway {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let namespace = Namespace::new();
         for (name, address) in [("clients", GATEWAY[0]), ("backends", GATEWAY[1])] {
             namespace.ip(&format!("link add {name} address {} type veth peer name {name}x", text(address)));
@@ -87,18 +87,20 @@ impl Gateway {
     }
 
     /// A packet that is the classifier's.
-    fn leaves(&mut self, what: &str, packet: &[u8]) {
+    pub(crate) fn leaves(&mut self, what: &str, packet: &[u8]) {
+        self.bench.rows += 1;
         let (action, counted, out) = self.run(packet);
         assert_eq!((action, counted, hex(&out)), (PASS, vec![], hex(packet)), "{what}");
     }
 
-    fn does(&mut self, what: &str, packet: &[u8], action: u32, verdict: Verdict, want: &[u8]) {
+    pub(crate) fn does(&mut self, what: &str, packet: &[u8], action: u32, verdict: Verdict, want: &[u8]) {
+        self.bench.rows += 1;
         let (done, counted, out) = self.run(packet);
         assert_eq!((done, counted, hex(&out)), (action, vec![verdict], hex(want)), "{what}");
     }
 
     /// A flow to the backend that is a known neighbour, or to the other one.
-    fn established(&mut self, net: Net, known: bool) -> Opened {
+    pub(crate) fn established(&mut self, net: Net, known: bool) -> Opened {
         loop {
             let flow = self.bench.established(net);
             if (flow.backend.destination == net.backends()[0]) == known {
@@ -113,7 +115,7 @@ fn text(address: [u8; 6]) -> String {
 }
 
 /// A segment as it leaves towards clients (0) or backends (1).
-fn sent(flow: Opened, segment: &Segment, place: usize) -> Vec<u8> {
+pub(crate) fn sent(flow: Opened, segment: &Segment, place: usize) -> Vec<u8> {
     let mut frame = flow.rewritten(segment).bytes();
     frame[..6].copy_from_slice(&NEIGHBOURS[place]);
     frame[6..12].copy_from_slice(&GATEWAY[place]);
