@@ -1,7 +1,7 @@
 //! How many rules there are: rows of the tables, each of which is held against both families, where both have it, and
 //! against both directions, where they differ.
 
-use crate::{forged, handshake, icmp, limits, mss, options, passing, reset, shapes, strange};
+use crate::{forged, handshake, icmp, limits, mss, options, passing, reset, shapes, strange, sums};
 
 /// As many as there must be.
 const LEAST: usize = 450;
@@ -30,6 +30,7 @@ fn there_is_a_row_for_every_rule() {
         ("shapes of SYNs", shapes::OPENINGS.len()),
         ("sources", strange::SOURCES.len()),
         ("destinations", strange::DESTINATIONS.len()),
+        ("super-packets", sums::SUPER_PACKETS.len()),
         ("tags", strange::TAGS.len()),
     ];
     for (table, rows) in tables {
