@@ -56,9 +56,8 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Makes it. With `steer`, what the gateway's interfaces receive is worked on by the gateway's processor and what
-    /// client and backend receive by theirs, as if they were machines; without, by the processor of the sender.
-    pub fn new(steer: bool) -> Result<Self> {
+    /// Makes it. What an interface receives is worked on by the processor of the sender, as virtual interfaces have it.
+    pub fn new() -> Result<Self> {
         let lab = Lab::new(2)?;
         let backend = &lab.backends[0];
         for (namespace, network) in [(&lab.client, 0), (backend, 1)] {
@@ -79,11 +78,18 @@ impl Arena {
         lab.gateway.ip(&["route", "add", SPOOFED, "via", &client])?;
         let next = lab.backend_address(Family::V4, 1).to_string();
         lab.gateway.ip(&["route", "add", SILENT_NETWORK, "via", &next])?;
-        if steer {
-            DEVICES.iter().try_for_each(|device| steer_receiving(&lab.gateway, device, cpu::GATEWAY))?;
-            [&lab.client, backend].iter().try_for_each(|end| steer_receiving(end, "e0", cpu::LOAD))?;
-        }
         Ok(Self { lab })
+    }
+
+    /// From now on, what the gateway's interfaces receive is worked on by the gateway's processor and what client and
+    /// backend receive by theirs, as if they were machines; or by the sender's again.
+    pub fn steer(&self, to_receivers: bool) -> Result<()> {
+        let mask = |processor: usize| if to_receivers { 1 << processor } else { 0 };
+        let ends = [&self.lab.client, &self.lab.backends[0]];
+        DEVICES
+            .iter()
+            .try_for_each(|device| steer_receiving(&self.lab.gateway, device, mask(cpu::GATEWAY)))?;
+        ends.iter().try_for_each(|end| steer_receiving(end, "e0", mask(cpu::LOAD)))
     }
 
     /// Where the backend listens.
@@ -120,10 +126,10 @@ pub fn spoofed(number: u32) -> Ipv4Addr {
     Ipv4Addr::new(198, 19, 128 | (number >> 8 & 0x7f) as u8, number as u8)
 }
 
-/// Receive packet steering (Documentation/networking/scaling.rst): all of a device's packets to one processor. The
-/// files of a namespace's devices show in a /sys that is mounted within it only, so one is, for as long as it takes.
-fn steer_receiving(namespace: &Namespace, device: &str, processor: usize) -> Result<()> {
-    let mask = 1_u64 << processor;
+/// Receive packet steering (Documentation/networking/scaling.rst): all of a device's packets to the processors of a
+/// mask; 0 is the sender's. The files of a namespace's devices show in a /sys that is mounted within it only, so one is,
+/// for as long as it takes.
+fn steer_receiving(namespace: &Namespace, device: &str, mask: u64) -> Result<()> {
     let write =
         format!("mount -t sysfs sysfs /sys && echo {mask:x} > /sys/class/net/{device}/queues/rx-0/rps_cpus");
     must(namespace.command("unshare").args(["--mount", "sh", "-c", &write]))

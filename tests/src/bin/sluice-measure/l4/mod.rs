@@ -1,7 +1,9 @@
 //! The data plane of TCP beside its peers', black-box: the same work for each, in turns, in namespaces of its own.
 //!
-//! Gateways run on one processor, clients and backends on another, and unless `--no-steer` says otherwise, what an
-//! interface receives is worked on by the processor of its side, for every contender alike.
+//! Gateways run on one processor, clients and backends on another. For bulk, what an interface receives is worked on by
+//! the processor of its side, as if they were machines. For all else it is worked on by the sender's, as virtual
+//! interfaces have it: otherwise each small packet would interrupt another processor, which in a virtual machine costs
+//! more than any gateway does, and the slower a gateway is the more packets share an interrupt.
 
 mod columns;
 mod flood;
@@ -23,8 +25,8 @@ use serde_json::Value;
 use columns::Measure;
 use stand::Stand;
 
-/// Seconds of each measurement in the round before the first, which does not count.
-const WARM_UP: f64 = 0.2;
+/// Length of each measurement in the round before the first, which does not count.
+const WARM_UP: Duration = Duration::from_millis(200);
 /// How long the machine is looked at before anything is done.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -43,12 +45,34 @@ pub(crate) struct Options {
     /// Requests each second, where their latency is measured.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: u32,
-    /// Let the sender's processor do the receiver's work, as virtual interfaces do when nobody tells them.
-    #[arg(long)]
-    no_steer: bool,
+    /// Whose processor works on what an interface receives.
+    #[arg(long, value_enum, default_value_t = Steer::ByMeasure)]
+    steer: Steer,
     /// Directory of l4.txt, l4.json and l4.svg. Default: bench below the target directory.
     #[arg(long)]
     out: Option<PathBuf>,
+}
+
+/// Whose processor works on what an interface receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Steer {
+    /// The receiver's for bulk, the sender's for all else.
+    ByMeasure,
+    /// The receiver's.
+    Always,
+    /// The sender's.
+    Never,
+}
+
+impl Steer {
+    /// Whether it is the receiver's.
+    pub(crate) fn to_receivers(self, measure: Measure) -> bool {
+        match self {
+            Self::ByMeasure => measure == Measure::Bulk,
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
 }
 
 impl Options {
@@ -118,36 +142,52 @@ fn measure(run: &Run<'_>) -> Result<Vec<Stand>> {
     let starting = |contender: &Contender| {
         eprintln!("starting {}", contender.name());
         uninterrupted()?;
-        Stand::start(*contender, !run.options.no_steer)
+        Stand::start(*contender)
     };
     let mut stands = run.contenders.iter().map(starting).collect::<Result<Vec<_>>>()?;
-    let in_turns: Vec<_> =
-        run.measures.iter().filter(|measure| **measure != Measure::Flood).copied().collect();
-    let rounds = if in_turns.is_empty() { 0 } else { run.rounds };
-    for round in 0..=rounds {
-        let length = if round == 0 { Duration::from_secs_f64(WARM_UP) } else { run.length };
-        for stand in &mut stands {
-            eprintln!("round {round} of {rounds}: {}", stand.contender().name());
-            for measure in &in_turns {
-                uninterrupted()?;
-                stand
-                    .measure(*measure, length, run.options.rate)
-                    .with_context(|| stand.contender().name())?;
-            }
-            if round == 0 {
-                stand.forget();
-            }
-        }
+    for to_receivers in [true, false] {
+        let is_now = |measure: &&Measure| run.options.steer.to_receivers(**measure) == to_receivers;
+        let measures: Vec<_> = run.measures.iter().filter(is_now).copied().collect();
+        stands.iter().try_for_each(|stand| stand.arena.steer(to_receivers))?;
+        in_turns(run, &mut stands, &measures)?;
     }
     stand::add_latency_over_routed(&mut stands);
     if run.measures.contains(&Measure::Flood) {
         // Last: what it leaves in tables disturbs nobody then.
         for stand in &mut stands {
             eprintln!("flood: {}", stand.contender().name());
+            stand.arena.steer(run.options.steer.to_receivers(Measure::Flood))?;
             flood::measure(stand, run.rounds, run.length).with_context(|| stand.contender().name())?;
         }
     }
     Ok(stands)
+}
+
+/// Rounds of measurements, the first of which do not count. The flood has its own.
+fn in_turns(run: &Run<'_>, stands: &mut [Stand], measures: &[Measure]) -> Result<()> {
+    let measures: Vec<_> = measures.iter().filter(|measure| **measure != Measure::Flood).collect();
+    let rounds = if measures.is_empty() { 0..=0 } else { 0..=run.rounds };
+    for round in rounds {
+        for stand in stands.iter_mut() {
+            for measure in &measures {
+                eprintln!(
+                    "round {round} of {}: {}, {}",
+                    run.rounds,
+                    measure.word(),
+                    stand.contender().name()
+                );
+                uninterrupted()?;
+                let length = if round == 0 { WARM_UP } else { run.length };
+                stand
+                    .measure(**measure, length, run.options.rate)
+                    .with_context(|| stand.contender().name())?;
+                if round == 0 {
+                    stand.forget(measure);
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);

@@ -7,9 +7,9 @@ use clap::ValueEnum;
 use harness::peers::Contender;
 use serde_json::{Map, Value, json};
 
-use super::Run;
 use super::columns::{Column, Measure};
 use super::stand::Stand;
+use super::{Run, Steer};
 use crate::figures::{least, median, most};
 
 /// The command that measures this again.
@@ -28,7 +28,11 @@ pub(crate) fn command(run: &Run<'_>, contenders: &[Contender], measures: &[Measu
     if measures.contains(&Measure::Latency) {
         let _ = write!(text, " --rate {}", options.rate);
     }
-    text + if options.no_steer { " --no-steer" } else { "" }
+    match options.steer {
+        Steer::ByMeasure => text,
+        Steer::Always => text + " --steer always",
+        Steer::Never => text + " --steer never",
+    }
 }
 
 /// All that was measured, round by round.
@@ -42,9 +46,16 @@ pub(crate) fn report(run: &Run<'_>, stands: &[Stand]) -> Result<Value> {
         "kernel": std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
         "processors": std::thread::available_parallelism()?.get(),
         "others_percent": run.others,
-        "received_on": if run.options.no_steer { "the sender's processor" } else { "the receiver's processor" },
+        "received_on": received_on(run),
         "contenders": contenders,
     }}))
+}
+
+/// Whose processor worked on what interfaces received, by measure.
+fn received_on(run: &Run<'_>) -> Map<String, Value> {
+    let side =
+        |measure: &Measure| if run.options.steer.to_receivers(*measure) { "receiver" } else { "sender" };
+    run.measures.iter().map(|measure| (measure.word().to_owned(), side(measure).into())).collect()
 }
 
 fn contender(run: &Run<'_>, stand: &Stand, routed: Option<&Stand>) -> Result<Value> {

@@ -24,8 +24,8 @@ pub(crate) struct Stand {
 
 impl Stand {
     /// Makes the arena and starts what runs in it.
-    pub(crate) fn start(contender: Contender, steer: bool) -> Result<Self> {
-        let arena = Arena::new(steer)?;
+    pub(crate) fn start(contender: Contender) -> Result<Self> {
+        let arena = Arena::new()?;
         let backend = Backend::start(&arena)?;
         let peer = Peer::start(contender, &arena)?;
         Ok(Self { peer, _backend: backend, arena, ports: Ports::default(), figures: HashMap::new() })
@@ -44,9 +44,9 @@ impl Stand {
         self.figures.entry(key).or_default().push(value);
     }
 
-    /// Forgets all figures.
-    pub(crate) fn forget(&mut self) {
-        self.figures.clear();
+    /// Forgets the figures of a measure.
+    pub(crate) fn forget(&mut self, measure: &Measure) {
+        measure.columns().for_each(|column| drop(self.figures.remove(column.key)));
     }
 
     /// Does one kind of work for a while. The flood has a module of its own.
