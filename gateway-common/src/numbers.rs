@@ -52,17 +52,18 @@ mod tests {
     const FIN: u32 = Seen::FIN | Seen::ACK;
     const RST: u32 = Seen::RST | Seen::ACK;
     const BARE: u32 = Seen::RST;
+    const FLIGHT: i32 = REACH.cast_signed();
 
     /// Flags, distance of both numbers from the latest, and whether the segment is believed.
     const ROWS: &[(&str, u32, i32, i32, bool)] = &[
         ("exact", RST, 0, 0, true),
-        ("a flight ahead", RST, REACH as i32 - 1, 0, true),
-        ("beyond a flight", RST, REACH as i32, 0, false),
-        ("a flight behind", RST, -(REACH as i32), 0, true),
-        ("further behind", RST, -(REACH as i32) - 1, 0, false),
-        ("acknowledges a flight", RST, 0, REACH as i32 - 1, true),
-        ("acknowledges more", RST, 0, REACH as i32, false),
-        ("acknowledges what is long past", RST, 0, -(REACH as i32) - 1, false),
+        ("a flight ahead", RST, FLIGHT - 1, 0, true),
+        ("beyond a flight", RST, FLIGHT, 0, false),
+        ("a flight behind", RST, -FLIGHT, 0, true),
+        ("further behind", RST, -FLIGHT - 1, 0, false),
+        ("acknowledges a flight", RST, 0, FLIGHT - 1, true),
+        ("acknowledges more", RST, 0, FLIGHT, false),
+        ("acknowledges what is long past", RST, 0, -FLIGHT - 1, false),
         ("half way round", RST, i32::MIN, 0, false),
         ("acknowledges half way round", RST, 0, i32::MIN, false),
         ("FIN", FIN, 0, 0, true),

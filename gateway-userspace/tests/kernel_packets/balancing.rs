@@ -62,7 +62,7 @@ fn the_kernel_chooses_as_the_account_says() {
                 }
                 assert_eq!(destination(net, &out), backends[id as usize - 1], "{client:?}");
             }
-            println!("{refused} of {} refused by an index that is as full as it gets", CHOICES);
+            println!("{refused} of {CHOICES} refused by an index that is as full as it gets");
             assert!(refused < CHOICES / 20, "{refused}");
         }
     }

@@ -7,7 +7,7 @@ use gateway_common::{Direction, Phase, Seen, State, Verdict};
 use crate::bench::{Bench, FAMILIES, Opened, REDIRECT, ROOMY};
 use crate::kernel::frame::{ACK, BACKEND_INITIAL, CLIENT_INITIAL, FIN, PSH, RST, SYN, Segment};
 
-const FLIGHT: i32 = REACH as i32;
+const FLIGHT: i32 = REACH.cast_signed();
 
 /// A segment's flags, how far its two numbers are from the right ones, and whether its FIN or RST is believed.
 pub(crate) type End = (&'static str, u8, i32, i32, bool);

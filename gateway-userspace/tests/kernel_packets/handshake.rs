@@ -185,7 +185,7 @@ fn take(bench: &mut Bench, what: &str, flow: &mut Opened, (client, flags, ahead,
         assert!(bench.peek(flow.backend.reversed()).is_some(), "{what}: the new backend's do");
     }
     assert_eq!(outcome.packet, flow.rewritten(&segment).bytes(), "{what}");
-    let (after, at) = (flow.peek(bench), if client { 0 } else { 1 });
+    let (after, at) = (flow.peek(bench), usize::from(!client));
     assert_eq!(after.packets[at], before.packets[at] + 1, "{what}");
     assert_eq!(after.bytes[at], before.bytes[at] + segment.bytes().len() as u64, "{what}");
     assert_eq!(after.packets[1 - at], before.packets[1 - at], "{what}");

@@ -7,8 +7,11 @@ use gateway_common::Verdict;
 use crate::bench::{Bench, FAMILIES, Net, Opened};
 use crate::kernel::frame::{self, ACK, PSH, Segment, icmp_error};
 
+/// Type and code of a message, where a family has one.
+pub(crate) type Kind = Option<(u8, u8)>;
+
 /// Types and codes that are translated: name, IPv4's, IPv6's, the four bytes behind the checksum.
-pub(crate) const ERRORS: &[(&str, Option<(u8, u8)>, Option<(u8, u8)>, [u8; 4])] = &[
+pub(crate) const ERRORS: &[(&str, Kind, Kind, [u8; 4])] = &[
     ("network unreachable", Some((3, 0)), Some((1, 0)), [0; 4]),
     ("host unreachable", Some((3, 1)), Some((1, 3)), [0; 4]),
     ("port unreachable", Some((3, 3)), Some((1, 4)), [0; 4]),

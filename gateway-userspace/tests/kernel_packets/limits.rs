@@ -260,11 +260,11 @@ fn brings_about(bench: &mut Bench, net: Net, verdict: Verdict) -> Verdict {
             // What another CPU's half of the work looks like: entered, and not there yet.
             let flow = bench.open(net, port);
             let record = flow.peek(bench);
-            match net {
-                _ if net.is_v4() => {
-                    bench.loaded.maps.v4.flows.unmark(record.kind, record.number, State::LIVE)
-                }
-                _ => bench.loaded.maps.v6.flows.unmark(record.kind, record.number, State::LIVE),
+            let maps = &mut bench.loaded.maps;
+            if net.is_v4() {
+                maps.v4.flows.unmark(record.kind, record.number, State::LIVE);
+            } else {
+                maps.v6.flows.unmark(record.kind, record.number, State::LIVE);
             }
             syn.bytes()
         }
@@ -345,13 +345,51 @@ fn brings_about(bench: &mut Bench, net: Net, verdict: Verdict) -> Verdict {
     bench.run(&packet).verdict
 }
 
+/// Whether others can be brought about with the same maps afterwards. Maps of one's own cost a load of the programs.
+fn leaves_no_trace(verdict: Verdict) -> bool {
+    use Verdict::{
+        Established, Expired, ExtensionHeader, Forwarded, Fragment, HeldBack, HopLimit, IcmpError, IpOptions,
+        Malformed, Martian, Miss, NotIp, NotSteered, NotTcp, Replaced, Retried, Steered, Truncated, Vlan,
+    };
+    matches!(
+        verdict,
+        Forwarded
+            | Steered
+            | Replaced
+            | Retried
+            | Established
+            | IcmpError
+            | Expired
+            | HeldBack
+            | NotIp
+            | Vlan
+            | NotTcp
+            | IpOptions
+            | ExtensionHeader
+            | Fragment
+            | Truncated
+            | Malformed
+            | NotSteered
+            | Miss
+            | HopLimit
+            | Martian
+    )
+}
+
 #[test]
 fn every_verdict_can_be_brought_about() {
+    let mut shared = Bench::serving(ROOMY);
     for verdict in Verdict::ALL {
-        let mut bench = Bench::serving(64);
+        let mut own;
+        let bench = if leaves_no_trace(*verdict) {
+            &mut shared
+        } else {
+            own = Bench::serving(64);
+            &mut own
+        };
         for net in FAMILIES {
             bench.configure(|_| {});
-            assert_eq!(brings_about(&mut bench, net, *verdict), *verdict);
+            assert_eq!(brings_about(bench, net, *verdict), *verdict);
         }
     }
     let kinds = [Action::Send, Action::Drop, Action::Pass];

@@ -38,8 +38,11 @@ const LONG: [u8; 40] = {
     option
 };
 
-/// IPv6 extension headers by number, and what becomes of a packet with them.
-pub(crate) const IPV6: &[(&str, &[(u8, &[u8])], Verdict)] = &[
+/// IPv6 extension headers by number.
+pub(crate) type Headers = &'static [(u8, &'static [u8])];
+
+/// Such headers, and what becomes of a packet with them.
+pub(crate) const IPV6: &[(&str, Headers, Verdict)] = &[
     ("hop by hop", &[(0, &[0, 0, 1, 4, 0, 0, 0, 0])], Verdict::Steered),
     ("destination options", &[(60, &[0, 0, 1, 4, 0, 0, 0, 0])], Verdict::Steered),
     ("routing, done", &[(43, &[0, 0, 4, 0, 0, 0, 0, 0])], Verdict::Steered),

@@ -106,7 +106,7 @@ fn what_goes_to_no_listeners_address_is_the_stacks() {
 }
 
 /// The rows that say something of any packet, and not of a SYN alone.
-fn of_any_packet((.., verdict): &&Change) -> bool {
+fn of_any_packet((.., verdict): &Change) -> bool {
     use Verdict::{ExtensionHeader, Fragment, Malformed, NotIp, NotTcp, Truncated};
     [NotIp, Malformed, Truncated, Fragment, NotTcp, ExtensionHeader].contains(verdict)
 }
@@ -117,7 +117,7 @@ fn broken(net: Net, flow: Opened) -> Vec<(&'static str, Vec<u8>, Verdict)> {
     let own = if net.is_v4() { passing::IPV4 } else { passing::IPV6 };
     let mut frames = Vec::new();
     for (changes, start) in [(passing::ETHERNET, 0), (own, 0), (passing::TCP, net.headers())] {
-        for (what, place, byte, verdict) in changes.iter().filter(of_any_packet) {
+        for (what, place, byte, verdict) in changes.iter().filter(|change| of_any_packet(change)) {
             let mut frame = plain.clone();
             frame[start + place] = *byte;
             frames.push((*what, frame, *verdict));
