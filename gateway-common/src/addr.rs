@@ -85,6 +85,9 @@ pub trait Address: Copy + Eq + Ord + core::hash::Hash + core::fmt::Debug + seale
     fn sum(self) -> Sum;
     /// Mixes the address into a hash.
     fn mix(self, mix: Mix) -> Mix;
+    /// Whether a packet can be sent to it as to one host: not to none, to many, or to whoever asks (RFC 1122 sections
+    /// 3.2.1.3 and 4.2.3.10; RFC 4291 section 2.5).
+    fn is_host(self) -> bool;
     /// For people and for the agent's tables.
     fn ip(self) -> IpAddr;
 }
@@ -107,6 +110,13 @@ impl Address for Addr4 {
     #[inline]
     fn mix(self, mix: Mix) -> Mix {
         mix.word(self.0.wire())
+    }
+
+    #[inline]
+    fn is_host(self) -> bool {
+        let address = self.0.get();
+        let network = address >> 24;
+        network != 0 && network != 127 && network >> 4 != 0xe && address != u32::MAX
     }
 
     fn ip(self) -> IpAddr {
@@ -142,6 +152,14 @@ impl Address for Addr6 {
         mix.word(a.wire()).word(b.wire()).word(c.wire()).word(d.wire())
     }
 
+    #[inline]
+    fn is_host(self) -> bool {
+        let [a, b, c, _] = self.0.map(Be32::get);
+        // The unspecified one, loopback, and IPv4's addresses in either of their dresses.
+        let is_short = a | b == 0 && (c == 0 || c == 0xffff);
+        !is_short && a >> 24 != 0xff
+    }
+
     fn ip(self) -> IpAddr {
         let [a, b, c, d] = self.0.map(|word| u128::from(word.get()));
         IpAddr::V6(Ipv6Addr::from_bits(a << 96 | b << 64 | c << 32 | d))
@@ -166,6 +184,43 @@ mod tests {
         let word = Be32::new(0x0a01_0203);
         assert_eq!(word.halves(), [Be16::new(0x0a01).wire(), Be16::new(0x0203).wire()]);
         assert_eq!(Be32::from_halves(word.halves()), word);
+    }
+
+    #[test]
+    fn a_host_is_one_that_is_not_oneself() {
+        for (address, is_host) in [
+            ("0.0.0.0", false),
+            ("0.255.255.255", false),
+            ("1.0.0.0", true),
+            ("10.0.0.1", true),
+            ("126.255.255.255", true),
+            ("127.0.0.1", false),
+            ("127.255.255.255", false),
+            ("128.0.0.0", true),
+            ("223.255.255.255", true),
+            ("224.0.0.1", false),
+            ("239.255.255.255", false),
+            ("240.0.0.1", true),
+            ("255.255.255.254", true),
+            ("255.255.255.255", false),
+            ("::", false),
+            ("::1", false),
+            ("::198.18.0.2", false),
+            ("::ffff:198.18.0.2", false),
+            ("::1:0:0:1", true),
+            ("64:ff9b::198.18.0.2", true),
+            ("2001:db8::1", true),
+            ("fd00::1", true),
+            ("fe80::1", true),
+            ("feff::1", true),
+            ("ff02::1", false),
+        ] {
+            let is = match address.parse().unwrap() {
+                IpAddr::V4(ip) => Addr4::from(ip).is_host(),
+                IpAddr::V6(ip) => Addr6::from(ip).is_host(),
+            };
+            assert_eq!(is, is_host, "{address}");
+        }
     }
 
     #[test]

@@ -78,8 +78,9 @@ pub struct Half {
     pub bytes: u64,
     /// [`ticks`] at the latest packet.
     pub last_seen: u32,
-    /// The initial sequence number of this end.
-    pub initial: u32,
+    /// The next sequence number of this end, as far as the other end has told by its acknowledgements; while the
+    /// handshake goes on, the one after its initial one. The evidence that a segment is of this end ([`crate::Numbers`]).
+    pub expected: u32,
 }
 
 /// A coarse clock of 32 bits, in units of 2^20 ns (about 1 ms); goes round in 52 days.

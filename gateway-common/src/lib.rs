@@ -16,6 +16,7 @@ pub mod flow;
 pub mod hash;
 pub mod index;
 pub mod listener;
+pub mod numbers;
 pub mod ports;
 pub mod rate;
 pub mod verdict;
@@ -33,6 +34,7 @@ pub use flow::{Direction, Flow, FlowKey, Half, Phase, Seen, State};
 pub use hash::Hash;
 pub use index::{Bucket, Pair, Reference};
 pub use listener::{ListenerId, ListenerKey, Load, Table};
+pub use numbers::Numbers;
 pub use verdict::{Action, Verdict};
 pub use word::Word;
 

@@ -105,6 +105,8 @@ verdicts! {
     PortsExhausted => Pass, "ports_exhausted", "new flow, but no free source port towards the backend";
     /// The client's own port towards the backend is taken by a flow through another listener.
     PortTaken => Pass, "port_taken", "new flow, but the client's port is in use towards the backend";
+    /// From an address that is no other host's: nobody there can be answered.
+    Martian => Pass, "martian", "new flow, but no other host can have its source address";
     /// Hop limit used up.
     HopLimit => Pass, "hop_limit", "time to live or hop limit used up";
     /// XDP cannot send the packet on; tc can.

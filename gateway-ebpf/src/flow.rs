@@ -1,7 +1,8 @@
 //! Finding the flow that a segment belongs to, or opening one, and following its TCP state.
 
 use gateway_common::{
-    Config, Direction, Event, EventKind, FlowKey, Hash, ListenerKey, Seen, State, Verdict, flow::ticks,
+    Config, Direction, Event, EventKind, FlowKey, Hash, ListenerKey, Numbers, Seen, State, Verdict,
+    flow::ticks,
 };
 
 use crate::{
@@ -88,6 +89,9 @@ pub(crate) fn find_or_open<A: Steps>(
     if segment.hops <= 1 {
         return Err(Verdict::HopLimit);
     }
+    if segment.is_martian() {
+        return Err(Verdict::Martian);
+    }
     limit::check_rate(config, table, segment.key.source)?;
     let (found, _) = A::open(segment, hash, table, packet.interface()).found()?;
     Ok((found, opened_as))
@@ -142,7 +146,9 @@ pub(crate) fn record<A: Maps>(found: &Found<A>, segment: &Segment<A>, packet: &i
     let Found { record, direction, .. } = found;
     record.count(*direction, ticks(packet::now_coarse()), packet.segments(), packet.len());
     let before = record.state();
-    let mut seen = segment.flags;
+    // Nobody has told yet where the ends of a handshake begin.
+    let is_open = record.kind == Kind::Flows || before.any(State::WAITING);
+    let mut seen = if is_open { believe(found, segment) } else { segment.flags };
     if seen & Seen::FIN != 0
         && !before.seen(*direction).any(Seen::FIN)
         && !before.seen(direction.reversed()).any(Seen::FIN)
@@ -154,6 +160,23 @@ pub(crate) fn record<A: Maps>(found: &Found<A>, segment: &Segment<A>, packet: &i
     if record.kind == Kind::Flows && State(before.0 | bits).phase().is_over() && !before.phase().is_over() {
         tell(record, EventKind::Closed);
     }
+}
+
+/// Those of a segment's flags that its numbers speak for. Keeps what the sender acknowledges, if they do: so a stranger
+/// cannot shift the numbers, and with them what is believed next. What the two ends send at once may be kept in any order.
+#[inline(always)]
+fn believe<A: Maps>(found: &Found<A>, segment: &Segment<A>) -> u32 {
+    let Found { record, direction, .. } = found;
+    let latest = Numbers {
+        sequence: record.expected(*direction),
+        acknowledgement: record.expected(direction.reversed()),
+    };
+    let numbers = Numbers { sequence: segment.sequence, acknowledgement: segment.acknowledgement };
+    let has_news = numbers.acknowledgement != latest.acknowledgement;
+    if segment.flags & Seen::ACK != 0 && has_news && numbers.fit(latest) {
+        record.expect(direction.reversed(), numbers.acknowledgement);
+    }
+    numbers.believed(segment.flags, latest)
 }
 
 /// Tells the agent of a flow.

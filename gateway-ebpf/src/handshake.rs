@@ -180,8 +180,11 @@ fn from_client<A: Maps>(
         return Ok(retry(config, segment, found));
     }
     if answered && segment.flags & (Seen::SYN | Seen::RST | Seen::ACK) == Seen::ACK {
-        let first = found.record.initial(Direction::ToClient).wrapping_add(1);
-        if segment.acknowledgement.wrapping_sub(first) < FIRST_WINDOW {
+        let expected = found.record.expected(Direction::ToClient);
+        if segment.acknowledgement.wrapping_sub(expected) < FIRST_WINDOW {
+            // The client has proved that the segment is its own: both of its numbers can be relied on.
+            found.record.expect(Direction::ToBackend, segment.sequence);
+            found.record.expect(Direction::ToClient, segment.acknowledgement);
             return establish(config, hash, found);
         }
     }
@@ -196,7 +199,7 @@ fn from_backend<A: Maps>(
 ) -> Result<(Found<A>, Verdict), Verdict> {
     let answered = found.state.seen(Direction::ToClient).any(Seen::SYN);
     if segment.flags & (Seen::SYN | Seen::RST) == Seen::SYN {
-        found.record.set_initial(Direction::ToClient, segment.sequence);
+        found.record.expect(Direction::ToClient, segment.sequence.wrapping_add(1));
     } else if segment.flags & Seen::RST != 0 && !answered {
         flow::tell(&found.record, EventKind::Refused);
         if other_backend(config, &found.record).is_some() {

@@ -1,7 +1,7 @@
 //! From bytes to a TCP segment. Whatever is not plain Ethernet, IPv4 or IPv6, and TCP, ends here with the verdict that
 //! says why; so do options and extension headers that ask something of a router.
 
-use gateway_common::{Addr4, Addr6, Be16, Be32, FlowKey, Sum, Verdict, flow::Seen};
+use gateway_common::{Addr4, Addr6, Address, Be16, Be32, FlowKey, Sum, Verdict, flow::Seen};
 
 use crate::{
     boundary, maps,
@@ -50,11 +50,17 @@ pub(crate) struct Segment<A> {
     pub(crate) acknowledgement: u32,
 }
 
-impl<A> Segment<A> {
+impl<A: Address> Segment<A> {
     /// Whether it opens a connection: SYN and none of ACK, FIN and RST.
     #[inline(always)]
     pub(crate) fn opens(&self) -> bool {
         self.flags == Seen::SYN
+    }
+
+    /// Whether its source is no other host's (RFC 1812 section 5.3.7): an answer would go to many, or come back.
+    #[inline(always)]
+    pub(crate) fn is_martian(&self) -> bool {
+        !self.key.source.is_host() || self.key.source == self.key.destination
     }
 }
 

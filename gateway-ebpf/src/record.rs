@@ -166,18 +166,18 @@ impl<A: Maps> Record<A> {
         }
     }
 
-    /// The initial sequence number of an end.
+    /// The next sequence number of the end that sends in a direction, as far as the other end has told.
     #[inline(always)]
-    pub(crate) fn initial(&self, direction: Direction) -> u32 {
+    pub(crate) fn expected(&self, direction: Direction) -> u32 {
         // SAFETY: an aligned word of a map value.
-        unsafe { ptr::read_volatile(&raw const (*self.half(direction)).initial) }
+        unsafe { ptr::read_volatile(&raw const (*self.half(direction)).expected) }
     }
 
-    /// Keeps the initial sequence number of an end.
+    /// Keeps that number.
     #[inline(always)]
-    pub(crate) fn set_initial(&self, direction: Direction, sequence: u32) {
+    pub(crate) fn expect(&self, direction: Direction, sequence: u32) {
         // SAFETY: as above.
-        unsafe { ptr::write_volatile(&raw mut (*self.half(direction)).initial, sequence) };
+        unsafe { ptr::write_volatile(&raw mut (*self.half(direction)).expected, sequence) };
     }
 
     /// Clock of the latest packet of a direction.

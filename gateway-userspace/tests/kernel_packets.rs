@@ -13,6 +13,8 @@ mod bench;
 mod cookie;
 #[path = "kernel_packets/following.rs"]
 mod following;
+#[path = "kernel_packets/forged.rs"]
+mod forged;
 #[path = "kernel_packets/handshake.rs"]
 mod handshake;
 #[path = "kernel_packets/icmp.rs"]
@@ -33,6 +35,12 @@ mod passing;
 mod raw;
 #[path = "kernel_packets/reset.rs"]
 mod reset;
+#[path = "kernel_packets/rows.rs"]
+mod rows;
+#[path = "kernel_packets/shapes.rs"]
+mod shapes;
+#[path = "kernel_packets/strange.rs"]
+mod strange;
 #[path = "kernel_packets/sums.rs"]
 mod sums;
 #[path = "kernel_packets/verifier.rs"]

@@ -253,7 +253,7 @@ mod tests {
             source_port: Be16::new(1),
             destination_port: Be16::new(2),
         };
-        let half = |last| Half { packets: 1, bytes: 1, last_seen: ticks(last * SECOND), initial: 0 };
+        let half = |last| Half { packets: 1, bytes: 1, last_seen: ticks(last * SECOND), expected: 0 };
         Flow {
             client: tuple,
             backend: tuple,

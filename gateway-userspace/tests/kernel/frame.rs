@@ -14,6 +14,13 @@ pub(crate) const UDP: u8 = 17;
 pub(crate) const ICMP: u8 = 1;
 pub(crate) const ICMPV6: u8 = 58;
 
+pub(crate) const URG: u8 = 0x20;
+pub(crate) const ECE: u8 = 0x40;
+pub(crate) const CWR: u8 = 0x80;
+
+/// IPv4: the flag of that name.
+pub(crate) const DONT_FRAGMENT: u16 = 0x4000;
+
 const ETHERNET: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
 
 /// A TCP segment in an Ethernet frame.
@@ -33,6 +40,16 @@ pub(crate) struct Segment {
     pub(crate) sequence: u32,
     pub(crate) acknowledgement: u32,
     pub(crate) window: u16,
+    /// Of the urgent byte; says something with the flag URG alone.
+    pub(crate) urgent: u16,
+    /// The four bits behind the header's length.
+    pub(crate) reserved: u8,
+    /// Service class and the two bits of ECN.
+    pub(crate) service: u8,
+    /// IPv6: 20 bits.
+    pub(crate) label: u32,
+    /// IPv4: flags of fragmentation, and the offset.
+    pub(crate) fragment: u16,
 }
 
 /// What the ends of test connections begin with.
@@ -54,6 +71,11 @@ impl Segment {
             sequence: BACKEND_INITIAL,
             acknowledgement: BACKEND_INITIAL + 1,
             window: 0xfaf0,
+            urgent: 0,
+            reserved: 0,
+            service: 0,
+            label: 0x1_2345,
+            fragment: DONT_FRAGMENT,
         }
     }
 
@@ -103,7 +125,14 @@ impl Segment {
         }
         payload.extend(self.tcp());
         let protocol = kinds.into_iter().next().unwrap_or(TCP);
-        ip_with_options(source, destination, protocol, self.hops, &self.ip_options, &payload)
+        let kind = IpKind {
+            protocol,
+            hops: self.hops,
+            service: self.service,
+            label: self.label,
+            fragment: self.fragment,
+        };
+        ip_with_options(source, destination, kind, &self.ip_options, &payload)
     }
 
     /// The packet, without Ethernet around it.
@@ -117,10 +146,11 @@ impl Segment {
         tcp.extend(self.destination.port().to_be_bytes());
         tcp.extend(self.sequence.to_be_bytes());
         tcp.extend(self.acknowledgement.to_be_bytes());
-        tcp.push(((5 + self.options.len() / 4) << 4) as u8);
+        tcp.push(((5 + self.options.len() / 4) << 4) as u8 | self.reserved);
         tcp.push(self.flags);
         tcp.extend(self.window.to_be_bytes());
-        tcp.extend([0; 4]);
+        tcp.extend([0; 2]);
+        tcp.extend(self.urgent.to_be_bytes());
         tcp.extend(&self.options);
         tcp.extend(&self.payload);
         let mut covered = pseudo_header(self.source.ip(), self.destination.ip(), tcp.len());
@@ -132,24 +162,36 @@ impl Segment {
 
 /// Wraps a payload into IP and Ethernet.
 pub(crate) fn ip(source: IpAddr, destination: IpAddr, protocol: u8, hops: u8, payload: &[u8]) -> Vec<u8> {
-    ip_with_options(source, destination, protocol, hops, &[], payload)
+    let kind = IpKind { protocol, hops, service: 0, label: 0x1_2345, fragment: DONT_FRAGMENT };
+    ip_with_options(source, destination, kind, &[], payload)
+}
+
+/// Fields of an IP header that are not about its length or ends.
+struct IpKind {
+    protocol: u8,
+    hops: u8,
+    service: u8,
+    label: u32,
+    fragment: u16,
 }
 
 fn ip_with_options(
     source: IpAddr,
     destination: IpAddr,
-    protocol: u8,
-    hops: u8,
+    kind: IpKind,
     options: &[u8],
     payload: &[u8],
 ) -> Vec<u8> {
+    let IpKind { protocol, hops, service, label, fragment } = kind;
     let mut frame = ETHERNET.to_vec();
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             frame.extend([0x08, 0x00]);
-            let mut header = vec![0x45 + (options.len() / 4) as u8, 0];
+            let mut header = vec![0x45 + (options.len() / 4) as u8, service];
             header.extend(((20 + options.len() + payload.len()) as u16).to_be_bytes());
-            header.extend([0xab, 0xcd, 0x40, 0x00, hops, protocol, 0, 0]);
+            header.extend([0xab, 0xcd]);
+            header.extend(fragment.to_be_bytes());
+            header.extend([hops, protocol, 0, 0]);
             header.extend(source.octets());
             header.extend(destination.octets());
             header.extend(options);
@@ -158,7 +200,8 @@ fn ip_with_options(
             frame.extend(header);
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            frame.extend([0x86, 0xdd, 0x60, 0x01, 0x23, 0x45]);
+            frame.extend([0x86, 0xdd]);
+            frame.extend((6 << 28 | u32::from(service) << 20 | label).to_be_bytes());
             frame.extend((payload.len() as u16).to_be_bytes());
             frame.extend([protocol, hops]);
             frame.extend(source.octets());

@@ -1,9 +1,9 @@
 //! Which backend and which source port a flow gets, held against an account of our own, many times over.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use gateway_common::{Table, Verdict};
+use gateway_common::{Addr4, Addr6, Address as _, Table, Verdict};
 use gateway_userspace::datapath::view::Tuple;
 
 use crate::bench::{Bench, FAMILIES, Net, REDIRECT};
@@ -27,6 +27,16 @@ fn destination(net: Net, frame: &[u8]) -> SocketAddr {
     SocketAddr::new(net.backends()[0].ip(), port)
 }
 
+/// Any address of a host.
+fn stranger(net: Net, random: &mut fastrand::Rng) -> IpAddr {
+    loop {
+        let (ipv4, ipv6) = (Ipv4Addr::from_bits(random.u32(..)), Ipv6Addr::from_bits(random.u128(..)));
+        if if net.is_v4() { Addr4::from(ipv4).is_host() } else { Addr6::from(ipv6).is_host() } {
+            return if net.is_v4() { ipv4.into() } else { ipv6.into() };
+        }
+    }
+}
+
 #[test]
 fn the_kernel_chooses_as_the_account_says() {
     let mut random = fastrand::Rng::with_seed(3);
@@ -42,11 +52,7 @@ fn the_kernel_chooses_as_the_account_says() {
             let mut refused = 0;
             for _ in 0..CHOICES {
                 let mut syn = Segment::new(net.client(random.u16(1..)), net.gateway(), SYN);
-                syn.source.set_ip(if net.is_v4() {
-                    std::net::Ipv4Addr::from_bits(random.u32(..)).into()
-                } else {
-                    std::net::Ipv6Addr::from_bits(random.u128(..)).into()
-                });
+                syn.source.set_ip(stranger(net, &mut random));
                 let client = Tuple { source: syn.source, destination: syn.destination };
                 let id = bench.choice(client);
                 let (action, out) = bench.quick(&syn.bytes());

@@ -17,7 +17,7 @@ const CLIENT: bool = true;
 const BACKEND: bool = false;
 
 /// A segment after the SYN: who sends it, its flags, how far its acknowledgement is from the right one, and the verdict.
-type Step = (bool, u8, i32, Verdict);
+pub(crate) type Step = (bool, u8, i32, Verdict);
 
 const SYNACK: Step = (BACKEND, SYN | ACK, 0, Forwarded);
 const REFUSAL: Step = (BACKEND, RST | ACK, 0, HeldBack);
@@ -27,7 +27,7 @@ const DONE: Step = (CLIENT, ACK, 0, Completes);
 const WINDOW: i32 = 1 << 20;
 
 /// What happens to a flow whose listener has other backends, and where it ends.
-const SCRIPTS: &[(&str, &[Step], Kind, Phase)] = &[
+pub(crate) const SCRIPTS: &[(&str, &[Step], Kind, Phase)] = &[
     ("a SYN alone", &[], Handshakes, Phase::Opening),
     ("half of it", &[SYNACK], Handshakes, Phase::Opening),
     ("three ways", &[SYNACK, DONE], Established, Phase::Established),

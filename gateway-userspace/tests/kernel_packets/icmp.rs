@@ -8,10 +8,10 @@ use crate::bench::{Bench, FAMILIES, Net, Opened};
 use crate::kernel::frame::{self, ACK, PSH, Segment, icmp_error};
 
 /// Type and code of a message, where a family has one.
-type Kind = Option<(u8, u8)>;
+pub(crate) type Kind = Option<(u8, u8)>;
 
 /// Types and codes that are translated: name, IPv4's, IPv6's, the four bytes behind the checksum.
-const ERRORS: &[(&str, Kind, Kind, [u8; 4])] = &[
+pub(crate) const ERRORS: &[(&str, Kind, Kind, [u8; 4])] = &[
     ("network unreachable", Some((3, 0)), Some((1, 0)), [0; 4]),
     ("host unreachable", Some((3, 1)), Some((1, 3)), [0; 4]),
     ("port unreachable", Some((3, 3)), Some((1, 4)), [0; 4]),
@@ -26,7 +26,7 @@ const ERRORS: &[(&str, Kind, Kind, [u8; 4])] = &[
 ];
 
 /// Types that are the stack's.
-const OTHERS: &[(&str, Option<u8>, Option<u8>)] = &[
+pub(crate) const OTHERS: &[(&str, Option<u8>, Option<u8>)] = &[
     ("echo", Some(8), Some(128)),
     ("echo reply", Some(0), Some(129)),
     ("redirect", Some(5), Some(137)),
@@ -105,6 +105,26 @@ fn errors_about_a_flow_reach_the_packets_sender_in_its_own_words() {
             }
         }
         assert_eq!(flow.peek(&bench), before, "the flow itself is as it was");
+    }
+}
+
+/// Every code that IANA lists for the translated types, and one beyond: type, and the last code.
+pub(crate) const CODES: [&[(u8, u8)]; 2] = [&[(3, 16), (11, 2), (12, 3)], &[(1, 9), (2, 1), (3, 2), (4, 11)]];
+
+#[test]
+fn whatever_code_an_error_has() {
+    let mut bench = Bench::serving(64);
+    for net in FAMILIES {
+        let flow = bench.established(net);
+        for case in cases(flow) {
+            for (kind, last) in CODES[usize::from(!net.is_v4())] {
+                for code in 0..=*last {
+                    let [comes, leaves] = case.frames(net, (*kind, code), [0, 0, 5, 0], 128);
+                    let what = format!("type {kind}, code {code}");
+                    bench.comes_out(&what, &comes, Verdict::IcmpError, &leaves);
+                }
+            }
+        }
     }
 }
 

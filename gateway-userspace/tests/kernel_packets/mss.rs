@@ -6,7 +6,7 @@ use crate::bench::{Bench, FAMILIES, MSS, Net, ROOMY};
 use crate::kernel::frame::{ACK, PSH, RST, SYN, Segment};
 
 /// MTU towards clients and towards backends, the value told, and for IPv4 and IPv6 the value that leaves.
-const VALUES: &[(u32, u32, u16, u16, u16)] = &[
+pub(crate) const VALUES: &[(u32, u32, u16, u16, u16)] = &[
     (0, 0, 1460, 1460, 1460),
     (0, 0, 65_535, 65_535, 65_535),
     (1500, 1500, 1460, 1460, 1440),
@@ -27,7 +27,7 @@ const VALUES: &[(u32, u32, u16, u16, u16)] = &[
 ];
 
 /// Options of a SYN, and the place of the value that may be lowered.
-const PLACES: &[(&str, &[u8], Option<usize>)] = &[
+pub(crate) const PLACES: &[(&str, &[u8], Option<usize>)] = &[
     ("alone", &MSS, Some(2)),
     ("first of many", &[2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7], Some(2)),
     ("last", &[1, 3, 3, 7, 4, 2, 1, 1, 2, 4, 5, 0xb4], Some(10)),

@@ -6,7 +6,7 @@ use crate::bench::{Bench, FAMILIES, Net, ROOMY, V4, V6};
 use crate::kernel::frame::{ACK, PSH, Segment};
 
 /// IPv4 options, and what becomes of a packet with them.
-const IPV4: &[(&str, &[u8], Verdict)] = &[
+pub(crate) const IPV4: &[(&str, &[u8], Verdict)] = &[
     ("padding", &[1, 1, 1, 0], Verdict::Steered),
     ("end at once", &[0, 0, 0, 0], Verdict::Steered),
     ("end before what would be a route", &[0, 7, 3, 4], Verdict::Steered),
@@ -39,10 +39,10 @@ const LONG: [u8; 40] = {
 };
 
 /// IPv6 extension headers by number.
-type Headers = &'static [(u8, &'static [u8])];
+pub(crate) type Headers = &'static [(u8, &'static [u8])];
 
 /// Such headers, and what becomes of a packet with them.
-const IPV6: &[(&str, Headers, Verdict)] = &[
+pub(crate) const IPV6: &[(&str, Headers, Verdict)] = &[
     ("hop by hop", &[(0, &[0, 0, 1, 4, 0, 0, 0, 0])], Verdict::Steered),
     ("destination options", &[(60, &[0, 0, 1, 4, 0, 0, 0, 0])], Verdict::Steered),
     ("routing, done", &[(43, &[0, 0, 4, 0, 0, 0, 0, 0])], Verdict::Steered),
@@ -74,6 +74,9 @@ const IPV6: &[(&str, Headers, Verdict)] = &[
     ("mobility behind another", &[(60, &[0; 8]), (135, &[0; 8])], Verdict::ExtensionHeader),
     ("longer than is looked at", &[(60, &TOO_LONG)], Verdict::ExtensionHeader),
     ("a fragment", &[(44, &[0, 0, 0, 1, 0, 0, 0, 1])], Verdict::Fragment),
+    ("a later fragment", &[(44, &[0, 0, 0, 9, 0, 0, 0, 1])], Verdict::Fragment),
+    ("the last fragment", &[(44, &[0, 0, 0, 8, 0, 0, 0, 1])], Verdict::Fragment),
+    ("a fragment that is all of it", &[(44, &[0, 0, 0, 0, 0, 0, 0, 1])], Verdict::Fragment),
     ("a fragment behind another", &[(0, &[0; 8]), (44, &[0, 0, 0, 1, 0, 0, 0, 1])], Verdict::Fragment),
 ];
 

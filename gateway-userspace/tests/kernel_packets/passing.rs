@@ -97,9 +97,9 @@ fn ipv6_headers_that_contradict_themselves_and_fragments() {
 
 /// A byte of the frame of a SYN without options that is changed, and what becomes of the frame. Bytes count from the
 /// beginning of Ethernet.
-type Change = (&'static str, usize, u8, Verdict);
+pub(crate) type Change = (&'static str, usize, u8, Verdict);
 
-const ETHERNET: &[Change] = &[
+pub(crate) const ETHERNET: &[Change] = &[
     ("length instead of a type", 12, 0x00, Verdict::NotIp),
     ("ARP", 13, 0x06, Verdict::NotIp),
     ("MPLS", 12, 0x88, Verdict::NotIp),
@@ -107,7 +107,7 @@ const ETHERNET: &[Change] = &[
     ("a type next to IPv4's", 13, 0x01, Verdict::NotIp),
 ];
 
-const IPV4: &[Change] = &[
+pub(crate) const IPV4: &[Change] = &[
     ("version 0", 14, 0x05, Verdict::Malformed),
     ("version 3", 14, 0x35, Verdict::Malformed),
     ("version 6", 14, 0x65, Verdict::Malformed),
@@ -142,7 +142,7 @@ const IPV4: &[Change] = &[
     ("another port", 37, 0xbc, Verdict::NotSteered),
 ];
 
-const IPV6: &[Change] = &[
+pub(crate) const IPV6: &[Change] = &[
     ("version 0", 14, 0x00, Verdict::Malformed),
     ("version 4", 14, 0x40, Verdict::Malformed),
     ("version 7", 14, 0x70, Verdict::Malformed),
@@ -165,7 +165,7 @@ const IPV6: &[Change] = &[
 ];
 
 /// Bytes of the TCP header count from its beginning.
-const TCP: &[Change] = &[
+pub(crate) const TCP: &[Change] = &[
     ("header of no word", 12, 0x00, Verdict::Malformed),
     ("header of one word", 12, 0x10, Verdict::Malformed),
     ("header of four words", 12, 0x40, Verdict::Malformed),

@@ -8,10 +8,10 @@ use crate::kernel::frame::{ACK, FIN, PSH, RST, SYN, Segment};
 const OPTIONS: [u8; 12] = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2];
 
 /// Flags and numbers of an answer; without one the segment is dropped.
-type Reset = Option<(u8, u32, u32)>;
+pub(crate) type Reset = Option<(u8, u32, u32)>;
 
 /// Flags and bytes of a segment that starts with sequence number 1000 and acknowledges 5000, and its answer.
-const ANSWERS: &[(&str, u8, usize, Reset)] = &[
+pub(crate) const ANSWERS: &[(&str, u8, usize, Reset)] = &[
     ("ACK", ACK, 0, Some((RST, 5000, 0))),
     ("data", ACK | PSH, 10, Some((RST, 5000, 0))),
     ("odd data", ACK | PSH, 11, Some((RST, 5000, 0))),

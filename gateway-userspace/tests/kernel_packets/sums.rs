@@ -2,10 +2,10 @@
 //! A test run cannot have a checksum that the device is still to fill in; that is for live traffic.
 
 use aya::programs::{TestRun, TestRunOptions};
-use gateway_common::{State, Verdict};
+use gateway_common::{Direction, Seen, State, Verdict};
 
-use crate::bench::{Bench, FAMILIES, NEXT, Opened, REDIRECT, ROOMY, SHOT};
-use crate::kernel::frame::{ACK, PSH, RST, SYN, icmp_error};
+use crate::bench::{Bench, FAMILIES, NEXT, Net, Opened, REDIRECT, ROOMY, SHOT};
+use crate::kernel::frame::{ACK, ECE, FIN, PSH, RST, SYN, Segment, icmp_error};
 use crate::raw::run_summed;
 use crate::reset::answer;
 
@@ -13,6 +13,10 @@ use crate::reset::answer;
 const CONTEXT: usize = 192;
 const SEGMENTS: usize = 164;
 const SEGMENT_SIZE: usize = 176;
+
+/// Segments of a super-packet, and the payload of each.
+pub(crate) const SUPER_PACKETS: &[(u32, u32)] =
+    &[(2, 1), (2, 1400), (2, 1000), (3, 1000), (30, 100), (100, 30)];
 
 /// Runs a super-packet of so many segments: the verdict, what comes out, and how many segments it still has.
 fn run_super(bench: &mut Bench, packet: &[u8], segments: u32, size: u32) -> (Verdict, Vec<u8>, u32) {
@@ -41,15 +45,24 @@ fn a_super_packet_is_rewritten_once_and_counted_as_its_segments() {
     for net in FAMILIES {
         let flow = bench.established(net);
         let start = flow.peek(&bench).packets;
-        for (number, (segments, size)) in [(2, 1400), (2, 1000), (3, 1000), (30, 100)].into_iter().enumerate()
-        {
+        for (segments, size) in SUPER_PACKETS {
             let payload = vec![0x5a; (segments * size) as usize];
-            let packet = flow.by_client(ACK | PSH).with_payload(&payload);
-            let (verdict, out, left) = run_super(&mut bench, &packet.bytes(), segments, size);
-            assert_eq!((verdict, left), (Verdict::Forwarded, segments), "{number}");
-            assert_eq!(out, flow.rewritten(&packet).bytes(), "{number}");
+            for packet in [flow.by_client(ACK | PSH), flow.by_backend(ACK | PSH | ECE)] {
+                for options in [&[][..], &[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]] {
+                    let packet = packet.clone().with_payload(&payload).with_options(options);
+                    let what = format!("{segments} segments of {size}");
+                    let (verdict, out, left) = run_super(&mut bench, &packet.bytes(), *segments, *size);
+                    assert_eq!((verdict, left), (Verdict::Forwarded, *segments), "{what}");
+                    assert_eq!(out, flow.rewritten(&packet).bytes(), "{what}");
+                }
+            }
         }
-        assert_eq!(flow.peek(&bench).packets, [start[0] + 2 + 2 + 3 + 30, start[1]]);
+        let sent: u32 = SUPER_PACKETS.iter().map(|(segments, _)| 2 * segments).sum();
+        assert_eq!(flow.peek(&bench).packets, start.map(|packets| packets + u64::from(sent)));
+        let last = flow.by_client(ACK | FIN).with_payload(&[7; 2800]);
+        let (verdict, ..) = run_super(&mut bench, &last.bytes(), 2, 1400);
+        assert_eq!(verdict, Verdict::Forwarded);
+        assert!(flow.seen(&bench, Direction::ToBackend).any(Seen::FIN), "the last of the segments has it");
     }
 }
 
@@ -117,6 +130,60 @@ fn a_sum_that_the_device_found_fits_afterwards() {
                 let leaves = icmp_error((gateway, client), 8, kind, rest, &original[..length]);
                 fits(&mut bench, "ICMP error", &comes, &leaves);
             }
+        }
+    }
+}
+
+/// Checksums that the arithmetic of ones' complement may get wrong: it has two zeros, and of a sum from nothing only one
+/// can come.
+const EDGES: [u16; 4] = [0, 1, 0xfffe, 0x8000];
+
+/// A segment with such a word of payload, or of an IPv4 option, that it has a checksum at a place of the frame once it has
+/// become another.
+fn with_checksum(
+    place: usize,
+    checksum: u16,
+    dress: impl Fn([u8; 2]) -> Segment,
+    becomes: impl Fn(&Segment) -> Segment,
+) -> Segment {
+    let sum = |segment: &Segment| {
+        let frame = becomes(segment).bytes();
+        u16::from_be_bytes([frame[place], frame[place + 1]])
+    };
+    // What the word must add to the sum of all others.
+    let missing = u32::from(!checksum) + 0xffff - u32::from(!sum(&dress([0; 2])));
+    let word = (missing & 0xffff) + (missing >> 16);
+    let segment = dress((word as u16).to_be_bytes());
+    assert_eq!(sum(&segment), checksum);
+    segment
+}
+
+/// Segments of a flow whose checksums (TCP's, and IPv4's of the header) are at an edge, as they come or as they leave.
+pub(crate) fn at_the_edge(net: Net, flow: Opened) -> Vec<Segment> {
+    let mut segments = Vec::new();
+    for plain in [flow.by_client(ACK | PSH), flow.by_backend(ACK | PSH)] {
+        for checksum in EDGES {
+            let tcp = |word: [u8; 2]| plain.clone().with_payload(&word);
+            let place = net.headers() + 16;
+            segments.push(with_checksum(place, checksum, tcp, Segment::clone));
+            segments.push(with_checksum(place, checksum, tcp, |segment| flow.rewritten(segment)));
+            if net.is_v4() {
+                let ip = |[a, b]: [u8; 2]| plain.clone().with_ip_options(&[0x5e, 4, a, b]);
+                segments.push(with_checksum(24, checksum, ip, Segment::clone));
+                segments.push(with_checksum(24, checksum, ip, |segment| flow.rewritten(segment)));
+            }
+        }
+    }
+    segments
+}
+
+#[test]
+fn a_checksum_may_be_at_the_edge_before_and_after() {
+    let mut bench = Bench::serving(ROOMY);
+    for net in FAMILIES {
+        let flow = bench.established(net);
+        for segment in at_the_edge(net, flow) {
+            flow.passes_on(&mut bench, "at the edge", &segment);
         }
     }
 }

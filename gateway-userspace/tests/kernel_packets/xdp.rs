@@ -3,17 +3,20 @@
 use aya::programs::xdp::XdpMode;
 use aya::programs::{TestRun, TestRunOptions};
 use gateway_common::{Config, Link, State, Verdict};
+use gateway_userspace::datapath::view::Tuple;
 use nix::net::if_::if_nametoindex;
 
 use crate::bench::{Bench, FAMILIES, Net, Opened, hex};
+use crate::forged;
 use crate::kernel::Namespace;
 use crate::kernel::frame::{self, ACK, FIN, PSH, RST, SYN, Segment, icmp_error};
 use crate::reset::answer;
+use crate::sums::at_the_edge;
 
 pub(crate) const DROP: u32 = 1;
 const PASS: u32 = 2;
 pub(crate) const TX: u32 = 3;
-const REDIRECT: u32 = 4;
+pub(crate) const REDIRECT: u32 = 4;
 
 /// Ethernet addresses of the gateway and of its neighbours, towards clients and towards backends.
 const GATEWAY: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 0xa1], [2, 0, 0, 0, 0, 0xa2]];
@@ -68,7 +71,12 @@ impl Gateway {
         Self { namespace, bench, interface: indices[0] }
     }
 
-    /// Runs a packet that comes in by the clients' interface.
+    /// Has packets come in by an interface.
+    fn enter_by(&mut self, name: &str) {
+        self.interface = self.namespace.enter(|| if_nametoindex(name).unwrap());
+    }
+
+    /// Runs a packet that comes in by the interface that is set, at first the clients'.
     pub(crate) fn run(&mut self, packet: &[u8]) -> (u32, Vec<Verdict>, Vec<u8>) {
         let before = self.bench.counters();
         // `struct xdp_md`: beginning and end of the data, metadata, interface, queue, interface out.
@@ -91,17 +99,19 @@ impl Gateway {
 
     /// A packet that is the classifier's.
     pub(crate) fn leaves(&mut self, what: &str, packet: &[u8]) {
+        self.bench.rows += 1;
         let (action, counted, out) = self.run(packet);
         assert_eq!((action, counted, hex(&out)), (PASS, vec![], hex(packet)), "{what}");
     }
 
     pub(crate) fn does(&mut self, what: &str, packet: &[u8], action: u32, verdict: Verdict, want: &[u8]) {
+        self.bench.rows += 1;
         let (done, counted, out) = self.run(packet);
         assert_eq!((done, counted, hex(&out)), (action, vec![verdict], hex(want)), "{what}");
     }
 
     /// A flow to the backend that is a known neighbour, or to the other one.
-    fn established(&mut self, net: Net, known: bool) -> Opened {
+    pub(crate) fn established(&mut self, net: Net, known: bool) -> Opened {
         loop {
             let flow = self.bench.established(net);
             if (flow.backend.destination == net.backends()[0]) == known {
@@ -116,7 +126,7 @@ fn text(address: [u8; 6]) -> String {
 }
 
 /// A segment as it leaves towards clients (0) or backends (1).
-fn sent(flow: Opened, segment: &Segment, place: usize) -> Vec<u8> {
+pub(crate) fn sent(flow: Opened, segment: &Segment, place: usize) -> Vec<u8> {
     let mut frame = flow.rewritten(segment).bytes();
     frame[..6].copy_from_slice(&NEIGHBOURS[place]);
     frame[6..12].copy_from_slice(&GATEWAY[place]);
@@ -160,6 +170,85 @@ fn segments_of_established_flows_are_sent_on() {
         gateway.does("FIN", &down.bytes(), TX, Verdict::Forwarded, &sent(flow, &down, 0));
         assert!(flow.phase(&gateway.bench).is_over());
         gateway.leaves("a SYN on the finished flow", &flow.by_client(SYN).bytes());
+    }
+}
+
+#[test]
+fn an_end_is_believed_by_its_numbers() {
+    let mut gateway = Gateway::new();
+    for net in FAMILIES {
+        for row in forged::ENDS {
+            for from_client in [true, false] {
+                let flow = gateway.established(net, true);
+                let segment = forged::end(flow, from_client, *row);
+                let (action, place) = if from_client { (REDIRECT, 1) } else { (TX, 0) };
+                let want = sent(flow, &segment, place);
+                gateway.does(row.0, &segment.bytes(), action, Verdict::Forwarded, &want);
+                forged::check(&gateway.bench, flow, from_client, *row);
+            }
+        }
+    }
+}
+
+/// A client on a backend's link: its segments come in by the interface that they leave by.
+#[test]
+fn a_flow_may_turn_on_one_interface() {
+    let mut gateway = Gateway::new();
+    let path = ["10.66.0.9", "fd66::9"];
+    for (net, address) in FAMILIES.into_iter().zip(path) {
+        let neighbour = text(NEIGHBOURS[1]);
+        gateway
+            .namespace
+            .ip(&format!("neigh replace {address} lladdr {neighbour} dev backends nud permanent"));
+        let flow = loop {
+            let port = gateway.bench.port();
+            let mut syn = net.syn(port);
+            syn.source.set_ip(address.parse().unwrap());
+            assert_eq!(gateway.bench.run(&syn.bytes()).verdict, Verdict::Steered);
+            let client = Tuple { source: syn.source, destination: syn.destination };
+            let flow = Opened { client, backend: gateway.bench.peek(client).unwrap().leaving };
+            if flow.backend.destination == net.backends()[0] {
+                break flow;
+            }
+        };
+        flow.passes_on(&mut gateway.bench, "SYN-ACK", &flow.by_backend(SYN | ACK));
+        flow.establishes(&mut gateway.bench);
+        gateway.enter_by("backends");
+        for segment in [flow.by_client(ACK | PSH), flow.by_backend(ACK | PSH)] {
+            let segment = segment.with_payload(b"data");
+            gateway.does("data", &segment.bytes(), TX, Verdict::Forwarded, &sent(flow, &segment, 1));
+        }
+        gateway.enter_by("clients");
+    }
+}
+
+#[test]
+fn a_checksum_may_be_at_the_edge_before_and_after() {
+    let mut gateway = Gateway::new();
+    for net in FAMILIES {
+        let flow = gateway.established(net, true);
+        for segment in at_the_edge(net, flow) {
+            let is_up = segment.source == flow.client.source;
+            let (action, place) = if is_up { (REDIRECT, 1) } else { (TX, 0) };
+            let want = sent(flow, &segment, place);
+            gateway.does("at the edge", &segment.bytes(), action, Verdict::Forwarded, &want);
+        }
+    }
+}
+
+/// Frames that Ethernet has made longer.
+#[test]
+fn padding_stays_and_is_cut_off_an_answer() {
+    let mut gateway = Gateway::new();
+    for net in FAMILIES {
+        let flow = gateway.established(net, true);
+        let (ack, padding) = (flow.by_client(ACK), [0xee; 6]);
+        let (comes, leaves) =
+            ([ack.bytes(), padding.to_vec()].concat(), [sent(flow, &ack, 1), padding.to_vec()]);
+        gateway.does("padding", &comes, REDIRECT, Verdict::Forwarded, &leaves.concat());
+        gateway.bench.mark(flow, State::CONDEMNED);
+        let want = answer(&ack, (RST, ack.acknowledgement, 0));
+        gateway.does("padding", &comes, TX, Verdict::Reset, &want);
     }
 }
 
