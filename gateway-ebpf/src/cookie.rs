@@ -35,7 +35,7 @@ pub(crate) fn answer<A: Family>(packet: &mut impl Packet, segment: &Segment<A>) 
 #[inline(always)]
 pub(crate) fn guard<A: Family>(packet: &mut impl Packet, segment: &Segment<A>) -> Result<(), Verdict> {
     let config = maps::config().ok_or(Verdict::Unconfigured)?;
-    if !segment.opens() || segment.hops <= 1 || !handshake::is_full::<A>(config) {
+    if !segment.opens() || segment.hops <= 1 || segment.is_martian() || !handshake::is_full::<A>(config) {
         return Err(Verdict::Miss);
     }
     let listener = ListenerKey::new(segment.key.destination, segment.key.destination_port);

@@ -411,6 +411,16 @@ fn at_xdp_a_flood_is_answered_before_the_stack() {
     }
 }
 
+/// Sources that nobody can be answered at: many, none, and the listener itself.
+fn martians(net: Net) -> [IpAddr; 3] {
+    let own = net.gateway().ip();
+    if net.is_v4() {
+        [Ipv4Addr::new(224, 0, 0, 1).into(), Ipv4Addr::UNSPECIFIED.into(), own]
+    } else {
+        [Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1).into(), Ipv6Addr::UNSPECIFIED.into(), own]
+    }
+}
+
 #[test]
 fn at_xdp_all_that_is_no_flood_is_left_alone() {
     let mut guarded = Guarded::new();
@@ -422,6 +432,11 @@ fn at_xdp_all_that_is_no_flood_is_left_alone() {
         guarded.leaves("a handshake's SYN again", &again.bytes());
         let syn = guarded.syn(net);
         guarded.leaves("last hop", &syn.clone().with_hops(1).bytes());
+        for source in martians(net) {
+            let mut martian = syn.clone();
+            martian.source.set_ip(source);
+            guarded.leaves("a source that is no other host's", &martian.bytes());
+        }
         let mut elsewhere = syn.clone();
         elsewhere.destination.set_port(444);
         guarded.leaves("elsewhere", &elsewhere.bytes());
