@@ -5,9 +5,9 @@
 use crate::flow::Seen;
 
 /// How far numbers may be from the latest acknowledged ones: what is in flight, or was a moment ago. Windows scale up to
-/// 1 GiB (RFC 7323), but a receiver offers a few MiB: Linux 6 at most, buffers' overhead included, unless told otherwise.
-/// Two numbers that only happen to be as near come once in 2^18 forged segments.
-pub const REACH: u32 = 1 << 22;
+/// 1 GiB (RFC 7323), but a receiver offers a few MiB: Linux 6 at most, buffers' overhead included, unless it was tuned for
+/// long ways. Two numbers that only happen to be as near come once in 2^14 forged segments.
+pub const REACH: u32 = 1 << 24;
 
 /// Sequence and acknowledgement number of a segment, or those that its sender has come to as far as the other end told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,10 +68,10 @@ mod tests {
         ("acknowledges half way round", RST, 0, i32::MIN, false),
         ("FIN", FIN, 0, 0, true),
         ("FIN behind a flight", FIN, 1 << 20, 1 << 10, true),
-        ("FIN out of the blue", FIN, 1 << 23, 0, false),
+        ("FIN out of the blue", FIN, 1 << 26, 0, false),
         ("FIN without ACK", Seen::FIN, 0, 0, false),
         ("FIN and RST", FIN | RST, 0, 0, true),
-        ("FIN and RST out of the blue", FIN | RST, 1 << 23, 0, false),
+        ("FIN and RST out of the blue", FIN | RST, 1 << 26, 0, false),
         ("FIN and RST without ACK", Seen::FIN | BARE, 0, 0, true),
         ("bare, exact", BARE, 0, 0, true),
         ("bare, whatever its other field", BARE, 0, 1 << 30, true),

@@ -40,9 +40,9 @@ pub(crate) const ENDS: &[End] = &[
     ("FIN half way round", FIN | ACK, i32::MIN, 0, false),
     ("FIN without ACK", FIN, 0, 0, false),
     ("FIN and RST, exact", FIN | RST | ACK, 0, 0, true),
-    ("FIN and RST out of the blue", FIN | RST | ACK, 1 << 25, 0, false),
-    ("SYN, FIN and RST out of the blue", SYN | FIN | RST | ACK, 1 << 25, 0, false),
-    ("every flag out of the blue", 0xff, 1 << 25, 0, false),
+    ("FIN and RST out of the blue", FIN | RST | ACK, 1 << 26, 0, false),
+    ("SYN, FIN and RST out of the blue", SYN | FIN | RST | ACK, 1 << 26, 0, false),
+    ("every flag out of the blue", 0xff, 1 << 26, 0, false),
 ];
 
 /// How far an acknowledgement and the sequence number beside it are from the right ones, and whether it is kept.
@@ -199,7 +199,7 @@ fn a_flow_that_waits_for_room_is_guarded_too() {
             flow.passes_on(&mut bench, "ACK", &shifted(flow, true, ACK, 0, step << 20));
         }
         assert_eq!(flow.peek(&bench).expected[1], BACKEND_INITIAL + 1 + (4 << 20));
-        flow.passes_on(&mut bench, "a guess", &shifted(flow, true, RST, 1 << 24, 0));
+        flow.passes_on(&mut bench, "a guess", &shifted(flow, true, RST, 1 << 26, 0));
         assert_eq!(flow.phase(&bench), Phase::Established);
         flow.passes_on(&mut bench, "RST", &flow.by_client(RST));
         assert_eq!(flow.phase(&bench), Phase::Reset);
