@@ -132,19 +132,23 @@ impl<A: Address> Flows<A> {
         self.established.records.copy(number)
     }
 
+    /// Records to look at: none of established flows while all are free. Each page that is looked at counts as memory
+    /// of the agent's.
+    fn numbers(&self, kind: Kind) -> std::ops::Range<u32> {
+        let is_empty = kind == Kind::Established && self.free() == u64::from(self.capacity(kind));
+        0..if is_empty { 0 } else { self.capacity(kind) }
+    }
+
     /// Every flow that is in an index.
     pub fn all(&self) -> impl Iterator<Item = (Kind, u32, Flow<A>)> + '_ {
         [Kind::Established, Kind::Handshakes].into_iter().flat_map(move |kind| {
-            let is_empty = kind == Kind::Established && self.free() == u64::from(self.capacity(kind));
-            let numbers = 0..if is_empty { 0 } else { self.capacity(kind) };
-            numbers.filter_map(move |number| Some((kind, number, self.live(kind, number)?)))
+            self.numbers(kind).filter_map(move |number| Some((kind, number, self.live(kind, number)?)))
         })
     }
 
     /// Records of flows that were taken out of the index and not freed yet.
     pub fn retired(&self) -> impl Iterator<Item = Flow<A>> + '_ {
-        let numbers = 0..self.capacity(Kind::Established);
-        numbers
+        self.numbers(Kind::Established)
             .filter(|number| self.state(Kind::Established, *number).any(State::RETIRED))
             .filter_map(|number| self.record(number))
     }
@@ -264,7 +268,7 @@ impl<A: Address> Flows<A> {
         let capacity = self.capacity(Kind::Established);
         let is_idle =
             |number: &u32| !self.state(Kind::Established, *number).any(State::LIVE | State::RETIRED);
-        let mut is_lost: Vec<bool> = (0..capacity).map(|number| is_idle(&number)).collect();
+        let mut is_lost: Vec<bool> = self.numbers(Kind::Established).map(|number| is_idle(&number)).collect();
         let (head, tail) = (self.counter(HEAD), self.counter(TAIL));
         for place in (head..tail).filter_map(|count| count.checked_rem(capacity.into())) {
             let word = self.free.all().get(place as usize / 2).map_or(0, |word| word.load(Ordering::SeqCst));
