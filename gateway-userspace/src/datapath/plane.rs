@@ -29,7 +29,7 @@ use super::maps::{self, FamilyMaps, Maps, MapsError};
 use super::pin::{Lock, PinError, Pins};
 use super::plan::{self, Placement, Plan, Refusal, Surroundings};
 use super::ports::{self, PortRange};
-use super::routes::Routes;
+use super::routes::{NoRoute, Route, Routes};
 use super::stats::{self, FlowCounts, InterfaceStatus, Memory, Status};
 use super::takeover;
 use super::tally::Ended;
@@ -466,8 +466,9 @@ impl KernelPlane {
             self.links.remove(&index);
             self.loaded.maps.remove_link(index)?;
         }
-        let plan = self.plan(snapshot)?;
-        let ways = self.ways()?;
+        let routes = self.routes(snapshot)?;
+        let ways = self.ways(&routes);
+        let plan = self.plan(snapshot, routes);
         self.tell_links()?;
         self.carry_out(plan, snapshot.generation)?;
         if !std::mem::replace(&mut self.is_settled, true) {
@@ -477,19 +478,26 @@ impl KernelPlane {
         Ok(())
     }
 
+    /// The way to each backend that a snapshot names, or that there may be flows of. Each is asked for once.
+    fn routes(
+        &mut self,
+        snapshot: &Snapshot,
+    ) -> Result<BTreeMap<IpAddr, Result<Route, NoRoute>>, DatapathError> {
+        let mut destinations = plan::destinations(snapshot);
+        destinations.extend(self.installed.all_backends().map(|backend| backend.ip()));
+        let ask = |destination| Ok((destination, self.routes.to(destination)?));
+        destinations.into_iter().map(ask).collect::<io::Result<_>>().map_err(DatapathError::Routes)
+    }
+
     /// The interface to each backend that there may be flows of, with the programs on it, for the answers.
-    fn ways(&mut self) -> Result<BTreeMap<IpAddr, u32>, DatapathError> {
+    fn ways(&mut self, routes: &BTreeMap<IpAddr, Result<Route, NoRoute>>) -> BTreeMap<IpAddr, u32> {
         let backends: BTreeSet<IpAddr> = self.installed.all_backends().map(|backend| backend.ip()).collect();
-        let mut ways = BTreeMap::new();
-        for backend in backends {
-            if let Ok(route) = self.routes.to(backend).map_err(DatapathError::Routes)? {
-                ways.insert(backend, route.oif);
-            }
-        }
+        let way = |backend: IpAddr| Some((backend, routes.get(&backend)?.ok()?.oif));
+        let mut ways: BTreeMap<IpAddr, u32> = backends.into_iter().filter_map(way).collect();
         let interfaces: BTreeSet<u32> = ways.values().copied().collect();
         let useless: Vec<u32> = interfaces.into_iter().filter(|index| self.attach(*index).is_err()).collect();
         ways.retain(|_, index| !useless.contains(index));
-        Ok(ways)
+        ways
     }
 
     /// Flows follow the routing table, as those of sockets do.
@@ -507,8 +515,8 @@ impl KernelPlane {
 
     /// Plans, with the programs on every interface that the plan needs. What they cannot be attached to is planned
     /// around.
-    fn plan(&mut self, snapshot: &Snapshot) -> Result<Plan, DatapathError> {
-        let mut surroundings = Surroundings::default();
+    fn plan(&mut self, snapshot: &Snapshot, routes: BTreeMap<IpAddr, Result<Route, NoRoute>>) -> Plan {
+        let mut surroundings = Surroundings { routes, ..Surroundings::default() };
         for index in self.clients() {
             match self.attach(index) {
                 Ok(()) => surroundings.addresses.extend(self.addresses(index)),
@@ -516,10 +524,6 @@ impl KernelPlane {
             }
         }
         surroundings.ejected = self.ejected(snapshot);
-        for destination in plan::destinations(snapshot) {
-            let route = self.routes.to(destination).map_err(DatapathError::Routes)?;
-            surroundings.routes.insert(destination, route);
-        }
         loop {
             let plan = plan::plan(snapshot, &surroundings);
             let failed: BTreeMap<u32, String> = plan
@@ -528,7 +532,7 @@ impl KernelPlane {
                 .filter_map(|index| Some((index, self.attach(index).err()?.to_string())))
                 .collect();
             if failed.is_empty() {
-                return Ok(plan);
+                return plan;
             }
             // Each turn takes interfaces out of the next plan, so there is a last one.
             surroundings.unattachable.extend(failed);
