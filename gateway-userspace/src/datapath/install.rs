@@ -142,14 +142,10 @@ impl Installed {
             self.listeners.insert(address, (key, table.listener));
         }
         for (id, backend) in maps.backends()? {
-            let source = (backend.ports != NO_PORTS).then(|| backend.source.ip());
             let address = SocketAddr::new(backend.address.ip(), backend.port.get());
-            self.numbers(address).adopt(id);
-            if let Some(source) = source {
-                self.bitmaps.adopt(source, address, backend.ports);
-            }
+            let old = self.adopt_backend(id, address, backend.source.ip(), backend.ports);
             // Not in `state`: each backend that stays gets a new number.
-            self.adopted.push(Old { id, address, source });
+            self.adopted.push(old);
         }
         Ok(())
     }
@@ -160,12 +156,9 @@ impl Installed {
             let address = SocketAddr::new(flow.backend.destination.ip(), flow.backend.destination_port.get());
             let known = |old: &Old| old.id == flow.backend_id && old.address.is_ipv4() == address.is_ipv4();
             if !self.adopted.iter().any(known) && !self.lingering.iter().any(known) {
-                let source = (flow.ports != NO_PORTS).then(|| flow.backend.source.ip());
-                self.numbers(address).adopt(flow.backend_id);
-                if let Some(source) = source {
-                    self.bitmaps.adopt(source, address, flow.ports);
-                }
-                self.lingering.push(Old { id: flow.backend_id, address, source });
+                let source = flow.backend.source.ip();
+                let old = self.adopt_backend(flow.backend_id, address, source, flow.ports);
+                self.lingering.push(old);
             }
             let is_listener = |(_, id): &(TableKey, ListenerId)| *id == flow.listener;
             if !self.listeners.values().any(is_listener) && !self.lingering_listeners.contains(&flow.listener)
@@ -174,6 +167,16 @@ impl Installed {
                 self.lingering_listeners.push(flow.listener);
             }
         }
+    }
+
+    /// Takes over a number, and the bitmap of its ports if they are counted.
+    fn adopt_backend(&mut self, id: BackendId, address: SocketAddr, source: IpAddr, ports: u32) -> Old {
+        self.numbers(address).adopt(id);
+        let source = (ports != NO_PORTS).then_some(source);
+        if let Some(source) = source {
+            self.bitmaps.adopt(source, address, ports);
+        }
+        Old { id, address, source }
     }
 
     fn numbers(&mut self, address: SocketAddr) -> &mut Numbers {
@@ -203,11 +206,7 @@ impl Installed {
     /// Address and port of a backend, by its number.
     pub fn backend_address(&self, v6: bool, id: BackendId) -> Option<SocketAddr> {
         let current = self.backends.iter().map(|(key, (id, _))| (*id, key.address));
-        let waiting = self.remains.iter().filter_map(|(_, remains)| match remains {
-            Remains::Backend(old) => Some(old),
-            Remains::Region(_) => None,
-        });
-        let old = waiting.chain(&self.lingering).chain(&self.adopted).map(|old| (old.id, old.address));
+        let old = self.old().chain(&self.adopted).map(|old| (old.id, old.address));
         current
             .chain(old)
             .find(|(found, address)| *found == id && address.is_ipv6() == v6)
@@ -222,11 +221,15 @@ impl Installed {
 
     /// Backends that new flows no longer go to, but there may be some of.
     pub fn old_backends(&self) -> impl Iterator<Item = SocketAddr> {
+        self.old().map(|old| old.address)
+    }
+
+    fn old(&self) -> impl Iterator<Item = &Old> {
         let waiting = self.remains.iter().filter_map(|(_, remains)| match remains {
             Remains::Backend(old) => Some(old),
             Remains::Region(_) => None,
         });
-        waiting.chain(&self.lingering).map(|old| old.address)
+        waiting.chain(&self.lingering)
     }
 
     /// Takes one step.
