@@ -1,15 +1,15 @@
 //! What befalls a gateway in its life, while flows in the kernel go on: its agent is killed or replaced, on whichever
 //! hook, and it is flooded. Needs root; fails where the kernel plane cannot be had.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 
 use harness::chatter::Chatter;
 use harness::lab::{Family, Lab};
+use harness::load::flood;
 use harness::program::run;
 use harness::serve::Server;
 use harness::steered::{Steered, Wishes, greet, place, verify_checksums};
 use harness::{echo, wait};
-use socket2::{Domain, Protocol, Socket, Type};
 
 fn flows(steered: &Steered) -> u64 {
     let flows = &steered.kernel()["flows"];
@@ -48,42 +48,6 @@ fn five_hundred_flows_outlive_a_killed_agent_and_the_next_one_adopts_them() {
 /// SYNs of a flood: they outnumber all else.
 const FLOOD: u32 = 40_000;
 
-/// SYNs from nobody: IPv4 and TCP headers as a program of ill will would write them (RFC 791, RFC 9293).
-fn flood(gateway: SocketAddr, count: u32) {
-    let SocketAddr::V4(gateway) = gateway else { panic!("IPv4 is flooded") };
-    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).expect("a raw socket");
-    for number in 0..count {
-        let source = Ipv4Addr::from_bits(Ipv4Addr::new(198, 19, 0, 0).to_bits() + number);
-        let packet = syn(source, *gateway.ip(), gateway.port(), number);
-        // A queue that is full is part of a flood.
-        let _ = socket.send_to(&packet, &SocketAddr::from(gateway).into());
-    }
-}
-
-/// The kernel fills in length and checksum of the IPv4 header.
-fn syn(source: Ipv4Addr, destination: Ipv4Addr, port: u16, number: u32) -> [u8; 40] {
-    let mut packet = [0; 40];
-    packet[0] = 0x45;
-    packet[8] = 64;
-    packet[9] = 6;
-    packet[12..16].copy_from_slice(&source.octets());
-    packet[16..20].copy_from_slice(&destination.octets());
-    packet[20..22].copy_from_slice(&(1024 + (number % 60_000) as u16).to_be_bytes());
-    packet[22..24].copy_from_slice(&port.to_be_bytes());
-    packet[24..28].copy_from_slice(&number.to_be_bytes());
-    packet[32] = 5 << 4;
-    packet[33] = 2;
-    packet[34..36].copy_from_slice(&0xffff_u16.to_be_bytes());
-    // Addresses, ports and flags, the protocol and the length of 20.
-    let words = packet[12..].chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
-    let mut sum = words.sum::<u32>() + 6 + 20;
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    packet[36..38].copy_from_slice(&(!(sum as u16)).to_be_bytes());
-    packet
-}
-
 #[test]
 fn a_flood_of_syns_harms_no_flow_and_new_connections_get_through() {
     let lab = Lab::new(1).expect("namespaces");
@@ -96,10 +60,11 @@ fn a_flood_of_syns_harms_no_flow_and_new_connections_get_through() {
     assert_eq!(steered.sockets(), 0, "the kernel carries them");
     let (before, packets) = (chat.exchanges(), seen(&steered));
 
-    let (address, namespace) = (steered.address(Family::V4), steered.lab.client.open());
+    let SocketAddr::V4(address) = steered.address(Family::V4) else { panic!("IPv4 is flooded") };
+    let namespace = steered.lab.client.open();
     let flooding = std::thread::spawn(move || {
         harness::namespace::join(&namespace);
-        flood(address, FLOOD);
+        flood::burst(address, FLOOD).expect("a raw socket");
     });
     let mut opened = Vec::new();
     while !flooding.is_finished() || opened.len() < 20 {

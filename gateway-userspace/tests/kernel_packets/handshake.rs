@@ -338,14 +338,20 @@ fn a_handshake_that_is_over_is_given_up_where_no_other_comes() {
     }
 }
 
+/// A handshake that is through, and found no free record: the last one goes between its SYN and its ACK.
+fn waiting_for_room(bench: &mut Bench, net: Net) -> Opened {
+    let waiting = bench.opened(net);
+    waiting.passes_on(bench, "SYN-ACK", &waiting.by_backend(SYN | ACK));
+    bench.exhaust(net);
+    waiting.passes_on(bench, "ACK", &waiting.by_client(ACK));
+    waiting
+}
+
 #[test]
 fn a_handshake_that_waits_for_room_stays_as_long_as_a_flow() {
     for net in FAMILIES {
         let mut bench = Bench::serving(64);
-        let waiting = bench.opened(net);
-        waiting.passes_on(&mut bench, "SYN-ACK", &waiting.by_backend(SYN | ACK));
-        bench.exhaust(net);
-        waiting.passes_on(&mut bench, "ACK", &waiting.by_client(ACK));
+        let waiting = waiting_for_room(&mut bench, net);
         bench.age(599);
         assert!(waiting.peek(&bench).kind == Handshakes);
         bench.age(601);
@@ -357,11 +363,7 @@ fn a_handshake_that_waits_for_room_stays_as_long_as_a_flow() {
 fn a_completed_handshake_waits_where_it_is_until_there_is_room() {
     for net in FAMILIES {
         let mut bench = Bench::serving(64);
-        // The last free record goes between the SYN and its ACK.
-        let waiting = bench.opened(net);
-        waiting.passes_on(&mut bench, "SYN-ACK", &waiting.by_backend(SYN | ACK));
-        bench.exhaust(net);
-        waiting.passes_on(&mut bench, "ACK", &waiting.by_client(ACK));
+        let waiting = waiting_for_room(&mut bench, net);
         let record = waiting.peek(&bench);
         assert!(record.kind == Handshakes && record.state.any(State::WAITING), "{record:?}");
         let port = bench.port();

@@ -31,6 +31,15 @@ pub fn run(target: SocketAddrV4, per_second: u32, length: Duration) -> Result<u6
     send(target, per_second, || begun.elapsed() >= length)
 }
 
+/// Sends `count` SYNs, or a batch more, as fast as they go, from the calling thread's namespace.
+pub fn burst(target: SocketAddrV4, count: u32) -> Result<()> {
+    let (mut sender, mut sent) = (Sender::new(target)?, 0);
+    while sent < u64::from(count) {
+        sent += sender.send()?;
+    }
+    Ok(())
+}
+
 /// A flood that goes on until this is dropped.
 #[derive(Debug)]
 pub struct Flood {
@@ -69,10 +78,7 @@ impl Drop for Flood {
 }
 
 fn send(target: SocketAddrV4, per_second: u32, over: impl Fn() -> bool) -> Result<u64> {
-    // The headers are ours (raw(7)).
-    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(nix::libc::IPPROTO_RAW)))?;
-    socket.connect(&std::net::SocketAddr::from(target).into())?;
-    let mut sender = Sender { socket, target, number: 0, headers: MultiHeaders::preallocate(BATCH, None) };
+    let mut sender = Sender::new(target)?;
     // What 4 ms bring, and a batch at least.
     let burst = (u64::from(per_second) / 250).max(BATCH as u64);
     let (begun, mut sent, mut dropped) = (Instant::now(), 0, 0_u64);
@@ -97,6 +103,13 @@ struct Sender {
 }
 
 impl Sender {
+    fn new(target: SocketAddrV4) -> Result<Self> {
+        // The headers are ours (raw(7)).
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(nix::libc::IPPROTO_RAW)))?;
+        socket.connect(&std::net::SocketAddr::from(target).into())?;
+        Ok(Self { socket, target, number: 0, headers: MultiHeaders::preallocate(BATCH, None) })
+    }
+
     fn send(&mut self) -> Result<u64> {
         let first = self.number;
         self.number = self.number.wrapping_add(BATCH as u32);
