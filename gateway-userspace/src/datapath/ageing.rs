@@ -237,7 +237,7 @@ fn is_over<A: Copy>(flow: &Flow<A>, now: u64, pressed: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use gateway_common::flow::NO_PORTS;
+    use gateway_common::flow::{NO_PORTS, NO_TRANSLATION};
     use gateway_common::{Addr4, Be16, FlowKey, Half, Seen};
 
     use super::super::view;
@@ -263,7 +263,8 @@ mod tests {
             ports: NO_PORTS,
             idle_timeout: 600,
             attempts: 0,
-            reserved: [0; 3],
+            translation: NO_TRANSLATION,
+            reserved: [0; 2],
             created: SECOND,
             state: State::bits(Direction::ToBackend, to_backend)
                 | State::bits(Direction::ToClient, to_client),

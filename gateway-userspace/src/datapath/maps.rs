@@ -10,13 +10,14 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
 use gateway_common::{
     Addr4, Addr6, Address, Backend, BackendId, Bucket, Config, Flow, Link, ListenerId, ListenerKey, Load,
-    Pool, Table, Verdict,
+    Pool, Table, Translation, Verdict,
 };
 
 use super::events::Events;
 use super::flows::{self, Flows, PortsInUse};
 use super::memory::{Records, Words};
 use super::sys;
+use super::translations::Translations;
 
 /// Slots of backend tables in one element of `MAGLEV`: an element takes eight bytes, a backend's number two.
 pub const SLOTS_PER_ELEMENT: u32 = 4;
@@ -70,6 +71,7 @@ shapes! {
     "FLOWS6" Array u32 => Flow<Addr6>;
     "FREE4" Array u32 => u64;
     "FREE6" Array u32 => u64;
+    "TRANSLATIONS" Array u32 => Translation;
     "HALFIDX4" Array u32 => Bucket<u64>;
     "HALFIDX6" Array u32 => Bucket<u64>;
     "HALF4" Array u32 => Flow<Addr4>;
@@ -149,6 +151,8 @@ pub struct Maps {
     limits: Words,
     /// Source ports.
     pub ports: PortsInUse,
+    /// What handed-over flows are translated by.
+    pub translations: Arc<Translations>,
     /// IPv4.
     pub v4: FamilyMaps<Addr4>,
     /// IPv6.
@@ -169,6 +173,7 @@ impl Maps {
             maglev_fd,
             limits: words("LIMITS", &take("LIMITS")?)?,
             ports: PortsInUse { words: words("PORTS", &take("PORTS")?)? },
+            translations: Arc::new(Translations::over(words("TRANSLATIONS", &take("TRANSLATIONS")?)?)),
             v4: FamilyMaps::gather(&NAMES4, (pools.clone(), 0), &mut take)?,
             v6: FamilyMaps::gather(&NAMES6, (pools, 1), &mut take)?,
         })

@@ -26,6 +26,7 @@ mod sys;
 mod takeover;
 pub mod tally;
 pub mod trace;
+pub mod translations;
 pub mod view;
 
 pub use events::Failure;

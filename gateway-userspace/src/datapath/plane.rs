@@ -621,8 +621,7 @@ fn load(pins: &Pins, flows: u32) -> Result<Loaded, Unavailable> {
 }
 
 fn programs(loaded: &mut Loaded) -> Result<Programs<'_>, Unavailable> {
-    let (classifier, xdp) = loaded.programs().map_err(Unavailable::Refused)?;
-    Ok(Programs { classifier, xdp })
+    loaded.programs().map_err(Unavailable::Refused)
 }
 
 /// Tells the programs their keys, sizes and source ports. What flows depend on stays as it was in maps that are taken
