@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use gateway_common::flow::NO_PORTS;
 use gateway_common::index::Refused;
-use gateway_common::ports::{self, PORTS_PER_WORD};
+use gateway_common::ports::{self, PORTS_PER_WORD, PROBES};
 use gateway_common::{Address, Config, Direction, Flow, FlowKey, Hash, ListenerId, Pair, Reference, State};
 
 use super::ageing;
@@ -295,21 +295,32 @@ impl<A: Address> Flows<A> {
         ))
     }
 
-    /// Puts an established flow into a record of its own, as the programs do; the tests and measurements fill tables
-    /// by it. `None` if there is no room.
+    /// Puts an established flow into a record of its own, as the programs do and while they do, from any thread. `None`
+    /// if there is no room, or if there is a flow with one of its tuples; its port is the caller's then as before.
     pub fn put(&self, config: &Config, flow: &Flow<A>) -> Option<u32> {
-        let (head, tail) = (self.counter_word(HEAD)?, self.counter(TAIL));
-        let next = head.load(Ordering::SeqCst);
-        if next == tail {
-            return None;
-        }
-        let place = next.checked_rem(self.capacity(Kind::Established).into())? as usize;
-        let number = (self.free.all().get(place / 2)?.load(Ordering::SeqCst) >> (place % 2 * 32)) as u32;
+        let number = self.take_free()?;
         let state = self.state(Kind::Established, number).next(flow.state | State::LIVE);
         self.established.records.put(number, &Flow { state: state.0, ..*flow });
-        self.enter(config, number, flow).ok()?;
-        head.store(next + 1, Ordering::SeqCst);
+        if self.enter(config, number, flow).is_err() {
+            self.discard(config, number, flow);
+            return None;
+        }
         Some(number)
+    }
+
+    /// Takes a free record, against the programs and other threads.
+    fn take_free(&self) -> Option<u32> {
+        let (head, capacity) = (self.counter_word(HEAD)?, u64::from(self.capacity(Kind::Established)));
+        let mut next = head.load(Ordering::SeqCst);
+        while next != self.counter(TAIL) {
+            let place = next.checked_rem(capacity)? as usize;
+            let number = (self.free.all().get(place / 2)?.load(Ordering::SeqCst) >> (place % 2 * 32)) as u32;
+            match head.compare_exchange(next, next + 1, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Some(number),
+                Err(taken) => next = taken,
+            }
+        }
+        None
     }
 
     fn enter(&self, config: &Config, number: u32, flow: &Flow<A>) -> Result<(), Refused> {
@@ -320,6 +331,15 @@ impl<A: Address> Flows<A> {
         }
         Ok(())
     }
+
+    /// Leaves a record that never came into use to the walk, which alone puts records back: without a port that it could
+    /// free, and without a listener whose load has it.
+    fn discard(&self, config: &Config, number: u32, flow: &Flow<A>) {
+        self.unlist(config, Kind::Established, number, flow);
+        let generation = self.state(Kind::Established, number).0 & GENERATION;
+        let discarded = Flow { state: generation | State::RETIRED, ports: NO_PORTS, ..*flow };
+        self.established.records.put(number, &discarded);
+    }
 }
 
 /// The bitmaps of source ports in use.
@@ -329,15 +349,37 @@ pub struct PortsInUse {
 }
 
 impl PortsInUse {
-    /// Gives a flow's source port back, if it has one of ours.
-    fn release<A: Address>(&self, config: &Config, flow: &Flow<A>) {
-        let place = u32::from(flow.backend.source_port.get()).wrapping_sub(config.first_port);
-        if flow.ports != NO_PORTS
-            && place < config.port_count
-            && let Some(word) = self.words.all().get((flow.ports + place / PORTS_PER_WORD) as usize)
+    /// Claims a port in the bitmap that begins at a word, as the programs do and while they do. `None` if none was found
+    /// free.
+    pub fn claim(&self, config: &Config, base: u32) -> Option<u16> {
+        let words = config.port_count / PORTS_PER_WORD;
+        let probe = |_| {
+            let index = fastrand::u32(..).checked_rem(words)?;
+            let bit = ports::claim(self.word(base, index)?, fastrand::u32(..))?;
+            u16::try_from(config.first_port + index * PORTS_PER_WORD + bit).ok()
+        };
+        (0..PROBES).find_map(probe)
+    }
+
+    /// Gives a port of a bitmap back.
+    pub fn release_port(&self, config: &Config, base: u32, port: u16) {
+        let place = u32::from(port).wrapping_sub(config.first_port);
+        if place < config.port_count
+            && let Some(word) = self.word(base, place / PORTS_PER_WORD)
         {
             ports::release(word, place % PORTS_PER_WORD);
         }
+    }
+
+    /// Gives a flow's source port back, if it has one of ours.
+    fn release<A: Address>(&self, config: &Config, flow: &Flow<A>) {
+        if flow.ports != NO_PORTS {
+            self.release_port(config, flow.ports, flow.backend.source_port.get());
+        }
+    }
+
+    fn word(&self, base: u32, index: u32) -> Option<&AtomicU64> {
+        self.words.all().get(base as usize + index as usize)
     }
 
     /// Ports in use of a bitmap.

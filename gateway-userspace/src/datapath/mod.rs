@@ -25,6 +25,7 @@ pub mod stats;
 mod sys;
 mod takeover;
 pub mod tally;
+pub mod targets;
 pub mod trace;
 pub mod view;
 
@@ -33,3 +34,4 @@ pub use pin::Pins;
 pub use plan::{Placement, Refusal};
 pub use plane::{Applied, DatapathError, KernelPlane, Stopped, Unavailable};
 pub use stats::Status;
+pub use targets::Targets;
