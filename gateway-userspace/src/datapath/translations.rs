@@ -9,7 +9,7 @@ use gateway_common::flow::NO_TRANSLATION;
 use gateway_common::{Address, Translation};
 
 use super::flows::Flows;
-use super::memory::Words;
+use super::memory::{Words, pair};
 
 /// Words of a translation.
 const WORDS: usize = size_of::<Translation>() / size_of::<u64>();
@@ -86,11 +86,6 @@ impl Translations {
     pub fn write(&self, number: u32, translation: &Translation) {
         let Some(start) = (number as usize).checked_sub(1).map(|index| index * WORDS) else { return };
         let [client, backend] = translation.ends;
-        let pair = |first: u32, second: u32| {
-            let [a, b, c, d] = first.to_ne_bytes();
-            let [e, f, g, h] = second.to_ne_bytes();
-            u64::from_ne_bytes([a, b, c, d, e, f, g, h])
-        };
         let values = [client, backend].into_iter().flat_map(|end| {
             [pair(end.taken, end.owed), pair(end.shift.cast_unsigned(), end.clock), end.stamps]
         });

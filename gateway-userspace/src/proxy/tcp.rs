@@ -65,6 +65,9 @@ async fn carry<S: AsyncRead + AsyncWrite>(
     if let Some(line) = &mut line {
         line.connected(&cluster.name, lease.address, stream.local_addr().ok());
     }
+    if let Err(reason) = shared.targets.current().backend(lease.address) {
+        tracing::debug!(peer = %ends.peer, backend = %lease.address, %reason, "not for the kernel to carry");
+    }
     let report = |outcome| shared.balancer.report(&cluster, lease.address, outcome);
     let answered = || report(Outcome::Connected);
     let (carried, end) = relay(downstream, stream, route.idle_timeout, answered).await;

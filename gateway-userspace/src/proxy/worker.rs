@@ -14,6 +14,7 @@ use tokio::task::{AbortHandle, LocalSet};
 use tokio::time::MissedTickBehavior;
 
 use super::{Runtime, connection};
+use crate::datapath::Targets;
 use crate::model::{Counts, ListenerKey, Subscription};
 use crate::net::drain::{DrainTrigger, DrainWatch, drain};
 use crate::net::socket;
@@ -36,6 +37,8 @@ pub struct ProxySettings {
     pub server_header: String,
     /// Where TCP connections are told of.
     pub access_log: Option<AccessLog>,
+    /// Where connections can be handed over to; empty without a kernel plane.
+    pub targets: Subscription<Targets>,
 }
 
 /// A listener that could not be opened; it is tried again every few seconds.
@@ -105,6 +108,7 @@ pub(super) struct Shared {
     pub(super) server_header: Option<::http::HeaderValue>,
     pub(super) counts: Counts,
     pub(super) access_log: Option<AccessLog>,
+    pub(super) targets: Subscription<Targets>,
 }
 
 fn run(
@@ -122,10 +126,10 @@ fn run(
     let server_header = Some(settings.server_header.as_str())
         .filter(|value| !value.is_empty())
         .and_then(|value| ::http::HeaderValue::from_str(value).ok());
-    let access_log = settings.access_log;
+    let (access_log, targets) = (settings.access_log, settings.targets);
     let balancer = Balancer::new(counts.outliers.clone());
-    let shared =
-        Rc::new(Shared { runtime, pool: Pool::default(), balancer, server_header, counts, access_log });
+    let pool = Pool::default();
+    let shared = Rc::new(Shared { runtime, pool, balancer, server_header, counts, access_log, targets });
     LocalSet::new().block_on(&tokio, Worker::new(index, shared).serve(reports, stopped, settings.drain_time));
 }
 
