@@ -154,7 +154,8 @@ impl Sweep {
         if self.retired.insert(number) {
             // Retired by a program; what it was of has been replaced.
             let was_flow = |flow: &Flow<A>| {
-                State(flow.state).any(State::COUNTED) || flow.translation != NO_TRANSLATION && flow.ports != NO_PORTS
+                State(flow.state).any(State::COUNTED)
+                    || flow.translation != NO_TRANSLATION && flow.ports != NO_PORTS
             };
             let flow = flows.record(number).filter(was_flow)?;
             self.ending.add(&flow);

@@ -8,6 +8,7 @@ pub mod bitmaps;
 pub mod departed;
 pub mod events;
 pub mod flows;
+pub mod handoff;
 pub mod install;
 pub mod interfaces;
 pub mod load;

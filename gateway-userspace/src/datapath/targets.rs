@@ -26,6 +26,8 @@ impl Hold {
 /// A backend that flows can be sent to. Its number and its ports stay its own while a copy of this lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
+    /// Where it is.
+    pub address: SocketAddr,
     /// Its number.
     pub id: BackendId,
     /// The gateway's address towards it.
@@ -61,6 +63,11 @@ impl SourcePort {
     /// The port.
     pub fn number(&self) -> u16 {
         self.port
+    }
+
+    /// The backend that it is for.
+    pub fn target(&self) -> &Target {
+        &self.target
     }
 
     /// Leaves the port to a flow that has been put into the table: it is given back with the flow's record.
