@@ -1,4 +1,4 @@
-//! Copies two streams into each other until both directions have ended, or both have been silent too long.
+//! The relay between streams that are not plain sockets, such as those whose TLS is terminated here: by copying.
 
 use std::cell::Cell;
 use std::io;
@@ -8,42 +8,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
+use super::{Carried, RelayEnd, Side};
+
 /// Bytes a direction holds at most. Measured on loopback, 64 KiB is where larger buffers stop helping.
 const BUFFER: usize = 64 * 1024;
-
-/// How a relay ended.
-#[derive(Debug)]
-pub enum RelayEnd {
-    /// Both directions closed in order.
-    Closed,
-    /// No byte either way for the idle timeout.
-    Idle,
-    /// A side failed, mostly by a reset.
-    Failed {
-        /// Which.
-        side: Side,
-        /// How.
-        error: io::Error,
-    },
-}
-
-/// Who is on the other end of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// The client.
-    Downstream,
-    /// The backend.
-    Upstream,
-}
-
-/// Bytes carried.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Carried {
-    /// Client to backend.
-    pub up: u64,
-    /// Backend to client.
-    pub down: u64,
-}
 
 /// Relays until the end; a half-close is passed on and the other direction goes on. Calls `answered` when the first
 /// bytes come from the backend.
