@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, LocalSet};
 use tokio::time::MissedTickBehavior;
 
 use super::{Runtime, connection};
-use crate::model::{Counts, ListenerKey, Subscription};
+use crate::model::{Counts, ListenerKey, Subscription, Tier};
 use crate::net::drain::{DrainTrigger, DrainWatch, drain};
 use crate::net::socket;
 use crate::telemetry::AccessLog;
@@ -34,6 +34,8 @@ pub struct ProxySettings {
     pub drain_time: Duration,
     /// Value of the `server` response header; empty sends none of ours.
     pub server_header: String,
+    /// The best tier that opaque connections may reach.
+    pub highest_tier: Tier,
     /// Where TCP connections are told of.
     pub access_log: Option<AccessLog>,
 }
@@ -104,6 +106,7 @@ pub(super) struct Shared {
     pub(super) balancer: Balancer,
     pub(super) server_header: Option<::http::HeaderValue>,
     pub(super) counts: Counts,
+    pub(super) highest_tier: Tier,
     pub(super) access_log: Option<AccessLog>,
 }
 
@@ -122,10 +125,10 @@ fn run(
     let server_header = Some(settings.server_header.as_str())
         .filter(|value| !value.is_empty())
         .and_then(|value| ::http::HeaderValue::from_str(value).ok());
-    let access_log = settings.access_log;
+    let (highest_tier, access_log) = (settings.highest_tier, settings.access_log);
     let balancer = Balancer::new(counts.outliers.clone());
-    let shared =
-        Rc::new(Shared { runtime, pool: Pool::default(), balancer, server_header, counts, access_log });
+    let pool = Pool::default();
+    let shared = Rc::new(Shared { runtime, pool, balancer, server_header, counts, highest_tier, access_log });
     LocalSet::new().block_on(&tokio, Worker::new(index, shared).serve(reports, stopped, settings.drain_time));
 }
 

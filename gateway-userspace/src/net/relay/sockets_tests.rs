@@ -188,7 +188,7 @@ async fn a_reset_ends_the_relay_and_the_side_is_told() {
                 other.write_all(&words).await.unwrap();
             };
             let mut heard = vec![0; amount];
-            let (_, result) = tokio::join!(sending, resetting.read_exact(&mut heard));
+            let ((), result) = tokio::join!(sending, resetting.read_exact(&mut heard));
             result.unwrap();
             resetting.set_zero_linger().unwrap();
             drop(resetting);

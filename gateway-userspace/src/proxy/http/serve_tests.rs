@@ -10,7 +10,7 @@ use tokio::task::{JoinHandle, LocalSet};
 use super::*;
 use crate::model::{
     Cluster, ClusterName, Counts, Endpoint, Forward, HeaderOps, Health, HostPattern, ListenerKey,
-    OutlierDetection, Published, Route, RouteAction, RouteMatch, UpstreamProtocol, VirtualHost,
+    OutlierDetection, Published, Route, RouteAction, RouteMatch, Tier, UpstreamProtocol, VirtualHost,
     WeightedCluster,
 };
 use crate::net::drain::{DrainTrigger, drain};
@@ -54,6 +54,7 @@ impl Rig {
                 balancer,
                 server_header: None,
                 counts: Counts::default(),
+                highest_tier: Tier::Handoff,
                 access_log: None,
             }),
             table,
