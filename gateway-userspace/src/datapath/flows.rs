@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gateway_common::flow::NO_PORTS;
+use gateway_common::flow::{NO_PORTS, ticks};
 use gateway_common::index::Refused;
 use gateway_common::ports::{self, PORTS_PER_WORD, PROBES};
 use gateway_common::{Address, Config, Direction, Flow, FlowKey, Hash, ListenerId, Pair, Reference, State};
@@ -209,15 +209,16 @@ impl<A: Address> Flows<A> {
         }
     }
 
-    /// Frees a retired record and its port, when no packet can be looking at them any more. Returns the listener
-    /// whose load has the flow.
-    pub fn release(&self, config: &Config, ports: &PortsInUse, number: u32) -> Option<ListenerId> {
+    /// Frees a retired record and its port, when no packet can be looking at them any more. Returns what else the flow
+    /// had.
+    pub fn release(&self, config: &Config, ports: &PortsInUse, number: u32) -> Option<Released> {
         let flow = self.established.records.copy(number)?;
         ports.release(config, &flow);
         let word = self.established.records.state_word(number)?;
         let old = State(word.fetch_and(GENERATION, Ordering::AcqRel));
         self.put_back(number);
-        old.any(State::COUNTED).then_some(flow.listener)
+        let listener = old.any(State::COUNTED).then_some(flow.listener);
+        Some(Released { listener, translation: flow.translation })
     }
 
     /// Records that nothing holds.
@@ -332,6 +333,24 @@ impl<A: Address> Flows<A> {
         Ok(())
     }
 
+    /// Takes back what [`Flows::put`] put in. The port is the caller's again; a translation goes with the record.
+    pub fn withdraw(&self, config: &Config, number: u32, flow: &Flow<A>) {
+        self.unmark(Kind::Established, number, State::LIVE);
+        self.discard(config, number, flow);
+    }
+
+    /// Sets both ends' next sequence numbers of a frozen flow, which no packet changes, and says that it was active now.
+    pub fn expect(&self, number: u32, expected: [u32; 2], now: u64) {
+        self.established.records.expect(number, ticks(now), expected);
+    }
+
+    /// Changes a record's state if it is as it was; else returns what it is.
+    pub fn change(&self, number: u32, from: State, to: State) -> Result<(), State> {
+        let Some(word) = self.established.records.state_word(number) else { return Err(State::default()) };
+        let done = word.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire);
+        done.map(drop).map_err(State)
+    }
+
     /// Leaves a record that never came into use to the walk, which alone puts records back: without a port that it could
     /// free, and without a listener whose load has it.
     fn discard(&self, config: &Config, number: u32, flow: &Flow<A>) {
@@ -340,6 +359,15 @@ impl<A: Address> Flows<A> {
         let discarded = Flow { state: generation | State::RETIRED, ports: NO_PORTS, ..*flow };
         self.established.records.put(number, &discarded);
     }
+}
+
+/// What a flow had besides its record and its port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Released {
+    /// The listener whose load has it.
+    pub listener: Option<ListenerId>,
+    /// Its translation, see [`Flow::translation`].
+    pub translation: u32,
 }
 
 /// The bitmaps of source ports in use.

@@ -231,7 +231,10 @@ impl Installed {
         counted.filter_map(|(key, Current { id, spec, ports, hold })| {
             let Route { source, oif } = spec.route;
             let mtu = *mtus.get(&oif)?;
-            Some((key.address, Target { id: *id, source, oif, mtu, ports: *ports, hold: hold.clone() }))
+            Some((
+                key.address,
+                Target { address: key.address, id: *id, source, oif, mtu, ports: *ports, hold: hold.clone() },
+            ))
         })
     }
 

@@ -9,6 +9,7 @@ pub mod bitmaps;
 pub mod departed;
 pub mod events;
 pub mod flows;
+pub mod handoff;
 pub mod install;
 pub mod interfaces;
 pub mod load;
@@ -28,6 +29,7 @@ mod takeover;
 pub mod tally;
 pub mod targets;
 pub mod trace;
+pub mod translations;
 pub mod view;
 
 pub use events::Failure;

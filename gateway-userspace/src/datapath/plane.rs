@@ -257,6 +257,8 @@ impl KernelPlane {
         let max_flows = maps::capacity(&pins.maps(), "FLOWS4")?;
         let lost = Some(Lost::find(&loaded.maps));
         let installed = Installed::adopt(&loaded.maps)?;
+        loaded.maps.translations.adopt(&loaded.maps.v4.flows);
+        loaded.maps.translations.adopt(&loaded.maps.v6.flows);
         let tables = Arc::new(loaded.maps.tables()?);
         let attached = Attached::adopt(&pins, args.datapath, &mut programs(&mut loaded)?, &interfaces)?;
         let mut plane = Self {
@@ -669,8 +671,7 @@ fn load(pins: &Pins, flows: u32) -> Result<Loaded, Unavailable> {
 }
 
 fn programs(loaded: &mut Loaded) -> Result<Programs<'_>, Unavailable> {
-    let (classifier, xdp) = loaded.programs().map_err(Unavailable::Refused)?;
-    Ok(Programs { classifier, xdp })
+    loaded.programs().map_err(Unavailable::Refused)
 }
 
 /// Tells the programs their keys, sizes and source ports. What flows depend on stays as it was in maps that are taken

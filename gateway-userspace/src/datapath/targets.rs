@@ -8,6 +8,7 @@ use std::sync::Arc;
 use gateway_common::{Addr4, Addr6, BackendId, Config, ListenerId};
 
 use super::flows::{Flows, PortsInUse};
+use super::translations::Translations;
 use crate::model::ListenerKey;
 
 /// Keeps a backend's number and bitmap from being given to another one, as flows do, for as long as a copy of it is
@@ -25,6 +26,8 @@ impl Hold {
 /// A backend that flows can be sent to. Its number and its ports stay its own while a copy of this lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
+    /// Where it is.
+    pub address: SocketAddr,
     /// Its number.
     pub id: BackendId,
     /// The gateway's address towards it.
@@ -60,6 +63,11 @@ impl SourcePort {
     /// The port.
     pub fn number(&self) -> u16 {
         self.port
+    }
+
+    /// The backend that it is for.
+    pub fn target(&self) -> &Target {
+        &self.target
     }
 
     /// Leaves the port to a flow that has been put into the table: it is given back with the flow's record.
@@ -99,6 +107,8 @@ pub struct Tables {
     pub v6: Arc<Flows<Addr6>>,
     /// Source ports.
     pub ports: Arc<PortsInUse>,
+    /// What handed-over flows are translated by.
+    pub translations: Arc<Translations>,
     /// What never changes while the maps are there is to be read from it: the index's key and size, the range of ports.
     pub config: Config,
 }
