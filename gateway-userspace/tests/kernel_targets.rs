@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use gateway_common::flow::NO_TRANSLATION;
 use gateway_common::ports::PORTS_PER_WORD;
 use gateway_common::{Addr4, Address, Be16, Flow, FlowKey, State};
 use gateway_userspace::datapath::targets::{NoTarget, Tables, Target};
@@ -126,7 +127,8 @@ fn flow(target: &Target, listener: u32, port: u16) -> Flow<Addr4> {
         ports: target.ports,
         idle_timeout: 3600,
         attempts: 0,
-        reserved: [0; 3],
+        translation: NO_TRANSLATION,
+        reserved: [0; 2],
         created: 0,
         state: State::COUNTED,
         halves: Default::default(),

@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
+use gateway_common::flow::NO_TRANSLATION;
 use gateway_common::{Addr4, Addr6, Be16, Bucket};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
 use super::super::targets::{Hold, Tables, Target};
+use super::super::translations::Translations;
 use super::*;
 
 const FIRST_PORT: u32 = 20_000;
@@ -63,7 +65,8 @@ fn flow(number: u32) -> Flow<Addr4> {
         ports: 0,
         idle_timeout: 3600,
         attempts: 0,
-        reserved: [0; 3],
+        translation: NO_TRANSLATION,
+        reserved: [0; 2],
         created: 0,
         state: State::COUNTED,
         halves: Default::default(),
@@ -77,10 +80,19 @@ fn tables(capacity: u32, buckets: usize) -> (Arc<Tables>, Target) {
         v4: Arc::new(flows(capacity, buckets)),
         v6: Arc::new(flows::<Addr6>(1, 1)),
         ports: Arc::new(PortsInUse { words: words(2 * bitmap as usize) }),
+        translations: Arc::new(Translations::over(words(8))),
         config: config(),
     };
-    let source = Ipv4Addr::new(10, 2, 0, 1).into();
-    (Arc::new(tables), Target { id: 1, source, oif: 1, mtu: 1500, ports: bitmap, hold: Hold::default() })
+    let target = Target {
+        address: "10.2.0.2:443".parse().unwrap(),
+        id: 1,
+        source: Ipv4Addr::new(10, 2, 0, 1).into(),
+        oif: 1,
+        mtu: 1500,
+        ports: bitmap,
+        hold: Hold::default(),
+    };
+    (Arc::new(tables), target)
 }
 
 fn numbers_of(flows: &Flows<Addr4>, bits: u64) -> Vec<u32> {
@@ -133,14 +145,14 @@ fn a_flow_that_is_refused_leaves_its_record_to_the_walk_and_its_port_to_the_call
     assert_eq!(flows.free(), 2);
 
     let [discarded] = numbers_of(flows, State::RETIRED)[..] else { panic!("one record waits") };
-    assert_eq!(flows.release(&config(), ports, discarded), None, "no listener has counted it");
+    assert_eq!(flows.release(&config(), ports, discarded).unwrap().listener, None, "none has counted it");
     assert_eq!(flows.free(), 3);
     let in_use = || ports.count(target.ports, PORTS / PORTS_PER_WORD);
     assert_eq!(in_use(), 1);
     port.keep();
     assert_eq!(in_use(), 1, "it is the flow's");
     assert!(flows.retire(&config(), first, &flow));
-    assert_eq!(flows.release(&config(), ports, first), Some(flow.listener));
+    assert_eq!(flows.release(&config(), ports, first).unwrap().listener, Some(flow.listener));
     assert_eq!(in_use(), 0);
 }
 

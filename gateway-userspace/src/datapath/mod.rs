@@ -8,6 +8,7 @@ pub mod attach;
 pub mod bitmaps;
 pub mod departed;
 pub mod events;
+pub mod farewell;
 pub mod flows;
 pub mod handoff;
 pub mod install;
