@@ -118,6 +118,7 @@ fn proxy_settings(
         workers: args.workers.map_or_else(cores, usize::from),
         drain_time: Duration::from_secs(args.drain_time),
         server_header: args.server_header.clone(),
+        highest_tier: args.tier.highest(),
         access_log,
         targets,
     }

@@ -13,6 +13,7 @@
 //! Up to the end of step 3 everything can be taken back.
 
 mod frozen;
+mod ledger;
 mod refusal;
 mod settling;
 mod socket;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 use self::frozen::{Activated, Frozen};
+pub use self::ledger::{Entry, Ledger};
 pub use self::refusal::Refusal;
 pub use self::settling::Settling;
 pub use self::tally::{Tallied, Tally};
@@ -82,7 +84,7 @@ pub struct Kept {
 pub struct Handoff {
     routes: Routes,
     ways: HashMap<IpAddr, (Option<u32>, Instant)>,
-    tally: Arc<Tally>,
+    ledger: Arc<Ledger>,
 }
 
 /// What the two ends agreed on with the gateway, and may go on with.
@@ -94,19 +96,26 @@ struct Agreed {
 
 impl Handoff {
     /// Must be called in the network namespace that the connections are of.
-    pub fn open(tally: Arc<Tally>) -> io::Result<Self> {
-        Ok(Self { routes: Routes::open()?, ways: HashMap::new(), tally })
+    pub fn open(ledger: Arc<Ledger>) -> io::Result<Self> {
+        Ok(Self { routes: Routes::open()?, ways: HashMap::new(), ledger })
     }
 
-    /// Hands a connection over, in some ten µs. What is returned still has to be seen to its end.
-    pub fn hand_over(&mut self, targets: &Targets, connection: Connection) -> Result<Settling, Box<Kept>> {
-        let begun = Instant::now();
+    /// Hands a connection over, in some ten µs. What is returned still has to be seen to its end. `entry` goes into the
+    /// ledger, and comes back with a connection that is not handed over.
+    pub fn hand_over(
+        &mut self,
+        targets: &Targets,
+        connection: Connection,
+        entry: Entry,
+    ) -> Result<Settling, (Box<Kept>, Entry)> {
+        let (begun, client_side) = (Instant::now(), connection.client_side);
+        self.ledger.enter(client_side, entry);
         let result = self.attempt(targets, connection);
         match &result {
-            Ok(_) => self.tally.succeeded(begun.elapsed()),
-            Err(kept) => self.tally.refused(&kept.refusal),
+            Ok(_) => self.ledger.tally.succeeded(begun.elapsed()),
+            Err(kept) => self.ledger.tally.refused(&kept.refusal),
         }
-        result
+        result.map_err(|kept| (kept, self.ledger.take(client_side).unwrap_or_default()))
     }
 
     fn attempt(&mut self, targets: &Targets, connection: Connection) -> Result<Settling, Box<Kept>> {

@@ -18,7 +18,7 @@ const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LAST_LOOK: Duration = Duration::from_millis(100);
 
 /// A flow that was handed over, by the use of its record.
-pub struct HandedOver {
+pub(super) struct HandedOver {
     record: Box<dyn Record>,
     generation: u32,
 }

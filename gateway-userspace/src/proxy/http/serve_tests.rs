@@ -11,7 +11,7 @@ use super::*;
 use crate::datapath::Targets;
 use crate::model::{
     Cluster, ClusterName, Counts, Endpoint, Forward, HeaderOps, Health, HostPattern, ListenerKey,
-    OutlierDetection, Published, Route, RouteAction, RouteMatch, UpstreamProtocol, VirtualHost,
+    OutlierDetection, Published, Route, RouteAction, RouteMatch, Tier, UpstreamProtocol, VirtualHost,
     WeightedCluster,
 };
 use crate::net::drain::{DrainTrigger, drain};
@@ -56,6 +56,7 @@ impl Rig {
                 balancer,
                 server_header: None,
                 counts: Counts::default(),
+                highest_tier: Tier::Handoff,
                 access_log: None,
             }),
             table,
