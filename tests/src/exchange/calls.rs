@@ -127,7 +127,7 @@ pub struct Calls {
 struct Threads {
     stop: Option<oneshot::Sender<()>>,
     openssl: Arc<Slot>,
-    threads: Vec<JoinHandle<()>>,
+    running: Vec<JoinHandle<()>>,
 }
 
 impl Calls {
@@ -135,12 +135,12 @@ impl Calls {
     pub fn start(way: &Way<'_>, jobs: &[Job]) -> Self {
         let (tell, ends) = std::sync::mpsc::channel();
         let (stop, stopped_ours) = oneshot::channel();
-        let mut threads = Threads { stop: Some(stop), openssl: Arc::default(), threads: Vec::new() };
+        let mut threads = Threads { stop: Some(stop), openssl: Arc::default(), running: Vec::new() };
         let ours: Vec<_> = jobs.iter().filter(|job| is_ours(job.pair)).copied().collect();
-        threads.threads.push(start_ours(way, ours, tell.clone(), stopped_ours));
+        threads.running.push(start_ours(way, ours, tell.clone(), stopped_ours));
         let by_openssl: Vec<_> = jobs.iter().filter(|job| job.pair == Pair::FromOpenssl).copied().collect();
         let openssl = start_openssl(way, by_openssl, tell.clone(), &threads);
-        threads.threads.push(openssl);
+        threads.running.push(openssl);
         let mut by_program: HashMap<(Language, Family), Vec<Plan>> = HashMap::new();
         for job in jobs {
             if let Pair::From(language) = job.pair {
@@ -168,7 +168,7 @@ impl Drop for Threads {
     fn drop(&mut self) {
         drop(self.stop.take());
         self.openssl.stop();
-        for thread in self.threads.drain(..) {
+        for thread in self.running.drain(..) {
             // A panic in there has been printed.
             let _ = thread.join();
         }
@@ -203,7 +203,9 @@ fn start_ours(
                 let (tell, places, configurations) = (tell.clone(), places.clone(), configurations.clone());
                 tokio::spawn(async move {
                     let place = places.acquire().await;
-                    let end = call(address, &job, &configurations).await;
+                    // As a task of its own, so that a panic in it is an end too.
+                    let calling = tokio::spawn(async move { call(address, &job, &configurations).await });
+                    let end = calling.await.unwrap_or_else(|panic| Err(panic.into()));
                     // Nobody hears it who has given up.
                     let _ = tell.send((job.plan.seed, end.map_err(|fault| format!("{fault:#}"))));
                     drop(place);

@@ -144,7 +144,8 @@ impl Pace {
 
     /// From one byte to a block, by its logarithm.
     fn piece(&mut self) -> u64 {
-        1 << self.random.u32(..=BLOCK.ilog2()) | u64::from(self.random.bool())
+        let size = 1 << self.random.u32(..=BLOCK.ilog2()) | u64::from(self.random.bool());
+        size.min(BLOCK as u64)
     }
 
     async fn rest(&mut self) {
