@@ -317,5 +317,8 @@ macro_rules! matrix {
 }
 
 matrix! {
-    by_default: &[];
+    copied: &["--tier", "copy"];
+    spliced: &["--tier", "splice"];
+    handed_over_early: &["--tier", "handoff"];
+    decided_by_the_gateway: &["--tier", "auto"];
 }
