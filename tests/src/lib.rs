@@ -14,6 +14,7 @@ pub mod documents;
 pub mod echo;
 pub mod gateway;
 pub mod lab;
+pub mod limits;
 pub mod load;
 pub mod namespace;
 pub mod peers;
