@@ -208,11 +208,12 @@ fn nginx_head() -> String {
     )
 }
 
-/// HAProxy's global section and its defaults, with further lines for these.
+/// HAProxy's global section and its defaults, with further lines for these. It starts only if it may open two files for
+/// each connection and for each pipe, and a few more; it wants a pipe for every fourth connection unless told otherwise.
 fn haproxy_head(defaults: &str) -> String {
     format!(
-        "global\n    nbthread 1\n    maxconn {}\ndefaults\n    mode tcp\n    balance roundrobin\n    \
+        "global\n    nbthread 1\n    maxconn {}\n    maxpipes 256\ndefaults\n    mode tcp\n    balance roundrobin\n    \
          timeout connect 5s\n    timeout client 1h\n    timeout server 1h\n{defaults}",
-        limits::descriptors() / 2 - 100
+        limits::descriptors() / 2 - 400
     )
 }

@@ -25,8 +25,8 @@ const STEPS: usize = 10;
 const SETTLE: Duration = Duration::from_secs(2);
 /// Connections of each behaviour come in so many waves.
 pub(super) const WAVES: usize = 4;
-/// Files that a gateway needs beside its connections.
-const OTHERS: u64 = 200;
+/// Files that a gateway needs beside its connections, or keeps free.
+const OTHERS: u64 = 1000;
 
 /// What a gateway takes at a moment.
 struct Taken {
