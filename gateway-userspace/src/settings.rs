@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
-use crate::model::GatewayIdentity;
+use crate::model::{GatewayIdentity, Tier};
 use crate::telemetry::access::Format;
 
 /// Which gateway this is, as a pod's labels and namespace would say.
@@ -81,6 +81,11 @@ pub struct RunArgs {
     /// Istio's default format, or its JSON: `text` or `json`.
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub access_log_format: Format,
+    /// Best tier that opaque connections of user space may reach (TCP, TLS passed through, WebSocket): `copy`; `splice`,
+    /// which moves bytes from socket to socket in the kernel; `handoff`, which gives connections to the kernel plane as
+    /// early as possible; or `auto`, which lets the gateway decide for each connection.
+    #[arg(long, env = "SLUICE_TIER", value_enum, default_value_t = TierLimit::Auto)]
+    pub tier: TierLimit,
     /// Which gateway this is.
     #[command(flatten)]
     pub identity: IdentityArgs,
@@ -90,6 +95,31 @@ pub struct RunArgs {
     /// The admin interface.
     #[command(flatten)]
     pub admin: AdminArgs,
+}
+
+/// `--tier`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum TierLimit {
+    /// Each connection's best.
+    #[default]
+    Auto,
+    /// Up to the kernel plane, as early as possible.
+    Handoff,
+    /// Up to splice(2).
+    Splice,
+    /// Copying alone.
+    Copy,
+}
+
+impl TierLimit {
+    /// The best tier that it allows a connection which user space has accepted.
+    pub fn highest(self) -> Tier {
+        match self {
+            Self::Auto | Self::Handoff => Tier::Handoff,
+            Self::Splice => Tier::Splice,
+            Self::Copy => Tier::Copy,
+        }
+    }
 }
 
 /// Where the agent answers about itself.

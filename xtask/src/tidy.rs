@@ -50,6 +50,7 @@ const UNSAFE: &[&str] = &[
     "gateway-ebpf/src/xdp.rs",
     "gateway-userspace/src/datapath/memory.rs",
     "gateway-userspace/src/datapath/sys.rs",
+    "gateway-userspace/src/net/repair.rs",
     "gateway-userspace/tests/kernel_packets/raw.rs",
 ];
 

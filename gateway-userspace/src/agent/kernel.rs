@@ -14,8 +14,8 @@ use crate::admin::Kernel;
 use crate::admin::kernel::Question;
 use crate::admin::trace::{Line, Wanted};
 use crate::datapath::tally::Ended;
-use crate::datapath::{Applied, DatapathError, KernelPlane, Placement, Stopped, stats};
-use crate::model::{KernelPlaneState, Outliers, Snapshot};
+use crate::datapath::{Applied, DatapathError, KernelPlane, Placement, Stopped, Targets, stats};
+use crate::model::{KernelPlaneState, Outliers, Published, Snapshot};
 use crate::settings::KernelArgs;
 use crate::telemetry::AccessLog;
 
@@ -76,12 +76,13 @@ impl KernelThread {
         Inbox { commands, inbox }: Inbox,
         args: &KernelArgs,
         outliers: &Outliers,
+        targets: Published<Targets>,
         access_log: Option<AccessLog>,
     ) -> std::io::Result<Self> {
         let (reports, states) = mpsc::unbounded_channel();
         let (args, outliers) = (args.clone(), outliers.clone());
         let thread = std::thread::Builder::new().name("sluice-kernel".to_owned()).spawn(move || {
-            match KernelPlane::start(&args, &outliers) {
+            match KernelPlane::start(&args, &outliers, targets) {
                 Ok(plane) => Driver::new(plane, &reports, access_log).drive(&inbox),
                 Err(off) => say_off(&reports, off.to_string()),
             }

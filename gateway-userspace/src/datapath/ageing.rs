@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aya::Pod;
-use gateway_common::flow::{TICKS_PER_SECOND, ticks};
+use gateway_common::flow::{NO_PORTS, NO_TRANSLATION, TICKS_PER_SECOND, ticks};
 use gateway_common::{Address, Config, Direction, Flow, ListenerId, Phase, State};
 
 use super::flows::{Flows, Kind};
@@ -153,14 +153,18 @@ impl Sweep {
     ) -> Option<Ended> {
         if self.retired.insert(number) {
             // Retired by a program; what it was of has been replaced.
-            let flow = flows.record(number).filter(|flow| State(flow.state).any(State::COUNTED))?;
+            let was_flow = |flow: &Flow<A>| {
+                State(flow.state).any(State::COUNTED)
+                    || flow.translation != NO_TRANSLATION && flow.ports != NO_PORTS
+            };
+            let flow = flows.record(number).filter(was_flow)?;
             self.ending.add(&flow);
             return news(&flow, now);
         }
         self.retired.remove(&number);
-        if let Some(load) =
-            flows.release(config, &maps.ports, number).and_then(|listener| maps.listener_flows(listener))
-        {
+        let released = flows.release(config, &maps.ports, number)?;
+        maps.translations.give_back(released.translation);
+        if let Some(load) = released.listener.and_then(|listener| maps.listener_flows(listener)) {
             let _ = load.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1));
         }
         None
@@ -237,7 +241,6 @@ fn is_over<A: Copy>(flow: &Flow<A>, now: u64, pressed: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use gateway_common::flow::NO_PORTS;
     use gateway_common::{Addr4, Be16, FlowKey, Half, Seen};
 
     use super::super::view;
@@ -263,7 +266,8 @@ mod tests {
             ports: NO_PORTS,
             idle_timeout: 600,
             attempts: 0,
-            reserved: [0; 3],
+            translation: NO_TRANSLATION,
+            reserved: [0; 2],
             created: SECOND,
             state: State::bits(Direction::ToBackend, to_backend)
                 | State::bits(Direction::ToClient, to_client),

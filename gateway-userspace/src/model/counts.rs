@@ -3,12 +3,14 @@
 use std::time::Instant;
 
 use super::cluster::ClusterName;
+use super::connections::Connections;
 use super::limiter::Limiter;
 use super::listener::ListenerKey;
 use super::outlier::Outliers;
 use super::snapshot::Snapshot;
 
-/// See the module. Nothing in it is touched on behalf of listeners and clusters that ask for nothing of it.
+/// See the module. But for the list of connections, nothing in it is touched on behalf of listeners and clusters that ask
+/// for nothing of it.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
     /// Endpoints that fail.
@@ -17,6 +19,8 @@ pub struct Counts {
     pub listeners: Limiter<ListenerKey>,
     /// TCP connections to clusters with `maxConnections`.
     pub clusters: Limiter<ClusterName>,
+    /// Opaque connections in user space.
+    pub connections: Connections,
 }
 
 impl Counts {

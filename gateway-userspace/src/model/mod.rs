@@ -2,6 +2,7 @@
 //! dumps are made from. Built by `translate`; no document types, no sockets, no clock in here.
 
 pub mod cluster;
+pub mod connections;
 pub mod counts;
 pub mod credential;
 pub mod host;
@@ -13,10 +14,12 @@ pub mod plane;
 pub mod publish;
 pub mod route;
 pub mod snapshot;
+pub mod tier;
 
 pub use cluster::{
     Affinity, Cluster, ClusterName, Endpoint, Health, ProxyVersion, UpstreamProtocol, WeightedCluster,
 };
+pub use connections::{Connection, ConnectionView, Connections};
 pub use counts::Counts;
 pub use credential::{Credential, CredentialProblem};
 pub use host::{HostMap, HostPattern};
@@ -34,3 +37,4 @@ pub use route::{
     RequestHead, Rewrite, Route, RouteAction, RouteMatch, RouteTable, StringMatch, ValueMatch, VirtualHost,
 };
 pub use snapshot::{DocumentRef, Snapshot};
+pub use tier::{Below, Tier};

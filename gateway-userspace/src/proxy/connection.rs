@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::net::TcpStream;
 
 use super::detect::{self, DetectError};
+use super::tcp::Downstream;
 use super::worker::{Shared, unmapped};
 use super::{http, tcp, tls};
 use crate::model::{Admission, Limits, Listener, ListenerKey, ListenerKind};
@@ -52,7 +54,8 @@ pub(super) async fn serve(
         ListenerKind::Tcp(route) => {
             let (route, proxy) = (route.clone(), listener.proxy_protocol);
             drop(runtime);
-            tcp::serve(&shared, (ends, None), stream, (&route, proxy), drain).await;
+            let downstream = Downstream::Plain(stream, Bytes::new());
+            tcp::serve(&shared, (ends, None), downstream, (&route, proxy), drain).await;
         }
         ListenerKind::Tls(_) => tls::serve(shared, ends, stream, runtime, drain).await,
     }

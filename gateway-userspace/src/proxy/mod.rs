@@ -7,6 +7,7 @@ mod connection;
 mod detect;
 mod error;
 mod http;
+mod opaque;
 mod tcp;
 mod tls;
 mod worker;

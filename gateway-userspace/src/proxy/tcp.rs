@@ -4,22 +4,33 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use bytes::Bytes;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::access::Line;
 use super::connection::Ends;
+use super::opaque;
+use super::tls::Terminated;
 use super::worker::Shared;
-use crate::model::{Admission, Cluster, ClusterName, Limits, Outcome, ProxyVersion, TcpRoute};
+use crate::model::{Admission, Below, Cluster, ClusterName, Limits, Outcome, ProxyVersion, TcpRoute};
 use crate::net::drain::DrainWatch;
 use crate::net::proxy_protocol;
-use crate::net::relay::{Carried, RelayEnd, Side, relay};
+use crate::net::relay::{Carried, Relay, RelayEnd, Side};
 use crate::telemetry::ResponseFlag;
 use crate::upstream::balance::by_weight;
 use crate::upstream::{ConnectError, Lease, connect};
 
 /// Endpoints tried before the client is let down.
 const MAX_CONNECT_ATTEMPTS: usize = 3;
+
+/// A client's end of a connection.
+pub(super) enum Downstream {
+    /// Its socket, and what was read from it already.
+    Plain(TcpStream, Bytes),
+    /// The bytes within its TLS.
+    Terminated(Box<Terminated>),
+}
 
 /// A backend's end of a connection.
 struct Upstream {
@@ -33,16 +44,16 @@ struct Upstream {
 /// Connects to a backend of the route and relays until both sides are done. Without one the connection is closed.
 /// With a version of the PROXY protocol, the backend first hears who the client is. `server_name` is what a TLS client
 /// asked for.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite>(
+pub(super) async fn serve(
     shared: &Shared,
     (ends, server_name): (Ends, Option<&str>),
-    downstream: S,
+    downstream: Downstream,
     (route, proxy): (&TcpRoute, Option<ProxyVersion>),
     drain: DrainWatch,
 ) {
     let mut line = Line::begin(shared, ends, server_name);
     match connect_any(shared, ends, route, proxy).await {
-        Ok(upstream) => carry(shared, ends, downstream, upstream, (route, line)).await,
+        Ok(upstream) => carry(shared, (ends, server_name), downstream, upstream, (route, line)).await,
         Err(flag) => {
             if let Some(line) = &mut line {
                 line.failed(flag);
@@ -54,10 +65,10 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite>(
     drop(drain);
 }
 
-async fn carry<S: AsyncRead + AsyncWrite>(
+async fn carry(
     shared: &Shared,
-    ends: Ends,
-    downstream: S,
+    (ends, server_name): (Ends, Option<&str>),
+    downstream: Downstream,
     upstream: Upstream,
     (route, mut line): (&TcpRoute, Option<Line>),
 ) {
@@ -65,9 +76,23 @@ async fn carry<S: AsyncRead + AsyncWrite>(
     if let Some(line) = &mut line {
         line.connected(&cluster.name, lease.address, stream.local_addr().ok());
     }
+    if let Err(reason) = shared.targets.current().backend(lease.address) {
+        tracing::debug!(peer = %ends.peer, backend = %lease.address, %reason, "not for the kernel to carry");
+    }
     let report = |outcome| shared.balancer.report(&cluster, lease.address, outcome);
     let answered = || report(Outcome::Connected);
-    let (carried, end) = relay(downstream, stream, route.idle_timeout, answered).await;
+    let (named, idle) = ((ends, server_name), route.idle_timeout);
+    let (carried, end) = match downstream {
+        Downstream::Plain(downstream, read) => {
+            let listed = opaque::list_sockets(shared, named, &stream);
+            let relay = Relay::new(downstream, stream, read, idle);
+            opaque::between_sockets(shared.highest_tier, listed, relay, answered).await
+        }
+        Downstream::Terminated(downstream) => {
+            let listed = opaque::list_streams(shared, named, &stream, Below::TerminatesTls);
+            opaque::between_streams(listed, (downstream, stream), idle, answered).await
+        }
+    };
     if carried.down == 0 {
         report(verdict(&end));
     }

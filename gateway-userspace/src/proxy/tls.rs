@@ -12,6 +12,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::connection::{Ends, HTTP_IDLE, first_bytes, refuse};
 use super::detect::{self, HttpVersion};
+use super::tcp::Downstream;
 use super::worker::Shared;
 use super::{Runtime, http, tcp};
 use crate::model::{ChainAction, FilterChain, ListenerKind};
@@ -23,7 +24,8 @@ use crate::tls::ClientHello;
 /// Time for the whole handshake, the ClientHello included (Istio's default).
 const HANDSHAKE: Duration = Duration::from_secs(15);
 
-type Terminated = TlsStream<Rewound<TcpStream>>;
+/// A client's stream whose TLS ends here.
+pub(super) type Terminated = TlsStream<Rewound<TcpStream>>;
 
 /// Serves a connection on a TLS port. A name that no chain serves, or bytes that are no ClientHello: reset.
 pub(super) async fn serve(
@@ -45,19 +47,19 @@ pub(super) async fn serve(
     // A connection may last for days; the rest of its snapshot need not.
     drop(runtime);
     let handshake = Handshake { ends, chain: &chain, config, deadline };
-    let stream = Rewound::new(read, stream);
     let name = hello.sni.as_deref();
     match &chain.action {
         ChainAction::Passthrough(route) => {
-            tcp::serve(&shared, (ends, name), stream, (route, proxy), drain).await;
+            tcp::serve(&shared, (ends, name), Downstream::Plain(stream, read), (route, proxy), drain).await;
         }
         ChainAction::TerminateTcp { route, .. } => {
-            if let Some(stream) = handshake.complete(stream).await {
+            if let Some(stream) = handshake.complete(Rewound::new(read, stream)).await {
+                let stream = Downstream::Terminated(Box::new(stream));
                 tcp::serve(&shared, (ends, name), stream, (route, proxy), drain).await;
             }
         }
         ChainAction::TerminateHttp { routes, .. } => {
-            if let Some(stream) = handshake.complete(stream).await {
+            if let Some(stream) = handshake.complete(Rewound::new(read, stream)).await {
                 let (name, routes) = (Some(chain.name.clone()), routes.clone());
                 serve_http(http::Connection::new(shared, ends, name, routes, generation, drain), stream)
                     .await;

@@ -14,7 +14,8 @@ use tokio::task::{AbortHandle, LocalSet};
 use tokio::time::MissedTickBehavior;
 
 use super::{Runtime, connection};
-use crate::model::{Counts, ListenerKey, Subscription};
+use crate::datapath::Targets;
+use crate::model::{Counts, ListenerKey, Subscription, Tier};
 use crate::net::drain::{DrainTrigger, DrainWatch, drain};
 use crate::net::socket;
 use crate::telemetry::AccessLog;
@@ -34,8 +35,12 @@ pub struct ProxySettings {
     pub drain_time: Duration,
     /// Value of the `server` response header; empty sends none of ours.
     pub server_header: String,
+    /// The best tier that opaque connections may reach.
+    pub highest_tier: Tier,
     /// Where TCP connections are told of.
     pub access_log: Option<AccessLog>,
+    /// Where connections can be handed over to; empty without a kernel plane.
+    pub targets: Subscription<Targets>,
 }
 
 /// A listener that could not be opened; it is tried again every few seconds.
@@ -104,7 +109,9 @@ pub(super) struct Shared {
     pub(super) balancer: Balancer,
     pub(super) server_header: Option<::http::HeaderValue>,
     pub(super) counts: Counts,
+    pub(super) highest_tier: Tier,
     pub(super) access_log: Option<AccessLog>,
+    pub(super) targets: Subscription<Targets>,
 }
 
 fn run(
@@ -122,10 +129,11 @@ fn run(
     let server_header = Some(settings.server_header.as_str())
         .filter(|value| !value.is_empty())
         .and_then(|value| ::http::HeaderValue::from_str(value).ok());
-    let access_log = settings.access_log;
+    let ProxySettings { highest_tier, access_log, targets, .. } = settings;
     let balancer = Balancer::new(counts.outliers.clone());
+    let pool = Pool::default();
     let shared =
-        Rc::new(Shared { runtime, pool: Pool::default(), balancer, server_header, counts, access_log });
+        Rc::new(Shared { runtime, pool, balancer, server_header, counts, highest_tier, access_log, targets });
     LocalSet::new().block_on(&tokio, Worker::new(index, shared).serve(reports, stopped, settings.drain_time));
 }
 

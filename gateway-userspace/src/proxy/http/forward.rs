@@ -174,7 +174,7 @@ fn respond(
     // The version is ours to say; a backend that speaks HTTP/1.0 would end the client's connection with it.
     *response.version_mut() = Version::HTTP_11;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return upgrade::switch(response, upgrade, connection.drain.clone());
+        return upgrade::switch(connection, response, upgrade);
     }
     let mut response = response.map(|body| {
         ResponseBody::Upstream(match deadline {

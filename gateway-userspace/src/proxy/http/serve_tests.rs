@@ -8,9 +8,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, LocalSet};
 
 use super::*;
+use crate::datapath::Targets;
 use crate::model::{
     Cluster, ClusterName, Counts, Endpoint, Forward, HeaderOps, Health, HostPattern, ListenerKey,
-    OutlierDetection, Published, Route, RouteAction, RouteMatch, UpstreamProtocol, VirtualHost,
+    OutlierDetection, Published, Route, RouteAction, RouteMatch, Tier, UpstreamProtocol, VirtualHost,
     WeightedCluster,
 };
 use crate::net::drain::{DrainTrigger, drain};
@@ -49,11 +50,13 @@ impl Rig {
         let (pool, balancer) = (Pool::default(), Balancer::default());
         Self {
             shared: Rc::new(Shared {
+                targets: Published::<Targets>::default().subscribe(),
                 runtime,
                 pool,
                 balancer,
                 server_header: None,
                 counts: Counts::default(),
+                highest_tier: Tier::Handoff,
                 access_log: None,
             }),
             table,

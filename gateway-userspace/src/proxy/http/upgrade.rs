@@ -1,19 +1,27 @@
 //! WebSocket upgrades over HTTP/1.1 (RFC 6455): asked for at the backend with the same words, and relayed once both
 //! sides have switched. Other upgrades are refused, h2c is ignored, as at Istio's gateway.
 
+use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 
 use super::body::ResponseBody;
 use super::headers;
-use crate::net::drain::DrainWatch;
-use crate::net::relay::relay;
+use super::serve::Connection;
+use crate::model::Below;
+use crate::net::relay::{Carried, Parts, Relay};
+use crate::net::rewind::Rewound;
+use crate::proxy::connection::Ends;
 use crate::proxy::error::RequestError;
+use crate::proxy::opaque;
+use crate::proxy::worker::Shared;
 use crate::upstream::UpstreamBody;
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
@@ -23,6 +31,13 @@ const IDLE: Duration = Duration::from_hours(1);
 /// The client's side of an upgrade that is under way.
 #[derive(Debug)]
 pub(super) struct Wanted(OnUpgrade);
+
+/// What a switched connection keeps of the HTTP connection that it was.
+struct Switched {
+    shared: Rc<Shared>,
+    ends: Ends,
+    terminates_tls: bool,
+}
 
 /// Whether the client asks for a WebSocket. `Upgrade` asks for nothing unless `Connection` names it (RFC 9110, 7.8).
 pub(super) fn wanted(request: &mut Request<Incoming>) -> Result<Option<Wanted>, RequestError> {
@@ -47,9 +62,9 @@ pub(super) fn ask(headers: &mut HeaderMap) {
 /// The backend has switched: passes its 101 on and relays what follows. A 101 that nobody asked for is a fault of the
 /// backend.
 pub(super) fn switch(
+    connection: &Connection,
     mut response: Response<UpstreamBody>,
     wanted: Option<Wanted>,
-    drain: DrainWatch,
 ) -> Response<ResponseBody> {
     let Some(Wanted(downstream)) = wanted else {
         let mut refused = Response::new(ResponseBody::text(RequestError::UpstreamProtocol.body()));
@@ -58,15 +73,55 @@ pub(super) fn switch(
     };
     let upstream = hyper::upgrade::on(&mut response);
     let (head, body) = response.into_parts();
+    let drain = connection.drain.clone();
+    let connection = Switched {
+        shared: connection.shared.clone(),
+        ends: connection.ends,
+        terminates_tls: connection.scheme() == "https",
+    };
     tokio::task::spawn_local(async move {
         // The body holds the endpoint's lease; the relay is what it counts, and what a drain waits for.
         let _held = (body, drain);
         match tokio::try_join!(downstream, upstream) {
-            Ok((downstream, upstream)) => {
-                relay(TokioIo::new(downstream), TokioIo::new(upstream), IDLE, || {}).await;
-            }
+            Ok((downstream, upstream)) => carry(connection, downstream, upstream).await,
             Err(error) => tracing::debug!(%error, "upgrade failed"),
         }
     });
     Response::from_parts(head, ResponseBody::empty())
+}
+
+/// Relays what follows. Backends are spoken to over plain sockets; a client whose TLS ends here is not.
+async fn carry(connection: Switched, downstream: Upgraded, upstream: Upgraded) {
+    let Switched { shared, ends, terminates_tls } = connection;
+    let (upstream, answer) = match upstream.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => (parts.io.into_inner(), parts.read_buf),
+        Err(upstream) => {
+            let streams = (TokioIo::new(downstream), TokioIo::new(upstream));
+            opaque::between_streams(None, streams, IDLE, || {}).await;
+            return;
+        }
+    };
+    match socket(downstream) {
+        Ok((downstream, prefix)) => {
+            let listed = opaque::list_sockets(&shared, (ends, None), &upstream);
+            let parts = Parts { downstream, upstream, prefix, answer, carried: Carried::default() };
+            let relay = Relay::from_parts(parts, IDLE);
+            opaque::between_sockets(shared.highest_tier, listed, relay, || {}).await;
+        }
+        Err(downstream) => {
+            let below = if terminates_tls { Below::TerminatesTls } else { Below::NotPlainSockets };
+            let listed = opaque::list_streams(&shared, (ends, None), &upstream, below);
+            let streams = (TokioIo::new(downstream), Rewound::new(answer, upstream));
+            opaque::between_streams(listed, streams, IDLE, || {}).await;
+        }
+    }
+}
+
+/// The client's socket, and what was read from it beyond its request; as it was, if it is none.
+fn socket(downstream: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
+    let parts = downstream.downcast::<TokioIo<Rewound<TcpStream>>>()?;
+    let (unread, stream) = parts.io.into_inner().into_parts();
+    // hyper has read from the front of what was put back.
+    let prefix = if unread.is_empty() { parts.read_buf } else { [parts.read_buf, unread].concat().into() };
+    Ok((stream, prefix))
 }

@@ -1,4 +1,4 @@
-//! Copies two streams into each other until both directions have ended, or both have been silent too long.
+//! The relay between streams that are not plain sockets, such as those whose TLS is terminated here: by copying.
 
 use std::cell::Cell;
 use std::io;
@@ -8,50 +8,19 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
+use super::{Carried, RelayEnd, Side};
+
 /// Bytes a direction holds at most. Measured on loopback, 64 KiB is where larger buffers stop helping.
 const BUFFER: usize = 64 * 1024;
 
-/// How a relay ended.
-#[derive(Debug)]
-pub enum RelayEnd {
-    /// Both directions closed in order.
-    Closed,
-    /// No byte either way for the idle timeout.
-    Idle,
-    /// A side failed, mostly by a reset.
-    Failed {
-        /// Which.
-        side: Side,
-        /// How.
-        error: io::Error,
-    },
-}
-
-/// Who is on the other end of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// The client.
-    Downstream,
-    /// The backend.
-    Upstream,
-}
-
-/// Bytes carried.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Carried {
-    /// Client to backend.
-    pub up: u64,
-    /// Backend to client.
-    pub down: u64,
-}
-
 /// Relays until the end; a half-close is passed on and the other direction goes on. Calls `answered` when the first
-/// bytes come from the backend.
+/// bytes come from the backend, and tells `watch` what has been carried whenever it is more.
 pub async fn relay<D, U>(
     downstream: D,
     upstream: U,
     idle: Duration,
     answered: impl Fn(),
+    watch: impl Fn(Carried),
 ) -> (Carried, RelayEnd)
 where
     D: AsyncRead + AsyncWrite,
@@ -61,11 +30,18 @@ where
     let (up_read, up_write) = tokio::io::split(upstream);
     let last = Cell::new(Instant::now());
     let (up, down) = (Cell::new(0), Cell::new(0));
+    let tell = || watch(Carried { up: up.get(), down: down.get() });
     let end = {
         let both = async {
-            let upwards = copy((Side::Downstream, down_read), (Side::Upstream, up_write), &last, &up, || {});
-            let downwards =
-                copy((Side::Upstream, up_read), (Side::Downstream, down_write), &last, &down, answered);
+            let upwards =
+                copy((Side::Downstream, down_read), (Side::Upstream, up_write), (&last, &up), || {}, &tell);
+            let downwards = copy(
+                (Side::Upstream, up_read),
+                (Side::Downstream, down_write),
+                (&last, &down),
+                answered,
+                &tell,
+            );
             tokio::try_join!(upwards, downwards)
         };
         let mut both = pin!(both);
@@ -89,9 +65,9 @@ where
 async fn copy<R, W>(
     (source, mut from): (Side, R),
     (sink, mut to): (Side, W),
-    last: &Cell<Instant>,
-    carried: &Cell<u64>,
+    (last, carried): (&Cell<Instant>, &Cell<u64>),
     first: impl Fn(),
+    tell: impl Fn(),
 ) -> Result<(), (Side, io::Error)>
 where
     R: AsyncRead + Unpin,
@@ -110,6 +86,7 @@ where
         to.write_all(&buffer[..count]).await.map_err(|error| (sink, error))?;
         to.flush().await.map_err(|error| (sink, error))?;
         carried.set(carried.get() + count as u64);
+        tell();
     }
 }
 
@@ -119,10 +96,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_half_close_is_passed_on_and_the_other_direction_goes_on() {
-        let answers = Cell::new(0);
+        let (answers, watched) = (Cell::new(0), Cell::default());
         let (mut client, downstream) = tokio::io::duplex(16);
         let (upstream, mut backend) = tokio::io::duplex(16);
-        let relaying = relay(downstream, upstream, Duration::from_mins(1), || answers.set(answers.get() + 1));
+        let answered = || answers.set(answers.get() + 1);
+        let relaying =
+            relay(downstream, upstream, Duration::from_mins(1), answered, |carried| watched.set(carried));
         let talking = async {
             client.write_all(b"request that is longer than the pipe").await.unwrap();
             client.shutdown().await.unwrap();
@@ -139,6 +118,7 @@ mod tests {
         let ((carried, end), answer, ()) = tokio::join!(relaying, talking, answering);
         assert_eq!(answer, "36 bytes");
         assert_eq!((carried, answers.get()), (Carried { up: 36, down: 8 }, 1));
+        assert_eq!(watched.get(), carried);
         assert!(matches!(end, RelayEnd::Closed));
     }
 
@@ -147,7 +127,7 @@ mod tests {
         let (_client, downstream) = tokio::io::duplex(16);
         let (upstream, _backend) = tokio::io::duplex(16);
         let started = Instant::now();
-        let (_, end) = relay(downstream, upstream, Duration::from_hours(1), || {}).await;
+        let (_, end) = relay(downstream, upstream, Duration::from_hours(1), || {}, |_| {}).await;
         assert!(matches!(end, RelayEnd::Idle));
         assert_eq!(started.elapsed(), Duration::from_hours(1));
     }

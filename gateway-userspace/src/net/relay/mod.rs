@@ -1,0 +1,47 @@
+//! Carries bytes between a client and a backend until both directions have ended, or both have been silent too long:
+//! between plain sockets by [`Relay`], which can move them by splice(2), between other streams by [`relay`].
+
+mod buffer;
+mod direction;
+mod pipe;
+mod sockets;
+mod streams;
+
+use std::io;
+
+pub use sockets::{Outcome, Parts, Progress, Relay};
+pub use streams::relay;
+
+/// How a relay ended.
+#[derive(Debug)]
+pub enum RelayEnd {
+    /// Both directions closed in order.
+    Closed,
+    /// No byte either way for the idle timeout.
+    Idle,
+    /// A side failed, mostly by a reset.
+    Failed {
+        /// Which.
+        side: Side,
+        /// How.
+        error: io::Error,
+    },
+}
+
+/// Who is on the other end of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The client.
+    Downstream,
+    /// The backend.
+    Upstream,
+}
+
+/// Bytes carried: taken by the socket that they go to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Client to backend.
+    pub up: u64,
+    /// Backend to client.
+    pub down: u64,
+}

@@ -1,0 +1,99 @@
+//! Opaque connections whose both sides are there: relayed by the best tier that they may reach, and listed while they
+//! last.
+
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::connection::Ends;
+use super::worker::{Shared, unmapped};
+use crate::model::connections::Route;
+use crate::model::{Below, Connection, Tier};
+use crate::net::relay::{Carried, Outcome, Progress, Relay, RelayEnd, relay};
+
+/// A connection in the list; `None` for one whose backend has gone before it could be asked for its address.
+pub(super) type Listed = Option<Rc<Connection>>;
+
+/// Lists a connection that is relayed between plain sockets.
+pub(super) fn list_sockets(
+    shared: &Shared,
+    (ends, server_name): (Ends, Option<&str>),
+    upstream: &TcpStream,
+) -> Listed {
+    let (tier, below) = standing(false, shared.highest_tier);
+    list(shared, route(ends, server_name, upstream), tier, below)
+}
+
+/// Lists a connection that can only be copied.
+pub(super) fn list_streams(
+    shared: &Shared,
+    (ends, server_name): (Ends, Option<&str>),
+    upstream: &TcpStream,
+    below: Below,
+) -> Listed {
+    list(shared, route(ends, server_name, upstream), Tier::Copy, Some(below))
+}
+
+fn list(shared: &Shared, route: io::Result<Route>, tier: Tier, below: Option<Below>) -> Listed {
+    Some(Rc::new(shared.counts.connections.open(route.ok()?, tier, below, Instant::now())))
+}
+
+fn route(ends: Ends, server_name: Option<&str>, upstream: &TcpStream) -> io::Result<Route> {
+    Ok(Route {
+        client: ends.peer,
+        listener: ends.local,
+        source: upstream.local_addr().map(unmapped)?,
+        backend: upstream.peer_addr().map(unmapped)?,
+        sni: server_name.map(Box::from),
+    })
+}
+
+/// The tier of a connection between plain sockets, and why it is no better.
+fn standing(spliced: bool, highest: Tier) -> (Tier, Option<Below>) {
+    match (spliced, highest) {
+        (_, Tier::Copy) => (Tier::Copy, Some(Below::Limited)),
+        (false, _) => (Tier::Copy, Some(Below::FewBytes)),
+        (true, Tier::Splice) => (Tier::Splice, Some(Below::Limited)),
+        (true, _) => (Tier::Splice, None),
+    }
+}
+
+/// Relays between plain sockets.
+pub(super) async fn between_sockets(
+    highest: Tier,
+    listed: Listed,
+    relay: Relay,
+    answered: impl FnMut(),
+) -> (Carried, RelayEnd) {
+    let relay = if highest < Tier::Splice { relay.without_splice() } else { relay };
+    let mut relay = relay.watched(move |Progress { carried, spliced }| {
+        if let Some(listed) = &listed {
+            listed.carried(carried.up, carried.down, Instant::now());
+            let (tier, below) = standing(spliced, highest);
+            listed.settle(tier, below);
+        }
+    });
+    match relay.run(answered, |_| false).await {
+        Outcome::Ended(end) => (relay.carried(), end),
+        // It was never asked for.
+        Outcome::Paused => (relay.carried(), RelayEnd::Closed),
+    }
+}
+
+/// Relays between streams of any kind.
+pub(super) async fn between_streams(
+    listed: Listed,
+    (downstream, upstream): (impl AsyncRead + AsyncWrite, impl AsyncRead + AsyncWrite),
+    idle: Duration,
+    answered: impl Fn(),
+) -> (Carried, RelayEnd) {
+    relay(downstream, upstream, idle, answered, |carried| {
+        if let Some(listed) = &listed {
+            listed.carried(carried.up, carried.down, Instant::now());
+        }
+    })
+    .await
+}
