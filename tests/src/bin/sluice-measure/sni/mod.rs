@@ -34,8 +34,9 @@ pub(crate) struct Options {
     /// Connections that stay open, where the latency of requests on them is measured.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=5000))]
     open: u16,
-    /// Milliseconds between two requests on each of them.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// Milliseconds between two requests on each of them. More than the slowest contender can carry measures queues, not
+    /// latency.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     interval: u32,
 }
 

@@ -70,13 +70,11 @@ fn goal(contender: Contender) -> usize {
     if contender == Contender::Handoff { MANY } else { FEWER }
 }
 
-/// As many as both ends and the gateway have files for: a relay has two, and by splice the ends of two pipes.
+/// As many as both ends and the gateway have files for: a relay has two, and pipes only while bytes pass.
 fn wanted(contender: Contender) -> usize {
-    let room = |each: u64| (limits::descriptors().saturating_sub(OTHERS) / each) as usize;
     let of_gateway = match contender {
         Contender::Routed | Contender::Handoff => MANY,
-        Contender::Splice => room(6),
-        _ => room(2),
+        _ => (limits::descriptors().saturating_sub(OTHERS) / 2) as usize,
     };
     goal(contender).min(Holders::room()).min(of_gateway)
 }

@@ -28,12 +28,14 @@ impl Told {
     fn parse(status: &Value) -> Option<Self> {
         let told = status.get("handoff")?;
         let refused = told["refused"].as_object().into_iter().flatten();
+        let is_any = told["handedOver"].as_u64()? > 0;
+        let time = |name| told["microseconds"][name].as_f64().filter(|_| is_any);
         Some(Self {
             attempted: told["attempted"].as_u64()?,
             handed_over: told["handedOver"].as_u64()?,
             refused: refused.filter_map(|(reason, count)| Some((reason.clone(), count.as_u64()?))).collect(),
-            p50: told["microseconds"]["p50"].as_f64(),
-            p99: told["microseconds"]["p99"].as_f64(),
+            p50: time("p50"),
+            p99: time("p99"),
         })
     }
 
@@ -81,7 +83,7 @@ mod tests {
     #[test]
     fn an_agent_that_does_not_tell_is_understood() {
         assert_eq!(Told::parse(&json!({"ready": true})), None);
-        let none = json!({"handoff": {"attempted": 0, "handedOver": 0, "refused": {}, "microseconds": null}});
+        let none = json!({"handoff": {"attempted": 0, "handedOver": 0, "refused": {}, "microseconds": {"p50": 0, "p99": 0}}});
         assert_eq!(Told::parse(&none).unwrap().p50, None);
     }
 }
