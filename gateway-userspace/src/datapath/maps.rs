@@ -16,6 +16,7 @@ use gateway_common::{
 use super::events::Events;
 use super::flows::{self, Flows, PortsInUse};
 use super::memory::{Records, Words};
+use super::pin::Presence;
 use super::sys;
 use super::targets::Tables;
 use super::translations::Translations;
@@ -173,7 +174,7 @@ impl Maps {
             maglev: maglev.try_into().map_err(about("MAGLEV"))?,
             maglev_fd,
             limits: words("LIMITS", &take("LIMITS")?)?,
-            ports: Arc::new(PortsInUse { words: words("PORTS", &take("PORTS")?)? }),
+            ports: Arc::new(PortsInUse::over(words("PORTS", &take("PORTS")?)?)),
             translations: Arc::new(Translations::over(words("TRANSLATIONS", &take("TRANSLATIONS")?)?)),
             v4: FamilyMaps::gather(&NAMES4, (pools.clone(), 0), &mut take)?,
             v6: FamilyMaps::gather(&NAMES6, (pools, 1), &mut take)?,
@@ -248,9 +249,10 @@ impl Maps {
     }
 
     /// What is shared with those who put flows into the tables.
-    pub fn tables(&self) -> Result<Tables, MapsError> {
+    pub fn tables(&self, presence: Presence) -> Result<Tables, MapsError> {
         let (v4, v6, ports) = (self.v4.flows.clone(), self.v6.flows.clone(), self.ports.clone());
-        Ok(Tables { v4, v6, ports, translations: self.translations.clone(), config: self.config()? })
+        let (translations, config) = (self.translations.clone(), self.config()?);
+        Ok(Tables { v4, v6, ports, translations, config, presence: Some(presence) })
     }
 
     /// Flows and handshakes that go on, see [`Flows::going_on`].

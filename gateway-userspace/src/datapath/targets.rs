@@ -8,6 +8,7 @@ use std::sync::Arc;
 use gateway_common::{Addr4, Addr6, BackendId, Config, ListenerId};
 
 use super::flows::{Flows, PortsInUse};
+use super::pin::Presence;
 use super::translations::Translations;
 use crate::model::ListenerKey;
 
@@ -111,6 +112,8 @@ pub struct Tables {
     pub translations: Arc<Translations>,
     /// What never changes while the maps are there is to be read from it: the index's key and size, the range of ports.
     pub config: Config,
+    /// As long as anybody has the tables.
+    pub(super) presence: Option<Presence>,
 }
 
 /// See the module. Empty until there is a plane, and when there is none any more.
