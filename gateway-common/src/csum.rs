@@ -36,6 +36,12 @@ impl Sum {
         Self(self.0 + !other.fold32() as u64)
     }
 
+    /// What [`Sum::fold32`] made.
+    #[inline]
+    pub const fn folded(sum: u32) -> Self {
+        Self(sum as u64)
+    }
+
     /// Folded to 32 bits, as the kernel's checksum helpers take a difference.
     #[inline]
     pub const fn fold32(self) -> u32 {

@@ -55,8 +55,10 @@ pub struct Flow<A> {
     pub idle_timeout: u32,
     /// Further backends that were tried after the first.
     pub attempts: u32,
+    /// One more than the flow's element of `TRANSLATIONS`, or [`NO_TRANSLATION`].
+    pub translation: u32,
     /// Zero.
-    pub reserved: [u32; 3],
+    pub reserved: [u32; 2],
     /// Kernel monotonic clock at the flow's first SYN, in ns.
     pub created: u64,
     /// [`State`], changed by both sides at once.
@@ -68,6 +70,9 @@ pub struct Flow<A> {
 /// No bit of `PORTS` belongs to the flow.
 pub const NO_PORTS: u32 = u32::MAX;
 
+/// Both ends of the flow count alike: the handshake was theirs.
+pub const NO_TRANSLATION: u32 = 0;
+
 /// One direction's counters.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -78,8 +83,9 @@ pub struct Half {
     pub bytes: u64,
     /// [`ticks`] at the latest packet.
     pub last_seen: u32,
-    /// The next sequence number of this end, as far as the other end has told by its acknowledgements; while the
-    /// handshake goes on, the one after its initial one. The evidence that a segment is of this end ([`crate::Numbers`]).
+    /// The next sequence number of this end, as far as the other end has told by its acknowledgements, in this end's own
+    /// count; while the handshake goes on, the one after its initial one. The evidence that a segment is of this end
+    /// ([`crate::Numbers`]).
     pub expected: u32,
 }
 
@@ -186,6 +192,10 @@ impl State {
     pub const COUNTED: u64 = 1 << 29;
     /// The agent has told of the flow's end, and need not again.
     pub const TOLD: u64 = 1 << 30;
+    /// The agent is taking the connection over from its own sockets: nothing new comes in or goes out.
+    pub const FROZEN: u64 = 1 << 31;
+    /// The agent still has bytes of the connection that its sockets have not taken: without it they are lost.
+    pub const UNSENT: u64 = 1 << 23;
     /// All that says what was seen.
     pub const SEEN: u64 = SEEN_MASK | SEEN_MASK << TO_CLIENT_SHIFT;
     /// Each use of a record has another number here, from this bit on.
@@ -227,6 +237,17 @@ impl State {
     pub const fn next(self, bits: u64) -> Self {
         Self((self.generation().wrapping_add(1) as u64) << Self::GENERATION_SHIFT | bits)
     }
+
+    /// The gateway's own socket at the end that sends in this direction still has bytes which that end has not
+    /// acknowledged.
+    #[inline]
+    pub const fn held(direction: Direction) -> u64 {
+        1 << (21 + direction as u32)
+    }
+
+    /// The connection has been taken over, or is about to be, and its sockets may still live.
+    pub const IN_TRANSIT: u64 =
+        Self::FROZEN | Self::held(Direction::ToBackend) | Self::held(Direction::ToClient);
 
     /// Where the connection stands.
     #[inline]

@@ -13,12 +13,14 @@ pub mod config;
 pub mod csum;
 pub mod event;
 pub mod flow;
+pub mod handover;
 pub mod hash;
 pub mod index;
 pub mod listener;
 pub mod numbers;
 pub mod ports;
 pub mod rate;
+pub mod translation;
 pub mod verdict;
 pub mod word;
 
@@ -35,9 +37,10 @@ pub use hash::Hash;
 pub use index::{Bucket, Pair, Reference};
 pub use listener::{ListenerId, ListenerKey, Load, Table};
 pub use numbers::Numbers;
+pub use translation::Translation;
 pub use verdict::{Action, Verdict};
 pub use word::Word;
 
 /// Version of every layout in this crate. Pinned objects lie below a directory of this name, so that an agent with
 /// other layouts never reads them by mistake. Count it up with every change to a map's key, value or meaning.
-pub const SCHEMA: &str = "v3";
+pub const SCHEMA: &str = "v4";

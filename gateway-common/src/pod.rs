@@ -5,6 +5,7 @@ use aya::Pod;
 
 use crate::{
     Addr4, Addr6, Address, Backend, Config, Event, Flow, FlowKey, Half, Link, ListenerKey, Load, Pool, Table,
+    Translation,
 };
 
 macro_rules! pod {
@@ -23,5 +24,5 @@ macro_rules! pod {
     };
 }
 
-pod!(Addr4, Addr6, Table, Config, Half, Load, Link, Pool, Event);
+pod!(Addr4, Addr6, Table, Config, Half, Load, Link, Pool, Event, Translation);
 pod!(FlowKey<A>, Flow<A>, ListenerKey<A>, Backend<A>; generic);

@@ -60,6 +60,14 @@ verdicts! {
     Reset => Send, "reset", "backend is gone: answered by a reset";
     /// A SYN that found every handshake only just begun. The ACK of a client that means it passes as [`Verdict::Miss`].
     CookieSent => Send, "cookie_sent", "too many handshakes at once: answered by a SYN cookie, for user space to serve";
+    /// A segment of a connection that is just being taken over from user space.
+    Withheld => Drop, "withheld", "came while its connection was being handed over: its sender sends it again";
+    /// An acknowledgement of what the gateway's own socket of a handed-over connection still sends.
+    Owed => Pass, "owed", "acknowledges what user space sent before it handed the connection over: left to its socket";
+    /// What the gateway's own socket of a handed-over connection still sends.
+    Amended => Pass, "amended", "sent by user space before it handed the connection over: acknowledges for the other end";
+    /// From the gateway's own socket of a handed-over connection, and not for the other end.
+    Guarded => Drop, "guarded", "of user space's socket of a handed-over connection, which has no say any more";
     /// From a prefix on the deny list.
     Denied => Drop, "denied", "source is on the deny list";
     /// A SYN of a source that opens more flows than it may.

@@ -3,13 +3,13 @@
 //! Numbers and pointers go in, a number comes out.
 #![expect(unsafe_code, reason = "exported functions, and pointers that the verifier has checked")]
 
-use gateway_common::{Addr4, Addr6, Hash, Reference, Table, Verdict};
+use gateway_common::{Addr4, Addr6, Be16, Hash, Reference, Sum, Table, Verdict};
 
 use crate::{
     flow::{self, Found},
     handshake,
     maps::{Kind, Maps, Scratch},
-    options,
+    options::{self, Places},
     parse::{Options, Segment},
     record::Record,
 };
@@ -164,6 +164,52 @@ extern "C" fn options_mss(options: *mut Scratch) -> u32 {
     // SAFETY: as above.
     let Some(options) = (unsafe { options.as_mut() }) else { return 0 };
     options::segment_size(options).map_or(0, |place| place + 1)
+}
+
+/// Where timestamps and SACK blocks are among a TCP header's options.
+#[inline(always)]
+pub(crate) fn places(options: &mut Scratch) -> Places {
+    let found = options_places(options);
+    Places { stamps: found & 0xff, edges: found >> 8 & 0xff, count: found >> 16 }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn options_places(options: *mut Scratch) -> u32 {
+    // SAFETY: as above.
+    let Some(options) = (unsafe { options.as_mut() }) else { return 0 };
+    let found = options::places(options);
+    found.stamps | found.edges << 8 | found.count << 16
+}
+
+/// Sum over TCP options.
+#[inline(always)]
+pub(crate) fn options_sum(options: &mut Scratch) -> Sum {
+    Sum::default().add16(Be16::from_wire(options_add_up(options) as u16))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn options_add_up(options: *mut Scratch) -> u32 {
+    // SAFETY: as above.
+    let Some(options) = (unsafe { options.as_mut() }) else { return 0 };
+    options::sum(options)
+}
+
+/// Adds to a number among the options.
+#[inline(always)]
+pub(crate) fn add_to_number(options: &mut Scratch, place: u32, addend: u32) {
+    options_add(options, place, addend);
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn options_add(options: *mut Scratch, place: u32, addend: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(options) = (unsafe { options.as_mut() }) else { return 0 };
+    let sum = options::number(options, place).wrapping_add(addend);
+    options::set_number(options, place, sum);
+    sum
 }
 
 /// Which header comes behind extension headers, the first of which is of the kind `first`, and their length.

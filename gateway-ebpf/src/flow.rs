@@ -10,7 +10,7 @@ use crate::{
     handshake, index, limit,
     maps::{self, Kind, Maps},
     packet::{self, Packet},
-    parse::Segment,
+    parse::{Family, Segment},
     record::Record,
 };
 
@@ -106,7 +106,7 @@ pub(crate) fn find_established<A: Steps>(segment: &Segment<A>) -> Result<(Found<
     let hash = Hash::new(config.index_key, &segment.key);
     let (found, verdict) = A::find(segment, hash).found()?;
     let replaces = segment.opens() && found.state.phase().is_over();
-    if found.record.kind == Kind::Half || replaces {
+    if found.record.kind == Kind::Half || replaces || found.state.any(State::IN_TRANSIT) {
         return Err(Verdict::NoNeighbour);
     }
     if found.state.any(State::CONDEMNED) {
@@ -142,7 +142,7 @@ pub(crate) fn unlist<A: Maps>(config: &Config, record: &Record<A>, direction: Di
 
 /// Counts a segment that is sent on, and follows the state.
 #[inline(always)]
-pub(crate) fn record<A: Maps>(found: &Found<A>, segment: &Segment<A>, packet: &impl Packet) {
+pub(crate) fn record<A: Family>(found: &Found<A>, segment: &Segment<A>, packet: &impl Packet) {
     let Found { record, direction, .. } = found;
     record.count(*direction, ticks(packet::now_coarse()), packet.segments(), packet.len());
     let before = record.state();
@@ -165,13 +165,13 @@ pub(crate) fn record<A: Maps>(found: &Found<A>, segment: &Segment<A>, packet: &i
 /// Those of a segment's flags that its numbers speak for. Keeps what the sender acknowledges, if they do: so a stranger
 /// cannot shift the numbers, and with them what is believed next. What the two ends send at once may be kept in any order.
 #[inline(always)]
-fn believe<A: Maps>(found: &Found<A>, segment: &Segment<A>) -> u32 {
+fn believe<A: Family>(found: &Found<A>, segment: &Segment<A>) -> u32 {
     let Found { record, direction, .. } = found;
     let latest = Numbers {
         sequence: record.expected(*direction),
         acknowledgement: record.expected(direction.reversed()),
     };
-    let numbers = Numbers { sequence: segment.sequence, acknowledgement: segment.acknowledgement };
+    let numbers = Numbers { sequence: segment.sequence, acknowledgement: found.acknowledged(segment) };
     let has_news = numbers.acknowledgement != latest.acknowledgement;
     if segment.flags & Seen::ACK != 0 && has_news && numbers.fit(latest) {
         record.expect(direction.reversed(), numbers.acknowledgement);

@@ -1,7 +1,7 @@
 //! ICMP errors about packets of flows: to whoever sent such a packet the error must speak of the packet as it sent it.
 //! Path MTU discovery (RFC 1191, RFC 8201) depends on it.
 
-use gateway_common::{Be16, FlowKey, Hash, Sum, Verdict};
+use gateway_common::{Be16, Be32, FlowKey, Hash, Sum, Verdict};
 
 use crate::{
     flow::Found,
@@ -106,7 +106,8 @@ fn translate<A: Family>(
     found: &Found<A>,
     report: &Report,
 ) -> bool {
-    write(packet, &segment.key, &found.leaving(), report).is_ok()
+    let shift = found.translation().map_or(0, |translation| translation.acknowledgement(found.direction));
+    write(packet, &segment.key, &found.leaving(), report, shift).is_ok()
 }
 
 #[inline(always)]
@@ -115,6 +116,7 @@ fn write<A: Family>(
     old: &FlowKey<A>,
     new: &FlowKey<A>,
     report: &Report,
+    shift: u32,
 ) -> Result<(), Verdict> {
     // Sums do not care that the embedded tuple is turned round.
     let addresses = rewrite::addresses(new).minus(rewrite::addresses(old));
@@ -123,11 +125,16 @@ fn write<A: Family>(
     let embedded = packet.header::<Ports>(report.tcp)?;
     embedded.source = new.destination_port;
     embedded.destination = new.source_port;
-    let mut message = ports;
+    // What was sent is told to its sender as the acknowledgement of it would be.
+    let sent = Be32::from_halves(embedded.sequence);
+    let known = Be32::new(sent.get().wrapping_add(shift));
+    embedded.sequence = known.halves();
+    let segment = ports.plus(Sum::default().add(known)).minus(Sum::default().add(sent));
+    let mut message = segment;
     if report.has_checksum {
         let field = packet.header::<Word>(report.tcp + TCP_CHECKSUM)?;
         let before = field.get();
-        let after = addresses.plus(ports).update(before);
+        let after = addresses.plus(segment).update(before);
         field.set(after);
         message = message.plus(Sum::default().add16(after)).minus(Sum::default().add16(before));
     }

@@ -12,6 +12,7 @@ mod balance;
 mod boundary;
 mod cookie;
 mod flow;
+mod guard;
 mod handshake;
 mod icmp;
 mod index;
@@ -32,6 +33,7 @@ mod skb;
 mod socket;
 mod stats;
 mod trace;
+mod translate;
 mod xdp;
 
 use aya_ebpf::{
@@ -43,6 +45,12 @@ use aya_ebpf::{
 #[classifier]
 pub(crate) fn sluice_tc(context: TcContext) -> i32 {
     pipeline::run(&mut skb::Skb::new(&context))
+}
+
+/// Egress of the same interfaces: what this node's own sockets send.
+#[classifier]
+pub(crate) fn sluice_guard(context: TcContext) -> i32 {
+    guard::run(&mut skb::Skb::new(&context))
 }
 
 /// In front of it, where a device's driver offers that.

@@ -9,8 +9,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, lpm_trie::Key},
 };
 use gateway_common::{
-    Addr4, Addr6, Address, Backend, BackendId, Bucket, Config, Event, Flow, Link, ListenerKey, Load, Pool,
-    Table, Verdict, config::SOURCE_CELLS,
+    Addr4, Addr6, Address, Backend, BackendId, Bucket, Config, Direction, Event, Flow, Link, ListenerKey,
+    Load, Pool, Table, Translation, Verdict, config::SOURCE_CELLS, flow::NO_TRANSLATION,
 };
 
 use crate::{parse::Segment, shared::Shared};
@@ -79,6 +79,10 @@ pub(crate) static HALFIDX6: Array<Bucket<Shared>> = Array::with_max_entries(1, M
 pub(crate) static HALF4: Array<Flow<Addr4>> = Array::with_max_entries(1, MAPPED);
 #[map]
 pub(crate) static HALF6: Array<Flow<Addr6>> = Array::with_max_entries(1, MAPPED);
+
+/// Of handed-over flows of both families.
+#[map]
+pub(crate) static TRANSLATIONS: Array<Translation> = Array::with_max_entries(1, MAPPED);
 
 /// The maps of an address family.
 pub(crate) trait Maps: Address {
@@ -252,6 +256,20 @@ pub(crate) fn backend<A: Maps>(id: BackendId) -> Option<&'static Backend<A>> {
     A::backends().get(id).filter(|backend| backend.oif != 0)
 }
 
+/// The translation of a flow that has one; `number` is [`gateway_common::Flow::translation`].
+#[inline(always)]
+pub(crate) fn translation(number: u32) -> Option<&'static Translation> {
+    if number == NO_TRANSLATION { None } else { TRANSLATIONS.get(number - 1) }
+}
+
+/// The word of a translation that keeps how an end's timestamps are told.
+#[inline(always)]
+pub(crate) fn stamps(translation: &'static Translation, direction: Direction) -> &'static Shared {
+    let stamps = &raw const translation.end(direction).stamps;
+    // SAFETY: an aligned word of a map value; `Shared` is a transparent `u64`.
+    unsafe { &*stamps.cast::<Shared>() }
+}
+
 /// An interface.
 #[inline(always)]
 pub(crate) fn link(interface: u32) -> Option<Link> {
@@ -291,6 +309,12 @@ impl Scratch {
     #[inline(always)]
     pub(crate) fn at(&self, index: u32) -> u32 {
         self.bytes[(index % SCRATCH_BYTES) as usize].into()
+    }
+
+    /// Writes a byte; some byte beyond the length changes nothing that is looked at.
+    #[inline(always)]
+    pub(crate) fn set(&mut self, index: u32, byte: u32) {
+        self.bytes[(index % SCRATCH_BYTES) as usize] = byte as u8;
     }
 
     /// The same number. Kept in memory for a moment, so that the verifier forgets what it was made of, and does not

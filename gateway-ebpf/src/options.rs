@@ -1,6 +1,8 @@
 //! Walking through what may lie between the fixed headers: options of IPv4 and TCP, which share a format, and extension
 //! headers of IPv6. On bytes copied out of the packet.
 
+use gateway_common::{Be32, Sum};
+
 use crate::maps::Scratch;
 
 /// End of the options, in both lists.
@@ -10,6 +12,10 @@ const PADDING: u32 = 1;
 
 /// TCP: maximum segment size.
 const SEGMENT_SIZE: u32 = 2;
+/// TCP: blocks received out of order (RFC 2018).
+const SACK: u32 = 5;
+/// TCP: timestamps (RFC 7323 section 3).
+const TIMESTAMPS: u32 = 8;
 
 /// IPv4 options that every router acts on: record route, timestamp, loose and strict source route, router alert.
 const FOR_ROUTERS: [u32; 5] = [7, 68, 131, 137, 148];
@@ -62,6 +68,67 @@ pub(crate) fn segment_size(options: &mut Scratch) -> Option<u32> {
         }
     });
     (whole && place != 0).then_some(place)
+}
+
+/// Where the values of what a translation changes begin among TCP's options; 0 where there is no such option.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Places {
+    /// The two timestamps.
+    pub(crate) stamps: u32,
+    /// The edges of SACK blocks.
+    pub(crate) edges: u32,
+    /// How many edges.
+    pub(crate) count: u32,
+}
+
+/// The most edges that there is room for.
+pub(crate) const MOST_EDGES: u32 = 8;
+
+/// Finds timestamps and SACK blocks; none if the options contradict themselves.
+#[inline(always)]
+pub(crate) fn places(options: &mut Scratch) -> Places {
+    let mut found = Places::default();
+    let whole = walk(options, |kind, at, length| {
+        if kind == TIMESTAMPS && length == 10 {
+            found.stamps = at + 2;
+        }
+        if kind == SACK {
+            found.edges = at + 2;
+            found.count = (length - 2) / 4;
+        }
+    });
+    if whole { found } else { Places::default() }
+}
+
+/// The number at a place.
+#[inline(always)]
+pub(crate) fn number(options: &Scratch, place: u32) -> u32 {
+    options.at(place) << 24 | options.at(place + 1) << 16 | options.at(place + 2) << 8 | options.at(place + 3)
+}
+
+/// Writes a number at a place.
+#[inline(always)]
+pub(crate) fn set_number(options: &mut Scratch, place: u32, number: u32) {
+    options.set(place, number >> 24);
+    options.set(place + 1, number >> 16);
+    options.set(place + 2, number >> 8);
+    options.set(place + 3, number);
+}
+
+/// Sum over the words of the options, of which there are whole ones only.
+#[inline(always)]
+pub(crate) fn sum(options: &mut Scratch) -> u32 {
+    let mut sum = Sum::default();
+    let mut at = 0;
+    for _ in 0..LONGEST / 4 {
+        at = options.forget(at);
+        if at >= options.length {
+            break;
+        }
+        sum = sum.add(Be32::new(number(options, at)));
+        at += 4;
+    }
+    sum.fold16().into()
 }
 
 const HOP_BY_HOP: u32 = 0;

@@ -45,6 +45,8 @@ pub(crate) trait Packet {
     fn pull(&mut self, length: u32) -> bool;
     /// Copies `last + 1` bytes out of the packet.
     fn load(&mut self, offset: u32, to: &mut Scratch, last: u32) -> bool;
+    /// Puts `last + 1` bytes back into the packet. The checksum is the caller's to see to.
+    fn store(&mut self, offset: u32, from: &mut Scratch, last: u32) -> bool;
     /// Updates the TCP checksum at `offset` after ports and addresses of the packet were changed, and lets the kernel
     /// know what else a device's sum over the whole packet must follow.
     fn fix_checksums<A: Maps>(&mut self, offset: u32, change: &Change);
@@ -70,6 +72,13 @@ pub(crate) trait Packet {
         }
         scratch.length = length;
         self.load(offset, scratch, length - 1).then_some(scratch)
+    }
+
+    /// Puts back what [`Packet::copy`] took.
+    #[inline(always)]
+    fn put_back(&mut self, offset: u32, scratch: &mut Scratch) -> bool {
+        let last = scratch.length - 1;
+        self.store(offset, scratch, last)
     }
 
     /// A header at an offset from the frame's first byte, at most [`FURTHEST`]. Borrows the packet for as long as the view lives: helpers

@@ -91,17 +91,24 @@ impl Ethernet {
 pub(crate) struct Tcp {
     pub(crate) source_port: Be16,
     pub(crate) destination_port: Be16,
-    sequence: [u16; 2],
-    acknowledgement: [u16; 2],
+    pub(crate) sequence: [u16; 2],
+    pub(crate) acknowledgement: [u16; 2],
     /// Header length in words, in the upper half.
     offset: u8,
     pub(crate) flags: u8,
-    window: Be16,
+    pub(crate) window: Be16,
     pub(crate) checksum: Be16,
     urgent: u16,
 }
 
 impl Tcp {
+    /// Sum over what a translation changes.
+    #[inline(always)]
+    pub(crate) fn changing(&self) -> Sum {
+        let numbers = Sum::default().add(Be32::from_halves(self.sequence));
+        numbers.add(Be32::from_halves(self.acknowledgement)).add16(self.window)
+    }
+
     /// A header without its options, which end where `header` says, and with a checksum of 0. Source port first, and
     /// the sequence number before the acknowledgement.
     #[inline(always)]
@@ -439,6 +446,19 @@ impl Carried {
 /// Reads IP and TCP header.
 #[inline(always)]
 pub(crate) fn segment<A: Family>(packet: &mut impl Packet) -> Result<&'static Segment<A>, Verdict> {
+    read(packet).map(|segment| &*segment)
+}
+
+/// Reads those of a packet that leaves, as if it came from where it goes: its tuple is turned round.
+#[inline(always)]
+pub(crate) fn leaving<A: Family>(packet: &mut impl Packet) -> Result<&'static Segment<A>, Verdict> {
+    let segment = read::<A>(packet)?;
+    segment.key = segment.key.reversed();
+    Ok(segment)
+}
+
+#[inline(always)]
+fn read<A: Family>(packet: &mut impl Packet) -> Result<&'static mut Segment<A>, Verdict> {
     let segment = maps::segment::<A>().ok_or(Verdict::Unconfigured)?;
     let carried = A::check(packet, 0, TCP)?;
     let length = carried.length(packet.len())?;

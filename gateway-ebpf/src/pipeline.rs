@@ -9,29 +9,40 @@ use crate::{
     icmp,
     packet::{Packet, Way},
     parse::{self, Family, Segment, Version},
-    reset, rewrite, stats, trace,
+    reset, rewrite, stats, trace, translate,
 };
 
 /// From frame to action.
 #[inline(always)]
 pub(crate) fn run(packet: &mut impl Packet) -> i32 {
     match parse::version(packet) {
-        Ok(Version::V4) => carry::<Addr4>(packet),
-        Ok(Version::V6) => carry::<Addr6>(packet),
+        Ok(Version::V4) => carry_any::<Addr4>(packet),
+        Ok(Version::V6) => carry_any::<Addr6>(packet),
         Err(verdict) => stats::leave(packet, Err(verdict)),
     }
 }
+
+/// ICMP errors about flows are steered too. One after the other, so that neither finds the stack half used.
+#[inline(always)]
+fn carry_any<A: Family>(packet: &mut impl Packet) -> i32 {
+    match carry::<A>(packet) {
+        NOT_TCP => carry_other::<A>(packet),
+        action => action,
+    }
+}
+
+/// No action of any hook.
+const NOT_TCP: i32 = i32::MIN;
 
 /// Each family has a function of its own, and so a stack of its own.
 #[inline(never)]
 fn carry<A: Family>(packet: &mut impl Packet) -> i32 {
     match steer::<A>(packet) {
-        Err(Verdict::NotTcp) => carry_other::<A>(packet),
+        Err(Verdict::NotTcp) => NOT_TCP,
         outcome => stats::leave(packet, outcome),
     }
 }
 
-/// ICMP errors about flows are steered too.
 #[inline(never)]
 fn carry_other<A: Family>(packet: &mut impl Packet) -> i32 {
     let outcome = icmp::steer::<A>(packet);
@@ -62,7 +73,14 @@ fn serve<A: Family>(packet: &mut impl Packet, segment: &Segment<A>) -> Result<(W
         }
         found => found?,
     };
-    send_on(packet, segment, &found, verdict)
+    match translate::admit(packet, segment, &found) {
+        Ok(()) => send_on(packet, segment, &found, verdict),
+        Err(verdict @ Verdict::Reset) => {
+            reset::answer(packet, segment)?;
+            Ok((Way::BACK, verdict))
+        }
+        Err(verdict) => Err(verdict),
+    }
 }
 
 #[inline(always)]
@@ -73,7 +91,8 @@ fn send_on<A: Family>(
     verdict: Verdict,
 ) -> Result<(Way, Verdict), Verdict> {
     let way = packet.way(found)?;
-    if !rewrite::apply(packet, segment, found) {
+    let told = translate::apply_if(packet, segment, found);
+    if !rewrite::apply(packet, segment, found, told) {
         return Err(Verdict::Truncated);
     }
     flow::record(found, segment, packet);

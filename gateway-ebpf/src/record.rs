@@ -4,7 +4,8 @@
 use core::ptr;
 
 use gateway_common::{
-    BackendId, Direction, Flow, FlowKey, Half, Reference, State, Word as _, flow::NO_PORTS,
+    BackendId, Direction, Flow, FlowKey, Half, Reference, State, Word as _,
+    flow::{NO_PORTS, NO_TRANSLATION},
 };
 
 use crate::{
@@ -81,6 +82,7 @@ impl<A: Maps> Record<A> {
             (*self.flow).ports = opening.ports;
             (*self.flow).idle_timeout = opening.idle_timeout;
             (*self.flow).attempts = 0;
+            (*self.flow).translation = NO_TRANSLATION;
             (*self.flow).created = opening.created;
             (*self.flow).halves[0] = Half::default();
             (*self.flow).halves[1] = Half::default();
@@ -102,6 +104,7 @@ impl<A: Maps> Record<A> {
             (*to).ports = (*from).ports;
             (*to).idle_timeout = (*from).idle_timeout;
             (*to).attempts = (*from).attempts;
+            (*to).translation = NO_TRANSLATION;
             (*to).created = (*from).created;
             (*to).halves[0] = (*from).halves[0];
             (*to).halves[1] = (*from).halves[1];
@@ -240,6 +243,13 @@ impl<A: Maps> Record<A> {
     pub(crate) fn attempts(&self) -> u32 {
         // SAFETY: as in `leaving`.
         unsafe { (*self.flow).attempts }
+    }
+
+    /// One more than the flow's element of `TRANSLATIONS`, or [`NO_TRANSLATION`].
+    #[inline(always)]
+    pub(crate) fn translation(&self) -> u32 {
+        // SAFETY: as in `leaving`.
+        unsafe { (*self.flow).translation }
     }
 
     /// How the record is named in the index, for a direction.

@@ -21,11 +21,17 @@ pub(crate) struct Change {
 
 /// Gives a segment that has a hop left another tuple. The headers are written first and the TCP checksum is left to
 /// the hook, which knows whether the hardware still has to fill it in: so super-packets and packets of local senders
-/// come out right too. False if a header cannot be read any more. A function of its own for the sake of the stack.
+/// come out right too. `told` is
+/// by how much a translation has changed the segment. False if a header cannot be read any more. A function of its own for the sake of the stack.
 #[inline(never)]
-pub(crate) fn apply<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, found: &Found<A>) -> bool {
-    let clamped = mss::clamp(packet, segment, found);
-    write(packet, segment, &found.leaving(), clamped).is_ok()
+pub(crate) fn apply<A: Family>(
+    packet: &mut impl Packet,
+    segment: &Segment<A>,
+    found: &Found<A>,
+    told: u32,
+) -> bool {
+    let changed = mss::clamp(packet, segment, found).plus(Sum::folded(told));
+    write(packet, segment, &found.leaving(), changed).is_ok()
 }
 
 #[inline(always)]
@@ -33,7 +39,7 @@ fn write<A: Family>(
     packet: &mut impl Packet,
     segment: &Segment<A>,
     new: &FlowKey<A>,
-    clamped: Sum,
+    changed: Sum,
 ) -> Result<(), Verdict> {
     let old = &segment.key;
     let addresses = addresses(new).minus(addresses(old));
@@ -45,7 +51,7 @@ fn write<A: Family>(
     let ip = packet.header::<A::Ip>(0)?;
     let rest = A::write(ip, new.source, new.destination, addresses);
 
-    let change = Change { segment: ports.plus(clamped), addresses, rest };
+    let change = Change { segment: ports.plus(changed), addresses, rest };
     packet.fix_checksums::<A>(segment.offset + TCP_CHECKSUM, &change);
     Ok(())
 }

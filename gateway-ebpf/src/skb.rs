@@ -10,7 +10,7 @@ use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC},
     helpers::generated::{
         bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_tail,
-        bpf_skb_load_bytes, bpf_skb_pull_data,
+        bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
@@ -38,6 +38,13 @@ impl<'a> Skb<'a> {
     #[inline(always)]
     pub(crate) fn new(context: &'a TcContext) -> Self {
         Self { context }
+    }
+
+    /// Whether the packet came in by an interface, and so is of no socket of this node.
+    #[inline(always)]
+    pub(crate) fn is_forwarded(&self) -> bool {
+        // SAFETY: the kernel hands out a valid context and rewrites the access.
+        unsafe { (*self.skb()).ingress_ifindex != 0 }
     }
 
     #[inline(always)]
@@ -101,6 +108,13 @@ impl Packet for Skb<'_> {
         let length = to.forget(last) % SCRATCH_BYTES + 1;
         // SAFETY: as many bytes as there is room for; the helper checks that the packet has them.
         unsafe { bpf_skb_load_bytes(self.skb().cast(), offset, to.bytes().cast(), length) == 0 }
+    }
+
+    #[inline(always)]
+    fn store(&mut self, offset: u32, from: &mut Scratch, last: u32) -> bool {
+        let length = from.forget(last) % SCRATCH_BYTES + 1;
+        // SAFETY: as in `load`.
+        unsafe { bpf_skb_store_bytes(self.skb(), offset, from.bytes().cast(), length, 0) == 0 }
     }
 
     /// Two calls for the checksum, because a packet whose checksum the hardware will fill in holds only the sum of the

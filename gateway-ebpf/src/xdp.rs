@@ -7,7 +7,9 @@ use core::mem::{offset_of, zeroed};
 
 use aya_ebpf::{
     bindings::{BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as Route, xdp_action, xdp_md},
-    helpers::generated::{bpf_fib_lookup, bpf_redirect, bpf_xdp_adjust_tail, bpf_xdp_load_bytes},
+    helpers::generated::{
+        bpf_fib_lookup, bpf_redirect, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+    },
     programs::XdpContext,
 };
 use gateway_common::{Link, Sum, Verdict};
@@ -93,6 +95,13 @@ impl Packet for Xdp<'_> {
         let length = to.forget(last) % SCRATCH_BYTES + 1;
         // SAFETY: as many bytes as there is room for; the helper (Linux 5.18) checks that the packet has them.
         unsafe { bpf_xdp_load_bytes(self.md(), offset, to.bytes().cast(), length) == 0 }
+    }
+
+    #[inline(always)]
+    fn store(&mut self, offset: u32, from: &mut Scratch, last: u32) -> bool {
+        let length = from.forget(last) % SCRATCH_BYTES + 1;
+        // SAFETY: as in `load`.
+        unsafe { bpf_xdp_store_bytes(self.md(), offset, from.bytes().cast(), length) == 0 }
     }
 
     #[inline(always)]

@@ -11,7 +11,7 @@ use std::path::Path;
 use gateway_userspace::cli::{cleanup, maps};
 use gateway_userspace::datapath::{KernelPlane, Placement};
 use gateway_userspace::model::ListenerKey;
-use gateway_userspace::model::Outliers;
+use gateway_userspace::model::{Outliers, Published};
 use kernel::lab::{GATEWAY, Lab, PORT, arguments, parse, report};
 use kernel::{Connection, Namespace, PinDirectory, bulk, eventually, snapshot};
 
@@ -148,8 +148,9 @@ fn addresses_routes_and_interfaces_that_come_and_go_are_followed() {
 fn a_machine_that_cannot_have_a_kernel_plane_says_why() {
     let (lab, pins) = (Lab::new(), PinDirectory::new());
     let start = |namespace: &Namespace, pins: &Path, interface: &str| {
-        let problem =
-            namespace.enter(|| KernelPlane::start(&arguments(pins, interface), &Outliers::default()).err());
+        let problem = namespace.enter(|| {
+            KernelPlane::start(&arguments(pins, interface), &Outliers::default(), Published::default()).err()
+        });
         problem.map(|problem| problem.to_string()).unwrap_or_default()
     };
     assert_eq!(

@@ -23,8 +23,9 @@ use crate::settings::Datapath;
 const FILTER_PRIORITY: u16 = 50;
 const FILTER_HANDLE: TcHandle = TcHandle::new(0, 0x736c);
 
-/// Name of the classifier, which filters carry.
-const CLASSIFIER: &str = "sluice_tc";
+/// Names of the classifiers, which filters carry, and where they are.
+const FILTERS: [(&str, TcAttachType); 2] =
+    [("sluice_tc", TcAttachType::Ingress), ("sluice_guard", TcAttachType::Egress)];
 
 /// Drivers of virtual machines' cards: XDP takes their offloads or half of their queues away.
 const VIRTUAL_CARDS: [&str; 5] = ["virtio_net", "hv_netvsc", "ena", "vmxnet3", "xen-netfront"];
@@ -88,8 +89,10 @@ impl fmt::Display for Hook {
 
 /// The programs that are attached.
 pub struct Programs<'a> {
-    /// For tc.
+    /// For tc, on what comes in.
     pub classifier: &'a mut SchedClassifier,
+    /// For tc, on what this node's own sockets send.
+    pub guard: &'a mut SchedClassifier,
     /// For XDP.
     pub xdp: &'a mut Xdp,
 }
@@ -99,6 +102,7 @@ pub struct Programs<'a> {
 struct Links {
     hook: Hook,
     _tc: Option<PinnedLink>,
+    _guard: Option<PinnedLink>,
     _xdp: Option<PinnedLink>,
 }
 
@@ -154,7 +158,11 @@ impl Attached {
         if !interface.ethernet {
             return Err(AttachError::NotEthernet(interface.name.clone()));
         }
-        let (mut hook, tc) = self.attach_tc(programs.classifier, interface)?;
+        // First the guard: with it alone nothing is steered, and nothing leaks.
+        let guard = self.pins.guard_link(interface.index);
+        let (_, guard) = self.attach_tc(programs.guard, interface, TcAttachType::Egress, &guard)?;
+        let link = self.pins.link(interface.index);
+        let (mut hook, tc) = self.attach_tc(programs.classifier, interface, TcAttachType::Ingress, &link)?;
         let xdp = match self.xdp_modes(interface) {
             [] => {
                 unpin(&self.pins.xdp_link(interface.index));
@@ -174,7 +182,7 @@ impl Attached {
             hook = found;
             link
         });
-        self.links.insert(interface.index, Links { hook, _tc: tc, _xdp: xdp });
+        self.links.insert(interface.index, Links { hook, _tc: tc, _guard: guard, _xdp: xdp });
         Ok(())
     }
 
@@ -182,6 +190,7 @@ impl Attached {
     pub fn forget(&mut self, index: u32) {
         self.links.remove(&index);
         unpin(&self.pins.link(index));
+        unpin(&self.pins.guard_link(index));
         unpin(&self.pins.xdp_link(index));
     }
 
@@ -189,20 +198,22 @@ impl Attached {
         &self,
         classifier: &mut SchedClassifier,
         interface: &Interface,
+        place: TcAttachType,
+        path: &Path,
     ) -> Result<(Hook, Option<PinnedLink>), AttachError> {
         if self.datapath != Datapath::Clsact {
-            let path = self.pins.link(interface.index);
-            if let Some(link) = update_tcx(classifier, &path) {
+            if let Some(link) = update_tcx(classifier, path) {
                 return Ok((Hook::Tcx, Some(link)));
             }
-            match create_tcx(classifier, interface, &path) {
+            match create_tcx(classifier, interface, place, path) {
                 // A kernel without tcx does not know the attach type.
                 Err(error) if error.is_unknown() => {}
                 Err(error) => return Err(error.about(interface)),
                 Ok(link) => return Ok((Hook::Tcx, Some(link))),
             }
         }
-        attach_clsact(classifier, &interface.name).map_err(|error| Failure::from(error).about(interface))?;
+        attach_clsact(classifier, &interface.name, place)
+            .map_err(|error| Failure::from(error).about(interface))?;
         Ok((Hook::Clsact, None))
     }
 
@@ -304,11 +315,12 @@ fn update_tcx(classifier: &mut SchedClassifier, path: &Path) -> Option<PinnedLin
 fn create_tcx(
     classifier: &mut SchedClassifier,
     interface: &Interface,
+    place: TcAttachType,
     path: &Path,
 ) -> Result<PinnedLink, Failure> {
     clear(path)?;
     let order = TcAttachOptions::TcxOrder(LinkOrder::default());
-    let id = classifier.attach_with_options(&interface.name, TcAttachType::Ingress, order)?;
+    let id = classifier.attach_with_options(&interface.name, place, order)?;
     let link: FdLink = classifier.take_link(id)?.try_into().map_err(Failure::Link)?;
     link.pin(path).map_err(|error| Failure::Pin(error.to_string()))
 }
@@ -342,20 +354,23 @@ fn clear(path: &Path) -> Result<(), Failure> {
 }
 
 /// Puts a filter below the clsact qdisc of an interface, in place of the one of an agent before this one.
-fn attach_clsact(classifier: &mut SchedClassifier, interface: &str) -> Result<(), ProgramError> {
+fn attach_clsact(
+    classifier: &mut SchedClassifier,
+    interface: &str,
+    place: TcAttachType,
+) -> Result<(), ProgramError> {
     match qdisc_add_clsact(interface) {
         Ok(()) | Err(TcError::AlreadyAttached) => {}
         Err(error) if is_present(&error) => {}
         Err(error) => return Err(error.into()),
     }
-    let ingress = TcAttachType::Ingress;
-    let old = SchedClassifierLink::attached(interface, ingress, FILTER_PRIORITY, FILTER_HANDLE, None);
+    let old = SchedClassifierLink::attached(interface, place, FILTER_PRIORITY, FILTER_HANDLE, None);
     let replaced = old.ok().and_then(|old| classifier.attach_to_link(old).ok());
     let id = if let Some(id) = replaced {
         id
     } else {
         let options = NlOptions { priority: FILTER_PRIORITY, handle: FILTER_HANDLE, ..NlOptions::default() };
-        classifier.attach_with_options(interface, ingress, TcAttachOptions::Netlink(options))?
+        classifier.attach_with_options(interface, place, TcAttachOptions::Netlink(options))?
     };
     // The filter stays without us; dropping the link would remove it.
     std::mem::forget(classifier.take_link(id)?);
@@ -375,7 +390,9 @@ fn is_present(error: &TcError) -> bool {
 /// Removes our filters below clsact qdiscs. Best effort: most interfaces have none.
 pub fn detach_clsact(interfaces: &BTreeMap<u32, Interface>) {
     for interface in interfaces.values() {
-        let _ = tc::qdisc_detach_program(&interface.name, TcAttachType::Ingress, CLASSIFIER);
+        for (name, place) in FILTERS {
+            let _ = tc::qdisc_detach_program(&interface.name, place, name);
+        }
     }
 }
 

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gateway_common::flow::NO_PORTS;
+use gateway_common::flow::{NO_PORTS, ticks};
 use gateway_common::index::Refused;
-use gateway_common::ports::{self, PORTS_PER_WORD};
+use gateway_common::ports::{self, PORTS_PER_WORD, PROBES};
 use gateway_common::{Address, Config, Direction, Flow, FlowKey, Hash, ListenerId, Pair, Reference, State};
 
 use super::ageing;
@@ -209,15 +209,16 @@ impl<A: Address> Flows<A> {
         }
     }
 
-    /// Frees a retired record and its port, when no packet can be looking at them any more. Returns the listener
-    /// whose load has the flow.
-    pub fn release(&self, config: &Config, ports: &PortsInUse, number: u32) -> Option<ListenerId> {
+    /// Frees a retired record and its port, when no packet can be looking at them any more. Returns what else the flow
+    /// had.
+    pub fn release(&self, config: &Config, ports: &PortsInUse, number: u32) -> Option<Released> {
         let flow = self.established.records.copy(number)?;
         ports.release(config, &flow);
         let word = self.established.records.state_word(number)?;
         let old = State(word.fetch_and(GENERATION, Ordering::AcqRel));
         self.put_back(number);
-        old.any(State::COUNTED).then_some(flow.listener)
+        let listener = old.any(State::COUNTED).then_some(flow.listener);
+        Some(Released { listener, translation: flow.translation })
     }
 
     /// Records that nothing holds.
@@ -295,21 +296,32 @@ impl<A: Address> Flows<A> {
         ))
     }
 
-    /// Puts an established flow into a record of its own, as the programs do; the tests and measurements fill tables
-    /// by it. `None` if there is no room.
+    /// Puts an established flow into a record of its own, as the programs do and while they do, from any thread. `None`
+    /// if there is no room, or if there is a flow with one of its tuples; its port is the caller's then as before.
     pub fn put(&self, config: &Config, flow: &Flow<A>) -> Option<u32> {
-        let (head, tail) = (self.counter_word(HEAD)?, self.counter(TAIL));
-        let next = head.load(Ordering::SeqCst);
-        if next == tail {
-            return None;
-        }
-        let place = next.checked_rem(self.capacity(Kind::Established).into())? as usize;
-        let number = (self.free.all().get(place / 2)?.load(Ordering::SeqCst) >> (place % 2 * 32)) as u32;
+        let number = self.take_free()?;
         let state = self.state(Kind::Established, number).next(flow.state | State::LIVE);
         self.established.records.put(number, &Flow { state: state.0, ..*flow });
-        self.enter(config, number, flow).ok()?;
-        head.store(next + 1, Ordering::SeqCst);
+        if self.enter(config, number, flow).is_err() {
+            self.discard(config, number, flow);
+            return None;
+        }
         Some(number)
+    }
+
+    /// Takes a free record, against the programs and other threads.
+    fn take_free(&self) -> Option<u32> {
+        let (head, capacity) = (self.counter_word(HEAD)?, u64::from(self.capacity(Kind::Established)));
+        let mut next = head.load(Ordering::SeqCst);
+        while next != self.counter(TAIL) {
+            let place = next.checked_rem(capacity)? as usize;
+            let number = (self.free.all().get(place / 2)?.load(Ordering::SeqCst) >> (place % 2 * 32)) as u32;
+            match head.compare_exchange(next, next + 1, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Some(number),
+                Err(taken) => next = taken,
+            }
+        }
+        None
     }
 
     fn enter(&self, config: &Config, number: u32, flow: &Flow<A>) -> Result<(), Refused> {
@@ -320,6 +332,42 @@ impl<A: Address> Flows<A> {
         }
         Ok(())
     }
+
+    /// Takes back what [`Flows::put`] put in. The port is the caller's again; a translation goes with the record.
+    pub fn withdraw(&self, config: &Config, number: u32, flow: &Flow<A>) {
+        self.unmark(Kind::Established, number, State::LIVE);
+        self.discard(config, number, flow);
+    }
+
+    /// Sets both ends' next sequence numbers of a frozen flow, which no packet changes, and says that it was active now.
+    pub fn expect(&self, number: u32, expected: [u32; 2], now: u64) {
+        self.established.records.expect(number, ticks(now), expected);
+    }
+
+    /// Changes a record's state if it is as it was; else returns what it is.
+    pub fn change(&self, number: u32, from: State, to: State) -> Result<(), State> {
+        let Some(word) = self.established.records.state_word(number) else { return Err(State::default()) };
+        let done = word.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire);
+        done.map(drop).map_err(State)
+    }
+
+    /// Leaves a record that never came into use to the walk, which alone puts records back: without a port that it could
+    /// free, and without a listener whose load has it.
+    fn discard(&self, config: &Config, number: u32, flow: &Flow<A>) {
+        self.unlist(config, Kind::Established, number, flow);
+        let generation = self.state(Kind::Established, number).0 & GENERATION;
+        let discarded = Flow { state: generation | State::RETIRED, ports: NO_PORTS, ..*flow };
+        self.established.records.put(number, &discarded);
+    }
+}
+
+/// What a flow had besides its record and its port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Released {
+    /// The listener whose load has it.
+    pub listener: Option<ListenerId>,
+    /// Its translation, see [`Flow::translation`].
+    pub translation: u32,
 }
 
 /// The bitmaps of source ports in use.
@@ -329,15 +377,37 @@ pub struct PortsInUse {
 }
 
 impl PortsInUse {
-    /// Gives a flow's source port back, if it has one of ours.
-    fn release<A: Address>(&self, config: &Config, flow: &Flow<A>) {
-        let place = u32::from(flow.backend.source_port.get()).wrapping_sub(config.first_port);
-        if flow.ports != NO_PORTS
-            && place < config.port_count
-            && let Some(word) = self.words.all().get((flow.ports + place / PORTS_PER_WORD) as usize)
+    /// Claims a port in the bitmap that begins at a word, as the programs do and while they do. `None` if none was found
+    /// free.
+    pub fn claim(&self, config: &Config, base: u32) -> Option<u16> {
+        let words = config.port_count / PORTS_PER_WORD;
+        let probe = |_| {
+            let index = fastrand::u32(..).checked_rem(words)?;
+            let bit = ports::claim(self.word(base, index)?, fastrand::u32(..))?;
+            u16::try_from(config.first_port + index * PORTS_PER_WORD + bit).ok()
+        };
+        (0..PROBES).find_map(probe)
+    }
+
+    /// Gives a port of a bitmap back.
+    pub fn release_port(&self, config: &Config, base: u32, port: u16) {
+        let place = u32::from(port).wrapping_sub(config.first_port);
+        if place < config.port_count
+            && let Some(word) = self.word(base, place / PORTS_PER_WORD)
         {
             ports::release(word, place % PORTS_PER_WORD);
         }
+    }
+
+    /// Gives a flow's source port back, if it has one of ours.
+    fn release<A: Address>(&self, config: &Config, flow: &Flow<A>) {
+        if flow.ports != NO_PORTS {
+            self.release_port(config, flow.ports, flow.backend.source_port.get());
+        }
+    }
+
+    fn word(&self, base: u32, index: u32) -> Option<&AtomicU64> {
+        self.words.all().get(base as usize + index as usize)
     }
 
     /// Ports in use of a bitmap.
@@ -365,3 +435,7 @@ impl PortsInUse {
         self.words.all().len() as u32
     }
 }
+
+#[cfg(test)]
+#[path = "flows_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! Carries out a plan's steps on the maps, and remembers what they hold: numbers of backends and listeners, regions of
 //! tables, bitmaps of ports, and what must stay for a while because a packet or a flow may still need it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ use super::maps::{FamilyMaps, Maps, MapsError, SLOTS_PER_ELEMENT};
 use super::numbers::Numbers;
 use super::plan::{BackendKey, BackendSpec, ListenerSpec, State, Step};
 use super::regions::{Region, Regions};
+use super::routes::Route;
+use super::targets::{Hold, Target};
 use crate::model;
 
 /// How long a replaced table and a removed backend stay readable. A program runs for microseconds; this leaves
@@ -48,7 +50,7 @@ struct Shared {
 }
 
 /// What waits for its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Remains {
     /// A table.
     Region(Region),
@@ -56,13 +58,24 @@ enum Remains {
     Backend(Old),
 }
 
+/// A backend that new flows may go to.
+#[derive(Debug)]
+struct Current {
+    id: BackendId,
+    spec: BackendSpec,
+    /// First word of its bitmap, or [`NO_PORTS`].
+    ports: u32,
+    hold: Hold,
+}
+
 /// A backend of the maps, as far as it must be known to forget it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 struct Old {
     id: BackendId,
     address: SocketAddr,
     /// The gateway's address, if its ports are counted.
     source: Option<IpAddr>,
+    hold: Hold,
 }
 
 /// What flows still have.
@@ -77,11 +90,13 @@ struct InUse {
 #[derive(Debug)]
 pub struct Installed {
     state: State,
-    backends: BTreeMap<BackendKey, (BackendId, BackendSpec)>,
+    backends: BTreeMap<BackendKey, Current>,
     tables: BTreeMap<TableKey, Shared>,
     listeners: BTreeMap<SocketAddr, (TableKey, ListenerId)>,
     /// Numbers of the documents' listeners, over all of their addresses.
     owners: BTreeMap<model::ListenerKey, ListenerId>,
+    /// Listeners that have a number for the sake of opaque connections.
+    opaque: BTreeSet<model::ListenerKey>,
     regions: Regions,
     bitmaps: Bitmaps,
     numbers4: Numbers,
@@ -92,6 +107,8 @@ pub struct Installed {
     /// Waits for flows.
     lingering: Vec<Old>,
     lingering_listeners: Vec<ListenerId>,
+    /// Where flows of these were accepted, as far as they are of an agent before this one.
+    origins: HashMap<ListenerId, SocketAddr>,
     /// Backends and listeners of an agent before this one, in use until the first plan is carried out.
     adopted: Vec<Old>,
     adopted_listeners: HashSet<ListenerId>,
@@ -108,6 +125,7 @@ impl Installed {
             tables: BTreeMap::new(),
             listeners: BTreeMap::new(),
             owners: BTreeMap::new(),
+            opaque: BTreeSet::new(),
             regions: Regions::new(maps.slots()),
             bitmaps: Bitmaps::new(maps.ports.words(), words),
             numbers4: Numbers::below(maps.v4.backend_capacity()),
@@ -116,6 +134,7 @@ impl Installed {
             remains: Vec::new(),
             lingering: Vec::new(),
             lingering_listeners: Vec::new(),
+            origins: HashMap::new(),
             adopted: Vec::new(),
             adopted_listeners: HashSet::new(),
         };
@@ -165,6 +184,8 @@ impl Installed {
             {
                 self.listener_numbers.adopt(flow.listener);
                 self.lingering_listeners.push(flow.listener);
+                let (ip, port) = (flow.client.destination.ip(), flow.client.destination_port.get());
+                self.origins.insert(flow.listener, SocketAddr::new(ip, port));
             }
         }
     }
@@ -176,7 +197,7 @@ impl Installed {
         if let Some(source) = source {
             self.bitmaps.adopt(source, address, ports);
         }
-        Old { id, address, source }
+        Old { id, address, source, hold: Hold::default() }
     }
 
     fn numbers(&mut self, address: SocketAddr) -> &mut Numbers {
@@ -200,12 +221,26 @@ impl Installed {
 
     /// Numbers of the backends that new flows may go to.
     pub fn backends(&self) -> impl Iterator<Item = (BackendKey, BackendId)> {
-        self.backends.iter().map(|(key, (id, _))| (*key, *id))
+        self.backends.iter().map(|(key, backend)| (*key, backend.id))
+    }
+
+    /// The same as connections that become flows need them: those whose ports are counted. `mtus` are the largest packets
+    /// of interfaces, in bytes; without its interface a backend is none.
+    pub fn targets(&self, mtus: &HashMap<u32, u32>) -> impl Iterator<Item = (SocketAddr, Target)> {
+        let counted = self.backends.iter().filter(|(key, _)| !key.preserve);
+        counted.filter_map(|(key, Current { id, spec, ports, hold })| {
+            let Route { source, oif } = spec.route;
+            let mtu = *mtus.get(&oif)?;
+            Some((
+                key.address,
+                Target { address: key.address, id: *id, source, oif, mtu, ports: *ports, hold: hold.clone() },
+            ))
+        })
     }
 
     /// Address and port of a backend, by its number.
     pub fn backend_address(&self, v6: bool, id: BackendId) -> Option<SocketAddr> {
-        let current = self.backends.iter().map(|(key, (id, _))| (*id, key.address));
+        let current = self.backends.iter().map(|(key, backend)| (backend.id, key.address));
         let old = self.old().chain(&self.adopted).map(|old| (old.id, old.address));
         current
             .chain(old)
@@ -249,6 +284,34 @@ impl Installed {
         Ok(())
     }
 
+    /// Gives these listeners numbers for the flows of their opaque connections, besides those that have one anyway. One
+    /// without any left has its connections in user space.
+    pub fn number(&mut self, listeners: &BTreeSet<model::ListenerKey>) {
+        // Those on one address first: they come last, and a flow of theirs is none of a listener's on every address.
+        for owner in listeners.iter().rev() {
+            if self.owners.contains_key(owner) {
+                continue;
+            }
+            if let Some(id) = self.inherit(*owner).or_else(|| self.listener_numbers.take()) {
+                self.owners.insert(*owner, id);
+            }
+        }
+        self.opaque.clone_from(listeners);
+    }
+
+    /// The number that a listener's flows have from an agent before this one.
+    fn inherit(&mut self, owner: model::ListenerKey) -> Option<ListenerId> {
+        let is_from = |address: &SocketAddr| {
+            let here = owner.bind.is_none_or(|bind| bind.is_unspecified() || bind == address.ip());
+            address.port() == owner.port && here
+        };
+        let is_of = |id: &ListenerId| self.origins.get(id).is_some_and(is_from);
+        let place = self.lingering_listeners.iter().position(is_of)?;
+        let id = self.lingering_listeners.remove(place);
+        self.origins.remove(&id);
+        Some(id)
+    }
+
     /// Steers an address no more, whatever a plan says.
     pub fn unsteer(&mut self, maps: &mut Maps, address: SocketAddr) -> Result<(), MapsError> {
         self.remove_listener(maps, address)?;
@@ -261,7 +324,8 @@ impl Installed {
         for old in std::mem::take(&mut self.adopted) {
             self.leave(Remains::Backend(old));
         }
-        let used: HashSet<ListenerId> = self.listeners.values().map(|(_, id)| *id).collect();
+        let mut used: HashSet<ListenerId> = self.listeners.values().map(|(_, id)| *id).collect();
+        used.extend(self.opaque.iter().filter_map(|owner| self.owners.get(owner)));
         let adopted = std::mem::take(&mut self.adopted_listeners);
         self.lingering_listeners.extend(adopted.difference(&used));
         let unused: Vec<_> = self
@@ -303,7 +367,7 @@ impl Installed {
     fn bury_lingering(&mut self, maps: &Maps) {
         let in_use = InUse::of(maps);
         for old in std::mem::take(&mut self.lingering) {
-            if in_use.has(old.address, old.id) {
+            if in_use.has(old.address, old.id) || old.hold.is_shared() {
                 self.lingering.push(old);
                 continue;
             }
@@ -318,6 +382,7 @@ impl Installed {
                 continue;
             }
             self.listener_numbers.free(id);
+            self.origins.remove(&id);
             if let Some(flows) = maps.listener_flows(id) {
                 flows.store(0, Ordering::SeqCst);
             }
@@ -342,14 +407,14 @@ impl Installed {
             write_backend(&mut maps.v6, id, spec, ports)?;
         }
         self.remove_backend(key);
-        self.backends.insert(key, (id, *spec));
+        self.backends.insert(key, Current { id, spec: *spec, ports, hold: Hold::default() });
         Ok(true)
     }
 
     fn remove_backend(&mut self, key: BackendKey) {
-        if let Some((id, spec)) = self.backends.remove(&key) {
+        if let Some(Current { id, spec, hold, .. }) = self.backends.remove(&key) {
             let source = (!key.preserve).then_some(spec.route.source);
-            self.leave(Remains::Backend(Old { id, address: key.address, source }));
+            self.leave(Remains::Backend(Old { id, address: key.address, source, hold }));
         }
     }
 
@@ -360,7 +425,7 @@ impl Installed {
         spec: &ListenerSpec,
         generation: u64,
     ) -> Result<(), InstallError> {
-        let id_of = |backend: BackendKey| self.backends.get(&backend).map(|(id, _)| *id);
+        let id_of = |backend: BackendKey| self.backends.get(&backend).map(|backend| backend.id);
         let ids: Option<Vec<BackendId>> = spec.backends().map(id_of).collect();
         let ids = ids.ok_or(InstallError::NoRoom(address))?;
         let key: TableKey = ids.into_iter().zip(spec.weights.values().copied()).collect();

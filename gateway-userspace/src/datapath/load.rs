@@ -9,6 +9,7 @@ use aya::{Ebpf, EbpfLoader};
 use gateway_common::index;
 use gateway_common::ports::PORTS_PER_WORD;
 
+use super::attach::Programs;
 use super::maps::{self, Maps, MapsError, SHAPES, SLOTS_PER_ELEMENT};
 
 /// The object that the build script found, aligned as the ELF reader wants it.
@@ -19,6 +20,7 @@ static OBJECT: Option<&[u8]> = None;
 
 /// Names of the programs in the object.
 const CLASSIFIER: &str = "sluice_tc";
+const GUARD: &str = "sluice_guard";
 const XDP: &str = "sluice_xdp";
 
 /// Slots for backend tables, 2 bytes each: room for 63 tables of the largest size.
@@ -83,17 +85,24 @@ impl Loaded {
         self.other_xdp(XDP)
     }
 
-    /// Both programs at once.
-    pub fn programs(&mut self) -> Result<(&mut SchedClassifier, &mut Xdp), LoadError> {
-        let (mut classifier, mut xdp) = (None, None);
+    /// All programs at once.
+    pub fn programs(&mut self) -> Result<Programs<'_>, LoadError> {
+        let (mut classifier, mut guard, mut xdp) = (None, None, None);
         for (name, program) in self.ebpf.programs_mut() {
             match program {
-                Program::SchedClassifier(program) if name == CLASSIFIER => classifier = Some(program),
+                Program::SchedClassifier(program) => match name {
+                    CLASSIFIER => classifier = Some(program),
+                    GUARD => guard = Some(program),
+                    _ => {}
+                },
                 Program::Xdp(program) if name == XDP => xdp = Some(program),
                 _ => {}
             }
         }
-        classifier.zip(xdp).ok_or(LoadError::NoObject)
+        match (classifier, guard, xdp) {
+            (Some(classifier), Some(guard), Some(xdp)) => Ok(Programs { classifier, guard, xdp }),
+            _ => Err(LoadError::NoObject),
+        }
     }
 
     /// A classifier of another name; objects for measuring have some.
@@ -150,6 +159,8 @@ pub fn load_object(object: &[u8], sizes: Sizes, pins: Option<&Path>) -> Result<L
         ("INDEX6", index::buckets(2 * flows)),
         ("FREE4", flows / 2),
         ("FREE6", flows / 2),
+        // Of both families together; a flow that finds none stays in user space.
+        ("TRANSLATIONS", flows),
         ("HALF4", handshakes),
         ("HALF6", handshakes),
         ("HALFIDX4", index::buckets(2 * handshakes)),

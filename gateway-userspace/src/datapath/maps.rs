@@ -10,13 +10,15 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
 use gateway_common::{
     Addr4, Addr6, Address, Backend, BackendId, Bucket, Config, Flow, Link, ListenerId, ListenerKey, Load,
-    Pool, Table, Verdict,
+    Pool, Table, Translation, Verdict,
 };
 
 use super::events::Events;
 use super::flows::{self, Flows, PortsInUse};
 use super::memory::{Records, Words};
 use super::sys;
+use super::targets::Tables;
+use super::translations::Translations;
 
 /// Slots of backend tables in one element of `MAGLEV`: an element takes eight bytes, a backend's number two.
 pub const SLOTS_PER_ELEMENT: u32 = 4;
@@ -70,6 +72,7 @@ shapes! {
     "FLOWS6" Array u32 => Flow<Addr6>;
     "FREE4" Array u32 => u64;
     "FREE6" Array u32 => u64;
+    "TRANSLATIONS" Array u32 => Translation;
     "HALFIDX4" Array u32 => Bucket<u64>;
     "HALFIDX6" Array u32 => Bucket<u64>;
     "HALF4" Array u32 => Flow<Addr4>;
@@ -134,7 +137,7 @@ pub struct FamilyMaps<A: Address + Pod> {
     backends: Array<MapData, Backend<A>>,
     deny: LpmTrie<MapData, A, u32>,
     /// The flow tables.
-    pub flows: Flows<A>,
+    pub flows: Arc<Flows<A>>,
 }
 
 /// All maps.
@@ -148,7 +151,9 @@ pub struct Maps {
     maglev_fd: OwnedFd,
     limits: Words,
     /// Source ports.
-    pub ports: PortsInUse,
+    pub ports: Arc<PortsInUse>,
+    /// What handed-over flows are translated by.
+    pub translations: Arc<Translations>,
     /// IPv4.
     pub v4: FamilyMaps<Addr4>,
     /// IPv6.
@@ -168,7 +173,8 @@ impl Maps {
             maglev: maglev.try_into().map_err(about("MAGLEV"))?,
             maglev_fd,
             limits: words("LIMITS", &take("LIMITS")?)?,
-            ports: PortsInUse { words: words("PORTS", &take("PORTS")?)? },
+            ports: Arc::new(PortsInUse { words: words("PORTS", &take("PORTS")?)? }),
+            translations: Arc::new(Translations::over(words("TRANSLATIONS", &take("TRANSLATIONS")?)?)),
             v4: FamilyMaps::gather(&NAMES4, (pools.clone(), 0), &mut take)?,
             v6: FamilyMaps::gather(&NAMES6, (pools, 1), &mut take)?,
         })
@@ -239,6 +245,12 @@ impl Maps {
             Ok((element >> (slot % SLOTS_PER_ELEMENT * 16) & 0xffff) as BackendId)
         };
         slots.map(slot).collect()
+    }
+
+    /// What is shared with those who put flows into the tables.
+    pub fn tables(&self) -> Result<Tables, MapsError> {
+        let (v4, v6, ports) = (self.v4.flows.clone(), self.v6.flows.clone(), self.ports.clone());
+        Ok(Tables { v4, v6, ports, translations: self.translations.clone(), config: self.config()? })
     }
 
     /// Flows and handshakes that go on, see [`Flows::going_on`].
@@ -312,7 +324,7 @@ impl<A: Address + Pod> FamilyMaps<A> {
             listeners: take(names.listeners)?.try_into().map_err(about(names.listeners))?,
             backends: take(names.backends)?.try_into().map_err(about(names.backends))?,
             deny: take(names.deny)?.try_into().map_err(about(names.deny))?,
-            flows: Flows { established, handshakes, free, pools, pool },
+            flows: Arc::new(Flows { established, handshakes, free, pools, pool }),
         })
     }
 

@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gateway_common::{Address, Bucket, Flow, State};
+use gateway_common::{Address, Bucket, Flow, Half, State};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Bytes of a word.
@@ -30,6 +30,12 @@ impl fmt::Debug for Words {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Words").field("words", &self.words).finish_non_exhaustive()
     }
+}
+
+/// The fields that [`pair`] puts into a word.
+pub(super) fn halves(word: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
+    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
 }
 
 impl Words {
@@ -69,6 +75,13 @@ impl Drop for Words {
         // SAFETY: the mapping that `map` made; nothing borrowed from it outlives `self`.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.words * WORD) };
     }
+}
+
+/// Two fields of a structure that lie in one word.
+pub(super) fn pair(first: u32, second: u32) -> u64 {
+    let [a, b, c, d] = first.to_ne_bytes();
+    let [e, f, g, h] = second.to_ne_bytes();
+    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// The records of a flow table.
@@ -117,17 +130,22 @@ impl<A: Address> Records<A> {
     /// they share a word.
     pub(super) fn turn(&self, number: u32, from: [u32; 2], to: [u32; 2]) -> bool {
         const { assert!(std::mem::offset_of!(Flow<A>, oif).is_multiple_of(WORD)) };
-        let word = |[first, second]: [u32; 2]| {
-            let mut bytes = [0; WORD];
-            let (low, high) = bytes.split_at_mut(WORD / 2);
-            low.copy_from_slice(&first.to_ne_bytes());
-            high.copy_from_slice(&second.to_ne_bytes());
-            u64::from_ne_bytes(bytes)
-        };
+        let word = |[first, second]: [u32; 2]| pair(first, second);
         let place = self.record(number).get(std::mem::offset_of!(Flow<A>, oif) / WORD);
         place.is_some_and(|place| {
             place.compare_exchange(word(from), word(to), Ordering::AcqRel, Ordering::Acquire).is_ok()
         })
+    }
+
+    /// Sets when a record's ends were last heard, and their next sequence numbers.
+    pub(super) fn expect(&self, number: u32, now: u32, expected: [u32; 2]) {
+        const { assert!(std::mem::offset_of!(Half, last_seen).is_multiple_of(WORD)) };
+        let first = std::mem::offset_of!(Flow<A>, halves) + std::mem::offset_of!(Half, last_seen);
+        for (half, expected) in expected.into_iter().enumerate() {
+            if let Some(word) = self.record(number).get((first + half * size_of::<Half>()) / WORD) {
+                word.store(pair(now, expected), Ordering::Release);
+            }
+        }
     }
 
     /// A copy of a record. Its state is read first: if the state is live and the same afterwards, the copy is of one

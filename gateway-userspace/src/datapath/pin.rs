@@ -67,6 +67,11 @@ impl Pins {
         self.links().join(interface.to_string())
     }
 
+    /// The link of the guard on what leaves by an interface.
+    pub fn guard_link(&self, interface: u32) -> PathBuf {
+        self.links().join(format!("{interface}-guard"))
+    }
+
     /// The XDP link of an interface.
     pub fn xdp_link(&self, interface: u32) -> PathBuf {
         self.links().join(format!("{interface}-xdp"))

@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_common::flow::LONGEST_IDLE;
 use serde::Serialize;
 
 use crate::model::{
-    Affinity, Cluster, ClusterName, Endpoint, Listener, ListenerKey, ListenerKind, Snapshot, SourceAddress,
-    Steering, TcpRoute, WeightedCluster,
+    Affinity, ChainAction, Cluster, ClusterName, Endpoint, FilterChain, Listener, ListenerKey, ListenerKind,
+    Snapshot, SourceAddress, Steering, TcpRoute, WeightedCluster,
 };
 
 use super::maglev::Weights;
@@ -80,7 +81,7 @@ impl ListenerSpec {
 /// What the maps hold, or should.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
-    /// Backends.
+    /// Backends, of listeners and of opaque connections.
     pub backends: BTreeMap<BackendKey, BackendSpec>,
     /// By local address and port.
     pub listeners: BTreeMap<SocketAddr, ListenerSpec>,
@@ -151,6 +152,16 @@ fn words<S: serde::Serializer>(refusals: &[Refusal], serializer: S) -> Result<S:
     serializer.collect_seq(refusals.iter().map(ToString::to_string))
 }
 
+/// What is known of opaque connections that user space accepts: passthrough by SNI, and TCP that the kernel cannot steer
+/// from the first packet on. The kernel may carry them later, so their backends are in the state like others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opaque {
+    /// Listeners that have some.
+    pub listeners: BTreeSet<ListenerKey>,
+    /// Their backends: in the state, or why the kernel can send nothing there, in words.
+    pub backends: BTreeMap<SocketAddr, Result<BackendSpec, String>>,
+}
+
 /// The result of planning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -158,6 +169,8 @@ pub struct Plan {
     pub state: State,
     /// For each listener that the kernel may steer: where its flows go.
     pub placements: BTreeMap<ListenerKey, Placement>,
+    /// For the others.
+    pub opaque: Opaque,
 }
 
 impl Plan {
@@ -178,12 +191,14 @@ impl Plan {
 
 /// Every address that a plan of this snapshot needs a route to.
 pub fn destinations(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
-    kernel_listeners(snapshot)
-        .flat_map(|(_, route)| &route.destinations)
-        .filter_map(|destination| destination.cluster.as_deref())
-        .flat_map(Cluster::healthy)
-        .map(|endpoint| endpoint.address.ip())
-        .collect()
+    let routes = kernel_listeners(snapshot).chain(opaque_routes(snapshot)).map(|(_, route)| route);
+    routes.flat_map(healthy).map(|endpoint| endpoint.address.ip()).collect()
+}
+
+/// Endpoints of a route that connections may go to.
+fn healthy(route: &TcpRoute) -> impl Iterator<Item = &Endpoint> {
+    let clusters = route.destinations.iter().filter_map(|destination| destination.cluster.as_deref());
+    clusters.flat_map(Cluster::healthy)
 }
 
 fn kernel_listeners(snapshot: &Snapshot) -> impl Iterator<Item = (&Listener, &TcpRoute)> {
@@ -191,6 +206,27 @@ fn kernel_listeners(snapshot: &Snapshot) -> impl Iterator<Item = (&Listener, &Tc
         (ListenerKind::Tcp(route), Steering::Kernel) => Some((listener.as_ref(), route.as_ref())),
         _ => None,
     })
+}
+
+/// The routes of opaque connections that user space accepts from elsewhere.
+fn opaque_routes(snapshot: &Snapshot) -> impl Iterator<Item = (&Listener, &TcpRoute)> {
+    let is_reachable = |listener: &&Arc<Listener>| !listener.key.bind.is_some_and(|ip| ip.is_loopback());
+    snapshot.listeners.iter().filter(is_reachable).flat_map(|listener| {
+        let (route, chains) = match (&listener.kind, &listener.steering) {
+            (ListenerKind::Tcp(route), Steering::UserSpace(_)) => (Some(route), [].as_slice()),
+            (ListenerKind::Tls(tls), _) => (None, tls.chains.as_slice()),
+            (ListenerKind::Tcp(_), Steering::Kernel) | (ListenerKind::Http(_), _) => (None, [].as_slice()),
+        };
+        let routes = route.into_iter().chain(chains.iter().filter_map(passed_through));
+        routes.map(|route| (listener.as_ref(), route.as_ref()))
+    })
+}
+
+fn passed_through(chain: &Arc<FilterChain>) -> Option<&Arc<TcpRoute>> {
+    match &chain.action {
+        ChainAction::Passthrough(route) => Some(route),
+        ChainAction::TerminateHttp { .. } | ChainAction::TerminateTcp { .. } => None,
+    }
 }
 
 /// Plans what the maps should hold.
@@ -204,6 +240,14 @@ pub fn plan(snapshot: &Snapshot, surroundings: &Surroundings) -> Plan {
     for (listener, route) in kernel_listeners(snapshot) {
         let placement = place(listener, route, surroundings, &claimed, &mut plan.state);
         plan.placements.insert(listener.key, placement);
+    }
+    for (listener, route) in opaque_routes(snapshot) {
+        plan.opaque.listeners.insert(listener.key);
+        for endpoint in healthy(route) {
+            let backend = reach(endpoint.address, false, surroundings);
+            plan.state.backends.extend(backend.iter().map(|backend| (backend.key, *backend)));
+            plan.opaque.backends.insert(endpoint.address, backend);
+        }
     }
     plan
 }
@@ -361,7 +405,12 @@ fn whole_seconds(duration: Duration) -> u32 {
 /// The steps from one state to another, in an order in which no packet sees half: backends, then tables and
 /// listeners; removals the other way round.
 pub fn diff(from: &State, to: &State) -> Vec<Step> {
-    let put_backends = changed(&from.backends, &to.backends).map(|(_, backend)| Step::PutBackend(*backend));
+    // Where room is short, a listener without it is not steered at all; opaque connections are merely served by user
+    // space, so their backends come last.
+    let named: BTreeSet<BackendKey> = to.listeners.values().flat_map(ListenerSpec::backends).collect();
+    let (first, last): (Vec<_>, Vec<_>) =
+        changed(&from.backends, &to.backends).partition(|(key, _)| named.contains(key));
+    let put_backends = first.into_iter().chain(last).map(|(_, backend)| Step::PutBackend(*backend));
     // A backend that goes another way has got a new number, which only a newly written table knows.
     let moved = |spec: &ListenerSpec| {
         spec.backends().any(|backend| from.backends.get(&backend) != to.backends.get(&backend))

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::{ClusterName, Health, Limits, SourceAddress, UpstreamProtocol};
+use crate::model::listener::TlsListener;
+use crate::model::{
+    ClusterName, Health, HostPattern, Limits, SourceAddress, UpstreamProtocol, UserSpaceReason,
+};
 
 fn name(host: &str) -> ClusterName {
     ClusterName { host: host.into(), port: 80, subset: None }
@@ -22,21 +25,41 @@ fn healthy<'a>(addresses: &[&'a str]) -> Vec<(&'a str, Health)> {
     addresses.iter().map(|address| (*address, Health::Healthy)).collect()
 }
 
-fn listener(bind: Option<&str>, port: u16, destinations: Vec<WeightedCluster>) -> Listener {
-    let route = TcpRoute {
+fn route(destinations: Vec<WeightedCluster>) -> Arc<TcpRoute> {
+    Arc::new(TcpRoute {
         virtual_service: "vs.default".into(),
         destinations,
         idle_timeout: Duration::from_hours(1),
-    };
+    })
+}
+
+fn listener(bind: Option<&str>, port: u16, destinations: Vec<WeightedCluster>) -> Listener {
     Listener {
         name: "listener".into(),
         key: ListenerKey { bind: bind.map(|ip| ip.parse().unwrap()), port },
-        kind: ListenerKind::Tcp(Arc::new(route)),
+        kind: ListenerKind::Tcp(route(destinations)),
         steering: Steering::Kernel,
         source_address: SourceAddress::Snat,
         proxy_protocol: None,
         limits: Limits::default(),
     }
+}
+
+/// One that user space must serve.
+fn in_user_space(reason: UserSpaceReason, listener: Listener) -> Listener {
+    Listener { steering: Steering::UserSpace(reason), ..listener }
+}
+
+/// One that passes TLS through, by a chain for each host.
+fn passing(port: u16, hosts: Vec<(&str, Vec<WeightedCluster>)>) -> Listener {
+    let chain = |(host, destinations): (&str, Vec<WeightedCluster>)| FilterChain {
+        name: host.into(),
+        sni: vec![HostPattern::new(host)],
+        action: ChainAction::Passthrough(route(destinations)),
+    };
+    let tls = TlsListener::new(hosts.into_iter().map(chain).collect());
+    let kind = ListenerKind::Tls(tls);
+    in_user_space(UserSpaceReason::NeedsSni, Listener { kind, ..listener(None, port, Vec::new()) })
 }
 
 fn snapshot(listeners: Vec<Listener>) -> Snapshot {
@@ -94,8 +117,7 @@ fn a_listener_on_every_address_has_an_entry_for_each_local_one_with_backends_of_
 #[test]
 fn a_bound_listener_takes_its_address_away_from_one_on_every_address() {
     let one = || vec![destination("one", 1, &healthy(&["10.0.0.2:80"]))];
-    let mut user_space = listener(Some("198.18.0.1"), 443, one());
-    user_space.steering = Steering::UserSpace(crate::model::UserSpaceReason::NeedsHttp);
+    let user_space = in_user_space(UserSpaceReason::NeedsHttp, listener(Some("198.18.0.1"), 443, one()));
     let plan = plan(&snapshot(vec![listener(None, 443, one()), user_space]), &surroundings());
     assert_eq!(plan.state.listeners.keys().map(ToString::to_string).collect::<Vec<_>>(), ["198.18.0.2:443"]);
     assert_eq!(plan.placements.len(), 1);
@@ -148,12 +170,88 @@ fn what_cannot_be_steered_says_why() {
 }
 
 #[test]
-fn the_routes_asked_for_are_those_of_kernel_listeners() {
-    let mut user_space = listener(None, 80, vec![destination("web", 1, &healthy(&["10.0.0.7:80"]))]);
-    user_space.steering = Steering::UserSpace(crate::model::UserSpaceReason::NeedsHttp);
+fn the_routes_asked_for_are_those_of_all_opaque_connections() {
+    let to = |address: &str| vec![destination("d", 1, &healthy(&[address]))];
     let kernel = listener(None, 443, vec![destination("tcp", 1, &healthy(&["10.0.0.2:80", "[fd01::2]:80"]))]);
-    let asked = destinations(&snapshot(vec![user_space, kernel]));
-    assert_eq!(asked.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.2", "fd01::2"]);
+    let header = in_user_space(UserSpaceReason::ProxyProtocol, listener(None, 80, to("10.0.0.7:80")));
+    let tls = passing(8443, vec![("a.example", to("10.0.0.8:80")), ("b.example", to("10.0.0.9:80"))]);
+    let asked = destinations(&snapshot(vec![header, kernel, tls]));
+    let asked: Vec<String> = asked.iter().map(ToString::to_string).collect();
+    assert_eq!(asked, ["10.0.0.2", "10.0.0.7", "10.0.0.8", "10.0.0.9", "fd01::2"]);
+}
+
+#[test]
+fn backends_of_opaque_connections_are_planned_without_a_listener() {
+    let both = destination("both", 1, &healthy(&["10.0.0.2:80", "[fd01::2]:80"]));
+    let sick = destination("sick", 1, &[("10.0.0.3:80", Health::Unhealthy)]);
+    let mut limited = in_user_space(UserSpaceReason::MaxConnections, listener(None, 9000, vec![both, sick]));
+    // Of the kernel's listeners alone: user space shows its own address all the same.
+    limited.source_address = SourceAddress::Preserve;
+    let unknown = WeightedCluster { name: name("unknown"), cluster: None, weight: 1 };
+    let tls = vec![
+        ("a.example", vec![destination("a", 1, &healthy(&["10.0.0.3:443"])), unknown]),
+        ("b.example", vec![destination("b", 1, &healthy(&["10.0.0.3:444"]))]),
+    ];
+    let steered = listener(None, 7000, vec![destination("tcp", 1, &healthy(&["10.0.0.2:80"]))]);
+    let plan = plan(&snapshot(vec![limited, passing(443, tls), steered]), &surroundings());
+    let backends: Vec<(String, bool)> =
+        plan.state.backends.keys().map(|backend| (backend.address.to_string(), backend.preserve)).collect();
+    let want = ["10.0.0.2:80", "10.0.0.3:443", "10.0.0.3:444", "[fd01::2]:80"];
+    assert_eq!(backends, want.map(|address| (address.to_owned(), false)));
+    assert!(plan.state.listeners.keys().all(|address| address.port() == 7000));
+    assert_eq!(plan.placements.len(), 1);
+    let ports: Vec<u16> = plan.opaque.listeners.iter().map(|listener| listener.port).collect();
+    assert_eq!(ports, [443, 9000]);
+    assert_eq!(plan.opaque.backends.len(), 4);
+    assert!(plan.opaque.backends.iter().all(|(address, backend)| {
+        backend.as_ref().is_ok_and(|backend| plan.state.backends[&backend.key].key.address == *address)
+    }));
+}
+
+#[test]
+fn an_opaque_backend_that_the_kernel_cannot_send_to_says_why_and_harms_no_other() {
+    let addresses = ["127.0.0.1:80", "10.0.0.2:80", "10.5.5.5:80", "10.9.0.2:80", "198.18.0.1:80"];
+    let tls = passing(443, vec![("a.example", vec![destination("a", 1, &healthy(&addresses))])]);
+    let plan = plan(&snapshot(vec![tls]), &surroundings());
+    let outcome: Vec<(String, Option<&str>)> = plan
+        .opaque
+        .backends
+        .iter()
+        .map(|(address, backend)| (address.to_string(), backend.as_ref().err().map(String::as_str)))
+        .collect();
+    let want = [
+        ("10.0.0.2:80", None),
+        ("10.5.5.5:80", Some("no route")),
+        ("10.9.0.2:80", Some("tun0 carries no Ethernet")),
+        ("127.0.0.1:80", Some("on loopback")),
+        ("198.18.0.1:80", Some("address of this node itself")),
+    ];
+    assert_eq!(outcome, want.map(|(address, reason)| (address.to_owned(), reason)));
+    assert_eq!(plan.state.backends.len(), 1);
+    assert!(plan.placements.is_empty());
+}
+
+#[test]
+fn no_packet_from_outside_comes_to_a_listener_on_loopback() {
+    let to = vec![destination("d", 1, &healthy(&["10.0.0.2:80"]))];
+    let inner = in_user_space(UserSpaceReason::LoopbackBind, listener(Some("127.0.0.1"), 80, to));
+    assert_eq!(plan(&snapshot(vec![inner]), &surroundings()), Plan::default());
+}
+
+#[test]
+fn backends_that_a_listener_cannot_do_without_come_before_those_of_opaque_connections() {
+    let to = |host: &str, address: &str| vec![destination(host, 1, &healthy(&[address]))];
+    let tls = passing(443, vec![("a.example", to("a", "10.0.0.2:80"))]);
+    let steered = listener(None, 7000, to("tcp", "10.0.0.3:80"));
+    let plan = plan(&snapshot(vec![tls, steered]), &surroundings());
+    let put: Vec<String> = diff(&State::default(), &plan.state)
+        .iter()
+        .filter_map(|step| match step {
+            Step::PutBackend(backend) => Some(backend.key.address.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(put, ["10.0.0.3:80", "10.0.0.2:80"]);
 }
 
 /// A state of up to four backends and four listeners that name some of them.

@@ -1,6 +1,6 @@
 //! The kernel plane as the agent drives it: start, apply a snapshot, tick, stop.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,7 @@ use gateway_common::flow::TICKS_PER_SECOND;
 use gateway_common::{Address, Config, Event, Link, ListenerId};
 use serde::Serialize;
 
-use crate::model::{Cluster, ClusterName, ListenerKey, Outcome, Outliers, Snapshot};
+use crate::model::{Cluster, ClusterName, ListenerKey, Outcome, Outliers, Published, Snapshot};
 use crate::settings::{Datapath, KernelArgs, KernelMode, Prefix};
 
 use super::ageing::Sweep;
@@ -22,17 +22,19 @@ use super::attach::{self, AttachError, Attached, Programs};
 use super::departed::{self, Departed};
 use super::events::{Failure, Heard};
 use super::flows::Kind;
+use super::handoff::Tallied;
 use super::install::{InstallError, Installed};
 use super::interfaces::{self, Interface};
 use super::load::{self, LoadError, Loaded, Sizes, TABLE_SLOTS};
 use super::maps::{self, FamilyMaps, Maps, MapsError};
 use super::pin::{Lock, PinError, Pins};
-use super::plan::{self, Placement, Plan, Refusal, Surroundings};
+use super::plan::{self, Opaque, Placement, Plan, Refusal, Surroundings};
 use super::ports::{self, PortRange};
 use super::routes::{NoRoute, Route, Routes};
 use super::stats::{self, FlowCounts, InterfaceStatus, Memory, Status};
 use super::takeover;
 use super::tally::Ended;
+use super::targets::{NoTarget, Tables, Target, Targets};
 use super::trace;
 
 /// The same on every node: a flow meets the same backend whichever node it lands on.
@@ -196,6 +198,11 @@ pub struct KernelPlane {
     lost: Option<Lost>,
     /// Shared with user space.
     outliers: Outliers,
+    /// For those who hand connections over.
+    tables: Arc<Tables>,
+    targets: Published<Targets>,
+    /// What the plan in force says of them.
+    opaque: Opaque,
     departed: Departed,
     heard: Heard,
     max_flows: u32,
@@ -209,16 +216,25 @@ const _: fn() = || {
 
 impl KernelPlane {
     /// Loads and attaches the programs, or takes over those of an agent before this one with all their flows. Must
-    /// be called in the network namespace that traffic comes in by, and the plane used by the same thread.
-    pub fn start(args: &KernelArgs, outliers: &Outliers) -> Result<Self, Unavailable> {
-        let started = Self::try_start(args, outliers);
+    /// be called in the network namespace that traffic comes in by, and the plane used by the same thread. Publishes
+    /// where connections can be handed over to for as long as it lives.
+    pub fn start(
+        args: &KernelArgs,
+        outliers: &Outliers,
+        targets: Published<Targets>,
+    ) -> Result<Self, Unavailable> {
+        let started = Self::try_start(args, outliers, targets);
         if started.is_err() && rustix::process::geteuid().is_root() {
             takeover::leave(&Pins::below(&args.pin_dir));
         }
         started
     }
 
-    fn try_start(args: &KernelArgs, outliers: &Outliers) -> Result<Self, Unavailable> {
+    fn try_start(
+        args: &KernelArgs,
+        outliers: &Outliers,
+        targets: Published<Targets>,
+    ) -> Result<Self, Unavailable> {
         if args.kernel == KernelMode::Off || args.datapath == Datapath::Off {
             return Err(Unavailable::Off);
         }
@@ -242,6 +258,9 @@ impl KernelPlane {
         let max_flows = maps::capacity(&pins.maps(), "FLOWS4")?;
         let lost = Some(Lost::find(&loaded.maps));
         let installed = Installed::adopt(&loaded.maps)?;
+        loaded.maps.translations.adopt(&loaded.maps.v4.flows);
+        loaded.maps.translations.adopt(&loaded.maps.v6.flows);
+        let tables = Arc::new(loaded.maps.tables()?);
         let attached = Attached::adopt(&pins, args.datapath, &mut programs(&mut loaded)?, &interfaces)?;
         let mut plane = Self {
             pins,
@@ -261,6 +280,9 @@ impl KernelPlane {
             sweep6: Sweep::default(),
             lost,
             outliers: outliers.clone(),
+            tables,
+            targets,
+            opaque: Opaque::default(),
             departed: Departed::new(Duration::from_secs(args.backend_drain_time)),
             heard: Heard::default(),
             max_flows,
@@ -276,6 +298,7 @@ impl KernelPlane {
         self.snapshot = Some(snapshot.clone());
         self.is_settled = false;
         self.refresh(&snapshot)?;
+        self.publish_targets();
         Ok(self.applied.clone())
     }
 
@@ -297,9 +320,11 @@ impl KernelPlane {
         self.forget();
         self.recover();
         self.condemn();
+        ended.extend(self.bid_farewell());
         let before = self.applied.clone();
         if let Some(snapshot) = self.snapshot.clone() {
             self.refresh(&snapshot)?;
+            self.publish_targets();
         }
         let changed = (self.applied != before).then(|| self.applied.clone());
         Ok(Ticked { changed, ended, flows: self.flows() })
@@ -308,7 +333,17 @@ impl KernelPlane {
     /// Reads what the programs told since the last call, and returns the flows that have ended. To be called many times
     /// a second, so that ends are told when they come.
     pub fn hear(&mut self) -> Vec<Ended> {
-        self.heard.hear(&mut self.loaded.maps, stats::monotonic())
+        let mut ended = self.heard.hear(&mut self.loaded.maps, stats::monotonic());
+        ended.extend(self.bid_farewell());
+        ended
+    }
+
+    /// Tells the ends of flows that are condemned.
+    fn bid_farewell(&mut self) -> Vec<Ended> {
+        let (now, config, maps) = (stats::monotonic(), &self.tables.config, &self.loaded.maps);
+        let mut ended = self.sweep4.farewells().step(&maps.v4.flows, &maps.translations, config, now);
+        ended.extend(self.sweep6.farewells().step(&maps.v6.flows, &maps.translations, config, now));
+        ended
     }
 
     /// Has the packets of a client's flows told of, or nobody's any more.
@@ -353,6 +388,8 @@ impl KernelPlane {
             max_handshakes: maps.v4.flows.capacity(Kind::Handshakes),
             memory: Memory::of(maps),
             verdicts: stats::verdicts(maps)?,
+            // The workers' account: whoever has the ledger fills it in.
+            handoff: Tallied::default(),
             listener_traffic: stats::by_listener(sweeps, self.installed.owners()),
             backend_traffic: stats::by_backend(
                 sweeps,
@@ -365,6 +402,8 @@ impl KernelPlane {
     /// Steers no new flow any more. Flows that there are go on without an agent; if there are none, every trace is
     /// removed.
     pub fn stop(mut self) -> Result<Stopped, DatapathError> {
+        // First, so that no worker puts a flow into tables that are counted, or gone.
+        self.targets.publish(Arc::default());
         self.refresh(&Snapshot::default())?;
         let flows = self.loaded.maps.going_on(stats::monotonic());
         if flows == 0 {
@@ -381,7 +420,9 @@ impl KernelPlane {
         let known = self.endpoints().collect();
         let due = self.departed.due(self.installed.old_backends(), &known, Instant::now());
         if !due.is_empty() {
-            let flows = departed::condemn(&self.loaded.maps, &due);
+            let maps = &self.loaded.maps;
+            let flows = departed::condemn(&maps.v4.flows, &due, self.sweep4.farewells())
+                + departed::condemn(&maps.v6.flows, &due, self.sweep6.farewells());
             if flows > 0 {
                 tracing::info!(flows, backends = ?due, "resetting the flows of backends that are gone");
             }
@@ -468,14 +509,32 @@ impl KernelPlane {
         }
         let routes = self.routes(snapshot)?;
         let ways = self.ways(&routes);
-        let plan = self.plan(snapshot, routes);
+        let mut plan = self.plan(snapshot, routes);
         self.tell_links()?;
+        self.installed.number(&plan.opaque.listeners);
+        self.opaque = std::mem::take(&mut plan.opaque);
         self.carry_out(plan, snapshot.generation)?;
         if !std::mem::replace(&mut self.is_settled, true) {
             self.installed.settle();
         }
         self.reroute(ways);
         Ok(())
+    }
+
+    /// Tells those who hand connections over, if there is news for them.
+    fn publish_targets(&self) {
+        let mtus: HashMap<u32, u32> = self.links.iter().map(|(index, link)| (*index, link.mtu)).collect();
+        let planned = self.opaque.backends.iter().map(|(address, backend)| {
+            let problem = backend.as_ref().err().cloned().map(NoTarget::Unreachable);
+            (*address, Err(problem.unwrap_or(NoTarget::NoRoom)))
+        });
+        let mut backends: HashMap<SocketAddr, Result<Target, NoTarget>> = planned.collect();
+        backends.extend(self.installed.targets(&mtus).map(|(address, target)| (address, Ok(target))));
+        let listeners = self.installed.owners().collect();
+        let targets = Targets { tables: Some(self.tables.clone()), backends, listeners, mtus };
+        if !targets.says_the_same(&self.targets.current()) {
+            self.targets.publish(Arc::new(targets));
+        }
     }
 
     /// The way to each backend that a snapshot names, or that there may be flows of. Each is asked for once.
@@ -601,6 +660,13 @@ impl KernelPlane {
     }
 }
 
+impl Drop for KernelPlane {
+    fn drop(&mut self) {
+        // Nobody ages the flows any more, or gives their ports back.
+        self.targets.publish(Arc::default());
+    }
+}
+
 fn check_wanted(wanted: &[String], interfaces: &BTreeMap<u32, Interface>) -> Result<(), Unavailable> {
     let exists = |name: &&String| interfaces.values().any(|interface| interface.name == **name);
     match wanted.iter().find(|name| !exists(name)) {
@@ -621,8 +687,7 @@ fn load(pins: &Pins, flows: u32) -> Result<Loaded, Unavailable> {
 }
 
 fn programs(loaded: &mut Loaded) -> Result<Programs<'_>, Unavailable> {
-    let (classifier, xdp) = loaded.programs().map_err(Unavailable::Refused)?;
-    Ok(Programs { classifier, xdp })
+    loaded.programs().map_err(Unavailable::Refused)
 }
 
 /// Tells the programs their keys, sizes and source ports. What flows depend on stays as it was in maps that are taken

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use aya::Pod;
 use gateway_common::flow::{NO_PORTS, TICKS_PER_SECOND};
-use gateway_common::{Address, BackendId, Direction, Flow, FlowKey, ListenerId, Phase, Seen, State, Table};
+use gateway_common::{
+    Address, BackendId, Be16, Direction, Flow, FlowKey, ListenerId, Phase, Seen, State, Table,
+};
 
 use super::ageing;
 use super::flows::Kind;
@@ -28,6 +30,16 @@ impl Tuple {
             source: SocketAddr::new(key.source.ip(), key.source_port.get()),
             destination: SocketAddr::new(key.destination.ip(), key.destination_port.get()),
         }
+    }
+
+    /// As the maps have it; `None` if it is of another family, or of two.
+    pub fn key<A: Address>(self) -> Option<FlowKey<A>> {
+        Some(FlowKey {
+            source: A::from_ip(self.source.ip())?,
+            destination: A::from_ip(self.destination.ip())?,
+            source_port: Be16::new(self.source.port()),
+            destination_port: Be16::new(self.destination.port()),
+        })
     }
 
     /// The tuple of the answers.

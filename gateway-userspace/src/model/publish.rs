@@ -12,6 +12,12 @@ pub struct Published<T> {
     changed: watch::Sender<()>,
 }
 
+impl<T: Default> Default for Published<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
 impl<T> Published<T> {
     /// Starts with a first value.
     pub fn new(first: T) -> Self {

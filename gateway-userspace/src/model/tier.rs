@@ -62,11 +62,43 @@ pub enum Below {
     Limited,
     /// There is no kernel plane to hand it over to.
     NoKernelPlane,
+    /// The kernel plane cannot send to its backend.
+    Backend,
+    /// The kernel plane is not where its client comes in.
+    Client,
+    /// The two sides agreed on different options of TCP.
+    Options,
+    /// Segments of one side would not fit the other's link.
+    SegmentSize,
+    /// No source port, record or translation was free.
+    NoRoom,
+    /// Its backend's socket was made for any request, not for this connection.
+    Pooled,
+    /// Too much of it is under way at any time.
+    Busy,
+    /// One of its ends has closed.
+    HalfClosed,
+    /// The kernel refused to let go of a socket.
+    KernelRefused,
 }
 
 impl Below {
-    const ALL: [Self; 5] =
-        [Self::FewBytes, Self::TerminatesTls, Self::NotPlainSockets, Self::Limited, Self::NoKernelPlane];
+    const ALL: [Self; 14] = [
+        Self::FewBytes,
+        Self::TerminatesTls,
+        Self::NotPlainSockets,
+        Self::Limited,
+        Self::NoKernelPlane,
+        Self::Backend,
+        Self::Client,
+        Self::Options,
+        Self::SegmentSize,
+        Self::NoRoom,
+        Self::Pooled,
+        Self::Busy,
+        Self::HalfClosed,
+        Self::KernelRefused,
+    ];
 
     /// What people are told.
     pub fn words(self) -> &'static str {
@@ -76,6 +108,15 @@ impl Below {
             Self::NotPlainSockets => "no plain sockets",
             Self::Limited => "limited by --tier",
             Self::NoKernelPlane => "no kernel plane",
+            Self::Backend => "backend out of the kernel plane's reach",
+            Self::Client => "client out of the kernel plane's reach",
+            Self::Options => "TCP options differ between the sides",
+            Self::SegmentSize => "segments too large for the other side",
+            Self::NoRoom => "no room in the kernel's tables",
+            Self::Pooled => "backend's connection is of a pool",
+            Self::Busy => "too much in flight",
+            Self::HalfClosed => "half-closed",
+            Self::KernelRefused => "refused by the kernel",
         }
     }
 

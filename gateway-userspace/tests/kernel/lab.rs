@@ -6,7 +6,7 @@ use std::path::Path;
 
 use gateway_userspace::cli::maps;
 use gateway_userspace::datapath::{KernelPlane, Unavailable};
-use gateway_userspace::model::Outliers;
+use gateway_userspace::model::{Outliers, Published};
 use gateway_userspace::settings::{Datapath, KernelArgs, KernelMode};
 
 use super::{Connection, Namespace, backend};
@@ -67,7 +67,7 @@ impl Lab {
 
     /// An agent by flags of its own.
     pub(crate) fn start_by(&self, arguments: &KernelArgs) -> Result<KernelPlane, Unavailable> {
-        self.gateway.enter(|| KernelPlane::start(arguments, &Outliers::default()))
+        self.gateway.enter(|| KernelPlane::start(arguments, &Outliers::default(), Published::default()))
     }
 
     /// A client's connection to an address of the gateway.

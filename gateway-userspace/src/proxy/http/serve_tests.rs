@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, LocalSet};
 
 use super::*;
+use crate::datapath::Targets;
 use crate::model::{
     Cluster, ClusterName, Counts, Endpoint, Forward, HeaderOps, Health, HostPattern, ListenerKey,
     OutlierDetection, Published, Route, RouteAction, RouteMatch, Tier, UpstreamProtocol, VirtualHost,
@@ -49,6 +50,7 @@ impl Rig {
         let (pool, balancer) = (Pool::default(), Balancer::default());
         Self {
             shared: Rc::new(Shared {
+                targets: Published::<Targets>::default().subscribe(),
                 runtime,
                 pool,
                 balancer,

@@ -1,0 +1,234 @@
+//! What becomes of a segment while its connection is taken over from the gateway's own sockets, and for as long as they
+//! hold bytes that nobody has acknowledged. Pure: what the programs do on a packet, and what a model of the whole can be
+//! tested with.
+//!
+//! Three times in a connection's life: *frozen*, for some ten µs in which the agent reads its sockets' numbers and nothing
+//! may change them; *in transit*, while a socket still sends what it has, and learns what of that has come; after that
+//! no socket is left, and every segment is translated and sent on.
+
+use crate::flow::{Direction, Seen, State, TICKS_PER_SECOND};
+use crate::translation::Translation;
+
+/// So long may a connection be frozen, in ticks. An agent that takes longer is dead, or as good as that.
+pub const LONGEST_FREEZE: u32 = TICKS_PER_SECOND;
+
+/// What of a segment matters here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrived {
+    /// [`Seen`] bits.
+    pub flags: u32,
+    /// Acknowledgement number.
+    pub acknowledgement: u32,
+    /// Bytes of the stream in it.
+    pub payload: u32,
+}
+
+impl Arrived {
+    /// Whether it is an acknowledgement and nothing else.
+    #[inline(always)]
+    const fn is_pure(self) -> bool {
+        self.payload == 0 && self.flags & (Seen::SYN | Seen::FIN | Seen::RST) == 0
+    }
+}
+
+/// Where a segment of an end goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Course {
+    /// On to the other end, translated.
+    Onward {
+        /// Whether it acknowledges the last of what the gateway's socket sends to its end.
+        settles: bool,
+    },
+    /// To the gateway's socket.
+    ToSocket {
+        /// With this sequence number, if with another.
+        sequence: Option<u32>,
+    },
+    /// Nowhere: its sender sends it again.
+    Withheld,
+    /// The agent died over it: the connection is no more.
+    Broken,
+}
+
+/// The course of a segment that comes by a direction of a handed-over flow. `frozen_for` is in ticks.
+#[inline(always)]
+pub const fn course(
+    state: State,
+    direction: Direction,
+    translation: &Translation,
+    segment: Arrived,
+    frozen_for: u32,
+) -> Course {
+    if state.any(State::FROZEN) {
+        return if frozen_for > LONGEST_FREEZE {
+            Course::Broken
+        } else if segment.is_pure() {
+            Course::ToSocket { sequence: None }
+        } else {
+            // The socket must not take what its numbers, read a moment ago, do not speak of.
+            Course::Withheld
+        };
+    }
+    if !state.any(State::held(direction)) || segment.flags & Seen::ACK == 0 {
+        return Course::Onward { settles: false };
+    }
+    let end = translation.end(direction);
+    if !is_before(segment.acknowledgement, end.owed) {
+        Course::Onward { settles: true }
+    } else if segment.is_pure() {
+        // It is the socket's to know. What the end has sent since did not come by the socket, to which this segment's own
+        // number would be beyond its window.
+        Course::ToSocket { sequence: Some(end.taken) }
+    } else {
+        Course::Onward { settles: false }
+    }
+}
+
+/// What a segment acknowledges of what the other end sent, still in the count of its own end: of what the gateway's socket
+/// sent the other end knows nothing.
+#[inline(always)]
+pub const fn acknowledged(
+    state: State,
+    direction: Direction,
+    translation: &Translation,
+    acknowledgement: u32,
+) -> u32 {
+    let owed = translation.end(direction).owed;
+    if state.any(State::held(direction)) && is_before(acknowledgement, owed) { owed } else { acknowledgement }
+}
+
+/// What becomes of a segment of the gateway's own socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Departure {
+    /// As it is.
+    Leaves,
+    /// Bytes that the socket still owes: with the acknowledgement of the other end instead of the socket's, and without
+    /// FIN, which is the other end's to send.
+    Amended,
+    /// Nothing that the end must see.
+    Withheld,
+    /// The socket was closed by the death of the agent, which had bytes of the connection: the end may learn of it.
+    Broken,
+}
+
+/// What becomes of a segment that the gateway's own socket sends to an end of a handed-over flow.
+#[inline(always)]
+pub const fn departure(state: State, flags: u32, payload: u32) -> Departure {
+    let closes = flags & (Seen::FIN | Seen::RST) != 0;
+    if state.any(State::CONDEMNED) {
+        Departure::Leaves
+    } else if closes && state.any(State::FROZEN | State::UNSENT) {
+        // The agent closes no socket before it has done with it.
+        Departure::Broken
+    } else if state.any(State::FROZEN) || payload == 0 || flags & Seen::RST != 0 {
+        Departure::Withheld
+    } else {
+        Departure::Amended
+    }
+}
+
+/// Whether a sequence number comes before another (RFC 9293 section 3.4).
+#[inline(always)]
+pub const fn is_before(one: u32, other: u32) -> bool {
+    (one.wrapping_sub(other) as i32) < 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::translation::End;
+
+    const DATA: u32 = Seen::ACK;
+    const FIN: u32 = Seen::FIN | Seen::ACK;
+    const RST: u32 = Seen::RST | Seen::ACK;
+
+    fn translation() -> Translation {
+        let end = |taken, owed| End { taken, owed, ..End::default() };
+        Translation { ends: [end(1000, 5000), end(70_000, 90_000)], ..Translation::default() }
+    }
+
+    fn course_of(state: u64, flags: u32, acknowledgement: u32, payload: u32, frozen_for: u32) -> Course {
+        let segment = Arrived { flags, acknowledgement, payload };
+        course(State(state | State::LIVE), Direction::ToBackend, &translation(), segment, frozen_for)
+    }
+
+    const fn onward(settles: bool) -> Course {
+        Course::Onward { settles }
+    }
+
+    #[test]
+    fn a_frozen_flow_takes_in_nothing_that_has_a_place_in_the_stream() {
+        let frozen = |flags, payload| course_of(State::FROZEN, flags, 4000, payload, 0);
+        assert_eq!(frozen(DATA, 0), Course::ToSocket { sequence: None });
+        for (flags, payload) in [(DATA, 1), (FIN, 0), (RST, 0), (Seen::SYN, 0), (FIN, 9)] {
+            assert_eq!(frozen(flags, payload), Course::Withheld, "{flags:#x} {payload}");
+        }
+        assert_eq!(
+            course_of(State::FROZEN, DATA, 4000, 0, LONGEST_FREEZE),
+            Course::ToSocket { sequence: None }
+        );
+        assert_eq!(course_of(State::FROZEN, DATA, 4000, 0, LONGEST_FREEZE + 1), Course::Broken);
+    }
+
+    #[test]
+    fn acknowledgements_of_a_sockets_bytes_are_the_sockets() {
+        let held = State::held(Direction::ToBackend);
+        let to_socket = Course::ToSocket { sequence: Some(1000) };
+        for (flags, acknowledgement, payload, want) in [
+            (DATA, 4999, 0, to_socket),
+            (DATA, 4999, 10, onward(false)),
+            (FIN, 4999, 0, onward(false)),
+            (RST, 4999, 0, onward(false)),
+            (DATA, 5000, 0, onward(true)),
+            (DATA, 5001, 10, onward(true)),
+            // Without ACK the field means nothing.
+            (Seen::RST, 0, 0, onward(false)),
+        ] {
+            assert_eq!(
+                course_of(held, flags, acknowledgement, payload, 0),
+                want,
+                "{flags:#x} {acknowledgement}"
+            );
+        }
+        for state in [0, State::held(Direction::ToClient)] {
+            assert_eq!(course_of(state, DATA, 4999, 0, 0), onward(false), "nothing is owed to this end");
+        }
+        for (state, acknowledgement, want) in
+            [(held, 4999, 5000), (held, 5000, 5000), (held, 5001, 5001), (0, 4999, 4999)]
+        {
+            let seen = acknowledged(State(state), Direction::ToBackend, &translation(), acknowledgement);
+            assert_eq!(seen, want, "the backend has sent nothing before {want}");
+        }
+    }
+
+    #[test]
+    fn a_socket_only_sends_what_it_owes() {
+        let (held, both) =
+            (State::held(Direction::ToClient), State::UNSENT | State::held(Direction::ToClient));
+        for (state, flags, payload, want) in [
+            (State::FROZEN, DATA, 0, Departure::Withheld),
+            (State::FROZEN, DATA, 100, Departure::Withheld),
+            (State::FROZEN, FIN, 0, Departure::Broken),
+            (State::FROZEN, RST, 0, Departure::Broken),
+            (held, DATA, 0, Departure::Withheld),
+            (held, DATA, 100, Departure::Amended),
+            (held, FIN, 100, Departure::Amended),
+            (held, FIN, 0, Departure::Withheld),
+            (held, RST, 0, Departure::Withheld),
+            (both, DATA, 100, Departure::Amended),
+            (both, FIN, 0, Departure::Broken),
+            (both, FIN, 100, Departure::Broken),
+            (both, RST, 0, Departure::Broken),
+            (0, DATA, 0, Departure::Withheld),
+            (State::CONDEMNED, RST, 0, Departure::Leaves),
+            (State::CONDEMNED | held, DATA, 10, Departure::Leaves),
+        ] {
+            assert_eq!(departure(State(state), flags, payload), want, "{state:#x} {flags:#x} {payload}");
+        }
+    }
+
+    #[test]
+    fn numbers_go_round() {
+        assert!(is_before(u32::MAX, 0) && is_before(0, 1) && !is_before(1, 1) && !is_before(0, u32::MAX));
+    }
+}

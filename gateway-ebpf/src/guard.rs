@@ -1,0 +1,106 @@
+//! What the gateway's own sockets still send while, and after, their connections are handed over. The stack knows nothing
+//! of it: its acknowledgements, its FIN, and the resets of what comes late would all be believed by the ends.
+
+use gateway_common::{
+    Action, Addr4, Addr6, Be16, Be32, Hash, Seen, State, Sum, Verdict,
+    handover::{self, Departure},
+};
+
+use crate::{
+    boundary::Steps,
+    flow::Found,
+    maps,
+    packet::Packet,
+    parse::{self, Family, Segment, TCP_CHECKSUM, Version},
+    rewrite::Change,
+    skb::Skb,
+};
+
+/// Where the acknowledgement lies in a TCP header, and how many bytes there are from it to the flags and with them.
+const ACKNOWLEDGEMENT: u32 = 8;
+const BYTES: u32 = 6;
+/// The flags among these bytes.
+const FLAGS: u32 = 5;
+
+/// A packet that leaves.
+#[inline(always)]
+pub(crate) fn run(packet: &mut Skb<'_>) -> i32 {
+    if packet.is_forwarded() {
+        return packet.pass();
+    }
+    match parse::version(packet) {
+        Ok(Version::V4) => watch::<Addr4>(packet),
+        Ok(Version::V6) => watch::<Addr6>(packet),
+        Err(_) => packet.pass(),
+    }
+}
+
+/// Each family has a function of its own, and so a stack of its own. Packets that no handed-over flow is concerned by are
+/// not counted: they are most of what a node sends.
+#[inline(never)]
+fn watch<A: Family + Steps>(packet: &mut Skb<'_>) -> i32 {
+    match judge::<A>(packet) {
+        Ok(()) => packet.pass(),
+        Err(verdict) => {
+            maps::bump(verdict);
+            if verdict.action() == Action::Drop { packet.drop() } else { packet.pass() }
+        }
+    }
+}
+
+#[inline(always)]
+fn judge<A: Family + Steps>(packet: &mut Skb<'_>) -> Result<(), Verdict> {
+    let Ok(segment) = parse::leaving::<A>(packet) else { return Ok(()) };
+    let Some(config) = maps::config() else { return Ok(()) };
+    // The flow is found as the answer to the packet would find it.
+    let Ok((found, _)) = A::find(segment, Hash::new(config.index_key, &segment.key)).found() else {
+        return Ok(());
+    };
+    if found.translation().is_none() {
+        return Ok(());
+    }
+    match handover::departure(found.state, segment.flags, segment.payload) {
+        Departure::Leaves => Ok(()),
+        Departure::Withheld => Err(Verdict::Guarded),
+        Departure::Broken => {
+            found.record.mark(State::CONDEMNED);
+            Ok(())
+        }
+        Departure::Amended => {
+            amend(packet, segment, &found);
+            Err(Verdict::Amended)
+        }
+    }
+}
+
+/// Acknowledges what the other end has acknowledged so far. An older acknowledgement would make the receiver leave out
+/// what the segment's timestamp tells, and answer with an old echo: the socket would then believe that each of its
+/// retransmissions was needless, and send one a timeout, ever more slowly. A function of its own for the sake of the
+/// stack.
+///
+/// By copies: a program that writes packets directly has the kernel copy each one's headers beforehand.
+#[inline(never)]
+fn amend<A: Family>(packet: &mut Skb<'_>, segment: &Segment<A>, found: &Found<A>) {
+    let place = segment.offset + ACKNOWLEDGEMENT;
+    let Some(bytes) = packet.copy(place, BYTES) else { return };
+    let acknowledgement = Be32::new(found.record.expected(found.direction));
+    let flags = bytes.at(FLAGS);
+    let kept = flags & !Seen::FIN;
+    let [high, low] = acknowledgement.halves().map(|half| u32::from(Be16::from_wire(half).get()));
+    bytes.set(0, high >> 8);
+    bytes.set(1, high);
+    bytes.set(2, low >> 8);
+    bytes.set(3, low);
+    bytes.set(FLAGS, kept);
+    if !packet.put_back(place, bytes) {
+        return;
+    }
+    let word = |flags: u32| Sum::default().add16(Be16::new(flags as u16));
+    let new = word(kept).add(acknowledgement);
+    let change = Change {
+        segment: new.minus(word(flags).add(Be32::new(segment.acknowledgement))),
+        addresses: Sum::default(),
+        rest: Sum::default(),
+    };
+    packet.fix_checksums::<A>(segment.offset + TCP_CHECKSUM, &change);
+}

@@ -1,0 +1,159 @@
+//! A flow while it is frozen: the only time in which its sockets' numbers mean the same to everybody.
+
+use std::sync::Arc;
+
+use gateway_common::flow::ticks;
+use gateway_common::translation::End;
+use gateway_common::{Address, Direction, Flow, FlowKey, Half, ListenerId, Seen, State, Translation};
+
+use super::super::flows::{Flows, Kind};
+use super::super::stats;
+use super::super::targets::Tables;
+use super::super::view::Tuple;
+use super::refusal::Refusal;
+use super::settling::HandedOver;
+use super::socket::{self, Numbers};
+use super::{Agreed, Connection, source};
+
+const NS_PER_MS: u64 = 1_000_000;
+
+/// What is known of a connection before it is frozen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way {
+    /// Interfaces towards backend and client.
+    pub(super) oif: [u32; 2],
+    pub(super) listener: ListenerId,
+    pub(super) agreed: Agreed,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Frozen<A> {
+    flows: Arc<Flows<A>>,
+    tables: Arc<Tables>,
+    number: u32,
+    flow: Flow<A>,
+}
+
+/// What became of a frozen flow.
+pub(super) enum Activated {
+    /// The kernel carries it.
+    GoesOn(HandedOver),
+    /// The programs have given it up.
+    Broken(HandedOver),
+}
+
+impl<A: Address> Frozen<A> {
+    /// Enters a connection's flow: from now on it is frozen.
+    pub(super) fn enter(
+        flows: Arc<Flows<A>>,
+        tables: &Arc<Tables>,
+        way: Way,
+        connection: &Connection,
+    ) -> Result<Self, Refusal> {
+        let translation = tables.translations.take().ok_or(Refusal::NoTranslation)?;
+        let entered = flow(connection, way, translation).and_then(|flow| {
+            let number = flows.put(&tables.config, &flow).ok_or(Refusal::NoRecord)?;
+            Ok((number, flow))
+        });
+        match entered {
+            Ok((number, flow)) => Ok(Self { flows, tables: tables.clone(), number, flow }),
+            Err(refusal) => {
+                tables.translations.give_back(translation);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Reads what the sockets have received, and their numbers.
+    pub(super) fn read(&self, connection: &mut Connection) -> Result<[Numbers; 2], Refusal> {
+        socket::drain(&connection.client, &mut connection.to_backend)?;
+        socket::drain(&connection.backend, &mut connection.to_client)?;
+        let now_ms = || (stats::monotonic() / NS_PER_MS) as u32;
+        Ok([socket::numbers(&connection.client, now_ms)?, socket::numbers(&connection.backend, now_ms)?])
+    }
+
+    /// Takes the flow out again, as if it had never been there.
+    pub(super) fn thaw(self) {
+        self.flows.withdraw(&self.tables.config, self.number, &self.flow);
+    }
+
+    /// Lets the flow go on by the programs.
+    pub(super) fn activate(
+        self,
+        agreed: Agreed,
+        numbers: [Numbers; 2],
+        connection: &Connection,
+    ) -> Activated {
+        let unsent = [&connection.to_client, &connection.to_backend].map(Vec::len);
+        let translation = translation(agreed, numbers, unsent);
+        self.tables.translations.write(self.flow.translation, &translation);
+        let taken = translation.ends.map(|end| end.taken);
+        self.flows.expect(self.number, taken, stats::monotonic());
+        let mut bits = 0;
+        for (direction, (numbers, unsent)) in
+            [Direction::ToBackend, Direction::ToClient].into_iter().zip(numbers.into_iter().zip(unsent))
+        {
+            if numbers.in_flight > 0 || unsent > 0 {
+                bits |= State::held(direction);
+            }
+            if unsent > 0 {
+                bits |= State::UNSENT;
+            }
+        }
+        let frozen = self.flows.state(Kind::Established, self.number);
+        let going_on = State(frozen.0 & !State::FROZEN | bits);
+        // Nobody changes the state of a frozen flow but to give it up.
+        let changed = frozen.any(State::FROZEN)
+            && !frozen.any(State::CONDEMNED)
+            && self.flows.change(self.number, frozen, going_on).is_ok();
+        let handed_over = HandedOver::new(self.flows, self.number, frozen.generation());
+        if changed { Activated::GoesOn(handed_over) } else { Activated::Broken(handed_over) }
+    }
+}
+
+/// The record of a connection that is frozen.
+fn flow<A: Address>(connection: &Connection, way: Way, translation: u32) -> Result<Flow<A>, Refusal> {
+    let target = connection.port.target();
+    let backend = Tuple { source: source(connection), destination: target.address };
+    let now = stats::monotonic();
+    let age = u64::try_from(connection.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let open = Seen::SYN | Seen::ACK;
+    let half = Half { last_seen: ticks(now), ..Half::default() };
+    Ok(Flow {
+        client: key(connection.client_side)?,
+        backend: key(backend)?,
+        oif: way.oif,
+        backend_id: target.id,
+        listener: way.listener,
+        ports: target.ports,
+        idle_timeout: u32::try_from(connection.idle_timeout.as_secs()).unwrap_or(u32::MAX).max(1),
+        attempts: 0,
+        translation,
+        reserved: [0; 2],
+        created: now.saturating_sub(age),
+        state: State::FROZEN
+            | State::bits(Direction::ToBackend, open)
+            | State::bits(Direction::ToClient, open),
+        halves: [half; 2],
+    })
+}
+
+fn key<A: Address>(tuple: Tuple) -> Result<FlowKey<A>, Refusal> {
+    tuple.key().ok_or(Refusal::Families)
+}
+
+/// How each end's segments are told to the other. `unsent` is what the socket to each end has still to be given.
+fn translation(agreed: Agreed, numbers: [Numbers; 2], unsent: [usize; 2]) -> Translation {
+    let [client_shift, backend_shift] = agreed.shifts();
+    let end = |numbers: Numbers, unsent: usize, shift| End {
+        taken: numbers.next_in,
+        owed: numbers.next_out.wrapping_add(unsent as u32),
+        shift,
+        clock: numbers.clock,
+        stamps: 0,
+    };
+    let ([client, backend], [to_client, to_backend]) = (numbers, unsent);
+    let ends = [end(client, to_client, client_shift), end(backend, to_backend, backend_shift)];
+    Translation { ends, ..Translation::default() }
+}

@@ -1,0 +1,281 @@
+//! Handing an established connection over to the kernel: its two sockets are withdrawn, and the programs tell each end's
+//! segments in the other's terms from then on. `gateway_common::handover` has what the programs do meanwhile.
+//!
+//! In this order, because of what each step protects the next from:
+//! 1. The flow is entered *frozen*. Nothing that has a place in either stream comes in, nothing leaves.
+//! 2. What the sockets have received is read, to be sent on by the other socket.
+//! 3. Their numbers are read (`TCP_REPAIR`). A segment that had passed the programs before they were frozen may come still:
+//!    it is never acknowledged, so that its sender sends it again.
+//! 4. The translation is written, and the flow *goes on*: data of both ends by the kernel from here on.
+//! 5. The sockets send what was read, and live until their peers have acknowledged all that they ever sent; then they
+//!    are closed without a word.
+//!
+//! Up to the end of step 3 everything can be taken back.
+
+mod frozen;
+mod ledger;
+mod refusal;
+mod settling;
+mod socket;
+mod tally;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use self::frozen::{Activated, Frozen};
+pub use self::ledger::{Entry, Ledger};
+pub use self::refusal::Refusal;
+pub use self::settling::Settling;
+pub use self::tally::{Tallied, Tally};
+use super::routes::Routes;
+use super::targets::{SourcePort, Tables, Targets};
+use super::view::Tuple;
+use crate::model::ListenerKey;
+use crate::net::repair::TcpInfo;
+
+/// Bytes of IP and TCP header without options.
+const HEADERS4: u32 = 40;
+const HEADERS6: u32 = 60;
+
+/// How long the way to a client is taken for known.
+const WAY_IS_FRESH: Duration = Duration::from_secs(1);
+/// Ways that are remembered.
+const MOST_WAYS: usize = 4096;
+
+/// A connection that user space serves so far.
+#[derive(Debug)]
+pub struct Connection {
+    /// The client's address, and the one that it connected to.
+    pub client_side: Tuple,
+    /// To the client.
+    pub client: TcpStream,
+    /// To the backend.
+    pub backend: TcpStream,
+    /// The port that `backend` was bound to.
+    pub port: SourcePort,
+    /// Where the client connected to.
+    pub listener: ListenerKey,
+    /// So long may both ends be silent.
+    pub idle_timeout: Duration,
+    /// When the client connected.
+    pub since: Instant,
+    /// What was read from the client and not sent on yet.
+    pub to_backend: Vec<u8>,
+    /// What was read from the backend and not sent on yet.
+    pub to_client: Vec<u8>,
+}
+
+/// A connection that stays as it was. What was read on the way is behind what was there.
+#[derive(Debug)]
+pub struct Kept {
+    /// The connection.
+    pub connection: Connection,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+/// Hands connections over; each worker has its own.
+#[derive(Debug)]
+pub struct Handoff {
+    routes: Routes,
+    ways: HashMap<IpAddr, (Option<u32>, Instant)>,
+    ledger: Arc<Ledger>,
+}
+
+/// What the two ends agreed on with the gateway, and may go on with.
+#[derive(Debug, Clone, Copy)]
+struct Agreed {
+    client: TcpInfo,
+    backend: TcpInfo,
+}
+
+impl Handoff {
+    /// Must be called in the network namespace that the connections are of.
+    pub fn open(ledger: Arc<Ledger>) -> io::Result<Self> {
+        Ok(Self { routes: Routes::open()?, ways: HashMap::new(), ledger })
+    }
+
+    /// Hands a connection over, in some ten µs. What is returned still has to be seen to its end. `entry` goes into the
+    /// ledger, and comes back with a connection that is not handed over.
+    pub fn hand_over(
+        &mut self,
+        targets: &Targets,
+        connection: Connection,
+        entry: Entry,
+    ) -> Result<Settling, (Box<Kept>, Entry)> {
+        let (begun, client_side) = (Instant::now(), connection.client_side);
+        self.ledger.enter(client_side, entry);
+        let result = self.attempt(targets, connection);
+        match &result {
+            Ok(_) => self.ledger.tally.succeeded(begun.elapsed()),
+            Err(kept) => self.ledger.tally.refused(&kept.refusal),
+        }
+        result.map_err(|kept| (kept, self.ledger.take(client_side).unwrap_or_default()))
+    }
+
+    fn attempt(&mut self, targets: &Targets, connection: Connection) -> Result<Settling, Box<Kept>> {
+        let checked = self.check(targets, &connection);
+        let (tables, listener, oif, agreed) = match checked {
+            Ok(checked) => checked,
+            Err(refusal) => return Err(Box::new(Kept { connection, refusal })),
+        };
+        let way = frozen::Way { oif, listener, agreed };
+        if connection.client_side.source.is_ipv4() {
+            proceed(tables.v4.clone(), &tables, way, connection)
+        } else {
+            proceed(tables.v6.clone(), &tables, way, connection)
+        }
+    }
+
+    /// All that can be told before anything is changed.
+    fn check(
+        &mut self,
+        targets: &Targets,
+        connection: &Connection,
+    ) -> Result<(Arc<Tables>, u32, [u32; 2], Agreed), Refusal> {
+        let tables = targets.tables().ok_or(Refusal::NoPlane)?;
+        let listener = targets.listener(connection.listener).ok_or(Refusal::NoListener)?;
+        let client = connection.client_side.source.ip();
+        let target = connection.port.target();
+        if client.is_ipv4() != target.source.is_ipv4() {
+            return Err(Refusal::Families);
+        }
+        let to_client = self.way(client).ok_or(Refusal::ClientInterface)?;
+        let client_mtu = targets.mtu(to_client).ok_or(Refusal::ClientInterface)?;
+        let (client, backend) = (socket::agreed(&connection.client)?, socket::agreed(&connection.backend)?);
+        let agreed = Agreed { client, backend };
+        agreed.check()?;
+        let headers = if target.source.is_ipv4() { HEADERS4 } else { HEADERS6 };
+        if client.advertised_mss + headers > target.mtu || backend.advertised_mss + headers > client_mtu {
+            return Err(Refusal::SegmentSize);
+        }
+        Ok((tables.clone(), listener, [target.oif, to_client], agreed))
+    }
+
+    /// The interface that leads to a client.
+    fn way(&mut self, client: IpAddr) -> Option<u32> {
+        let now = Instant::now();
+        if let Some((way, asked)) = self.ways.get(&client)
+            && now.duration_since(*asked) < WAY_IS_FRESH
+        {
+            return *way;
+        }
+        if self.ways.len() >= MOST_WAYS {
+            self.ways.clear();
+        }
+        let way = self.routes.to(client).ok()?.ok().map(|route| route.oif);
+        self.ways.insert(client, (way, now));
+        way
+    }
+}
+
+fn proceed<A: gateway_common::Address>(
+    flows: Arc<super::flows::Flows<A>>,
+    tables: &Arc<Tables>,
+    way: frozen::Way,
+    mut connection: Connection,
+) -> Result<Settling, Box<Kept>> {
+    let frozen = match Frozen::enter(flows, tables, way, &connection) {
+        Ok(frozen) => frozen,
+        Err(refusal) => return Err(Box::new(Kept { connection, refusal })),
+    };
+    let numbers = match frozen.read(&mut connection) {
+        Ok(numbers) => numbers,
+        Err(refusal) => {
+            frozen.thaw();
+            return Err(Box::new(Kept { connection, refusal }));
+        }
+    };
+    match frozen.activate(way.agreed, numbers, &connection) {
+        Activated::GoesOn(flow) => Ok(Settling::begin(flow, connection)),
+        // The programs have given the connection up, because this thread was held up for too long.
+        Activated::Broken(flow) => Ok(Settling::broken(flow, connection)),
+    }
+}
+
+impl Agreed {
+    fn check(self) -> Result<(), Refusal> {
+        let differ = |option: u8| (self.client.options ^ self.backend.options) & option != 0;
+        for (option, refusal) in [
+            (TcpInfo::TIMESTAMPS, Refusal::Timestamps),
+            (TcpInfo::SACK, Refusal::Sack),
+            (TcpInfo::SCALED, Refusal::WindowScale),
+            (TcpInfo::ECN, Refusal::Ecn),
+        ] {
+            if differ(option) {
+                return Err(refusal);
+            }
+        }
+        if (self.client.options | self.backend.options) & TcpInfo::MICROSECONDS != 0 {
+            return Err(Refusal::FineTimestamps);
+        }
+        Ok(())
+    }
+
+    /// By how much windows of client and backend are shifted for the other one.
+    fn shifts(self) -> [i32; 2] {
+        let scale = |info: TcpInfo, scale: u8| {
+            if info.options & TcpInfo::SCALED == 0 { 0 } else { i32::from(scale) }
+        };
+        let (client, backend) = (self.client, self.backend);
+        [
+            scale(client, client.send_scale) - scale(backend, backend.receive_scale),
+            scale(backend, backend.send_scale) - scale(client, client.receive_scale),
+        ]
+    }
+}
+
+/// Local address of a connection to a backend.
+fn source(connection: &Connection) -> SocketAddr {
+    SocketAddr::new(connection.port.target().source, connection.port.number())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(options: u8, send_scale: u8, receive_scale: u8) -> TcpInfo {
+        TcpInfo {
+            state: TcpInfo::ESTABLISHED,
+            options,
+            send_scale,
+            receive_scale,
+            send_mss: 1448,
+            advertised_mss: 1448,
+            unacknowledged: 0,
+        }
+    }
+
+    #[test]
+    fn what_only_one_side_agreed_on_is_refused_by_name() {
+        let all = TcpInfo::TIMESTAMPS | TcpInfo::SACK | TcpInfo::SCALED;
+        let check =
+            |client, backend| Agreed { client: info(client, 7, 7), backend: info(backend, 7, 7) }.check();
+        assert_eq!(check(all, all), Ok(()));
+        assert_eq!(check(0, 0), Ok(()));
+        for (option, refusal) in [
+            (TcpInfo::TIMESTAMPS, Refusal::Timestamps),
+            (TcpInfo::SACK, Refusal::Sack),
+            (TcpInfo::SCALED, Refusal::WindowScale),
+            (TcpInfo::ECN, Refusal::Ecn),
+        ] {
+            assert_eq!(check(all, all ^ option), Err(refusal.clone()));
+            assert_eq!(check(all ^ option, all), Err(refusal));
+        }
+        let fine = all | TcpInfo::MICROSECONDS;
+        assert_eq!(check(fine, fine), Err(Refusal::FineTimestamps));
+    }
+
+    #[test]
+    fn windows_are_shifted_from_an_ends_scale_to_the_one_its_peer_was_told() {
+        let scaled = TcpInfo::SCALED;
+        let shifts = |client, backend| Agreed { client, backend }.shifts();
+        assert_eq!(shifts(info(scaled, 9, 7), info(scaled, 4, 6)), [3, -3]);
+        assert_eq!(shifts(info(0, 9, 7), info(0, 4, 6)), [0, 0]);
+    }
+}

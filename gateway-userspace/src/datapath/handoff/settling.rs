@@ -1,0 +1,206 @@
+//! A connection that the kernel carries, while the sockets that it had still owe something to their peers.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_common::{Address, Direction, Phase, State};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use super::super::flows::{Flows, Kind};
+use super::{Connection, socket};
+use crate::net::{repair, socket as sockets};
+
+/// How often it is looked whether a peer has acknowledged: mostly it has after one round trip.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LAST_LOOK: Duration = Duration::from_millis(100);
+
+/// A flow that was handed over, by the use of its record.
+pub(super) struct HandedOver {
+    record: Box<dyn Record>,
+    generation: u32,
+}
+
+impl fmt::Debug for HandedOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandedOver").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+/// A record of either family.
+trait Record {
+    fn state(&self) -> State;
+    fn change(&self, from: State, to: State) -> Result<(), State>;
+}
+
+struct Of<A> {
+    flows: Arc<Flows<A>>,
+    number: u32,
+}
+
+impl<A: Address> Record for Of<A> {
+    fn state(&self) -> State {
+        self.flows.state(Kind::Established, self.number)
+    }
+
+    fn change(&self, from: State, to: State) -> Result<(), State> {
+        self.flows.change(self.number, from, to)
+    }
+}
+
+impl HandedOver {
+    pub(super) fn new<A: Address>(flows: Arc<Flows<A>>, number: u32, generation: u32) -> Self {
+        Self { record: Box::new(Of { flows, number }), generation }
+    }
+
+    /// The state, as long as the record is this flow's.
+    fn state(&self) -> Option<State> {
+        let state = self.record.state();
+        (state.any(State::LIVE) && state.generation() == self.generation).then_some(state)
+    }
+
+    /// Changes bits of the state.
+    fn alter(&self, set: u64, clear: u64) {
+        let mut state = self.record.state();
+        while state.generation() == self.generation {
+            match self.record.change(state, State(state.0 & !clear | set)) {
+                Ok(()) => return,
+                Err(now) => state = now,
+            }
+        }
+    }
+}
+
+/// One socket, and what it owes.
+#[derive(Debug)]
+struct Owing {
+    /// Of the segments of its peer.
+    direction: Direction,
+    stream: TcpStream,
+    unsent: Vec<u8>,
+}
+
+/// See the module. Dropping it resets the connection if anything is still unsent.
+#[derive(Debug)]
+pub struct Settling {
+    flow: HandedOver,
+    owing: Vec<Owing>,
+}
+
+impl Settling {
+    /// Sends what is to be sent as far as the sockets take it, and withdraws those that owe nothing.
+    pub(super) fn begin(flow: HandedOver, connection: Connection) -> Self {
+        let Connection { client, backend, port, to_backend, to_client, .. } = connection;
+        // It is the record's now.
+        port.keep();
+        let owing = [
+            Owing { direction: Direction::ToBackend, stream: client, unsent: to_client },
+            Owing { direction: Direction::ToClient, stream: backend, unsent: to_backend },
+        ];
+        let mut settling = Self { flow, owing: Vec::new() };
+        for mut end in owing {
+            end.send_now();
+            if end.unsent.is_empty() && settling.is_settled(&end) {
+                socket::withdraw(end.stream);
+            } else {
+                settling.owing.push(end);
+            }
+        }
+        if settling.owing.iter().all(|end| end.unsent.is_empty()) {
+            settling.flow.alter(0, State::UNSENT);
+        }
+        settling
+    }
+
+    /// Of a connection that is no more: both ends are reset.
+    pub(super) fn broken(flow: HandedOver, connection: Connection) -> Self {
+        flow.alter(State::CONDEMNED, State::FROZEN);
+        connection.port.keep();
+        for stream in [connection.client, connection.backend] {
+            sockets::reset(stream);
+        }
+        Self { flow, owing: Vec::new() }
+    }
+
+    /// Whether there is nothing left to do.
+    pub fn is_done(&self) -> bool {
+        self.owing.is_empty()
+    }
+
+    /// Sends the rest, and waits until all is acknowledged.
+    pub async fn finish(mut self) {
+        for end in &mut self.owing {
+            if end.send_all().await.is_err() {
+                // Without these bytes the connection is worth nothing.
+                return;
+            }
+        }
+        self.flow.alter(0, State::UNSENT);
+        let mut pause = FIRST_LOOK;
+        while !self.owing.is_empty() {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_LOOK);
+            let (settled, owing) =
+                std::mem::take(&mut self.owing).into_iter().partition(|end| self.is_settled(end));
+            self.owing = owing;
+            let settled: Vec<Owing> = settled;
+            settled.into_iter().for_each(|end| socket::withdraw(end.stream));
+        }
+    }
+
+    /// Whether a socket is of no use any more.
+    fn is_settled(&self, end: &Owing) -> bool {
+        let held = State::held(end.direction);
+        let Some(state) = self.flow.state() else { return true };
+        if !state.any(held) || state.any(State::CONDEMNED) || state.phase() == Phase::Reset {
+            return true;
+        }
+        if repair::unacknowledged(&end.stream).is_ok_and(|bytes| bytes == 0) {
+            // The acknowledgement came before the programs knew what to wait for.
+            self.flow.alter(0, held);
+            return true;
+        }
+        if socket::agreed(&end.stream).is_err() {
+            // The kernel gave up sending.
+            self.flow.alter(State::CONDEMNED, 0);
+            return true;
+        }
+        false
+    }
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        if self.owing.iter().any(|end| !end.unsent.is_empty()) {
+            self.flow.alter(State::CONDEMNED, 0);
+            for end in self.owing.drain(..) {
+                sockets::reset(end.stream);
+            }
+        }
+        // What was sent is the kernel's to bring: a socket that is closed goes on until it is acknowledged.
+    }
+}
+
+impl Owing {
+    /// Sends what the socket takes at once.
+    fn send_now(&mut self) {
+        while !self.unsent.is_empty() {
+            match socket2::SockRef::from(&self.stream).send(&self.unsent) {
+                Ok(count) => drop(self.unsent.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A full buffer, or a socket that failed: whoever sends the rest finds out.
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn send_all(&mut self) -> io::Result<()> {
+        if !self.unsent.is_empty() {
+            self.stream.write_all(&self.unsent).await?;
+            self.unsent = Vec::new();
+        }
+        Ok(())
+    }
+}

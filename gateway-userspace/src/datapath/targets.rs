@@ -1,0 +1,162 @@
+//! What a worker must know to hand a connection that it accepted over to the kernel: backends as the programs see them,
+//! numbers of listeners, and the flow tables. The plane publishes it; whoever finds nothing in here keeps its connection.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use gateway_common::{Addr4, Addr6, BackendId, Config, ListenerId};
+
+use super::flows::{Flows, PortsInUse};
+use super::translations::Translations;
+use crate::model::ListenerKey;
+
+/// Keeps a backend's number and bitmap from being given to another one, as flows do, for as long as a copy of it is
+/// anywhere but with the plane.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Hold(Arc<()>);
+
+impl Hold {
+    /// Whether there is another copy.
+    pub(super) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
+/// A backend that flows can be sent to. Its number and its ports stay its own while a copy of this lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Its number.
+    pub id: BackendId,
+    /// The gateway's address towards it.
+    pub source: IpAddr,
+    /// The interface that leads to it.
+    pub oif: u32,
+    /// Largest IP packet of that interface, in bytes.
+    pub mtu: u32,
+    /// First word of its bitmap in `PORTS`.
+    pub ports: u32,
+    pub(super) hold: Hold,
+}
+
+impl Target {
+    /// Claims a source port towards it, outside the range that the node's own sockets take theirs from. `None` if none
+    /// was found free.
+    pub fn claim(&self, tables: &Arc<Tables>) -> Option<SourcePort> {
+        let port = tables.ports.claim(&tables.config, self.ports)?;
+        Some(SourcePort { port, target: self.clone(), tables: tables.clone(), is_kept: false })
+    }
+}
+
+/// A source port that nobody else has. Given back when it is dropped, unless a flow has it then.
+#[derive(Debug)]
+pub struct SourcePort {
+    port: u16,
+    target: Target,
+    tables: Arc<Tables>,
+    is_kept: bool,
+}
+
+impl SourcePort {
+    /// The port.
+    pub fn number(&self) -> u16 {
+        self.port
+    }
+
+    /// The backend that it is for.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Leaves the port to a flow that has been put into the table: it is given back with the flow's record.
+    pub fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for SourcePort {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.tables.ports.release_port(&self.tables.config, self.target.ports, self.port);
+        }
+    }
+}
+
+/// Why flows cannot be sent to a backend. The words are shown to people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoTarget {
+    /// No plane, or a backend that it does not know of (yet).
+    #[error("not known to the kernel plane")]
+    Unknown,
+    /// The programs cannot send there.
+    #[error("{0}")]
+    Unreachable(String),
+    /// No number or bitmap was left.
+    #[error("no room for it in the kernel's tables (backends, source ports)")]
+    NoRoom,
+}
+
+/// The flow tables and what is needed to write to them. Shared with the plane and with the programs.
+#[derive(Debug)]
+pub struct Tables {
+    /// IPv4 flows.
+    pub v4: Arc<Flows<Addr4>>,
+    /// IPv6 flows.
+    pub v6: Arc<Flows<Addr6>>,
+    /// Source ports.
+    pub ports: Arc<PortsInUse>,
+    /// What handed-over flows are translated by.
+    pub translations: Arc<Translations>,
+    /// What never changes while the maps are there is to be read from it: the index's key and size, the range of ports.
+    pub config: Config,
+}
+
+/// See the module. Empty until there is a plane, and when there is none any more.
+#[derive(Debug, Default)]
+pub struct Targets {
+    pub(super) tables: Option<Arc<Tables>>,
+    pub(super) backends: HashMap<SocketAddr, Result<Target, NoTarget>>,
+    pub(super) listeners: HashMap<ListenerKey, ListenerId>,
+    /// Largest IP packets, in bytes, by number of interface.
+    pub(super) mtus: HashMap<u32, u32>,
+}
+
+impl Targets {
+    /// The flow tables; `None` without a plane.
+    pub fn tables(&self) -> Option<&Arc<Tables>> {
+        self.tables.as_ref()
+    }
+
+    /// A backend, or why flows cannot be sent to it.
+    pub fn backend(&self, address: SocketAddr) -> Result<&Target, NoTarget> {
+        match self.backends.get(&address) {
+            Some(target) => target.as_ref().map_err(Clone::clone),
+            None => Err(NoTarget::Unknown),
+        }
+    }
+
+    /// The number that a listener's flows carry.
+    pub fn listener(&self, key: ListenerKey) -> Option<ListenerId> {
+        self.listeners.get(&key).copied()
+    }
+
+    /// Largest IP packet of an interface that the programs are on, in bytes.
+    pub fn mtu(&self, interface: u32) -> Option<u32> {
+        self.mtus.get(&interface).copied()
+    }
+
+    /// Whether a reader of one finds the same in the other.
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        let same_tables = match (&self.tables, &other.tables) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        same_tables
+            && self.backends == other.backends
+            && self.listeners == other.listeners
+            && self.mtus == other.mtus
+    }
+}
