@@ -192,11 +192,7 @@ fn a_websocket_is_passed_through() {
         || serde_json::from_str::<Vec<Value>>(&gateway.sluice(&["flows", "-o", "json"]).out).expect("JSON");
     let before = seen();
     assert_eq!((before.len(), &before[0]["client"]), (1, &own.clone().into()), "{before:?}");
-    assert_eq!(
-        (&before[0]["tier"], &before[0]["reason"]),
-        (&"copy".into(), &"fewBytes".into()),
-        "{before:?}"
-    );
+    assert_eq!((&before[0]["tier"], &before[0]["reason"]), (&"copy".into(), &"pooled".into()), "{before:?}");
     assert_eq!(before[0]["bytesToBackend"], "hasty\nframe\n".len(), "{before:?}");
     let mut sending = stream.try_clone().expect("a second handle");
     let much = std::thread::spawn(move || sending.write_all(&vec![b'x'; 4 << 20]));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kernel::Kernel;
 use crate::datapath;
-use crate::model::{Below, ConnectionView, Counts, KernelPlaneState, Snapshot, Tier};
+use crate::model::{ConnectionView, Counts, KernelPlaneState, Snapshot};
 use crate::settings::TierLimit;
 use crate::telemetry::AccessLog;
 
@@ -67,14 +67,7 @@ pub struct Status {
 impl View {
     /// The opaque connections of user space, the oldest first.
     pub fn connections(&self) -> Vec<ConnectionView> {
-        let mut connections = self.counts.connections.view(Instant::now());
-        if self.kernel.off.is_some() {
-            // What workers do not know: there is nothing better on this machine.
-            for connection in connections.iter_mut().filter(|connection| connection.tier == Tier::Splice) {
-                connection.below = connection.below.or(Some(Below::NoKernelPlane));
-            }
-        }
-        connections
+        self.counts.connections.view(Instant::now())
     }
 
     /// The summary, with what the kernel plane says.

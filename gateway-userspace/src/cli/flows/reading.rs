@@ -86,7 +86,7 @@ fn steered([to_backend, to_client]: &[FlowView; 2], now: u64) -> (Identity, Flow
         source: backend_side.source,
         backend: backend_side.destination,
         plane: Plane::Kernel,
-        tier: Tier::Kernel,
+        tier: if to_backend.handed_over { Tier::Handoff } else { Tier::Kernel },
         reason: None,
         sni: None,
         state: to_backend.phase.words(),
