@@ -16,6 +16,7 @@ pub mod exchange;
 pub mod foreign;
 pub mod gateway;
 pub mod lab;
+pub mod limits;
 pub mod load;
 pub mod namespace;
 pub mod peers;

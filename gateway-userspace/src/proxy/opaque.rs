@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::climb::{Climb, End};
 use super::connection::Ends;
 use super::worker::{Shared, unmapped};
 use crate::model::connections::Route;
 use crate::model::{Below, Connection, Tier};
-use crate::net::relay::{Carried, Outcome, Progress, Relay, RelayEnd, relay};
+use crate::net::relay::{Carried, Parts, Progress, Relay, RelayEnd, relay};
 
 /// A connection in the list; `None` for one whose backend has gone before it could be asked for its address.
 pub(super) type Listed = Option<Rc<Connection>>;
@@ -61,26 +62,28 @@ fn standing(spliced: bool, highest: Tier) -> (Tier, Option<Below>) {
     }
 }
 
-/// Relays between plain sockets.
+/// Relays between plain sockets until the end, or until the kernel plane has the connection.
 pub(super) async fn between_sockets(
-    highest: Tier,
+    mut climb: Climb<'_>,
     listed: Listed,
-    relay: Relay,
+    highest: Tier,
+    parts: Parts,
+    idle: Duration,
     answered: impl FnMut(),
-) -> (Carried, RelayEnd) {
-    let relay = if highest < Tier::Splice { relay.without_splice() } else { relay };
-    let mut relay = relay.watched(move |Progress { carried, spliced }| {
-        if let Some(listed) = &listed {
-            listed.carried(carried.up, carried.down, Instant::now());
-            let (tier, below) = standing(spliced, highest);
-            listed.settle(tier, below);
-        }
-    });
-    match relay.run(answered, |_| false).await {
-        Outcome::Ended(end) => (relay.carried(), end),
-        // It was never asked for.
-        Outcome::Paused => (relay.carried(), RelayEnd::Closed),
-    }
+) -> (Carried, End) {
+    let build = |parts, refused: Option<Below>| {
+        let relay = Relay::from_parts(parts, idle);
+        let relay = if highest < Tier::Splice { relay.without_splice() } else { relay };
+        let listed = listed.clone();
+        relay.watched(move |Progress { carried, spliced }| {
+            if let Some(listed) = &listed {
+                listed.carried(carried.up, carried.down, Instant::now());
+                let (tier, below) = standing(spliced, highest);
+                listed.settle(tier, below.filter(|below| *below == Below::Limited).or(refused).or(below));
+            }
+        })
+    };
+    climb.carry(parts, build, answered).await
 }
 
 /// Relays between streams of any kind.
