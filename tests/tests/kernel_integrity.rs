@@ -101,6 +101,14 @@ impl Site {
         Way { from: &self.lab.client, to, backends: &self.backends }
     }
 
+    /// What became of the connections that were to be handed over.
+    fn handoff(&self) -> Handoff {
+        let told = &self.gateway.status()["kernel"]["handoff"];
+        let number = |name: &str| told[name].as_u64().unwrap_or_else(|| panic!("no {name} in {told}"));
+        let refused = told["refused"].to_string();
+        Handoff { attempted: number("attempted"), handed_over: number("handedOver"), refused }
+    }
+
     /// What the gateway and all kernels know of the connections that there are.
     fn report(&self) -> String {
         let mut text = format!("sluice flows\n{}\n", self.gateway.sluice(&["flows"]).all());
@@ -113,6 +121,14 @@ impl Site {
         }
         text
     }
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "for people, and for the checks of tiers")]
+struct Handoff {
+    attempted: u64,
+    handed_over: u64,
+    refused: String,
 }
 
 fn arrange(link: Link) -> (Lab, Option<Relay>, Option<Namespace>) {
@@ -218,8 +234,9 @@ fn carries_every_byte(tier: &str, flags: &[&str], condition: &Condition) {
         panic!("{report}\n{count} of {} failed; SLUICE_SEED={seed} repeats it:\n{told}", jobs.len());
     }
     let harm = site.relay.as_ref().map_or([0; 3], Relay::damage);
+    let handoff = site.handoff();
     println!(
-        "{tier}, {}: {} connections, {} MiB in {:?}; SLUICE_SEED={seed}; lost, doubled, swapped: {harm:?}",
+        "{tier}, {}: {} connections, {} MiB in {:?}; SLUICE_SEED={seed}; lost, doubled, swapped: {harm:?}; {handoff:?}",
         condition.name,
         jobs.len(),
         bytes / MEBIBYTE,
