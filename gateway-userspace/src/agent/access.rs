@@ -3,28 +3,39 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use crate::datapath::handoff::Entry;
 use crate::datapath::tally::{End, Ended};
 use crate::model::{ChainAction, Listener, ListenerKey, ListenerKind, Snapshot, TcpRoute};
 use crate::telemetry::ResponseFlag;
 use crate::telemetry::access::Connection;
 
-/// The record; `monotonic` is the clock that the flow's times are of, in ns, at `now`.
-pub(super) fn connection(ended: &Ended, snapshot: &Snapshot, now: SystemTime, monotonic: u64) -> Connection {
+/// The record; `monotonic` is the clock that the flow's times are of, in ns, at `now`. A connection that was handed over
+/// has an entry.
+pub(super) fn connection(
+    ended: &Ended,
+    entry: Option<Entry>,
+    snapshot: &Snapshot,
+    (now, monotonic): (SystemTime, u64),
+) -> Connection {
+    let entry = entry.unwrap_or_default();
     let age = Duration::from_nanos(monotonic.saturating_sub(ended.created));
     let backend = ended.backend_side.destination;
     let listener = listener(snapshot, ended.client_side.destination);
     Connection {
         started: now.checked_sub(age).unwrap_or(now),
         duration: ended.duration,
-        received: ended.traffic.bytes_to_backend,
-        sent: ended.traffic.bytes_to_client,
+        received: entry.to_backend + ended.traffic.bytes_to_backend,
+        sent: entry.to_client + ended.traffic.bytes_to_client,
         flags: flags(ended.end),
         upstream_host: Some(backend),
-        upstream_cluster: listener.and_then(|listener| cluster(listener, backend)),
+        upstream_cluster: entry
+            .cluster
+            .map(|cluster| cluster.to_string())
+            .or_else(|| listener.and_then(|listener| cluster(listener, backend))),
         upstream_local: Some(ended.backend_side.source),
         downstream_local: ended.client_side.destination,
         downstream_remote: ended.client_side.source,
-        server_name: None,
+        server_name: entry.server_name.map(String::from),
     }
 }
 

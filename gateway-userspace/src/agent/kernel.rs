@@ -13,9 +13,10 @@ use super::watching::Tracing;
 use crate::admin::Kernel;
 use crate::admin::kernel::Question;
 use crate::admin::trace::{Line, Wanted};
+use crate::datapath::handoff::{Entry, Ledger};
 use crate::datapath::tally::Ended;
-use crate::datapath::{Applied, DatapathError, KernelPlane, Placement, Stopped, Targets, stats};
-use crate::model::{KernelPlaneState, Outliers, Published, Snapshot};
+use crate::datapath::{Applied, DatapathError, KernelPlane, Placement, Status, Stopped, Targets, stats};
+use crate::model::{KernelPlaneState, Lengths, Outliers, Published, Snapshot};
 use crate::settings::KernelArgs;
 use crate::telemetry::AccessLog;
 
@@ -77,13 +78,14 @@ impl KernelThread {
         args: &KernelArgs,
         outliers: &Outliers,
         targets: Published<Targets>,
+        handed_over: HandedOver,
         access_log: Option<AccessLog>,
     ) -> std::io::Result<Self> {
         let (reports, states) = mpsc::unbounded_channel();
         let (args, outliers) = (args.clone(), outliers.clone());
         let thread = std::thread::Builder::new().name("sluice-kernel".to_owned()).spawn(move || {
             match KernelPlane::start(&args, &outliers, targets) {
-                Ok(plane) => Driver::new(plane, &reports, access_log).drive(&inbox),
+                Ok(plane) => Driver::new(plane, &reports, handed_over, access_log).drive(&inbox),
                 Err(off) => say_off(&reports, off.to_string()),
             }
         })?;
@@ -113,8 +115,15 @@ fn say_off(reports: &mpsc::UnboundedSender<KernelPlaneState>, off: String) {
     let _ = reports.send(KernelPlaneState { off: Some(off), ..KernelPlaneState::default() });
 }
 
+/// What is known of connections that workers have handed over.
+pub(super) struct HandedOver {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) lengths: Lengths,
+}
+
 struct Driver<'a> {
     plane: KernelPlane,
+    handed_over: HandedOver,
     reports: &'a mpsc::UnboundedSender<KernelPlaneState>,
     access_log: Option<AccessLog>,
     /// Where the access log's names come from.
@@ -131,10 +140,12 @@ impl<'a> Driver<'a> {
     fn new(
         plane: KernelPlane,
         reports: &'a mpsc::UnboundedSender<KernelPlaneState>,
+        handed_over: HandedOver,
         access_log: Option<AccessLog>,
     ) -> Self {
         Self {
             plane,
+            handed_over,
             reports,
             access_log,
             snapshot: Arc::default(),
@@ -188,7 +199,10 @@ impl<'a> Driver<'a> {
         match question {
             Question::Status(asker) => match self.plane.status() {
                 // Whoever asked may have lost patience.
-                Ok(status) => drop(asker.send(status)),
+                Ok(status) => {
+                    let handoff = self.handed_over.ledger.tallied();
+                    drop(asker.send(Status { handoff, ..status }));
+                }
                 Err(error) => self.fail(&error),
             },
             Question::Trace { wanted, lines, accepted } => {
@@ -222,12 +236,18 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Writes ends of flows to the access log.
+    /// Closes the accounts of flows that have ended, and writes them to the access log.
     fn tell(&self, ended: &[Ended]) {
-        let Some(log) = &self.access_log else { return };
         let (now, monotonic) = (SystemTime::now(), stats::monotonic());
         for flow in ended {
-            log.write(access::connection(flow, &self.snapshot, now, monotonic));
+            let entry = self.handed_over.ledger.take(flow.client_side);
+            if let Some(Entry { cluster: Some(cluster), to_backend, to_client, .. }) = &entry {
+                let carried = flow.traffic.bytes_to_backend + flow.traffic.bytes_to_client;
+                self.handed_over.lengths.record(cluster, carried + to_backend + to_client);
+            }
+            if let Some(log) = &self.access_log {
+                log.write(access::connection(flow, entry, &self.snapshot, (now, monotonic)));
+            }
         }
     }
 

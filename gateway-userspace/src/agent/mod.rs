@@ -19,13 +19,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::configuration::{Configuration, Generation};
-use self::kernel::{Inbox, KernelThread};
+use self::kernel::{HandedOver, Inbox, KernelThread};
 use crate::admin::server::{self, AdminSocket, Scope};
 use crate::admin::view::View;
 use crate::datapath::Targets;
+use crate::datapath::handoff::Ledger;
 use crate::model::{Counts, Published, Subscription};
 use crate::proxy::{ProxySettings, Runtime, WorkerReport, Workers};
-use crate::settings::{KernelMode, RunArgs};
+use crate::settings::{KernelMode, RunArgs, TierLimit};
 use crate::source;
 use crate::telemetry::{self, AccessLog};
 
@@ -45,6 +46,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let view = Published::new(View {
         counts: counts.clone(),
         kernel_plane: inbox.asker(),
+        tier: args.tier,
         access_log: access_log.clone(),
         ..View::default()
     });
@@ -56,11 +58,14 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let first = configuration.next(&Runtime::default());
     let runtime = Published::new(Runtime::default());
     let targets = Published::default();
-    let settings = proxy_settings(args, access_log.clone(), targets.subscribe());
+    let ledger = Arc::new(Ledger::default());
+    let settings = proxy_settings(args, access_log.clone(), targets.subscribe(), ledger.clone());
     let (reports, mut worker_reports) = mpsc::channel(settings.workers * 4);
     let workers = Workers::start(&settings, &runtime.subscribe(), &counts, &reports)
         .context("cannot start the workers")?;
-    let mut kernel = KernelThread::start(inbox, &args.kernel, &counts.outliers, targets, access_log.clone())?;
+    let handed_over = HandedOver { ledger, lengths: counts.lengths.clone() };
+    let mut kernel =
+        KernelThread::start(inbox, &args.kernel, &counts.outliers, targets, handed_over, access_log.clone())?;
     let mut agent =
         Agent { runtime, view, counts, kernel: kernel.handle(), progress: Progress::new(&settings, started) };
     agent.put_in_force(first);
@@ -112,6 +117,7 @@ fn proxy_settings(
     args: &RunArgs,
     access_log: Option<AccessLog>,
     targets: Subscription<Targets>,
+    ledger: Arc<Ledger>,
 ) -> ProxySettings {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     ProxySettings {
@@ -119,8 +125,10 @@ fn proxy_settings(
         drain_time: Duration::from_secs(args.drain_time),
         server_header: args.server_header.clone(),
         highest_tier: args.tier.highest(),
+        hands_over_early: args.tier == TierLimit::Handoff,
         access_log,
         targets,
+        ledger,
     }
 }
 

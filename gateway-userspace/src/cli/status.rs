@@ -56,6 +56,7 @@ fn words(status: &Status) -> Result<String, fmt::Error> {
     }
     if let Some(kernel) = &status.kernel {
         tables(&mut out, kernel)?;
+        handoff(&mut out, kernel)?;
         verdicts(&mut out, kernel)?;
         out.push_str(&listeners(kernel));
         out.push_str(&backends(kernel));
@@ -75,6 +76,22 @@ fn tables(out: &mut String, kernel: &KernelStatus) -> fmt::Result {
         memory.bytes_per_ipv4_flow,
         memory.bytes_per_ipv6_flow,
     )
+}
+
+/// Nothing until a connection was to be handed over.
+fn handoff(out: &mut String, kernel: &KernelStatus) -> fmt::Result {
+    let handoff = &kernel.handoff;
+    if handoff.attempted == 0 {
+        return Ok(());
+    }
+    let times = handoff.microseconds;
+    write!(out, "handed over:   {} of {}", handoff.handed_over, handoff.attempted)?;
+    write!(out, ", in {} µs (p50), {} µs (p99)", times.p50, times.p99)?;
+    let refused: Vec<_> = handoff.refused.iter().map(|(label, count)| format!("{label} {count}")).collect();
+    if !refused.is_empty() {
+        write!(out, "; not: {}", refused.join(", "))?;
+    }
+    writeln!(out)
 }
 
 /// Those that were given, by what became of the packets.

@@ -22,6 +22,7 @@ use super::attach::{self, AttachError, Attached, Programs};
 use super::departed::{self, Departed};
 use super::events::{Failure, Heard};
 use super::flows::Kind;
+use super::handoff::Tallied;
 use super::install::{InstallError, Installed};
 use super::interfaces::{self, Interface};
 use super::load::{self, LoadError, Loaded, Sizes, TABLE_SLOTS};
@@ -389,6 +390,8 @@ impl KernelPlane {
             max_handshakes: maps.v4.flows.capacity(Kind::Handshakes),
             memory: Memory::of(maps),
             verdicts: stats::verdicts(maps)?,
+            // The workers' account: whoever has the ledger fills it in.
+            handoff: Tallied::default(),
             listener_traffic: stats::by_listener(sweeps, self.installed.owners()),
             backend_traffic: stats::by_backend(
                 sweeps,

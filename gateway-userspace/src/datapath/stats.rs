@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::ageing::Sweep;
 use super::events::Failures;
 use super::flows::Kind;
+use super::handoff::Tallied;
 use super::maps::{Maps, MapsError};
 use super::tally::Traffic;
 use super::view;
@@ -36,6 +37,9 @@ pub struct Status {
     pub memory: Memory,
     /// Packets by verdict (label, see `gateway_common::Verdict`), since the maps were made.
     pub verdicts: BTreeMap<String, u64>,
+    /// Connections that user space handed over.
+    #[serde(default)]
+    pub handoff: Tallied,
     /// What the documents' listeners carried.
     pub listener_traffic: Vec<ListenerTraffic>,
     /// What went to each backend, and how often it failed.

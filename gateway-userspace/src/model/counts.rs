@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::cluster::ClusterName;
 use super::connections::Connections;
+use super::lengths::Lengths;
 use super::limiter::Limiter;
 use super::listener::ListenerKey;
 use super::outlier::Outliers;
@@ -21,6 +22,8 @@ pub struct Counts {
     pub clusters: Limiter<ClusterName>,
     /// Opaque connections in user space.
     pub connections: Connections,
+    /// How much opaque connections carried.
+    pub lengths: Lengths,
 }
 
 impl Counts {
@@ -29,5 +32,6 @@ impl Counts {
         self.outliers.retain(snapshot, now);
         self.listeners.retain(|key| snapshot.listener(*key).is_some());
         self.clusters.retain(|name| snapshot.clusters.contains_key(name));
+        self.lengths.retain(|name| snapshot.clusters.contains_key(name));
     }
 }

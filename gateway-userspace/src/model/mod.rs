@@ -7,6 +7,7 @@ pub mod counts;
 pub mod credential;
 pub mod host;
 pub mod identity;
+pub mod lengths;
 pub mod limiter;
 pub mod listener;
 pub mod outlier;
@@ -24,6 +25,7 @@ pub use counts::Counts;
 pub use credential::{Credential, CredentialProblem};
 pub use host::{HostMap, HostPattern};
 pub use identity::GatewayIdentity;
+pub use lengths::Lengths;
 pub use limiter::{Admission, Limiter};
 pub use listener::{
     ChainAction, FilterChain, Limits, Listener, ListenerKey, ListenerKind, ServerTls, SourceAddress,

@@ -17,6 +17,7 @@ pub(super) struct Line {
     log: AccessLog,
     began: Instant,
     connection: Connection,
+    is_left: bool,
 }
 
 impl Line {
@@ -36,7 +37,7 @@ impl Line {
             downstream_remote: ends.peer,
             server_name: server_name.map(str::to_owned),
         };
-        Some(Self { log, began: Instant::now(), connection })
+        Some(Self { log, began: Instant::now(), connection, is_left: false })
     }
 
     /// It goes to this backend, from an end of ours that has an address as long as it is open.
@@ -70,11 +71,18 @@ impl Line {
             RelayEnd::Closed | RelayEnd::Idle => &[],
         };
     }
+
+    /// The kernel plane tells of it at its end.
+    pub(super) fn leave(mut self) {
+        self.is_left = true;
+    }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.connection.duration = self.began.elapsed();
-        self.log.write(self.connection.clone());
+        if !self.is_left {
+            self.connection.duration = self.began.elapsed();
+            self.log.write(self.connection.clone());
+        }
     }
 }

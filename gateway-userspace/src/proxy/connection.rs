@@ -26,6 +26,16 @@ pub(super) struct Ends {
     pub(super) peer: SocketAddr,
     /// The address that the client connected to.
     pub(super) local: SocketAddr,
+    /// When it was accepted.
+    pub(super) since: Instant,
+}
+
+/// What a connection holds for as long as it lasts.
+pub(super) struct Stay {
+    /// A stop waits for it.
+    pub(super) drain: DrainWatch,
+    /// Its place among those that the listener's limits leave.
+    pub(super) admission: Option<Admission<ListenerKey>>,
 }
 
 /// Serves a connection as the snapshot in force at its accept says.
@@ -39,25 +49,27 @@ pub(super) async fn serve(
     let runtime = shared.runtime.current();
     // The listener may have been removed between the accept and now.
     let Some(listener) = runtime.snapshot.listener(key) else { return socket::reset(stream) };
-    let Ok(_admission) = admit(&shared, listener) else { return socket::reset(stream) };
+    let Ok(admission) = admit(&shared, listener) else { return socket::reset(stream) };
     // A client that is gone already has no address.
     let Ok(local) = stream.local_addr().map(unmapped) else { return };
-    let ends = Ends { listener: key, peer, local };
+    let ends = Ends { listener: key, peer, local, since: Instant::now() };
+    let mut stay = Stay { drain, admission };
     match &listener.kind {
         // A connection may last for days; the rest of its snapshot need not.
         ListenerKind::Http(table) => {
             let (table, generation) = (table.clone(), runtime.snapshot.generation);
             drop(runtime);
-            let connection = http::Connection::new(shared, ends, None, table, generation, drain);
+            let _admission = stay.admission.take();
+            let connection = http::Connection::new(shared, ends, None, table, generation, stay.drain);
             cleartext(connection, stream).await;
         }
         ListenerKind::Tcp(route) => {
             let (route, proxy) = (route.clone(), listener.proxy_protocol);
             drop(runtime);
             let downstream = Downstream::Plain(stream, Bytes::new());
-            tcp::serve(&shared, (ends, None), downstream, (&route, proxy), drain).await;
+            tcp::serve(&shared, (ends, None), downstream, (&route, proxy), stay).await;
         }
-        ListenerKind::Tls(_) => tls::serve(shared, ends, stream, runtime, drain).await,
+        ListenerKind::Tls(_) => tls::serve(shared, ends, stream, runtime, stay).await,
     }
 }
 

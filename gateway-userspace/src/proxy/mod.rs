@@ -3,6 +3,7 @@
 //! and what is counted for all of them.
 
 mod access;
+mod climb;
 mod connection;
 mod detect;
 mod error;

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::climb::{Climb, End};
 use super::connection::Ends;
 use super::worker::{Shared, unmapped};
 use crate::model::connections::Route;
 use crate::model::{Below, Connection, Tier};
-use crate::net::relay::{Carried, Outcome, Progress, Relay, RelayEnd, relay};
+use crate::net::relay::{Carried, Parts, Progress, Relay, RelayEnd, relay};
 
 /// A connection in the list; `None` for one whose backend has gone before it could be asked for its address.
 pub(super) type Listed = Option<Rc<Connection>>;
@@ -23,7 +24,7 @@ pub(super) fn list_sockets(
     (ends, server_name): (Ends, Option<&str>),
     upstream: &TcpStream,
 ) -> Listed {
-    let (tier, below) = standing(false, shared.highest_tier);
+    let (tier, below) = standing(false, shared.highest_tier, None);
     list(shared, route(ends, server_name, upstream), tier, below)
 }
 
@@ -51,36 +52,40 @@ fn route(ends: Ends, server_name: Option<&str>, upstream: &TcpStream) -> io::Res
     })
 }
 
-/// The tier of a connection between plain sockets, and why it is no better.
-fn standing(spliced: bool, highest: Tier) -> (Tier, Option<Below>) {
+/// The tier of a connection between plain sockets, and why it is no better. One that was refused the best tier for good
+/// is told why, one that may still reach the next one that it has carried too little for that.
+fn standing(spliced: bool, highest: Tier, refused: Option<Below>) -> (Tier, Option<Below>) {
     match (spliced, highest) {
         (_, Tier::Copy) => (Tier::Copy, Some(Below::Limited)),
-        (false, _) => (Tier::Copy, Some(Below::FewBytes)),
+        (false, Tier::Splice) => (Tier::Copy, Some(Below::FewBytes)),
+        (false, _) => (Tier::Copy, refused.or(Some(Below::FewBytes))),
         (true, Tier::Splice) => (Tier::Splice, Some(Below::Limited)),
-        (true, _) => (Tier::Splice, None),
+        (true, _) => (Tier::Splice, refused),
     }
 }
 
-/// Relays between plain sockets.
+/// Relays between plain sockets until the end, or until the kernel plane has the connection.
 pub(super) async fn between_sockets(
-    highest: Tier,
+    mut climb: Climb<'_>,
     listed: Listed,
-    relay: Relay,
+    highest: Tier,
+    parts: Parts,
+    idle: Duration,
     answered: impl FnMut(),
-) -> (Carried, RelayEnd) {
-    let relay = if highest < Tier::Splice { relay.without_splice() } else { relay };
-    let mut relay = relay.watched(move |Progress { carried, spliced }| {
-        if let Some(listed) = &listed {
-            listed.carried(carried.up, carried.down, Instant::now());
-            let (tier, below) = standing(spliced, highest);
-            listed.settle(tier, below);
-        }
-    });
-    match relay.run(answered, |_| false).await {
-        Outcome::Ended(end) => (relay.carried(), end),
-        // It was never asked for.
-        Outcome::Paused => (relay.carried(), RelayEnd::Closed),
-    }
+) -> (Carried, End) {
+    let build = |parts, refused: Option<Below>| {
+        let relay = Relay::from_parts(parts, idle);
+        let relay = if highest < Tier::Splice { relay.without_splice() } else { relay };
+        let listed = listed.clone();
+        relay.watched(move |Progress { carried, spliced }| {
+            if let Some(listed) = &listed {
+                listed.carried(carried.up, carried.down, Instant::now());
+                let (tier, below) = standing(spliced, highest, refused);
+                listed.settle(tier, below);
+            }
+        })
+    };
+    climb.carry(parts, build, answered).await
 }
 
 /// Relays between streams of any kind.

@@ -9,14 +9,16 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::access::Line;
-use super::connection::Ends;
+use super::climb::{Climb, End};
+use super::connection::{Ends, Stay};
 use super::opaque;
 use super::tls::Terminated;
 use super::worker::Shared;
-use crate::model::{Admission, Below, Cluster, ClusterName, Limits, Outcome, ProxyVersion, TcpRoute};
-use crate::net::drain::DrainWatch;
+use crate::datapath::handoff::Entry;
+use crate::datapath::targets::SourcePort;
+use crate::model::{Admission, Below, Cluster, ClusterName, Limits, Outcome, ProxyVersion, TcpRoute, Tier};
 use crate::net::proxy_protocol;
-use crate::net::relay::{Carried, Relay, RelayEnd, Side};
+use crate::net::relay::{Carried, Parts, RelayEnd, Side};
 use crate::telemetry::ResponseFlag;
 use crate::upstream::balance::by_weight;
 use crate::upstream::{ConnectError, Lease, connect};
@@ -35,10 +37,12 @@ pub(super) enum Downstream {
 /// A backend's end of a connection.
 struct Upstream {
     stream: TcpStream,
+    /// What it is bound to, or why it cannot be handed over.
+    port: Result<SourcePort, Below>,
     cluster: Arc<Cluster>,
     lease: Lease,
     /// One of the connections that the cluster takes.
-    _admission: Option<Admission<ClusterName>>,
+    admission: Option<Admission<ClusterName>>,
 }
 
 /// Connects to a backend of the route and relays until both sides are done. Without one the connection is closed.
@@ -49,11 +53,14 @@ pub(super) async fn serve(
     (ends, server_name): (Ends, Option<&str>),
     downstream: Downstream,
     (route, proxy): (&TcpRoute, Option<ProxyVersion>),
-    drain: DrainWatch,
+    stay: Stay,
 ) {
     let mut line = Line::begin(shared, ends, server_name);
-    match connect_any(shared, ends, route, proxy).await {
-        Ok(upstream) => carry(shared, (ends, server_name), downstream, upstream, (route, line)).await,
+    let is_plain = matches!(downstream, Downstream::Plain(..));
+    match connect_any(shared, ends, route, (proxy, is_plain)).await {
+        Ok(upstream) => {
+            carry(shared, (ends, server_name), (downstream, upstream), (route, line), stay).await;
+        }
         Err(flag) => {
             if let Some(line) = &mut line {
                 line.failed(flag);
@@ -62,31 +69,48 @@ pub(super) async fn serve(
             tracing::debug!(listener = %ends.listener, peer = %ends.peer, %flag, %route, "no backend");
         }
     }
-    drop(drain);
 }
 
 async fn carry(
     shared: &Shared,
     (ends, server_name): (Ends, Option<&str>),
-    downstream: Downstream,
-    upstream: Upstream,
+    (downstream, upstream): (Downstream, Upstream),
     (route, mut line): (&TcpRoute, Option<Line>),
+    Stay { drain, admission }: Stay,
 ) {
-    let Upstream { stream, cluster, lease, _admission } = upstream;
+    let Upstream { stream, port, cluster, lease, admission: cluster_admission } = upstream;
     if let Some(line) = &mut line {
         line.connected(&cluster.name, lease.address, stream.local_addr().ok());
-    }
-    if let Err(reason) = shared.targets.current().backend(lease.address) {
-        tracing::debug!(peer = %ends.peer, backend = %lease.address, %reason, "not for the kernel to carry");
     }
     let report = |outcome| shared.balancer.report(&cluster, lease.address, outcome);
     let answered = || report(Outcome::Connected);
     let (named, idle) = ((ends, server_name), route.idle_timeout);
     let (carried, end) = match downstream {
-        Downstream::Plain(downstream, read) => {
+        Downstream::Plain(downstream, prefix) => {
             let listed = opaque::list_sockets(shared, named, &stream);
-            let relay = Relay::new(downstream, stream, read, idle);
-            opaque::between_sockets(shared.highest_tier, listed, relay, answered).await
+            let (answer, carried) = (Bytes::new(), Carried::default());
+            let parts = Parts { downstream, upstream: stream, prefix, answer, carried };
+            let entry = Entry {
+                server_name: server_name.map(Box::from),
+                cluster: Some(cluster.name.clone()),
+                listener_admission: admission,
+                cluster_admission,
+                ..Entry::default()
+            };
+            let climb = Climb::new(shared, ends, (idle, ends.since), port, entry);
+            let highest = shared.highest_tier;
+            match opaque::between_sockets(climb, listed, highest, parts, idle, answered).await {
+                (_, End::HandedOver(settling)) => {
+                    report(Outcome::Connected);
+                    line.into_iter().for_each(Line::leave);
+                    settling.finish().await;
+                    return;
+                }
+                (carried, End::Relayed(end)) => {
+                    shared.counts.lengths.record(&cluster.name, carried.up + carried.down);
+                    (carried, end)
+                }
+            }
         }
         Downstream::Terminated(downstream) => {
             let listed = opaque::list_streams(shared, named, &stream, Below::TerminatesTls);
@@ -103,6 +127,7 @@ async fn carry(
         let Carried { up, down } = carried;
         tracing::debug!(peer = %ends.peer, backend = %lease.address, ?side, up, down, %error, "connection failed");
     }
+    drop(drain);
 }
 
 /// What a connection in which the backend said nothing tells about it: a reset is as bad as a refusal.
@@ -119,7 +144,7 @@ async fn connect_any(
     shared: &Shared,
     ends: Ends,
     route: &TcpRoute,
-    proxy: Option<ProxyVersion>,
+    (proxy, is_plain): (Option<ProxyVersion>, bool),
 ) -> Result<Upstream, ResponseFlag> {
     let chosen = by_weight(&route.destinations).and_then(|index| route.destinations.get(index));
     let cluster =
@@ -133,9 +158,10 @@ async fn connect_any(
             break;
         }
         // A DestinationRule knows its backends better than the Gateway does.
-        match open(cluster, &lease, ends, cluster.proxy_protocol.or(proxy)).await {
-            Ok(stream) => {
-                return Ok(Upstream { stream, cluster: cluster.clone(), lease, _admission: admission });
+        let port = if is_plain { reserve(shared, &lease) } else { Err(Below::TerminatesTls) };
+        match open(cluster, &lease, ends, cluster.proxy_protocol.or(proxy), port).await {
+            Ok((stream, port)) => {
+                return Ok(Upstream { stream, port, cluster: cluster.clone(), lease, admission });
             }
             Err(error) => {
                 report(cluster, &error);
@@ -157,14 +183,40 @@ fn admit(shared: &Shared, cluster: &Cluster) -> Result<Option<Admission<ClusterN
     admission.map(Some).ok_or(ResponseFlag::UpstreamOverflow)
 }
 
+/// Reserves a port of the kernel plane's for a connection that may be handed over, or says why it may not.
+fn reserve(shared: &Shared, lease: &Lease) -> Result<SourcePort, Below> {
+    if shared.highest_tier < Tier::Handoff {
+        return Err(Below::Limited);
+    }
+    let targets = shared.targets.current();
+    let tables = targets.tables().ok_or(Below::NoKernelPlane)?;
+    let target = targets.backend(lease.address).map_err(|_| Below::Backend)?;
+    target.claim(tables).ok_or(Below::NoRoom)
+}
+
 /// Connects, and says who the client is.
 async fn open(
     cluster: &Cluster,
     lease: &Lease,
     ends: Ends,
     proxy: Option<ProxyVersion>,
-) -> Result<TcpStream, ConnectError> {
-    let mut stream = connect::connect(lease.address, cluster.connect_timeout).await?;
+    port: Result<SourcePort, Below>,
+) -> Result<(TcpStream, Result<SourcePort, Below>), ConnectError> {
+    let (address, timeout) = (lease.address, cluster.connect_timeout);
+    let (mut stream, port) = match port {
+        Err(below) => (connect::connect(address, timeout).await?, Err(below)),
+        Ok(port) => {
+            let source = SocketAddr::new(port.target().source, port.number());
+            match connect::connect_from(source, address, timeout).await {
+                Ok(stream) => (stream, Ok(port)),
+                // A connection of a moment ago had the port, and its end here still remembers it.
+                Err(error) if error.is_port_taken() => {
+                    (connect::connect(address, timeout).await?, Err(Below::NoRoom))
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    };
     if let Some(version) = proxy {
         let header = match version {
             ProxyVersion::V1 => proxy_protocol::version_1(ends.peer, ends.local),
@@ -173,7 +225,7 @@ async fn open(
         let failed = |source| ConnectError::Failed { address: lease.address, source };
         stream.write_all(&header).await.map_err(failed)?;
     }
-    Ok(stream)
+    Ok((stream, port))
 }
 
 /// Says that an endpoint could not be reached.

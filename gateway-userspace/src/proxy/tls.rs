@@ -10,13 +10,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
-use super::connection::{Ends, HTTP_IDLE, first_bytes, refuse};
+use super::connection::{Ends, HTTP_IDLE, Stay, first_bytes, refuse};
 use super::detect::{self, HttpVersion};
 use super::tcp::Downstream;
 use super::worker::Shared;
 use super::{Runtime, http, tcp};
 use crate::model::{ChainAction, FilterChain, ListenerKind};
-use crate::net::drain::DrainWatch;
 use crate::net::rewind::Rewound;
 use crate::net::socket;
 use crate::tls::ClientHello;
@@ -33,10 +32,11 @@ pub(super) async fn serve(
     ends: Ends,
     mut stream: TcpStream,
     runtime: Arc<Runtime>,
-    mut drain: DrainWatch,
+    mut stay: Stay,
 ) {
     let deadline = Instant::now() + HANDSHAKE;
-    let (hello, read) = match first_bytes(&mut drain, detect::client_hello(&mut stream, HANDSHAKE)).await {
+    let (hello, read) = match first_bytes(&mut stay.drain, detect::client_hello(&mut stream, HANDSHAKE)).await
+    {
         Ok(hello) => hello,
         Err(error) => return refuse(ends, stream, &error),
     };
@@ -50,17 +50,18 @@ pub(super) async fn serve(
     let name = hello.sni.as_deref();
     match &chain.action {
         ChainAction::Passthrough(route) => {
-            tcp::serve(&shared, (ends, name), Downstream::Plain(stream, read), (route, proxy), drain).await;
+            tcp::serve(&shared, (ends, name), Downstream::Plain(stream, read), (route, proxy), stay).await;
         }
         ChainAction::TerminateTcp { route, .. } => {
             if let Some(stream) = handshake.complete(Rewound::new(read, stream)).await {
                 let stream = Downstream::Terminated(Box::new(stream));
-                tcp::serve(&shared, (ends, name), stream, (route, proxy), drain).await;
+                tcp::serve(&shared, (ends, name), stream, (route, proxy), stay).await;
             }
         }
         ChainAction::TerminateHttp { routes, .. } => {
             if let Some(stream) = handshake.complete(Rewound::new(read, stream)).await {
                 let (name, routes) = (Some(chain.name.clone()), routes.clone());
+                let Stay { drain, admission: _admission } = stay;
                 serve_http(http::Connection::new(shared, ends, name, routes, generation, drain), stream)
                     .await;
             }

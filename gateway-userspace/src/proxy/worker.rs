@@ -1,10 +1,12 @@
 //! A worker: one thread that owns its sockets and connections, and keeps its listeners as the snapshot says.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::{Runtime, connection};
 use crate::datapath::Targets;
+use crate::datapath::handoff::{Handoff, Ledger};
 use crate::model::{Counts, ListenerKey, Subscription, Tier};
 use crate::net::drain::{DrainTrigger, DrainWatch, drain};
 use crate::net::socket;
@@ -37,10 +40,14 @@ pub struct ProxySettings {
     pub server_header: String,
     /// The best tier that opaque connections may reach.
     pub highest_tier: Tier,
+    /// Whether they are handed over as early as possible.
+    pub hands_over_early: bool,
     /// Where TCP connections are told of.
     pub access_log: Option<AccessLog>,
     /// Where connections can be handed over to; empty without a kernel plane.
     pub targets: Subscription<Targets>,
+    /// Where those that were handed over are kept account of.
+    pub ledger: Arc<Ledger>,
 }
 
 /// A listener that could not be opened; it is tried again every few seconds.
@@ -110,6 +117,9 @@ pub(super) struct Shared {
     pub(super) server_header: Option<::http::HeaderValue>,
     pub(super) counts: Counts,
     pub(super) highest_tier: Tier,
+    pub(super) hands_over_early: bool,
+    /// `None` where the routing table cannot be asked.
+    pub(super) handoff: RefCell<Option<Handoff>>,
     pub(super) access_log: Option<AccessLog>,
     pub(super) targets: Subscription<Targets>,
 }
@@ -129,11 +139,24 @@ fn run(
     let server_header = Some(settings.server_header.as_str())
         .filter(|value| !value.is_empty())
         .and_then(|value| ::http::HeaderValue::from_str(value).ok());
-    let ProxySettings { highest_tier, access_log, targets, .. } = settings;
+    let ProxySettings { highest_tier, hands_over_early, access_log, targets, .. } = settings;
+    let handoff = Handoff::open(settings.ledger)
+        .inspect_err(|error| tracing::warn!(worker = index, %error, "hands no connection over"));
+    let handoff = RefCell::new(handoff.ok());
     let balancer = Balancer::new(counts.outliers.clone());
     let pool = Pool::default();
-    let shared =
-        Rc::new(Shared { runtime, pool, balancer, server_header, counts, highest_tier, access_log, targets });
+    let shared = Rc::new(Shared {
+        runtime,
+        pool,
+        balancer,
+        server_header,
+        counts,
+        highest_tier,
+        hands_over_early,
+        handoff,
+        access_log,
+        targets,
+    });
     LocalSet::new().block_on(&tokio, Worker::new(index, shared).serve(reports, stopped, settings.drain_time));
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::net::socket;
 
@@ -29,9 +29,40 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// Whether another connection to the endpoint has the source port still.
+    pub fn is_port_taken(&self) -> bool {
+        let kinds = [io::ErrorKind::AddrInUse, io::ErrorKind::AddrNotAvailable];
+        matches!(self, Self::Failed { source, .. } if kinds.contains(&source.kind()))
+    }
+}
+
 /// Connects, at most for `timeout`.
 pub async fn connect(address: SocketAddr, timeout: Duration) -> Result<TcpStream, ConnectError> {
-    match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
+    within(TcpStream::connect(address), address, timeout).await
+}
+
+/// The same from an address and port of ours, which other connections may have towards other endpoints.
+pub async fn connect_from(
+    source: SocketAddr,
+    address: SocketAddr,
+    timeout: Duration,
+) -> Result<TcpStream, ConnectError> {
+    let connecting = async {
+        let socket = if source.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(source)?;
+        socket.connect(address).await
+    };
+    within(connecting, address, timeout).await
+}
+
+async fn within(
+    connecting: impl Future<Output = io::Result<TcpStream>>,
+    address: SocketAddr,
+    timeout: Duration,
+) -> Result<TcpStream, ConnectError> {
+    match tokio::time::timeout(timeout, connecting).await {
         Ok(Ok(stream)) => {
             socket::prepare(&stream);
             Ok(stream)

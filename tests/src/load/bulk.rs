@@ -38,17 +38,22 @@ impl Streams {
     /// Connects `count` streams, to the targets in turns, and waits until they flow.
     pub fn start(client: &Namespace, targets: &[SocketAddr], count: usize) -> Result<Self> {
         let connecting = targets.to_vec();
-        let sockets: Vec<TcpStream> = client.enter(move || {
+        let sockets = client.enter(move || {
             let connect =
                 |target| TcpStream::connect(target).with_context(|| format!("connecting to {target}"));
             connecting.iter().cycle().take(count).map(connect).collect::<Result<_>>()
         })?;
+        Self::of(sockets)
+    }
+
+    /// Of connections that have bytes coming. Waits until they flow.
+    pub fn of(sockets: Vec<TcpStream>) -> Result<Self> {
         let received = Arc::new(AtomicU64::new(0));
         let threads = sockets.iter().map(|socket| Ok(take_all(socket.try_clone()?, received.clone())));
         let threads = threads.collect::<Result<_>>()?;
         let streams = Self { received, sockets, threads };
         std::thread::sleep(WARM_UP);
-        ensure!(streams.received.load(Ordering::Relaxed) > 0, "no byte came from {targets:?} in {WARM_UP:?}");
+        ensure!(streams.received.load(Ordering::Relaxed) > 0, "no byte came in {WARM_UP:?}");
         Ok(streams)
     }
 

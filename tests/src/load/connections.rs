@@ -34,43 +34,63 @@ pub struct Done {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ports(u64);
 
-/// Connects from the calling thread's namespace, to the targets in turns.
+/// What is said on a connection.
+pub trait Exchange {
+    /// Does what can be done now, after these events; whether all is done. Is called again only after what it left
+    /// undone could not be done: what is to be read must be read to the end.
+    fn advance(&mut self, socket: &mut Socket, events: EpollFlags) -> std::io::Result<bool>;
+}
+
+/// Requests of plain TCP from the calling thread's namespace, to the targets in turns.
 pub fn run(targets: &[SocketAddr], ports: Ports, length: Duration) -> Result<(Done, Ports)> {
+    let next = |number: u64| (targets[number as usize % targets.len()], Request::default());
+    run_by(next, ports, length)
+}
+
+/// Likewise, with where to and what to say there from the number of the connection.
+pub fn run_by<E: Exchange>(
+    next: impl Fn(u64) -> (SocketAddr, E),
+    ports: Ports,
+    length: Duration,
+) -> Result<(Done, Ports)> {
     cpu::pin(cpu::LOAD)?;
     let (busy, begun) = (cpu::busy_seconds()?, Instant::now());
-    let mut clients = Clients::new(targets, ports)?;
+    let mut clients = Clients::new(next, ports)?;
     while begun.elapsed() < length {
         clients.step()?;
     }
     let seconds = begun.elapsed().as_secs_f64();
     let busy = cpu::busy_seconds()? - busy;
-    ensure!(clients.done > 0, "no connection to {targets:?} had an answer");
+    let failure = clients.failure.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    ensure!(clients.done > 0, "no connection of {} had an answer{failure}", clients.ports.0 - ports.0);
     let done = clients.done as f64;
     let failed = clients.failed + clients.stuck();
     Ok((Done { per_second: done / seconds, cpu_microseconds: busy * 1e6 / done, failed }, clients.ports))
 }
 
 /// A connection from its SYN to its last byte.
-struct Client {
+struct Client<E> {
     socket: Socket,
     begun: Instant,
-    asked: bool,
-    received: usize,
+    exchange: E,
 }
 
-struct Clients<'a> {
+struct Clients<E, N> {
     epoll: Epoll,
-    targets: &'a [SocketAddr],
+    next: N,
     ports: Ports,
-    under_way: Vec<Client>,
+    under_way: Vec<Client<E>>,
     done: u64,
     failed: u64,
+    /// Why the last one failed.
+    failure: Option<std::io::Error>,
 }
 
-impl<'a> Clients<'a> {
-    fn new(targets: &'a [SocketAddr], ports: Ports) -> Result<Self> {
+impl<E: Exchange, N: Fn(u64) -> (SocketAddr, E)> Clients<E, N> {
+    fn new(next: N, ports: Ports) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let mut clients = Self { epoll, targets, ports, under_way: Vec::new(), done: 0, failed: 0 };
+        let mut clients =
+            Self { epoll, next, ports, under_way: Vec::new(), done: 0, failed: 0, failure: None };
         for place in 0..AT_ONCE {
             let client = clients.connect(place)?;
             clients.under_way.push(client);
@@ -79,10 +99,10 @@ impl<'a> Clients<'a> {
     }
 
     /// Edge-triggered for both directions at once: one system call less for each connection.
-    fn connect(&mut self, place: usize) -> Result<Client> {
+    fn connect(&mut self, place: usize) -> Result<Client<E>> {
         let number = self.ports.0;
         self.ports.0 += 1;
-        let target = self.targets[number as usize % self.targets.len()];
+        let (target, exchange) = (self.next)(number);
         let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.bind(&arena::client(number).into())?;
@@ -92,7 +112,7 @@ impl<'a> Clients<'a> {
         }
         let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
         self.epoll.add(&socket, EpollEvent::new(both, place as u64))?;
-        Ok(Client { socket, begun: Instant::now(), asked: false, received: 0 })
+        Ok(Client { socket, begun: Instant::now(), exchange })
     }
 
     fn step(&mut self) -> Result<()> {
@@ -100,10 +120,14 @@ impl<'a> Clients<'a> {
         let count = self.epoll.wait(&mut events, LOOK)?;
         for event in &events[..count] {
             let place = event.data() as usize;
-            match self.under_way[place].advance(event.events()) {
+            let client = &mut self.under_way[place];
+            match client.exchange.advance(&mut client.socket, event.events()) {
                 Ok(false) => continue,
                 Ok(true) => self.done += 1,
-                Err(_) => self.failed += 1,
+                Err(error) => {
+                    self.failed += 1;
+                    self.failure = Some(error);
+                }
             }
             self.under_way[place] = self.connect(place)?;
         }
@@ -115,23 +139,31 @@ impl<'a> Clients<'a> {
     }
 }
 
-impl Client {
-    /// Does what can be done now; whether the whole answer is there.
-    fn advance(&mut self, events: EpollFlags) -> std::io::Result<bool> {
+/// A request of plain TCP and its answer.
+#[derive(Debug, Default)]
+struct Request {
+    asked: bool,
+    received: usize,
+}
+
+impl Exchange for Request {
+    fn advance(&mut self, socket: &mut Socket, events: EpollFlags) -> std::io::Result<bool> {
         if !self.asked && events.contains(EpollFlags::EPOLLOUT) {
             self.asked = true;
-            self.socket.write_all(&[0x5a; REQUEST])?;
+            socket.write_all(&[0x5a; REQUEST])?;
         }
         if events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP) {
-            return self.receive();
+            return self.receive(socket);
         }
         Ok(false)
     }
+}
 
-    fn receive(&mut self) -> std::io::Result<bool> {
+impl Request {
+    fn receive(&mut self, socket: &mut Socket) -> std::io::Result<bool> {
         let mut buffer = [0; 2 * ANSWER];
         while self.received < ANSWER {
-            match self.socket.read(&mut buffer) {
+            match socket.read(&mut buffer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(length) => self.received += length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),

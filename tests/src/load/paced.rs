@@ -19,6 +19,7 @@ use crate::cpu;
 
 /// Connections that share the requests.
 pub const CONNECTIONS: usize = 32;
+const EVENTS: usize = 256;
 /// Requests at the beginning that do not count.
 const WARM_UP: Duration = Duration::from_millis(100);
 /// How long the last answers may take.
@@ -32,12 +33,31 @@ pub struct Times {
     pub p50: f64,
     /// 99 of 100 took no longer.
     pub p99: f64,
+    /// 999 of 1000 took no longer.
+    pub p999: f64,
+}
+
+/// Bytes of a request and of its answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Up.
+    pub request: usize,
+    /// Down.
+    pub answer: usize,
 }
 
 /// Sends from the calling thread's namespace, by connections to the targets in turns.
 pub fn run(targets: &[SocketAddr], per_second: u32, length: Duration) -> Result<Times> {
+    let connect =
+        |target: &SocketAddr| TcpStream::connect(target).with_context(|| format!("connecting to {target}"));
+    let streams = targets.iter().cycle().take(CONNECTIONS).map(connect).collect::<Result<_>>()?;
+    run_on(streams, Sizes { request: REQUEST, answer: ANSWER }, per_second, length)
+}
+
+/// Sends on connections that are there, in turns.
+pub fn run_on(streams: Vec<TcpStream>, sizes: Sizes, per_second: u32, length: Duration) -> Result<Times> {
     cpu::pin(cpu::LOAD)?;
-    let mut load = Load::new(targets, Duration::from_secs(1) / per_second)?;
+    let mut load = Load::new(streams, sizes, Duration::from_secs(1) / per_second)?;
     let total = ((WARM_UP + length).as_secs_f64() * f64::from(per_second)) as usize;
     while load.answered() < total {
         load.step(total)?;
@@ -60,21 +80,22 @@ struct Load {
     timer: TimerFd,
     begun: Instant,
     period: Duration,
+    request: Vec<u8>,
+    /// Bytes of an answer.
+    answer: usize,
     sent: usize,
     connections: Vec<Connection>,
     nanoseconds: Vec<u64>,
 }
 
 impl Load {
-    fn new(targets: &[SocketAddr], period: Duration) -> Result<Self> {
-        let connect = |target: &SocketAddr| {
-            let stream = TcpStream::connect(target).with_context(|| format!("connecting to {target}"))?;
+    fn new(streams: Vec<TcpStream>, sizes: Sizes, period: Duration) -> Result<Self> {
+        let prepare = |stream: TcpStream| {
             stream.set_nodelay(true)?;
             stream.set_nonblocking(true)?;
             Ok(Connection { stream, due: VecDeque::new(), received: 0 })
         };
-        let connections: Vec<_> =
-            targets.iter().cycle().take(CONNECTIONS).map(connect).collect::<Result<_>>()?;
+        let connections: Vec<_> = streams.into_iter().map(prepare).collect::<Result<_>>()?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         for (number, connection) in connections.iter().enumerate() {
             epoll.add(&connection.stream, EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?;
@@ -83,8 +104,18 @@ impl Load {
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK)?;
         timer.set(Expiration::Interval(TimeSpec::from_duration(period)), TimerSetTimeFlags::empty())?;
         epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TICK))?;
-        let nanoseconds = Vec::new();
-        Ok(Self { epoll, timer, begun: Instant::now(), period, sent: 0, connections, nanoseconds })
+        let (request, answer, nanoseconds) = (vec![0x5a; sizes.request], sizes.answer, Vec::new());
+        Ok(Self {
+            epoll,
+            timer,
+            begun: Instant::now(),
+            period,
+            request,
+            answer,
+            sent: 0,
+            connections,
+            nanoseconds,
+        })
     }
 
     fn answered(&self) -> usize {
@@ -92,7 +123,7 @@ impl Load {
     }
 
     fn step(&mut self, total: usize) -> Result<()> {
-        let mut events = [EpollEvent::empty(); CONNECTIONS + 1];
+        let mut events = [EpollEvent::empty(); EVENTS];
         let count = self.epoll.wait(&mut events, 100_u16)?;
         for event in &events[..count] {
             match event.data() {
@@ -112,8 +143,9 @@ impl Load {
             if due > now || self.sent == total {
                 return Ok(());
             }
-            let connection = &mut self.connections[self.sent % CONNECTIONS];
-            connection.stream.write_all(&[0x5a; REQUEST]).context("sending a request; try a lower rate")?;
+            let place = self.sent % self.connections.len();
+            let connection = &mut self.connections[place];
+            connection.stream.write_all(&self.request).context("sending a request; try a lower rate")?;
             connection.due.push_back(due);
             self.sent += 1;
         }
@@ -128,8 +160,8 @@ impl Load {
         };
         ensure!(length > 0, "a connection was closed before its answer");
         connection.received += length;
-        while connection.received >= ANSWER {
-            connection.received -= ANSWER;
+        while connection.received >= self.answer {
+            connection.received -= self.answer;
             let due = connection.due.pop_front().context("an answer without a request")?;
             self.nanoseconds.push(due.elapsed().as_nanos() as u64);
         }
@@ -141,7 +173,8 @@ impl Load {
         counted.sort_unstable();
         let at = |share: f64| counted.get((counted.len() as f64 * share) as usize).copied();
         let microseconds = |share| Some(at(share)? as f64 / 1e3);
-        let times = microseconds(0.5).zip(microseconds(0.99)).map(|(p50, p99)| Times { p50, p99 });
-        times.context("no request in the time")
+        let times =
+            || Some(Times { p50: microseconds(0.5)?, p99: microseconds(0.99)?, p999: microseconds(0.999)? });
+        times().context("no request in the time")
     }
 }

@@ -1,133 +1,57 @@
-//! Ways through the arena that are compared: none at all, ours, and other people's. All are configured alike: three
-//! listeners of the gateway's address, each before the backend's addresses in turns, source addresses translated, one
-//! worker on the gateway's processor, no access log.
+//! Ways through the arena that are compared: none at all, ours, and other people's. Here is the process of one, which
+//! `l4` and `sni` configure for their work, all alike: one worker on the gateway's processor, source addresses
+//! translated, no access log, limits raised so that none of them is the limit.
 
-mod configuration;
+pub mod l4;
+mod program;
+pub mod sni;
 
+use std::fmt::{Debug, Write as _};
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::arena::{Arena, REQUESTS, SILENT};
-use crate::load::{ANSWER, REQUEST};
+use crate::arena::Arena;
 use crate::program::must;
-use crate::{client, cpu, gateway, wait};
+use crate::{cpu, gateway, limits, wait};
 
-/// A way through the arena.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Contender {
-    /// No gateway: the client reaches the backend by plain routing. The limit.
-    Routed,
-    /// Sluice's kernel plane.
-    Sluice,
-    /// Sluice's user-space plane.
-    SluiceUser,
-    /// The kernel's own DNAT and masquerade.
-    Nftables,
-    /// HAProxy in TCP mode.
-    Haproxy,
-    /// Envoy's tcp_proxy.
-    Envoy,
-    /// nginx's stream module.
-    Nginx,
-}
+pub use program::Program;
 
-impl Contender {
-    /// All of them, in the order of tables.
-    pub const ALL: [Self; 7] = [
-        Self::Routed,
-        Self::Sluice,
-        Self::SluiceUser,
-        Self::Nftables,
-        Self::Haproxy,
-        Self::Envoy,
-        Self::Nginx,
-    ];
-
+/// One of those that a comparison compares; all of them are its variants, in the order of tables.
+pub trait Contender: clap::ValueEnum + Debug + Copy + PartialEq + Send + Sync + 'static {
     /// What people call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Routed => "routed",
-            Self::Sluice => "sluice",
-            Self::SluiceUser => "sluice user space",
-            Self::Nftables => "nftables",
-            Self::Haproxy => "haproxy",
-            Self::Envoy => "envoy",
-            Self::Nginx => "nginx",
-        }
-    }
+    fn name(self) -> &'static str;
 
-    /// Whether packets pass without a socket of the gateway's.
-    pub fn is_in_kernel(self) -> bool {
-        matches!(self, Self::Routed | Self::Sluice | Self::Nftables)
-    }
+    /// What carries its connections.
+    fn program(self) -> Program;
 
-    /// Says what is missing, and what brings it.
-    pub fn ensure_installed(self) -> Result<()> {
-        let needed = match self {
-            Self::Routed => return Ok(()),
-            Self::Sluice | Self::SluiceUser => vec![gateway::program()],
-            Self::Nftables => vec![NFT.into()],
-            Self::Haproxy => vec![HAPROXY.into()],
-            Self::Envoy => vec![envoy()?],
-            Self::Nginx => vec![NGINX.into(), configuration::STREAM_MODULE.into()],
-        };
-        for file in needed {
-            ensure!(
-                file.is_file(),
-                "{} is not there: install the peers with `cargo xtask setup --peers`, or name those that are to be \
-                 compared with --only",
-                file.display()
-            );
-        }
-        Ok(())
-    }
-
-    /// What it says about itself, for the report.
-    pub fn version(self) -> Result<String> {
-        let mut command = match self {
-            Self::Routed => Command::new("uname"),
-            Self::Sluice | Self::SluiceUser => Command::new(gateway::program()),
-            Self::Nftables => Command::new(NFT),
-            Self::Haproxy => Command::new(HAPROXY),
-            Self::Envoy => Command::new(envoy()?),
-            // nginx speaks on standard error only.
-            Self::Nginx => Command::new("sh"),
-        };
-        match self {
-            Self::Routed => command.arg("-sr"),
-            Self::Haproxy => command.arg("-v"),
-            Self::Nginx => command.args(["-c", &format!("{NGINX} -v 2>&1")]),
-            _ => command.arg("--version"),
-        };
-        let said = must(&mut command)?;
-        Ok(said.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned())
-    }
+    /// The first of ours; the others of ours are its variants.
+    fn is_foremost(self) -> bool;
 }
 
-const NFT: &str = "/usr/sbin/nft";
-const HAPROXY: &str = "/usr/sbin/haproxy";
-const NGINX: &str = "/usr/sbin/nginx";
-
-/// Where `cargo xtask setup --peers` puts it: below the target directory that this program was built into.
-fn envoy() -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let target = own.ancestors().nth(2).context("this program lies in no target directory")?;
-    Ok(target.join("peers/bin/envoy"))
+/// A configuration for a program.
+#[derive(Debug)]
+pub struct Setup {
+    /// For what.
+    pub program: Program,
+    /// Text of the file.
+    pub configuration: String,
+    /// Further flags.
+    pub flags: Vec<String>,
+    /// Whether it pins objects of the kernel's, for which it is given a directory.
+    pub pins: bool,
 }
 
 /// A contender at work. Ended when dropped; must not outlive its arena.
 #[derive(Debug)]
 pub struct Peer {
-    /// Which.
-    pub contender: Contender,
     /// The command that runs it in the gateway's namespace.
     pub command: String,
     /// Text of its configuration.
@@ -144,73 +68,82 @@ struct Arranged {
 }
 
 impl Peer {
-    /// Starts it and waits until a request passes through it.
-    pub fn start(contender: Contender, arena: &Arena) -> Result<Self> {
+    /// Starts it, without waiting.
+    pub fn start(setup: Setup, arena: &Arena) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("sluice-peer-").tempdir()?;
-        let pins = (contender == Contender::Sluice).then(|| pins(directory.path()));
+        let pins = setup.pins.then(|| pins(directory.path()));
         let arranged = Arranged { directory, pins };
-        let configuration = configuration::of(contender, arena);
-        let file = arranged.path(configuration::file_name(contender));
         std::fs::create_dir(arranged.path("documents"))?;
-        std::fs::write(&file, &configuration)?;
-        let words = arranged.words(contender, &file)?;
-        let command = match contender {
-            Contender::Nftables | Contender::Routed => words.join(" "),
+        std::fs::write(arranged.path(setup.program.file_name()), &setup.configuration)?;
+        let mut words = setup.program.words(arranged.directory.path())?;
+        words.extend(setup.flags);
+        if let Some(pins) = &arranged.pins {
+            words.extend(["--pin-dir".to_owned(), pins.display().to_string()]);
+        }
+        let command = match setup.program {
+            Program::Nftables | Program::None => words.join(" "),
             _ => format!("taskset -c {} {}", cpu::GATEWAY, words.join(" ")),
         };
-        let mut peer = Self { contender, command, configuration, arranged, child: None };
-        peer.run(arena, &words)?;
-        peer.wait_until_ready(arena)?;
+        let mut peer = Self { command, configuration: setup.configuration, arranged, child: None };
+        peer.run(setup.program, arena, &words)?;
         Ok(peer)
     }
 
-    /// Where clients connect to reach a port of the backend.
-    pub fn targets(&self, arena: &Arena, port: u16) -> Vec<SocketAddr> {
-        match self.contender {
-            Contender::Routed if port == SILENT => arena.silent(),
-            Contender::Routed => arena.backends(port),
-            _ => vec![arena.gateway(port)],
-        }
-    }
-
-    fn run(&mut self, arena: &Arena, words: &[String]) -> Result<()> {
-        let Some((program, arguments)) = words.split_first() else { return Ok(()) };
+    fn run(&mut self, program: Program, arena: &Arena, words: &[String]) -> Result<()> {
+        let Some((first, arguments)) = words.split_first() else { return Ok(()) };
         let namespace = &arena.lab.gateway;
-        if self.contender == Contender::Nftables {
-            return must(namespace.command(program).args(arguments)).map(drop);
+        if program == Program::Nftables {
+            return must(namespace.command(first).args(arguments)).map(drop);
         }
         let log = File::create(self.arranged.path("log"))?;
         let mut command = namespace.command("taskset");
-        command.args(["-c", &cpu::GATEWAY.to_string(), program]).args(arguments);
+        command.args(["-c", &cpu::GATEWAY.to_string(), first]).args(arguments);
         let command = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(command.spawn().with_context(|| format!("cannot run {}", self.command))?);
         Ok(())
     }
 
-    /// Until a request is answered, and takes the plane that it is meant to take: a gateway may listen before it steers.
-    fn wait_until_ready(&mut self, arena: &Arena) -> Result<()> {
-        let (name, targets) = (self.contender.name(), self.targets(arena, REQUESTS));
-        let mut plane = "none";
-        let ready = wait::within(wait::PATIENCE, || {
-            let target = targets[0];
-            let held = arena.lab.client.enter(move || request(target)).ok()?;
-            let said = must(arena.lab.gateway.command("ss").args(["-Htn", "state", "established"])).ok()?;
-            plane = if said.trim().is_empty() { "the kernel's" } else { "user space's" };
-            drop(held);
-            (said.trim().is_empty() == self.contender.is_in_kernel()).then_some(())
-        });
-        ready.with_context(|| format!("{name} is not ready; plane: {plane}; log:\n{}", self.arranged.log()))
+    /// Its processes, the one that was started first; none where nothing runs.
+    pub fn processes(&self) -> Vec<u32> {
+        let mut all: Vec<u32> = self.child.iter().map(Child::id).collect();
+        let mut next = 0;
+        while let Some(process) = all.get(next) {
+            all.extend(children(*process));
+            next += 1;
+        }
+        all
+    }
+
+    /// All that it said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.arranged.path("log")).unwrap_or_default()
+    }
+
+    /// What `sluice status --json` says of ours.
+    pub fn status(&self) -> Result<Value> {
+        let socket = program::admin_socket(self.arranged.directory.path());
+        let said =
+            must(Command::new(gateway::program()).args(["status", "--json", "--admin-socket"]).arg(socket))?;
+        Ok(serde_json::from_str(&said)?)
+    }
+
+    /// An error with what it said.
+    fn not_ready(&self, why: &str) -> anyhow::Error {
+        let mut text = format!("not ready: {why}");
+        let _ = write!(text, "; log:\n{}", self.log());
+        anyhow::Error::msg(text)
     }
 }
 
-/// A request; the connection stays open.
-fn request(target: SocketAddr) -> Result<std::net::TcpStream> {
-    use std::io::{Read as _, Write as _};
-    let mut stream = std::net::TcpStream::connect_timeout(&target, client::LIMIT)?;
-    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-    stream.write_all(&[0; REQUEST])?;
-    stream.read_exact(&mut [0; ANSWER])?;
-    Ok(stream)
+/// Of all threads of a process.
+fn children(process: u32) -> Vec<u32> {
+    // A process that has ended has none.
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let of =
+        |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+    tasks
+        .flat_map(|task| of(task).split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>())
+        .collect()
 }
 
 /// A directory of bpffs that is as unique as the temporary one.
@@ -221,41 +154,6 @@ fn pins(directory: &Path) -> PathBuf {
 impl Arranged {
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.path("log")).unwrap_or_default()
-    }
-
-    /// Program and arguments.
-    fn words(&self, contender: Contender, file: &Path) -> Result<Vec<String>> {
-        let path = |path: &Path| path.display().to_string();
-        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        let file = path(file);
-        Ok(match contender {
-            Contender::Routed => Vec::new(),
-            Contender::Nftables => words(&[NFT, "-f", &file]),
-            Contender::Haproxy => words(&[HAPROXY, "-db", "-f", &file]),
-            Contender::Envoy => {
-                let fixed = ["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c", &file];
-                [vec![path(&envoy()?)], words(&fixed)].concat()
-            }
-            Contender::Nginx => {
-                words(&[NGINX, "-p", &path(self.directory.path()), "-e", "stderr", "-c", &file])
-            }
-            Contender::Sluice | Contender::SluiceUser => {
-                let socket = path(&self.path("admin.sock"));
-                let fixed = ["run", "--config", &path(&self.path("documents")), "--admin-socket", &socket];
-                let ours = ["--admin-address", "none", "--ready-address", "none", "--workers", "1"];
-                let plane: Vec<String> = match &self.pins {
-                    Some(pins) => {
-                        words(&["--kernel", "require", "--interface", "c0", "--pin-dir", &path(pins)])
-                    }
-                    None => words(&["--kernel", "off"]),
-                };
-                [vec![path(&gateway::program())], words(&fixed), words(&ours), plane].concat()
-            }
-        })
     }
 }
 
@@ -281,4 +179,41 @@ impl Drop for Peer {
             }
         }
     }
+}
+
+/// What Envoy calls a cluster: backends in turns.
+fn envoy_cluster(name: &str, backends: &[SocketAddr]) -> String {
+    let mut text = format!(
+        "  - name: {name}\n    type: STATIC\n    circuit_breakers:\n      thresholds:\n      \
+         - {{max_connections: 100000, max_pending_requests: 100000}}\n    load_assignment:\n      \
+         cluster_name: {name}\n      endpoints:\n      - lb_endpoints:\n"
+    );
+    for backend in backends {
+        let _ = writeln!(text, "        - endpoint: {{{}}}", envoy_address(*backend));
+    }
+    text
+}
+
+fn envoy_address(at: SocketAddr) -> String {
+    format!("address: {{socket_address: {{address: {}, port_value: {}}}}}", at.ip(), at.port())
+}
+
+/// nginx's main context and the beginning of its `stream`.
+fn nginx_head() -> String {
+    format!(
+        "load_module {};\nuser root;\ndaemon off;\nworker_processes 1;\nworker_rlimit_nofile {};\npid nginx.pid;\n\
+         events {{ worker_connections 32768; }}\nstream {{\n  access_log off;\n  proxy_timeout 1h;\n",
+        program::STREAM_MODULE,
+        limits::descriptors()
+    )
+}
+
+/// HAProxy's global section and its defaults, with further lines for these. It starts only if it may open two files for
+/// each connection and for each pipe, and a few more; it wants a pipe for every fourth connection unless told otherwise.
+fn haproxy_head(defaults: &str) -> String {
+    format!(
+        "global\n    nbthread 1\n    maxconn {}\n    maxpipes 256\ndefaults\n    mode tcp\n    balance roundrobin\n    \
+         timeout connect 5s\n    timeout client 1h\n    timeout server 1h\n{defaults}",
+        limits::descriptors() / 2 - 400
+    )
 }

@@ -127,7 +127,7 @@ impl Relay {
     }
 
     /// Whether all that came has gone, and more may come either way.
-    fn is_even(&self) -> bool {
+    pub fn is_even(&self) -> bool {
         let is_even = |direction: &Direction| direction.is_empty() && !direction.has_ended();
         is_even(&self.up) && is_even(&self.down)
     }

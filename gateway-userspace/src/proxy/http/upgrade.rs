@@ -15,9 +15,11 @@ use tokio::net::TcpStream;
 use super::body::ResponseBody;
 use super::headers;
 use super::serve::Connection;
+use crate::datapath::handoff::Entry;
 use crate::model::Below;
-use crate::net::relay::{Carried, Parts, Relay};
+use crate::net::relay::{Carried, Parts};
 use crate::net::rewind::Rewound;
+use crate::proxy::climb::{Climb, End};
 use crate::proxy::connection::Ends;
 use crate::proxy::error::RequestError;
 use crate::proxy::opaque;
@@ -105,8 +107,13 @@ async fn carry(connection: Switched, downstream: Upgraded, upstream: Upgraded) {
         Ok((downstream, prefix)) => {
             let listed = opaque::list_sockets(&shared, (ends, None), &upstream);
             let parts = Parts { downstream, upstream, prefix, answer, carried: Carried::default() };
-            let relay = Relay::from_parts(parts, IDLE);
-            opaque::between_sockets(shared.highest_tier, listed, relay, || {}).await;
+            let (port, entry) = (Err(Below::Pooled), Entry::default());
+            let climb = Climb::new(&shared, ends, (IDLE, ends.since), port, entry);
+            if let (_, End::HandedOver(settling)) =
+                opaque::between_sockets(climb, listed, shared.highest_tier, parts, IDLE, || {}).await
+            {
+                settling.finish().await;
+            }
         }
         Err(downstream) => {
             let below = if terminates_tls { Below::TerminatesTls } else { Below::NotPlainSockets };

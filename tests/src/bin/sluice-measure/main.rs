@@ -1,16 +1,19 @@
-//! What the project claims in numbers, measured so that others can measure it again: the data plane of TCP beside its
-//! peers', throughput of the kernel's path beside user space's, time from start to serving, memory at rest. A table for
-//! people, JSON for machines.
+//! What the project claims in numbers, measured so that others can measure it again: the data plane of TCP and TLS
+//! passthrough beside their peers', throughput of the kernel's path beside user space's, time from start to serving,
+//! memory at rest. A table for people, JSON for machines.
 
+mod compare;
 mod figures;
 mod idle;
 mod l4;
+mod sni;
 mod steering;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use harness::load::sni::idle as idle_ends;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench", about, arg_required_else_help = true)]
@@ -29,6 +32,8 @@ struct Measure {
 enum What {
     /// The data plane of TCP beside its peers: bulk, new connections, latency, and bulk under a flood of SYNs.
     L4(l4::Options),
+    /// TLS passthrough beside its peers: bulk, new connections, latency, memory, and what is handed over to the kernel.
+    Sni(sni::Options),
     /// TCP streams through the kernel's path, through user space's, and with no gateway at all, in turns.
     Steering {
         /// GiB sent in each turn, by all streams together.
@@ -42,6 +47,12 @@ enum What {
     Start,
     /// Resident memory of an idle agent on the quickstart's documents.
     Memory,
+    /// Both ends of a share of idle connections, for `sni`.
+    #[command(hide = true, name = idle_ends::SUBCOMMAND)]
+    Hold {
+        /// What to hold.
+        share: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -58,6 +69,8 @@ fn run(measure: &Measure) -> Result<()> {
     let rounds = usize::from(measure.rounds);
     let (table, numbers) = match &measure.what {
         What::L4(options) => l4::run(rounds, options)?,
+        What::Sni(options) => sni::run(rounds, options)?,
+        What::Hold { share } => return idle_ends::hold(share),
         What::Steering { gib, streams } => steering::run(rounds, *gib, (*streams).max(1))?,
         What::Start => idle::start(rounds)?,
         What::Memory => idle::memory(rounds)?,
@@ -65,8 +78,8 @@ fn run(measure: &Measure) -> Result<()> {
     if !measure.json {
         println!("{table}");
     }
-    // The comparison's are long, and in a file.
-    if measure.json || !matches!(measure.what, What::L4(_)) {
+    // Those of comparisons are long, and in a file.
+    if measure.json || !matches!(measure.what, What::L4(_) | What::Sni(_)) {
         println!("{numbers}");
     }
     Ok(())

@@ -12,7 +12,7 @@ use harness::load::flood;
 use harness::{cpu, namespace};
 
 use super::stand::Stand;
-use super::uninterrupted;
+use crate::compare::uninterrupted;
 
 const STREAMS: usize = 16;
 /// SYNs a second when nothing else is sent: the machine is not busy with them.
@@ -34,7 +34,7 @@ const STEP: Duration = Duration::from_millis(300);
 
 /// Measures all rounds of a contender on streams that stay.
 pub(crate) fn measure(stand: &mut Stand, rounds: usize, length: Duration) -> Result<()> {
-    let SocketAddr::V4(listener) = stand.peer.targets(&stand.arena, SILENT)[0] else {
+    let SocketAddr::V4(listener) = stand.targets(SILENT)[0] else {
         bail!("a flood is of IPv4");
     };
     for _ in 0..rounds {

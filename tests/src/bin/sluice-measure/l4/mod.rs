@@ -7,55 +7,40 @@
 
 mod columns;
 mod flood;
-mod plot;
-mod report;
 mod stand;
-mod table;
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
-use harness::cpu;
-use harness::peers::Contender;
-use serde_json::Value;
+use harness::peers::Contender as _;
+use harness::peers::l4::Contender;
+use harness::{cpu, limits};
+use serde_json::{Map, Value};
 
-use columns::Measure;
+use crate::compare::{
+    Chosen, Kind as _, Row, Section, Sheet, add_over, in_turns, others, uninterrupted,
+    watch_for_interruption, word,
+};
+use columns::{ADDED_P50, ADDED_P99, Measure};
 use stand::Stand;
-
-/// Length of each measurement in the round before the first, which does not count.
-const WARM_UP: Duration = Duration::from_millis(200);
-/// How long the machine is looked at before anything is done.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Flags of `cargo xtask bench l4`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Contenders to compare, separated by commas. Default: all.
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<Contender>,
-    /// What to measure, separated by commas. Default: everything.
-    #[arg(long, value_delimiter = ',')]
-    measures: Vec<Measure>,
-    /// Seconds of each measurement, of each contender, in each round.
-    #[arg(long, default_value_t = 1.0)]
-    seconds: f64,
+    #[command(flatten)]
+    chosen: Chosen<Contender, Measure>,
     /// Requests each second, where their latency is measured.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: u32,
     /// Whose processor works on what an interface receives.
     #[arg(long, value_enum, default_value_t = Steer::ByMeasure)]
     steer: Steer,
-    /// Directory of l4.txt, l4.json and l4.svg. Default: bench below the target directory.
-    #[arg(long)]
-    out: Option<PathBuf>,
 }
 
 /// Whose processor works on what an interface receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Steer {
+enum Steer {
     /// The receiver's for bulk, the sender's for all else.
     ByMeasure,
     /// The receiver's.
@@ -66,7 +51,7 @@ pub(crate) enum Steer {
 
 impl Steer {
     /// Whether it is the receiver's.
-    pub(crate) fn to_receivers(self, measure: Measure) -> bool {
+    fn to_receivers(self, measure: Measure) -> bool {
         match self {
             Self::ByMeasure => measure == Measure::Bulk,
             Self::Always => true,
@@ -76,140 +61,88 @@ impl Steer {
 }
 
 impl Options {
-    fn contenders(&self) -> Vec<Contender> {
-        let chosen = |contender: &Contender| self.only.is_empty() || self.only.contains(contender);
-        Contender::ALL.into_iter().filter(chosen).collect()
-    }
-
-    fn measures(&self) -> Vec<Measure> {
-        let chosen = |measure: &&Measure| self.measures.is_empty() || self.measures.contains(measure);
-        Measure::value_variants().iter().filter(chosen).copied().collect()
-    }
-
-    fn length(&self) -> Result<Duration> {
-        ensure!((0.1..=60.0).contains(&self.seconds), "--seconds must be between 0.1 and 60");
-        Ok(Duration::from_secs_f64(self.seconds))
-    }
-
-    fn out(&self) -> Result<PathBuf> {
-        if let Some(directory) = &self.out {
-            return Ok(directory.clone());
+    /// The command that measures some of it again.
+    fn command(&self, rounds: usize, measures: &[Measure]) -> String {
+        let mut text = self.chosen.command("l4", rounds, measures);
+        if measures.contains(&Measure::Latency) {
+            let _ = write!(text, " --rate {}", self.rate);
         }
-        let own = std::env::current_exe()?;
-        Ok(own.ancestors().nth(2).context("this program lies in no target directory")?.join("bench"))
+        match self.steer {
+            Steer::ByMeasure => text,
+            Steer::Always => text + " --steer always",
+            Steer::Never => text + " --steer never",
+        }
     }
-}
 
-/// What all parts of a run need to know.
-pub(crate) struct Run<'a> {
-    rounds: usize,
-    length: Duration,
-    options: &'a Options,
-    contenders: Vec<Contender>,
-    measures: Vec<Measure>,
-    /// Part of the machine that others took just before, in percent.
-    others: f64,
+    /// Whose processor worked on what interfaces received, by measure.
+    fn received_on(&self, measures: &[Measure]) -> Value {
+        let side = |measure: &Measure| if self.steer.to_receivers(*measure) { "receiver" } else { "sender" };
+        let members = measures.iter().map(|measure| (word(measure), side(measure).into()));
+        members.collect::<Map<_, _>>().into()
+    }
 }
 
 /// Measures, writes the files, and returns the table and the numbers.
 pub(crate) fn run(rounds: usize, options: &Options) -> Result<(String, Value)> {
-    let (contenders, measures) = (options.contenders(), options.measures());
+    let (contenders, out) = (options.chosen.contenders(), options.chosen.out()?);
     cpu::ensure_two()?;
-    let run = Run { rounds, length: options.length()?, options, contenders, measures, others: others()? };
-    run.contenders.iter().try_for_each(|contender| contender.ensure_installed())?;
-    let out = options.out()?;
-    std::fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
+    limits::descriptors();
+    let others = others()?;
+    contenders.iter().try_for_each(|contender| contender.program().ensure_installed())?;
     watch_for_interruption();
     // An interruption ends gateways too, whose end is not the error to tell of.
-    let stands = measure(&run).or_else(|error| uninterrupted().and(Err(error)))?;
-    let (table, numbers) = (table::table(&run, &stands)?, report::report(&run, &stands)?);
-    std::fs::write(out.join("l4.txt"), &table)?;
-    std::fs::write(out.join("l4.json"), format!("{numbers:#}\n"))?;
-    std::fs::write(out.join("l4.svg"), plot::plot(&run, &stands)?)?;
-    eprintln!("{0}/l4.txt, {0}/l4.json, {0}/l4.svg", out.display());
-    Ok((table, numbers))
+    let measured = measure(rounds, options, &contenders);
+    let stands = measured.or_else(|error| uninterrupted().and(Err(error)))?;
+    sheet(rounds, options, others, &stands)?.publish(&out)
 }
 
-/// How busy the machine is while we do nothing.
-fn others() -> Result<f64> {
-    let busy = cpu::busy_seconds()?;
-    std::thread::sleep(LOOK);
-    let processors = std::thread::available_parallelism()?.get() as f64;
-    Ok((cpu::busy_seconds()? - busy) / LOOK.as_secs_f64() / processors * 100.0)
-}
-
-fn measure(run: &Run<'_>) -> Result<Vec<Stand>> {
+fn measure(rounds: usize, options: &Options, contenders: &[Contender]) -> Result<Vec<Stand>> {
     let starting = |contender: &Contender| {
         eprintln!("starting {}", contender.name());
         uninterrupted()?;
-        Stand::start(*contender)
+        Stand::start(*contender, options.rate).with_context(|| contender.name())
     };
-    let mut stands = run.contenders.iter().map(starting).collect::<Result<Vec<_>>>()?;
+    let mut stands = contenders.iter().map(starting).collect::<Result<Vec<_>>>()?;
+    let (chosen, length) = (options.chosen.measures(), options.chosen.length()?);
     for to_receivers in [true, false] {
-        let is_now = |measure: &&Measure| run.options.steer.to_receivers(**measure) == to_receivers;
-        let measures: Vec<_> = run.measures.iter().filter(is_now).copied().collect();
+        let is_now = |measure: &&Measure| {
+            // The flood has rounds of its own.
+            **measure != Measure::Flood && options.steer.to_receivers(**measure) == to_receivers
+        };
+        let measures: Vec<_> = chosen.iter().filter(is_now).copied().collect();
         stands.iter().try_for_each(|stand| stand.arena.steer(to_receivers))?;
-        in_turns(run, &mut stands, &measures)?;
+        in_turns(rounds, length, &mut stands, &measures)?;
     }
-    stand::add_latency_over_routed(&mut stands);
-    if run.measures.contains(&Measure::Flood) {
+    add_over(&mut stands, &[("latency_p50_us", ADDED_P50), ("latency_p99_us", ADDED_P99)]);
+    if chosen.contains(&Measure::Flood) {
         // Last: what it leaves in tables disturbs nobody then.
-        for stand in &mut stands {
-            eprintln!("flood: {}", stand.contender().name());
-            stand.arena.steer(run.options.steer.to_receivers(Measure::Flood))?;
-            flood::measure(stand, run.rounds, run.length).with_context(|| stand.contender().name())?;
+        for (stand, contender) in stands.iter_mut().zip(contenders) {
+            eprintln!("flood: {}", contender.name());
+            stand.arena.steer(options.steer.to_receivers(Measure::Flood))?;
+            flood::measure(stand, rounds, length).with_context(|| contender.name())?;
         }
     }
     Ok(stands)
 }
 
-/// Rounds of measurements, the first of which do not count. The flood has its own.
-fn in_turns(run: &Run<'_>, stands: &mut [Stand], measures: &[Measure]) -> Result<()> {
-    let measures: Vec<_> = measures.iter().filter(|measure| **measure != Measure::Flood).collect();
-    let rounds = if measures.is_empty() { 0..=0 } else { 0..=run.rounds };
-    for round in rounds {
-        for stand in stands.iter_mut() {
-            for measure in &measures {
-                eprintln!(
-                    "round {round} of {}: {}, {}",
-                    run.rounds,
-                    measure.word(),
-                    stand.contender().name()
-                );
-                uninterrupted()?;
-                let length = if round == 0 { WARM_UP } else { run.length };
-                stand
-                    .measure(**measure, length, run.options.rate)
-                    .with_context(|| stand.contender().name())?;
-                if round == 0 {
-                    stand.forget(**measure);
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-/// Ctrl-C and SIGTERM end the run between two measurements, so that all guards do their work.
-fn watch_for_interruption() {
-    std::thread::spawn(|| {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-        runtime.block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
-            let Ok(mut terminated) = signal(SignalKind::terminate()) else { return };
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminated.recv() => {}
-            }
-            INTERRUPTED.store(true, Ordering::Relaxed);
-        });
-    });
-}
-
-/// An error once the run was interrupted.
-pub(crate) fn uninterrupted() -> Result<()> {
-    ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
-    Ok(())
+fn sheet<'a>(rounds: usize, options: &Options, others: f64, stands: &'a [Stand]) -> Result<Sheet<'a>> {
+    let measures = options.chosen.measures();
+    let section = |measure: &Measure| Section {
+        description: measure.describe(options.rate),
+        columns: measure.columns(),
+        command: options.command(rounds, &[*measure]),
+        notes: Vec::new(),
+    };
+    let rows = stands.iter().map(|stand| Row::new(stand.contender, &stand.peer, &stand.figures));
+    Ok(Sheet {
+        name: "l4",
+        title: "TCP through a gateway",
+        command: options.command(rounds, &measures),
+        rounds,
+        seconds: options.chosen.seconds,
+        others,
+        further: Map::from_iter([("received_on".to_owned(), options.received_on(&measures))]),
+        sections: measures.iter().map(section).collect(),
+        rows: rows.collect::<Result<_>>()?,
+    })
 }

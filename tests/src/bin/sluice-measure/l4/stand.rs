@@ -1,6 +1,6 @@
 //! A contender in an arena of its own, and its figures so far.
 
-use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -9,59 +9,45 @@ use harness::load::backend::Backend;
 use harness::load::bulk::Streams;
 use harness::load::connections::{self, Ports};
 use harness::load::paced;
-use harness::peers::{Contender, Peer};
+use harness::peers::Peer;
+use harness::peers::l4::Contender;
 
-use super::columns::{ADDED_P50, ADDED_P99, Measure, STREAMS};
+use super::columns::{Measure, STREAMS};
+use crate::compare::{self, Figures};
 
 /// See the module. Dropped from the top: the gateway before the backend before the namespaces.
 pub(crate) struct Stand {
+    pub(crate) contender: Contender,
+    rate: u32,
     pub(crate) peer: Peer,
     _backend: Backend,
     pub(crate) arena: Arena,
     ports: Ports,
-    figures: HashMap<&'static str, Vec<f64>>,
+    pub(crate) figures: Figures,
 }
 
 impl Stand {
-    /// Makes the arena and starts what runs in it.
-    pub(crate) fn start(contender: Contender) -> Result<Self> {
+    /// Makes the arena and starts what runs in it. `rate`: requests a second, where their latency is measured.
+    pub(crate) fn start(contender: Contender, rate: u32) -> Result<Self> {
         let arena = Arena::new()?;
         let backend = Backend::start(&arena)?;
-        let peer = Peer::start(contender, &arena)?;
-        Ok(Self { peer, _backend: backend, arena, ports: Ports::default(), figures: HashMap::new() })
+        let peer = contender.start(&arena)?;
+        let (ports, figures) = (Ports::default(), Figures::default());
+        Ok(Self { contender, rate, peer, _backend: backend, arena, ports, figures })
     }
 
-    pub(crate) fn contender(&self) -> Contender {
-        self.peer.contender
-    }
-
-    /// One figure of each round; none for what was not measured.
-    pub(crate) fn figures(&self, key: &str) -> &[f64] {
-        self.figures.get(key).map_or(&[], Vec::as_slice)
+    /// Where clients connect to reach a port of the backend.
+    pub(crate) fn targets(&self, port: u16) -> Vec<SocketAddr> {
+        self.contender.targets(&self.arena, port)
     }
 
     pub(crate) fn note(&mut self, key: &'static str, value: f64) {
-        self.figures.entry(key).or_default().push(value);
-    }
-
-    /// Forgets the figures of a measure.
-    pub(crate) fn forget(&mut self, measure: Measure) {
-        measure.columns().for_each(|column| drop(self.figures.remove(column.key)));
-    }
-
-    /// Does one kind of work for a while. The flood has a module of its own.
-    pub(crate) fn measure(&mut self, measure: Measure, length: Duration, rate: u32) -> Result<()> {
-        match measure {
-            Measure::Bulk => self.bulk(length),
-            Measure::Connections => self.connections(length),
-            Measure::Latency => self.latency(length, rate),
-            Measure::Flood => Ok(()),
-        }
+        self.figures.note(key, value);
     }
 
     /// Streams through the contender.
     pub(crate) fn streams(&self, count: usize) -> Result<Streams> {
-        Streams::start(&self.arena.lab.client, &self.peer.targets(&self.arena, BULK), count)
+        Streams::start(&self.arena.lab.client, &self.targets(BULK), count)
     }
 
     fn bulk(&mut self, length: Duration) -> Result<()> {
@@ -77,7 +63,7 @@ impl Stand {
     }
 
     fn connections(&mut self, length: Duration) -> Result<()> {
-        let (targets, ports) = (self.peer.targets(&self.arena, REQUESTS), self.ports);
+        let (targets, ports) = (self.targets(REQUESTS), self.ports);
         let (done, ports) = self.arena.lab.client.enter(move || connections::run(&targets, ports, length))?;
         self.ports = ports;
         self.note("connections_per_s", done.per_second);
@@ -86,8 +72,8 @@ impl Stand {
         Ok(())
     }
 
-    fn latency(&mut self, length: Duration, rate: u32) -> Result<()> {
-        let targets = self.peer.targets(&self.arena, REQUESTS);
+    fn latency(&mut self, length: Duration) -> Result<()> {
+        let (targets, rate) = (self.targets(REQUESTS), self.rate);
         let times = self.arena.lab.client.enter(move || paced::run(&targets, rate, length))?;
         self.note("latency_p50_us", times.p50);
         self.note("latency_p99_us", times.p99);
@@ -95,16 +81,25 @@ impl Stand {
     }
 }
 
-/// Round by round, what each contender adds to the routed way's latency; nothing when that was left out.
-pub(crate) fn add_latency_over_routed(stands: &mut [Stand]) {
-    for (key, added) in [("latency_p50_us", ADDED_P50), ("latency_p99_us", ADDED_P99)] {
-        let routed = stands.iter().find(|stand| stand.contender() == Contender::Routed);
-        let base = routed.map(|stand| stand.figures(key).to_vec()).unwrap_or_default();
-        for stand in stands.iter_mut().filter(|stand| stand.contender() != Contender::Routed) {
-            let over: Vec<_> = stand.figures(key).iter().zip(&base).map(|(own, base)| own - base).collect();
-            for value in over {
-                stand.note(added, value);
-            }
+impl compare::Stand for Stand {
+    type Contender = Contender;
+    type Kind = Measure;
+
+    fn contender(&self) -> Contender {
+        self.contender
+    }
+
+    fn figures(&mut self) -> &mut Figures {
+        &mut self.figures
+    }
+
+    /// The flood has a module of its own.
+    fn measure(&mut self, measure: Measure, length: Duration) -> Result<()> {
+        match measure {
+            Measure::Bulk => self.bulk(length),
+            Measure::Connections => self.connections(length),
+            Measure::Latency => self.latency(length),
+            Measure::Flood => Ok(()),
         }
     }
 }

@@ -4,12 +4,8 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use harness::peers::Contender;
 
-use super::Run;
-use super::columns::{COLUMNS, Column};
-use super::report::command;
-use super::stand::Stand;
+use super::{Column, Row, Sheet};
 use crate::figures::{least, median, most};
 
 /// Panels side by side.
@@ -25,10 +21,11 @@ const NAMES: f64 = 130.0;
 const FIGURES: f64 = 80.0;
 
 /// The picture.
-pub(crate) fn plot(run: &Run<'_>, stands: &[Stand]) -> Result<String> {
-    let measured = |column: &&Column| column.panel.is_some() && bars(column, stands).next().is_some();
-    let panels: Vec<_> = COLUMNS.iter().filter(measured).collect();
-    let panel_height = HEAD + ROW * stands.len() as f64 + MARGIN;
+pub(super) fn plot(sheet: &Sheet<'_>) -> Result<String> {
+    let measured = |column: &&Column| column.panel.is_some() && bars(column, &sheet.rows).next().is_some();
+    let columns = sheet.sections.iter().flat_map(|section| section.columns);
+    let panels: Vec<_> = columns.filter(measured).collect();
+    let panel_height = HEAD + ROW * sheet.rows.len() as f64 + MARGIN;
     let width = MARGIN + (PANEL_WIDTH + MARGIN) * ACROSS as f64;
     let height = 2.0 * MARGIN + HEAD + panel_height * panels.len().div_ceil(ACROSS) as f64;
     let mut svg = format!(
@@ -36,39 +33,38 @@ pub(crate) fn plot(run: &Run<'_>, stands: &[Stand]) -> Result<String> {
          height=\"{height}\" font-family=\"sans-serif\" font-size=\"13\">\n\
          <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n"
     );
-    text(&mut svg, MARGIN, MARGIN + 8.0, "font-size=\"18\" font-weight=\"bold\"", "TCP through a gateway")?;
+    text(&mut svg, MARGIN, MARGIN + 8.0, "font-size=\"18\" font-weight=\"bold\"", sheet.title)?;
     let below = format!(
         "medians of {} rounds, lines from the least to the greatest · {}",
-        run.rounds,
-        command(run, &run.contenders, &run.measures)
+        sheet.rounds, sheet.command
     );
     text(&mut svg, MARGIN, MARGIN + 28.0, "fill=\"#555555\" font-size=\"12\"", &below)?;
     for (index, column) in panels.iter().enumerate() {
         let left = MARGIN + (PANEL_WIDTH + MARGIN) * (index % ACROSS) as f64;
         let top = MARGIN + HEAD + panel_height * (index / ACROSS) as f64;
-        panel(&mut svg, left, top, column, stands)?;
+        panel(&mut svg, left, top, column, &sheet.rows)?;
     }
     svg.push_str("</svg>\n");
     Ok(svg)
 }
 
 /// Contenders that have figures in a column.
-fn bars<'a>(column: &Column, stands: &'a [Stand]) -> impl Iterator<Item = (Contender, &'a [f64])> {
+fn bars<'a>(column: &Column, rows: &'a [Row<'a>]) -> impl Iterator<Item = (&'a Row<'a>, &'a [f64])> {
     let key = column.key;
-    let of = move |stand: &'a Stand| (stand.contender(), stand.figures(key));
-    stands.iter().map(of).filter(|(_, figures)| !figures.is_empty())
+    let of = move |row: &'a Row<'a>| (row, row.figures.of(key));
+    rows.iter().map(of).filter(|(_, figures)| !figures.is_empty())
 }
 
-fn panel(svg: &mut String, left: f64, top: f64, column: &Column, stands: &[Stand]) -> Result<()> {
+fn panel(svg: &mut String, left: f64, top: f64, column: &Column, rows: &[Row<'_>]) -> Result<()> {
     let title = column.panel.unwrap_or(column.head);
     text(svg, left, top + 22.0, "font-weight=\"bold\"", title)?;
-    let greatest = bars(column, stands).map(|(_, figures)| most(figures)).fold(f64::MIN_POSITIVE, f64::max);
+    let greatest = bars(column, rows).map(|(_, figures)| most(figures)).fold(f64::MIN_POSITIVE, f64::max);
     let scale = (PANEL_WIDTH - NAMES - FIGURES) / greatest;
-    for (row, (contender, figures)) in bars(column, stands).enumerate() {
-        let y = top + HEAD + ROW * row as f64;
+    for (place, (row, figures)) in bars(column, rows).enumerate() {
+        let y = top + HEAD + ROW * place as f64;
         let baseline = y + BAR - 3.0;
-        text(svg, left + NAMES - 8.0, baseline, "text-anchor=\"end\"", contender.name())?;
-        bar(svg, left + NAMES, y, scale, colour(contender), figures)?;
+        text(svg, left + NAMES - 8.0, baseline, "text-anchor=\"end\"", row.name)?;
+        bar(svg, left + NAMES, y, scale, row.colour, figures)?;
         let end = left + NAMES + most(figures).max(0.0) * scale + 8.0;
         text(svg, end, baseline, "", &column.write(median(figures)))?;
     }
@@ -95,14 +91,4 @@ fn text(svg: &mut String, x: f64, y: f64, style: &str, words: &str) -> Result<()
     let words = words.replace('&', "&amp;").replace('<', "&lt;");
     writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" {style}>{words}</text>")?;
     Ok(())
-}
-
-/// Ours stand out, in colours that differ also for those who see few; the limit is grey.
-fn colour(contender: Contender) -> &'static str {
-    match contender {
-        Contender::Routed => "#bbbbbb",
-        Contender::Sluice => "#d55e00",
-        Contender::SluiceUser => "#e69f00",
-        _ => "#56b4e9",
-    }
 }

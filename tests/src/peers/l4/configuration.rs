@@ -3,12 +3,10 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use super::super::{envoy_address, envoy_cluster, haproxy_head, nginx_head};
 use super::Contender;
 use crate::arena::{Arena, BULK, REQUESTS, SILENT};
 use crate::documents::{Server, gateway, tcp_route, tcp_service};
-
-/// Of Debian's package libnginx-mod-stream.
-pub(super) const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 /// A port that gateways listen on, and where they take connections to.
 struct Listener {
@@ -26,18 +24,6 @@ fn listeners(arena: &Arena) -> Vec<Listener> {
     ];
     let listener = |(name, port, backends)| Listener { name, port, at: arena.gateway(port), backends };
     all.into_iter().map(listener).collect()
-}
-
-/// Name of the file below the contender's directory.
-pub(super) fn file_name(contender: Contender) -> &'static str {
-    match contender {
-        Contender::Routed => "none",
-        Contender::Sluice | Contender::SluiceUser => "documents/edge.yaml",
-        Contender::Nftables => "ruleset.nft",
-        Contender::Haproxy => "haproxy.cfg",
-        Contender::Envoy => "envoy.yaml",
-        Contender::Nginx => "nginx.conf",
-    }
 }
 
 /// Text of the file.
@@ -80,10 +66,7 @@ fn nftables(arena: &Arena) -> String {
 }
 
 fn haproxy(arena: &Arena) -> String {
-    let mut text =
-        "global\n    nbthread 1\n    maxconn 4000\ndefaults\n    mode tcp\n    balance roundrobin\n    \
-                    timeout connect 5s\n    timeout client 1h\n    timeout server 1h\n"
-            .to_owned();
+    let mut text = haproxy_head("");
     for Listener { name, at, backends, .. } in listeners(arena) {
         let _ = writeln!(text, "listen {name}\n    bind {at} backlog 16384");
         for (index, backend) in backends.iter().enumerate() {
@@ -94,10 +77,7 @@ fn haproxy(arena: &Arena) -> String {
 }
 
 fn nginx(arena: &Arena) -> String {
-    let mut text = format!(
-        "load_module {STREAM_MODULE};\nuser root;\ndaemon off;\nworker_processes 1;\nworker_rlimit_nofile 16384;\n\
-         pid nginx.pid;\nevents {{ worker_connections 8192; }}\nstream {{\n  access_log off;\n  proxy_timeout 1h;\n"
-    );
+    let mut text = nginx_head();
     for Listener { name, at, backends, .. } in listeners(arena) {
         let servers: Vec<_> = backends.iter().map(|backend| format!("server {backend};")).collect();
         let _ = writeln!(text, "  upstream {name} {{ {} }}", servers.join(" "));
@@ -123,20 +103,4 @@ fn envoy_listener(name: &str, at: SocketAddr) -> String {
          stat_prefix: {name}\n          cluster: {name}\n",
         envoy_address(at)
     )
-}
-
-fn envoy_cluster(name: &str, backends: &[SocketAddr]) -> String {
-    let mut text = format!(
-        "  - name: {name}\n    type: STATIC\n    circuit_breakers:\n      thresholds:\n      \
-         - {{max_connections: 10000, max_pending_requests: 10000}}\n    load_assignment:\n      \
-         cluster_name: {name}\n      endpoints:\n      - lb_endpoints:\n"
-    );
-    for backend in backends {
-        let _ = writeln!(text, "        - endpoint: {{{}}}", envoy_address(*backend));
-    }
-    text
-}
-
-fn envoy_address(at: SocketAddr) -> String {
-    format!("address: {{socket_address: {{address: {}, port_value: {}}}}}", at.ip(), at.port())
 }

@@ -3,53 +3,55 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use harness::peers::Contender;
 
-use super::Run;
-use super::columns::{Column, Measure};
-use super::report::command;
-use super::stand::Stand;
+use super::{Column, Row, Section, Sheet};
 use crate::figures::{least, median, most};
 
 /// A table for each kind of work, each with its command, then the commands of the contenders.
-pub(crate) fn table(run: &Run<'_>, stands: &[Stand]) -> Result<String> {
+pub(super) fn table(sheet: &Sheet<'_>) -> Result<String> {
     let mut text = format!(
         "rounds: {} of {} s; medians (least–most); × is against routed; others took {:.0} % of the machine just before\n",
-        run.rounds, run.options.seconds, run.others
+        sheet.rounds, sheet.seconds, sheet.others
     );
-    for measure in &run.measures {
-        writeln!(text, "\n{}", measure.describe(run.options.rate))?;
-        text += &section(*measure, stands);
-        writeln!(text, "again: {}", command(run, &run.contenders, &[*measure]))?;
+    for part in &sheet.sections {
+        writeln!(text, "\n{}", part.description)?;
+        text += &section(sheet, part);
+        part.notes.iter().try_for_each(|note| writeln!(text, "{note}"))?;
+        writeln!(text, "again: {}", part.command)?;
     }
-    writeln!(text, "\ngateways, each in a network namespace; their configurations are in l4.json:")?;
-    for stand in stands.iter().filter(|stand| !stand.peer.command.is_empty()) {
-        writeln!(text, "{:<18} {}", stand.contender().name(), stand.peer.command)?;
+    writeln!(
+        text,
+        "\ngateways, each in a network namespace; their configurations are in {}.json:",
+        sheet.name
+    )?;
+    for row in sheet.rows.iter().filter(|row| !row.command.is_empty()) {
+        writeln!(text, "{:<18} {}\n{:<18} {}", row.name, row.version, "", row.command)?;
     }
     Ok(text)
 }
 
-fn section(measure: Measure, stands: &[Stand]) -> String {
-    let routed = stands.iter().find(|stand| stand.contender() == Contender::Routed);
+fn section(sheet: &Sheet<'_>, section: &Section) -> String {
     let mut rows = vec![vec![String::new()]];
-    rows[0].extend(measure.columns().map(|column| column.head.to_owned()));
-    for stand in stands {
-        let name = stand.contender().name().to_owned();
-        let cells = measure.columns().map(|column| cell(column, stand, routed));
-        rows.push(std::iter::once(name).chain(cells).collect());
+    rows[0].extend(section.columns.iter().map(|column| column.head.to_owned()));
+    let is_measured =
+        |row: &&Row<'_>| section.columns.iter().any(|column| !row.figures.of(column.key).is_empty());
+    for row in sheet.rows.iter().filter(is_measured) {
+        let cells = section.columns.iter().map(|column| cell(column, row, sheet.base()));
+        rows.push(std::iter::once(row.name.to_owned()).chain(cells).collect());
     }
     align(&rows)
 }
 
-fn cell(column: &Column, stand: &Stand, routed: Option<&Stand>) -> String {
-    let figures = stand.figures(column.key);
+fn cell(column: &Column, row: &Row<'_>, base: Option<&Row<'_>>) -> String {
+    let figures = row.figures.of(column.key);
     if figures.is_empty() {
         return "–".to_owned();
     }
     let [low, middle, high] = [least, median, most].map(|of| column.write(of(figures)));
-    let base = routed.filter(|_| column.ratio).map(|routed| median(routed.figures(column.key)));
+    let base = base.filter(|_| column.ratio).map(|base| median(base.figures.of(column.key)));
     let ratio = base.map(|base| format!("  {:.2}×", median(figures) / base)).unwrap_or_default();
-    format!("{middle} ({low}–{high}){ratio}")
+    let spread = if figures.len() > 1 { format!(" ({low}–{high})") } else { String::new() };
+    format!("{middle}{spread}{ratio}")
 }
 
 /// Columns as wide as their widest cell, the first to the left, the others to the right.

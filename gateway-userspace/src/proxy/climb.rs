@@ -1,0 +1,192 @@
+//! When an opaque connection is handed over to the kernel plane. Handing over costs some ten µs, and a connection that ends
+//! soon after has gained nothing: so it is relayed until it has carried much, or has been quiet for a while, unless the
+//! connections to its cluster have mostly been long ones.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::connection::Ends;
+use super::worker::Shared;
+use crate::datapath::handoff::{self, Entry, Refusal, Settling};
+use crate::datapath::targets::SourcePort;
+use crate::datapath::view::Tuple;
+use crate::model::{Below, ClusterName, lengths};
+use crate::net::relay::{Carried, Outcome, Parts, Relay, RelayEnd};
+use crate::net::repair;
+
+/// A connection that says nothing for so long may last for days.
+const QUIET: Duration = Duration::from_secs(1);
+/// Pause after an attempt that failed for a reason that may pass.
+const AGAIN: Duration = Duration::from_millis(20);
+/// Attempts altogether.
+const MOST_ATTEMPTS: u32 = 16;
+
+/// What handing a connection over needs.
+pub(super) struct Climb<'a> {
+    shared: &'a Shared,
+    ends: Ends,
+    idle: Duration,
+    since: Instant,
+    /// What the backend's socket is bound to; held as long as that lives.
+    port: Option<SourcePort>,
+    entry: Entry,
+    attempts: u32,
+    /// No attempt before.
+    next: Instant,
+    /// Whether there is nothing more to try.
+    is_over: bool,
+    /// The latest reason against.
+    below: Option<Below>,
+}
+
+/// How a connection that might be handed over went on.
+pub(super) enum End {
+    /// Relayed to its end.
+    Relayed(RelayEnd),
+    /// The kernel plane has it.
+    HandedOver(Settling),
+}
+
+impl<'a> Climb<'a> {
+    /// For a connection whose backend's socket is bound to a port of the kernel plane's, or is not, for a reason.
+    pub(super) fn new(
+        shared: &'a Shared,
+        ends: Ends,
+        (idle, since): (Duration, Instant),
+        port: Result<SourcePort, Below>,
+        entry: Entry,
+    ) -> Self {
+        let (below, is_over) = (port.as_ref().err().copied(), port.is_err());
+        let port = port.ok();
+        Self { shared, ends, idle, since, port, entry, attempts: 0, next: since, is_over, below }
+    }
+
+    /// Relays, and hands over when it is time. `build` makes the relay, which shows why it is one.
+    pub(super) async fn carry(
+        &mut self,
+        mut parts: Parts,
+        build: impl Fn(Parts, Option<Below>) -> Relay,
+        mut answered: impl FnMut(),
+    ) -> (Carried, End) {
+        let mut is_due = self.is_early();
+        loop {
+            if is_due {
+                let carried = parts.carried;
+                match self.attempt(parts) {
+                    Ok(settling) => return (carried, End::HandedOver(settling)),
+                    Err(kept) => parts = kept,
+                }
+            }
+            let mut relay = build(parts, self.below);
+            match self.relay(&mut relay, &mut answered).await {
+                Outcome::Ended(end) => return (relay.carried(), End::Relayed(end)),
+                Outcome::Paused => parts = relay.into_parts(),
+            }
+            is_due = true;
+        }
+    }
+
+    /// Whether the connection is taken for a long one before it has carried anything.
+    fn is_early(&self) -> bool {
+        let are_long = |cluster: &ClusterName| self.shared.counts.lengths.are_mostly_long(cluster);
+        !self.is_over && (self.shared.hands_over_early || self.entry.cluster.as_ref().is_some_and(are_long))
+    }
+
+    fn is_due(&self, carried: Carried) -> bool {
+        !self.is_over
+            && (self.shared.hands_over_early || carried.up + carried.down >= lengths::LONG)
+            && Instant::now() >= self.next
+    }
+
+    /// Relays until the end, or until it is time for an attempt.
+    async fn relay(&mut self, relay: &mut Relay, answered: &mut impl FnMut()) -> Outcome {
+        let mut is_stalled = false;
+        loop {
+            let before = relay.carried();
+            let may_be_quiet = !self.is_over && !is_stalled;
+            tokio::select! {
+                biased;
+                outcome = relay.run(&mut *answered, |carried| self.is_due(*carried)) => match outcome {
+                    Outcome::Paused if is_saturated(relay) => self.next = Instant::now() + AGAIN,
+                    outcome => return outcome,
+                },
+                () = tokio::time::sleep(QUIET), if may_be_quiet => {
+                    let is_quiet = relay.carried() == before;
+                    if is_quiet && relay.is_even() {
+                        return Outcome::Paused;
+                    }
+                    // With bytes that its receiver does not take it is for the idle timeout to end.
+                    is_stalled = is_quiet;
+                }
+            }
+        }
+    }
+
+    /// Hands the connection over, or gives it back with all that was read meanwhile.
+    fn attempt(&mut self, parts: Parts) -> Result<Settling, Parts> {
+        let mut handoff = self.shared.handoff.borrow_mut();
+        let (Some(handoff), Some(port), false) = (handoff.as_mut(), self.port.take(), self.is_over) else {
+            self.is_over = true;
+            return Err(parts);
+        };
+        let Parts { downstream, upstream, prefix, answer, carried } = parts;
+        let connection = handoff::Connection {
+            client_side: Tuple { source: self.ends.peer, destination: self.ends.local },
+            client: downstream,
+            backend: upstream,
+            port,
+            listener: self.ends.listener,
+            idle_timeout: self.idle,
+            since: self.since,
+            to_backend: prefix.into(),
+            to_client: answer.into(),
+        };
+        let mut entry = std::mem::take(&mut self.entry);
+        (entry.to_backend, entry.to_client) = (carried.up, carried.down);
+        self.attempts += 1;
+        let targets = self.shared.targets.current();
+        handoff.hand_over(&targets, connection, entry).map_err(|(kept, entry)| {
+            self.entry = entry;
+            self.below = Some(below(&kept.refusal));
+            self.is_over = !kept.refusal.may_pass() || self.attempts == MOST_ATTEMPTS;
+            self.next = Instant::now() + AGAIN;
+            let connection = kept.connection;
+            self.port = Some(connection.port);
+            Parts {
+                downstream: connection.client,
+                upstream: connection.backend,
+                prefix: Bytes::from(connection.to_backend),
+                answer: Bytes::from(connection.to_client),
+                carried,
+            }
+        })
+    }
+}
+
+/// Whether both ends have more under way than their peers have acknowledged. Each would then acknowledge with its own data
+/// only, which the kernel would give to the other end, and the sockets would wait for it.
+fn is_saturated(relay: &Relay) -> bool {
+    let (downstream, upstream) = relay.sockets();
+    let is_busy = |stream| repair::unacknowledged(stream).is_ok_and(|bytes| bytes > 0);
+    is_busy(downstream) && is_busy(upstream)
+}
+
+/// As the list of connections shows it.
+pub(super) fn below(refusal: &Refusal) -> Below {
+    match refusal {
+        Refusal::NoPlane => Below::NoKernelPlane,
+        Refusal::NoTarget(_) | Refusal::NoListener | Refusal::Families => Below::Backend,
+        Refusal::ClientInterface => Below::Client,
+        Refusal::SegmentSize => Below::SegmentSize,
+        Refusal::Timestamps
+        | Refusal::FineTimestamps
+        | Refusal::Sack
+        | Refusal::WindowScale
+        | Refusal::Ecn => Below::Options,
+        Refusal::Closed => Below::HalfClosed,
+        Refusal::Missing | Refusal::Busy => Below::Busy,
+        Refusal::NoPort | Refusal::NoTranslation | Refusal::NoRecord => Below::NoRoom,
+        Refusal::System { .. } => Below::KernelRefused,
+    }
+}
