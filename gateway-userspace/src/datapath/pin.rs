@@ -142,7 +142,9 @@ impl Pins {
     pub fn attend(&self) -> Result<Presence, PinError> {
         let path = self.links();
         let links = File::open(&path).map_err(at("cannot open", &path))?;
-        flock(&links, FlockOperation::LockShared).map_err(io::Error::from).map_err(at("cannot lock", &path))?;
+        flock(&links, FlockOperation::LockShared)
+            .map_err(io::Error::from)
+            .map_err(at("cannot lock", &path))?;
         Ok(Presence { links })
     }
 

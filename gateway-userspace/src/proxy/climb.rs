@@ -104,9 +104,7 @@ impl<'a> Climb<'a> {
 
     fn is_due(&self, carried: Carried, is_draining: bool) -> bool {
         let is_long = || self.shared.hands_over_early || carried.up + carried.down >= lengths::LONG;
-        !self.is_over()
-            && (is_draining || is_long())
-            && Instant::now() >= self.next
+        !self.is_over() && (is_draining || is_long()) && Instant::now() >= self.next
     }
 
     /// Relays until the end, or until it is time for an attempt. When the agent is to stop it is time soon.
@@ -114,7 +112,8 @@ impl<'a> Climb<'a> {
         let (mut drain, mut is_stalled) = (self.drain.clone(), false);
         loop {
             let (before, is_draining) = (relay.carried(), drain.is_draining());
-            let (quiet, may_be_quiet) = (if is_draining { AGAIN } else { QUIET }, !self.is_over() && !is_stalled);
+            let (quiet, may_be_quiet) =
+                (if is_draining { AGAIN } else { QUIET }, !self.is_over() && !is_stalled);
             tokio::select! {
                 biased;
                 outcome = relay.run(&mut *answered, |carried| self.is_due(*carried, is_draining)) => match outcome {
