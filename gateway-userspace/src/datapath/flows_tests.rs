@@ -5,10 +5,11 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
 use gateway_common::flow::NO_TRANSLATION;
+use gateway_common::offer;
 use gateway_common::{Addr4, Addr6, Be16, Bucket};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
-use super::super::targets::{Hold, Tables, Target};
+use super::super::targets::{Hold, Offers, Tables, Target};
 use super::super::translations::Translations;
 use super::*;
 
@@ -81,6 +82,7 @@ fn tables(capacity: u32, buckets: usize) -> (Arc<Tables>, Target) {
         v6: Arc::new(flows::<Addr6>(1, 1)),
         ports: Arc::new(PortsInUse { words: words(2 * bitmap as usize) }),
         translations: Arc::new(Translations::over(words(8))),
+        offers: Arc::new(Offers { words: words(offer::WORDS as usize) }),
         config: config(),
     };
     let target = Target {

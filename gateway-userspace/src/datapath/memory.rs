@@ -34,8 +34,9 @@ impl fmt::Debug for Words {
 
 /// The fields that [`pair`] puts into a word.
 pub(super) fn halves(word: u64) -> [u32; 2] {
-    let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
-    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
+    let bytes = word.to_ne_bytes();
+    let half = |half: Option<&[u8; WORD / 2]>| half.map_or(0, |half| u32::from_ne_bytes(*half));
+    [half(bytes.first_chunk()), half(bytes.last_chunk())]
 }
 
 impl Words {
@@ -79,9 +80,11 @@ impl Drop for Words {
 
 /// Two fields of a structure that lie in one word.
 pub(super) fn pair(first: u32, second: u32) -> u64 {
-    let [a, b, c, d] = first.to_ne_bytes();
-    let [e, f, g, h] = second.to_ne_bytes();
-    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    let mut bytes = [0; WORD];
+    let (low, high) = bytes.split_at_mut(WORD / 2);
+    low.copy_from_slice(&first.to_ne_bytes());
+    high.copy_from_slice(&second.to_ne_bytes());
+    u64::from_ne_bytes(bytes)
 }
 
 /// The records of a flow table.
