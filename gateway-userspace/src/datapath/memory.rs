@@ -34,8 +34,10 @@ impl fmt::Debug for Words {
 
 /// The fields that [`pair`] puts into a word.
 pub(super) fn halves(word: u64) -> [u32; 2] {
-    let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
-    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
+    match word.to_ne_bytes().as_chunks().0 {
+        [first, second] => [*first, *second].map(u32::from_ne_bytes),
+        _ => [0; 2],
+    }
 }
 
 impl Words {
