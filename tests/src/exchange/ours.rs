@@ -153,9 +153,14 @@ impl Pace {
             return;
         }
         self.rests -= 1;
-        // Now and then longer than the kernel takes for a retransmission.
-        let most = if self.random.u8(..16) == 0 { 400 } else { 20 };
-        tokio::time::sleep(Duration::from_millis(self.random.u64(..most))).await;
+        let milliseconds = match self.random.u8(..64) {
+            // Long enough for a gateway to take the connection for a quiet one.
+            0..2 => 1_000..1_500,
+            // Longer than the kernel takes for a retransmission.
+            2..6 => 0..400,
+            _ => 0..20,
+        };
+        tokio::time::sleep(Duration::from_millis(self.random.u64(milliseconds))).await;
     }
 }
 
