@@ -9,7 +9,7 @@ use gateway_common::translation::End;
 use gateway_common::{Addr4, Addr6, Be16, Bucket, Translation};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
-use super::super::targets::{Hold, Tables, Target};
+use super::super::targets::{Hold, Offers, Tables, Target};
 use super::super::translations::Translations;
 use super::*;
 
@@ -82,6 +82,7 @@ fn tables(capacity: u32, buckets: usize) -> (Arc<Tables>, Target) {
         v6: Arc::new(flows::<Addr6>(1, 1)),
         ports: Arc::new(PortsInUse { words: words(2 * bitmap as usize) }),
         translations: Arc::new(Translations::over(words(8))),
+        offers: Arc::new(Offers { words: words(8) }),
         config: config(),
     };
     let target = Target {

@@ -1,7 +1,8 @@
 //! Connections against scripted backends, byte for byte.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
@@ -57,6 +58,8 @@ impl Rig {
                 server_header: None,
                 counts: Counts::default(),
                 highest_tier: Tier::Handoff,
+                hands_over_early: false,
+                handoff: RefCell::default(),
                 access_log: None,
             }),
             table,
@@ -71,6 +74,7 @@ impl Rig {
             listener: ListenerKey { bind: None, port: 80 },
             peer: SocketAddr::from(([10, 0, 0, 1], 1)),
             local: SocketAddr::from(([10, 0, 0, 2], 80)),
+            since: Instant::now(),
         };
         let connection =
             Connection::new(self.shared.clone(), ends, None, self.table.clone(), 0, self.drain.watch());
