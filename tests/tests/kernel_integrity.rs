@@ -142,11 +142,18 @@ impl Site {
     }
 }
 
-#[derive(Debug)]
+/// What the agent says of it.
 struct Handoff {
     attempted: u64,
     handed_over: u64,
     refused: String,
+}
+
+impl std::fmt::Display for Handoff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { attempted, handed_over, refused } = self;
+        write!(f, "{handed_over} of {attempted}, not: {refused}")
+    }
 }
 
 fn arrange(link: Link) -> (Lab, Option<Relay>, Option<Namespace>) {
@@ -268,7 +275,7 @@ fn carries_every_byte(tier: Tier, condition: &Condition) {
     let harm = site.relay.as_ref().map_or([0; 3], Relay::damage);
     let handoff = site.handoff();
     println!(
-        "{}, {}: {} connections, {} MiB in {:?}; SLUICE_SEED={seed}; lost, doubled, swapped: {harm:?}; {handoff:?}",
+        "{}, {}: {} connections, {} MiB in {:?}; SLUICE_SEED={seed}; lost, doubled, swapped: {harm:?}; handed over: {handoff}",
         tier.name,
         condition.name,
         jobs.len(),
@@ -287,7 +294,7 @@ fn check_handoff(tier: Tier, condition: &Condition, handoff: &Handoff, count: u6
         (Expected::Lasting, _) => count / 20,
         (Expected::Most, _) => count / 2,
     };
-    assert!(handoff.handed_over >= wanted, "{wanted} of {count} were to be handed over: {handoff:?}");
+    assert!(handoff.handed_over >= wanted, "{wanted} of {count} were to be handed over: {handoff}");
 }
 
 fn count_told(faults: &[String]) -> usize {

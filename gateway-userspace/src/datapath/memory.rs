@@ -34,9 +34,10 @@ impl fmt::Debug for Words {
 
 /// The fields that [`pair`] puts into a word.
 pub(super) fn halves(word: u64) -> [u32; 2] {
-    let bytes = word.to_ne_bytes();
-    let half = |half: Option<&[u8; WORD / 2]>| half.map_or(0, |half| u32::from_ne_bytes(*half));
-    [half(bytes.first_chunk()), half(bytes.last_chunk())]
+    match word.to_ne_bytes().as_chunks().0 {
+        [first, second] => [*first, *second].map(u32::from_ne_bytes),
+        _ => [0; 2],
+    }
 }
 
 impl Words {
