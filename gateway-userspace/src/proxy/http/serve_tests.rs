@@ -56,7 +56,9 @@ impl Rig {
                 balancer,
                 server_header: None,
                 counts: Counts::default(),
-                highest_tier: Tier::Handoff,
+                highest_tier: Tier::Splice,
+                hands_over_early: false,
+                handoff: RefCell::default(),
                 access_log: None,
             }),
             table,
@@ -71,6 +73,7 @@ impl Rig {
             listener: ListenerKey { bind: None, port: 80 },
             peer: SocketAddr::from(([10, 0, 0, 1], 1)),
             local: SocketAddr::from(([10, 0, 0, 2], 80)),
+            since: std::time::Instant::now(),
         };
         let connection =
             Connection::new(self.shared.clone(), ends, None, self.table.clone(), 0, self.drain.watch());
