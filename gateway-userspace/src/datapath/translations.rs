@@ -104,6 +104,7 @@ impl Translations {
         let values = [client, backend].into_iter().flat_map(|end| {
             [pair(end.taken, end.owed), pair(end.shift.cast_unsigned(), end.clock), end.stamps]
         });
+        let values = values.chain([pair(translation.flags, 0)]);
         for (word, value) in self.words.all().iter().skip(start).zip(values) {
             word.store(value, Ordering::Release);
         }

@@ -1,7 +1,8 @@
 //! Connections against scripted backends, byte for byte.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
@@ -10,7 +11,7 @@ use tokio::task::{JoinHandle, LocalSet};
 use super::*;
 use crate::datapath::Targets;
 use crate::model::{
-    Cluster, ClusterName, Counts, Endpoint, Forward, HeaderOps, Health, HostPattern, ListenerKey,
+    Ascent, Cluster, ClusterName, Counts, Endpoint, Forward, HeaderOps, Health, HostPattern, ListenerKey,
     OutlierDetection, Published, Route, RouteAction, RouteMatch, Tier, UpstreamProtocol, VirtualHost,
     WeightedCluster,
 };
@@ -56,9 +57,9 @@ impl Rig {
                 balancer,
                 server_header: None,
                 counts: Counts::default(),
-                highest_tier: Tier::Splice,
-                hands_over_early: false,
-                handoff: RefCell::default(),
+                highest_tier: Tier::Handoff,
+                ascent: Ascent::default(),
+                handoff: RefCell::new(None),
                 access_log: None,
             }),
             table,
