@@ -145,7 +145,9 @@ fn behave(stand: &Stand, behaviour: Behaviour, figures: &mut Figures) -> Result<
         figures.note(attempted.key, told.attempted as f64);
         figures.note(handed_over.key, 100.0 * told.handed_over as f64 / (WAVES * AT_ONCE) as f64);
         for (column, time) in [(p50, told.p50), (p99, told.p99)] {
-            time.into_iter().for_each(|time| figures.note(column.key, time));
+            if let Some(time) = time {
+                figures.note(column.key, time);
+            }
         }
         notes.extend(told.refusals().map(|refusals| format!("refused: {refusals}")));
     }
