@@ -10,8 +10,10 @@ use crate::flow::Direction;
 pub struct Translation {
     /// Of the end that sends in each [`Direction`].
     pub ends: [End; 2],
+    /// [`Translation::no_marks`] of the directions that it holds for.
+    pub flags: u32,
     /// Zero.
-    pub reserved: [u64; 2],
+    pub reserved: [u32; 3],
 }
 
 /// One end of a handed-over flow, and the gateway's socket that it talked to.
@@ -31,6 +33,13 @@ pub struct End {
 }
 
 impl Translation {
+    /// The end that a direction leads to has not agreed on congestion notification (RFC 3168), which the other has: packets
+    /// must not claim that it has, or marks on the way would be lost.
+    #[inline(always)]
+    pub const fn no_marks(direction: Direction) -> u32 {
+        1 << direction as u32
+    }
+
     /// What is added to the sequence numbers of a direction.
     #[inline(always)]
     pub const fn sequence(&self, direction: Direction) -> u32 {

@@ -99,16 +99,17 @@ fn put_sequence<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, seque
     }
 }
 
-/// Translates a segment if its flow was handed over. Returns by how much the sum over the segment changed, folded.
+/// Translates a segment if its flow was handed over. Returns by how much the sum over the segment changed, folded, and in
+/// the upper half by how much the sum over an IP header without a checksum of its own did.
 #[inline(always)]
-pub(crate) fn apply_if<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, found: &Found<A>) -> u32 {
+pub(crate) fn apply_if<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, found: &Found<A>) -> u64 {
     if found.record.translation() == NO_TRANSLATION { 0 } else { apply(packet, segment, found) }
 }
 
 /// Translates what lies between the ports and the checksum, and the options. A function of its own for the sake of the
 /// stack.
 #[inline(never)]
-fn apply<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, found: &Found<A>) -> u32 {
+fn apply<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, found: &Found<A>) -> u64 {
     let Some(translation) = found.translation() else { return 0 };
     let header = header(packet, segment, found, translation);
     let options = if segment.header == TCP_HEADER {
@@ -116,7 +117,12 @@ fn apply<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, found: &Foun
     } else {
         options(packet, segment, found.direction, translation)
     };
-    header.plus(options).fold32()
+    let rest = if translation.flags & Translation::no_marks(found.direction) == 0 {
+        Sum::default()
+    } else {
+        packet.header::<A::Ip>(0).map_or(Sum::default(), A::forbid_marks)
+    };
+    u64::from(header.plus(options).fold32()) | u64::from(rest.fold32()) << 32
 }
 
 #[inline(always)]

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
 use aya::maps::{Array, HashMap, Map};
 use aya::programs::{TestRun as _, TestRunOptions};
-use gateway_common::flow::{NO_PORTS, TICKS_PER_SECOND, ticks};
+use gateway_common::flow::{NO_PORTS, NO_TRANSLATION, TICKS_PER_SECOND, ticks};
 use gateway_common::{
     Addr4, Address, Backend, Be16, Config, Direction, Flow, FlowKey, Half, ListenerKey, Seen, State, Table,
 };
@@ -226,7 +226,8 @@ fn flow(number: u32) -> Flow<Addr4> {
         ports: NO_PORTS,
         idle_timeout: 3600,
         attempts: 0,
-        reserved: [0; 3],
+        translation: NO_TRANSLATION,
+        reserved: [0; 2],
         created: now,
         state: State::bits(Direction::ToBackend, open) | State::bits(Direction::ToClient, open),
         halves: [Half { last_seen: ticks(now), ..Half::default() }; 2],

@@ -12,6 +12,8 @@ pub mod client;
 pub mod cpu;
 pub mod documents;
 pub mod echo;
+pub mod exchange;
+pub mod foreign;
 pub mod gateway;
 pub mod lab;
 pub mod limits;

@@ -73,7 +73,7 @@ fn remedy(program: &str) -> String {
     let package = match program {
         "ip" | "ss" | "tc" => "iproute2",
         "nsenter" => "util-linux",
-        "curl" | "ethtool" | "openssl" | "telnet" => program,
+        "curl" | "ethtool" | "openssl" | "python3" | "telnet" => program,
         _ => return String::new(),
     };
     format!("; install it with: apt-get install {package}")

@@ -17,12 +17,22 @@ use nix::sys::socket::{
 
 use crate::namespace::{self, Namespace};
 
-/// Of the frames in each direction each so manieth is lost. Prime numbers, so that all of it befalls all kinds of packets.
-const LOST: usize = 37;
-/// … comes twice.
-const DOUBLED: usize = 41;
-/// … comes after the one that follows it.
-const SWAPPED: usize = 13;
+/// What befalls the frames of each direction: each so manieth, counted from one; 0 is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Harm {
+    /// Is lost.
+    pub lost: usize,
+    /// Comes twice.
+    pub doubled: usize,
+    /// Comes after the one that follows it.
+    pub swapped: usize,
+}
+
+impl Harm {
+    /// Prime numbers, so that all of it befalls all kinds of packets.
+    pub const ALL: Self = Self { lost: 37, doubled: 41, swapped: 13 };
+}
+
 /// A frame that is held back for the next one waits no longer than this, in ms.
 const HELD: u16 = 2;
 /// Longer than any frame of a link without super-packets.
@@ -63,14 +73,19 @@ impl Relay {
         Self { namespace, running: None }
     }
 
-    /// Copies frames from now on.
+    /// Copies frames from now on, with all harm.
     pub fn run(&mut self) {
+        self.run_with(Harm::ALL);
+    }
+
+    /// Copies frames from now on.
+    pub fn run_with(&mut self, harm: Harm) {
         let (stop, stopped) = UnixStream::pair().expect("a pair of sockets");
         let damage = Arc::new(Damage::default());
         let (namespace, own) = (self.namespace.open(), damage.clone());
         let (tell, told) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let mut ways = open(&namespace);
+            let mut ways = open(&namespace, harm);
             tell.send(()).expect("the starter waits");
             copy(&mut ways, &stopped, &own);
         });
@@ -100,6 +115,7 @@ impl Drop for Relay {
 struct Way {
     from: usize,
     to: usize,
+    harm: Harm,
     count: usize,
     held: Option<Vec<u8>>,
 }
@@ -110,9 +126,9 @@ struct Ways {
     ways: [Way; 2],
 }
 
-fn open(namespace: &File) -> Ways {
+fn open(namespace: &File, harm: Harm) -> Ways {
     namespace::join(namespace);
-    let way = |from, to| Way { from, to, count: 0, held: None };
+    let way = |from, to| Way { from, to, harm, count: 0, held: None };
     Ways { sockets: ["client", "gateway"].map(packet_socket), ways: [way(0, 1), way(1, 0)] }
 }
 
@@ -170,18 +186,18 @@ impl Way {
 
     fn treat(&mut self, to: &OwnedFd, frame: &[u8], damage: &Damage) {
         self.count += 1;
-        let is = |every: usize| self.count.is_multiple_of(every);
-        if is(LOST) {
+        let is = |every: usize| every != 0 && self.count.is_multiple_of(every);
+        if is(self.harm.lost) {
             damage.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        if is(SWAPPED) && self.held.is_none() {
+        if is(self.harm.swapped) && self.held.is_none() {
             damage.swapped.fetch_add(1, Ordering::Relaxed);
             self.held = Some(frame.to_owned());
             return;
         }
         put(to, frame);
-        if is(DOUBLED) {
+        if is(self.harm.doubled) {
             damage.doubled.fetch_add(1, Ordering::Relaxed);
             put(to, frame);
         }

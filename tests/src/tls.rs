@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
+use rustls::{
+    ALL_VERSIONS, ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
+    SupportedProtocolVersion,
+};
 
 use crate::authority::Identity;
 use crate::client::LIMIT;
@@ -28,12 +31,26 @@ pub struct TlsClient {
     alpn: Vec<Vec<u8>>,
     name: String,
     sends_name: bool,
+    versions: &'static [&'static SupportedProtocolVersion],
 }
 
 impl TlsClient {
     /// One that asks for `name` and trusts `roots`.
     pub fn new(roots: RootCertStore, name: &str) -> Self {
-        Self { roots, identity: None, alpn: Vec::new(), name: name.to_owned(), sends_name: true }
+        Self {
+            roots,
+            identity: None,
+            alpn: Vec::new(),
+            name: name.to_owned(),
+            sends_name: true,
+            versions: ALL_VERSIONS,
+        }
+    }
+
+    /// Speaks these versions of TLS only.
+    pub fn versions(mut self, versions: &'static [&'static SupportedProtocolVersion]) -> Self {
+        self.versions = versions;
+        self
     }
 
     /// Shows a certificate when asked.
@@ -56,7 +73,8 @@ impl TlsClient {
 
     /// For tokio-rustls.
     pub fn config(&self) -> Arc<ClientConfig> {
-        let builder = ClientConfig::builder().with_root_certificates(self.roots.clone());
+        let builder = ClientConfig::builder_with_protocol_versions(self.versions)
+            .with_root_certificates(self.roots.clone());
         let mut config = match &self.identity {
             Some(identity) => builder
                 .with_client_auth_cert(identity.chain(), identity.private_key())

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 pub(crate) const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("openssl", "openssl"),
+    ("python3", "python3"),
     ("telnet", "telnet"),
     ("ip", "iproute2"),
     ("ss", "iproute2"),

@@ -46,6 +46,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let view = Published::new(View {
         counts: counts.clone(),
         kernel_plane: inbox.asker(),
+        tier: args.tier,
         access_log: access_log.clone(),
         ..View::default()
     });

@@ -10,6 +10,7 @@ use aya::Pod;
 use gateway_common::flow::{NO_PORTS, NO_TRANSLATION, TICKS_PER_SECOND, ticks};
 use gateway_common::{Address, Config, Direction, Flow, ListenerId, Phase, State};
 
+use super::farewell::Farewells;
 use super::flows::{Flows, Kind};
 use super::maps::{FamilyMaps, Maps};
 use super::tally::{Ended, Tally};
@@ -58,6 +59,8 @@ pub struct Sweep {
     counting: Tally,
     /// Flows met by the last walk that came to its end.
     counted: Option<Tally>,
+    /// Flows that both ends must be told of before they go.
+    farewells: Farewells,
     /// Flows found over by this walk.
     ending: Tally,
     /// Flows found over by the walks before: beside `counted`, so that the sum of both never counts a flow twice.
@@ -133,13 +136,31 @@ impl Sweep {
             return None;
         }
         let flow = flows.live(Kind::Established, number)?;
-        if is_over(&flow, now, pressed) && flows.retire(config, number, &flow) {
-            self.retired.insert(number);
-            self.ending.add(&flow);
-            return news(&flow, now);
+        let state = State(flow.state);
+        if state.any(State::CONDEMNED) {
+            // By an agent before this one, perhaps.
+            self.farewells.add(number, state);
+        } else if is_over(&flow, now, pressed) {
+            // When records run out, those who come go before those who were silent.
+            if !state.phase().is_over() && !pressed {
+                self.counting.add(&flow);
+                flows.mark(Kind::Established, number, State::CONDEMNED | State::TOLD);
+                self.farewells.add(number, state);
+                return news(&flow, now);
+            }
+            if flows.retire(config, number, &flow) {
+                self.retired.insert(number);
+                self.ending.add(&flow);
+                return news(&flow, now);
+            }
         }
         self.counting.add(&flow);
         None
+    }
+
+    /// Flows that are condemned.
+    pub fn farewells(&mut self) -> &mut Farewells {
+        &mut self.farewells
     }
 
     /// A record that the walk before already found retired has been out of the index for as long as a walk takes.
@@ -172,7 +193,7 @@ impl Sweep {
 }
 
 /// A flow that is over, unless its end was told when it came.
-fn news<A: Address>(flow: &Flow<A>, now: u64) -> Option<Ended> {
+pub(super) fn news<A: Address>(flow: &Flow<A>, now: u64) -> Option<Ended> {
     (!State(flow.state).any(State::TOLD)).then(|| Ended::new(flow, now))
 }
 

@@ -1,18 +1,14 @@
-//! Backends that have gone from the documents, and their flows: these go on for the drain time, and then each packet of
-//! theirs is answered by a reset. Flows that are silent are made to speak: an ACK out of the blue is answered by one
-//! (RFC 9293 section 3.10.7.4), which the programs then answer by the reset, with the right numbers in it.
+//! Backends that have gone from the documents, and their flows: these go on for the drain time, and then they are
+//! condemned.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use aya::Pod;
-use gateway_common::{Address, Direction, State, Sum};
-use socket2::{Domain, Protocol, Socket, Type};
+use gateway_common::{Address, Direction, State};
 
-use super::flows::Kind;
-use super::maps::{FamilyMaps, Maps};
+use super::farewell::Farewells;
+use super::flows::{Flows, Kind};
 use super::view::Tuple;
 
 /// Backends that no document names any more, but flows still have.
@@ -46,71 +42,25 @@ impl Departed {
     }
 }
 
-/// Has every flow of these backends reset. Returns the number of flows that were not yet.
-pub fn condemn(maps: &Maps, backends: &BTreeSet<SocketAddr>) -> usize {
-    let mut probes = condemn_family(&maps.v4, backends);
-    probes.extend(condemn_family(&maps.v6, backends));
-    for probe in &probes {
-        // Whoever cannot be reached learns of it by its own next packet.
-        if let Err(error) = wake(*probe) {
-            tracing::debug!(client = %probe.source, %error, "cannot wake the client of a flow to be reset");
-        }
-    }
-    probes.len()
-}
-
-fn condemn_family<A: Address + Pod>(maps: &FamilyMaps<A>, backends: &BTreeSet<SocketAddr>) -> Vec<Tuple> {
-    let mut condemned = Vec::new();
-    for (kind, number, flow) in maps.flows.all() {
-        let tuple = Tuple::of(&flow.leaving(Direction::ToBackend));
-        if backends.contains(&tuple.destination) && !State(flow.state).any(State::CONDEMNED) {
-            maps.flows.mark(kind, number, State::CONDEMNED);
+/// Condemns every flow of these backends. Returns the number of those that were not yet.
+pub fn condemn<A: Address>(
+    flows: &Flows<A>,
+    backends: &BTreeSet<SocketAddr>,
+    farewells: &mut Farewells,
+) -> usize {
+    let mut condemned = 0;
+    for (kind, number, flow) in flows.all() {
+        let state = State(flow.state);
+        let backend = Tuple::of(&flow.leaving(Direction::ToBackend)).destination;
+        if backends.contains(&backend) && !state.any(State::CONDEMNED) {
+            flows.mark(kind, number, State::CONDEMNED);
             if kind == Kind::Established {
-                condemned.push(Tuple::of(&flow.arriving(Direction::ToBackend)));
+                farewells.add(number, state);
+                condemned += 1;
             }
         }
     }
     condemned
-}
-
-/// Sends a client an acknowledgement of nothing, in the name of the gateway's end of its connection.
-fn wake(flow: Tuple) -> io::Result<()> {
-    let (client, gateway) = (flow.source, flow.destination);
-    let socket = Socket::new(Domain::for_address(client), Type::RAW, Some(Protocol::TCP))?;
-    socket.bind(&SocketAddr::new(gateway.ip(), 0).into())?;
-    // A raw socket takes no port: it is in the header.
-    socket.send_to(&acknowledgement(gateway, client), &SocketAddr::new(client.ip(), 0).into())?;
-    Ok(())
-}
-
-/// A TCP header with ACK set and all numbers 0.
-fn acknowledgement(source: SocketAddr, destination: SocketAddr) -> [u8; 20] {
-    let mut header = [0; 20];
-    let [from, to] = [source, destination].map(|end| end.port().to_be_bytes());
-    header[0..2].copy_from_slice(&from);
-    header[2..4].copy_from_slice(&to);
-    header[12] = 5 << 4;
-    header[13] = 0x10;
-    let checksum = checksum(source, destination, &header);
-    header[16..18].copy_from_slice(&checksum);
-    header
-}
-
-/// Over the pseudo header (RFC 9293 section 3.1) and the segment.
-fn checksum(source: SocketAddr, destination: SocketAddr, segment: &[u8]) -> [u8; 2] {
-    let length = u16::try_from(segment.len()).unwrap_or(u16::MAX);
-    let mut sum = Sum::default();
-    let octets = |end: SocketAddr| match end.ip() {
-        std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
-        std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
-    };
-    let words =
-        [octets(source), octets(destination), vec![0, 6], length.to_be_bytes().to_vec(), segment.to_vec()];
-    for pair in words.concat().chunks(2) {
-        let word = [pair.first().copied().unwrap_or(0), pair.get(1).copied().unwrap_or(0)];
-        sum = sum.add16(gateway_common::Be16::new(u16::from_be_bytes(word)));
-    }
-    sum.checksum().get().to_be_bytes()
 }
 
 #[cfg(test)]
@@ -134,17 +84,5 @@ mod tests {
         assert!(departed.due([one, two], &[one, two].into(), after(31)).is_empty());
         assert!(departed.due([one, two], &[two].into(), after(32)).is_empty());
         assert_eq!(departed.due([one, two], &[two].into(), after(62)), [one].into());
-    }
-
-    #[test]
-    fn the_acknowledgement_checks_out() {
-        for (source, destination) in
-            [("198.18.0.1:443", "198.18.0.2:40001"), ("[fd18::1]:443", "[fd18::2]:40001")]
-        {
-            let (source, destination) = (address(source), address(destination));
-            let header = acknowledgement(source, destination);
-            // With its own checksum in it, the sum is all ones.
-            assert_eq!(checksum(source, destination, &header), [0, 0]);
-        }
     }
 }

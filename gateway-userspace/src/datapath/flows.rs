@@ -435,3 +435,7 @@ impl PortsInUse {
         self.words.all().len() as u32
     }
 }
+
+#[cfg(test)]
+#[path = "flows_tests.rs"]
+mod tests;

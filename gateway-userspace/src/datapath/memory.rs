@@ -32,6 +32,12 @@ impl fmt::Debug for Words {
     }
 }
 
+/// The fields that [`pair`] puts into a word.
+pub(super) fn halves(word: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
+    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
+}
+
 impl Words {
     /// Maps an array of `words` words.
     pub(super) fn map(fd: BorrowedFd<'_>, words: usize) -> io::Result<Self> {

@@ -1,12 +1,14 @@
-//! The kernel plane's agent side: what the maps should hold (`plan`, `maglev`, `regions`), carrying it out
-//! (`install`, and `maps`, the only writer), reading it back (`view`), and the programs' life in the kernel (`load`, `attach`, `pin`). aya is
-//! used nowhere else. The agent drives a [`KernelPlane`] from one thread of its own.
+//! The kernel plane's agent side: what the maps should hold (`plan`, `maglev`, `regions`), carrying it out (`install`, and
+//! `maps`, the only writer), reading it back (`view`), telling workers where flows can be sent (`targets`), and the
+//! programs' life in the kernel (`load`, `attach`, `pin`). aya is used nowhere else. The agent drives a [`KernelPlane`]
+//! from one thread of its own.
 
 pub mod ageing;
 pub mod attach;
 pub mod bitmaps;
 pub mod departed;
 pub mod events;
+pub mod farewell;
 pub mod flows;
 pub mod handoff;
 pub mod install;

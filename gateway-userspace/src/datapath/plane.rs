@@ -299,6 +299,8 @@ impl KernelPlane {
         self.is_settled = false;
         self.refresh(&snapshot)?;
         self.publish_targets();
+        // The time of backends that have gone begins now, not at the next tick.
+        self.condemn();
         Ok(self.applied.clone())
     }
 
@@ -320,6 +322,7 @@ impl KernelPlane {
         self.forget();
         self.recover();
         self.condemn();
+        ended.extend(self.bid_farewell());
         let before = self.applied.clone();
         if let Some(snapshot) = self.snapshot.clone() {
             self.refresh(&snapshot)?;
@@ -332,7 +335,17 @@ impl KernelPlane {
     /// Reads what the programs told since the last call, and returns the flows that have ended. To be called many times
     /// a second, so that ends are told when they come.
     pub fn hear(&mut self) -> Vec<Ended> {
-        self.heard.hear(&mut self.loaded.maps, stats::monotonic())
+        let mut ended = self.heard.hear(&mut self.loaded.maps, stats::monotonic());
+        ended.extend(self.bid_farewell());
+        ended
+    }
+
+    /// Tells the ends of flows that are condemned.
+    fn bid_farewell(&mut self) -> Vec<Ended> {
+        let (now, config, maps) = (stats::monotonic(), &self.tables.config, &self.loaded.maps);
+        let mut ended = self.sweep4.farewells().step(&maps.v4.flows, &maps.translations, config, now);
+        ended.extend(self.sweep6.farewells().step(&maps.v6.flows, &maps.translations, config, now));
+        ended
     }
 
     /// Has the packets of a client's flows told of, or nobody's any more.
@@ -409,7 +422,9 @@ impl KernelPlane {
         let known = self.endpoints().collect();
         let due = self.departed.due(self.installed.old_backends(), &known, Instant::now());
         if !due.is_empty() {
-            let flows = departed::condemn(&self.loaded.maps, &due);
+            let maps = &self.loaded.maps;
+            let flows = departed::condemn(&maps.v4.flows, &due, self.sweep4.farewells())
+                + departed::condemn(&maps.v6.flows, &due, self.sweep6.farewells());
             if flows > 0 {
                 tracing::info!(flows, backends = ?due, "resetting the flows of backends that are gone");
             }

@@ -6,13 +6,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use gateway_common::flow::NO_TRANSLATION;
+use gateway_common::translation::End;
 use gateway_common::{Address, Translation};
 
 use super::flows::Flows;
-use super::memory::{Words, pair};
+use super::memory::{Words, halves, pair};
 
 /// Words of a translation.
 const WORDS: usize = size_of::<Translation>() / size_of::<u64>();
+/// Of one of its ends.
+const WORDS_OF_END: usize = size_of::<End>() / size_of::<u64>();
 
 /// The array, and what of it is free.
 #[derive(Debug)]
@@ -82,6 +85,18 @@ impl Translations {
         }
     }
 
+    /// One that is in use, for a flow that has one.
+    pub fn read(&self, number: u32) -> Option<Translation> {
+        let start = (number as usize).checked_sub(1)? * WORDS;
+        let words = self.words.all().get(start..start + WORDS)?;
+        let end = |place: usize| {
+            let word = |place: usize| words.get(place).map_or(0, |word| word.load(Ordering::Acquire));
+            let ([taken, owed], [shift, clock]) = (halves(word(place)), halves(word(place + 1)));
+            End { taken, owed, shift: shift.cast_signed(), clock, stamps: word(place + 2) }
+        };
+        Some(Translation { ends: [end(0), end(WORDS_OF_END)], ..Translation::default() })
+    }
+
     /// Writes one that no packet is looking at.
     pub fn write(&self, number: u32, translation: &Translation) {
         let Some(start) = (number as usize).checked_sub(1).map(|index| index * WORDS) else { return };
@@ -89,6 +104,7 @@ impl Translations {
         let values = [client, backend].into_iter().flat_map(|end| {
             [pair(end.taken, end.owed), pair(end.shift.cast_unsigned(), end.clock), end.stamps]
         });
+        let values = values.chain([pair(translation.flags, 0)]);
         for (word, value) in self.words.all().iter().skip(start).zip(values) {
             word.store(value, Ordering::Release);
         }

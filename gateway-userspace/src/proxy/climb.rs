@@ -179,11 +179,9 @@ pub(super) fn below(refusal: &Refusal) -> Below {
         Refusal::NoTarget(_) | Refusal::NoListener | Refusal::Families => Below::Backend,
         Refusal::ClientInterface => Below::Client,
         Refusal::SegmentSize => Below::SegmentSize,
-        Refusal::Timestamps
-        | Refusal::FineTimestamps
-        | Refusal::Sack
-        | Refusal::WindowScale
-        | Refusal::Ecn => Below::Options,
+        Refusal::Timestamps | Refusal::FineTimestamps | Refusal::Sack | Refusal::WindowScale => {
+            Below::Options
+        }
         Refusal::Closed => Below::HalfClosed,
         Refusal::Missing | Refusal::Busy => Below::Busy,
         Refusal::NoPort | Refusal::NoTranslation | Refusal::NoRecord => Below::NoRoom,

@@ -7,15 +7,18 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
-use crate::tls::client_hello::{self, ClientHello, HelloError, MAX_HELLO};
+use crate::tls::{ClientHello, HelloError, HelloReader};
 
 /// RFC 9113, 3.4.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Room for most hellos: those with a post-quantum key share take 1.5 to 1.9 KiB.
+const HELLO_ROOM: usize = 2048;
+
 /// Why a client's first bytes are not served.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DetectError {
-    #[error("closed before it said anything")]
+    #[error("closed before it had said enough")]
     Closed,
     #[error("said too little within {0:?}")]
     Timeout(Duration),
@@ -32,21 +35,25 @@ pub(super) enum HttpVersion {
     Two,
 }
 
-/// Reads a whole ClientHello.
+/// Reads a whole ClientHello, and returns all bytes that came, which may be more. No more of them are held than twice
+/// the longest hello.
 pub(super) async fn client_hello<S: AsyncRead + Unpin>(
     stream: &mut S,
     limit: Duration,
 ) -> Result<(ClientHello, Bytes), DetectError> {
     let read = async {
-        let mut read = BytesMut::with_capacity(2048);
+        let mut read = BytesMut::with_capacity(HELLO_ROOM);
+        let mut reader = HelloReader::default();
         loop {
+            let before = read.len();
             if stream.read_buf(&mut read).await? == 0 {
                 return Err(DetectError::Closed);
             }
-            if let Some(hello) = client_hello::parse(&read)? {
+            if let Some(hello) = reader.feed(&read[before..])? {
                 return Ok((hello, read.freeze()));
             }
-            read.reserve(1024.min(MAX_HELLO));
+            // Doubles, and only once all of it is in use.
+            read.reserve(1);
         }
     };
     timeout(limit, read).await.map_err(|_| DetectError::Timeout(limit))?

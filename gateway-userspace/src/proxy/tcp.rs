@@ -19,6 +19,7 @@ use crate::datapath::targets::SourcePort;
 use crate::model::{Admission, Below, Cluster, ClusterName, Limits, Outcome, ProxyVersion, TcpRoute, Tier};
 use crate::net::proxy_protocol;
 use crate::net::relay::{Carried, Parts, RelayEnd, Side};
+use crate::net::repair::{self, TcpInfo};
 use crate::telemetry::ResponseFlag;
 use crate::upstream::balance::by_weight;
 use crate::upstream::{ConnectError, Lease, connect};
@@ -56,8 +57,11 @@ pub(super) async fn serve(
     stay: Stay,
 ) {
     let mut line = Line::begin(shared, ends, server_name);
-    let is_plain = matches!(downstream, Downstream::Plain(..));
-    match connect_any(shared, ends, route, (proxy, is_plain)).await {
+    let client = match &downstream {
+        Downstream::Plain(stream, _) => repair::info(stream).ok(),
+        Downstream::Terminated(_) => None,
+    };
+    match connect_any(shared, ends, route, (proxy, client)).await {
         Ok(upstream) => {
             carry(shared, (ends, server_name), (downstream, upstream), (route, line), stay).await;
         }
@@ -144,7 +148,7 @@ async fn connect_any(
     shared: &Shared,
     ends: Ends,
     route: &TcpRoute,
-    (proxy, is_plain): (Option<ProxyVersion>, bool),
+    (proxy, client): (Option<ProxyVersion>, Option<TcpInfo>),
 ) -> Result<Upstream, ResponseFlag> {
     let chosen = by_weight(&route.destinations).and_then(|index| route.destinations.get(index));
     let cluster =
@@ -158,8 +162,8 @@ async fn connect_any(
             break;
         }
         // A DestinationRule knows its backends better than the Gateway does.
-        let port = if is_plain { reserve(shared, &lease) } else { Err(Below::TerminatesTls) };
-        match open(cluster, &lease, ends, cluster.proxy_protocol.or(proxy), port).await {
+        let port = if client.is_some() { reserve(shared, &lease) } else { Err(Below::TerminatesTls) };
+        match open(cluster, &lease, ends, cluster.proxy_protocol.or(proxy), (client, port)).await {
             Ok((stream, port)) => {
                 return Ok(Upstream { stream, port, cluster: cluster.clone(), lease, admission });
             }
@@ -200,14 +204,17 @@ async fn open(
     lease: &Lease,
     ends: Ends,
     proxy: Option<ProxyVersion>,
-    port: Result<SourcePort, Below>,
+    (client, port): (Option<TcpInfo>, Result<SourcePort, Below>),
 ) -> Result<(TcpStream, Result<SourcePort, Below>), ConnectError> {
     let (address, timeout) = (lease.address, cluster.connect_timeout);
     let (mut stream, port) = match port {
         Err(below) => (connect::connect(address, timeout).await?, Err(below)),
         Ok(port) => {
             let source = SocketAddr::new(port.target().source, port.number());
-            match connect::connect_from(source, address, timeout).await {
+            let modest = client.and_then(|client| port.modestly(&client));
+            let connected = connect::connect_from(source, address, timeout).await;
+            drop(modest);
+            match connected {
                 Ok(stream) => (stream, Ok(port)),
                 // A connection of a moment ago had the port, and its end here still remembers it.
                 Err(error) if error.is_port_taken() => {

@@ -5,5 +5,5 @@ pub mod certificate;
 pub mod client_hello;
 pub mod server;
 
-pub use client_hello::{ClientHello, HelloError};
+pub use client_hello::{ClientHello, HelloError, HelloReader};
 pub use server::{CredentialFault, ServerConfigs};

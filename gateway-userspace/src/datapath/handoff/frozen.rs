@@ -155,5 +155,5 @@ fn translation(agreed: Agreed, numbers: [Numbers; 2], unsent: [usize; 2]) -> Tra
     };
     let ([client, backend], [to_client, to_backend]) = (numbers, unsent);
     let ends = [end(client, to_client, client_shift), end(backend, to_backend, backend_shift)];
-    Translation { ends, ..Translation::default() }
+    Translation { ends, flags: agreed.no_marks(), ..Translation::default() }
 }

@@ -25,6 +25,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gateway_common::{Direction, Translation};
 use tokio::net::TcpStream;
 
 use self::frozen::{Activated, Frozen};
@@ -205,7 +206,6 @@ impl Agreed {
             (TcpInfo::TIMESTAMPS, Refusal::Timestamps),
             (TcpInfo::SACK, Refusal::Sack),
             (TcpInfo::SCALED, Refusal::WindowScale),
-            (TcpInfo::ECN, Refusal::Ecn),
         ] {
             if differ(option) {
                 return Err(refusal);
@@ -215,6 +215,21 @@ impl Agreed {
             return Err(Refusal::FineTimestamps);
         }
         Ok(())
+    }
+
+    /// Directions in which packets must not say that they may be marked, see [`Translation::no_marks`].
+    fn no_marks(self) -> u32 {
+        let has = |info: TcpInfo| info.options & TcpInfo::ECN != 0;
+        let mut flags = 0;
+        for (direction, from, to) in [
+            (Direction::ToBackend, self.client, self.backend),
+            (Direction::ToClient, self.backend, self.client),
+        ] {
+            if has(from) && !has(to) {
+                flags |= Translation::no_marks(direction);
+            }
+        }
+        flags
     }
 
     /// By how much windows of client and backend are shifted for the other one.
@@ -262,13 +277,22 @@ mod tests {
             (TcpInfo::TIMESTAMPS, Refusal::Timestamps),
             (TcpInfo::SACK, Refusal::Sack),
             (TcpInfo::SCALED, Refusal::WindowScale),
-            (TcpInfo::ECN, Refusal::Ecn),
         ] {
             assert_eq!(check(all, all ^ option), Err(refusal.clone()));
             assert_eq!(check(all ^ option, all), Err(refusal));
         }
         let fine = all | TcpInfo::MICROSECONDS;
         assert_eq!(check(fine, fine), Err(Refusal::FineTimestamps));
+    }
+
+    #[test]
+    fn packets_to_an_end_that_knows_no_marks_are_not_to_be_marked() {
+        let no_marks =
+            |client, backend| Agreed { client: info(client, 7, 7), backend: info(backend, 7, 7) }.no_marks();
+        assert_eq!(no_marks(TcpInfo::ECN, TcpInfo::ECN), 0);
+        assert_eq!(no_marks(0, 0), 0);
+        assert_eq!(no_marks(TcpInfo::ECN, 0), Translation::no_marks(Direction::ToBackend));
+        assert_eq!(no_marks(0, TcpInfo::ECN), Translation::no_marks(Direction::ToClient));
     }
 
     #[test]
