@@ -130,7 +130,10 @@ impl Site {
 
     /// What the gateway and all kernels know of the connections that there are.
     fn report(&self) -> String {
-        let mut text = format!("sluice flows\n{}\n", self.gateway.sluice(&["flows"]).all());
+        let mut text = String::new();
+        for word in ["status", "flows"] {
+            let _ = write!(text, "sluice {word}\n{}\n", self.gateway.sluice(&[word]).all());
+        }
         let places = [("client", Some(&self.lab.client)), ("gateway", Some(&self.lab.gateway))];
         let backends = [("backends", self.lab.backends.first()), ("far backends", self.far.as_ref())];
         for (name, place) in places.into_iter().chain(backends) {
