@@ -113,7 +113,9 @@ impl Site {
     }
 
     fn expect_chats(&self) {
-        self.chats.iter().for_each(|chat| { chat.expect_unharmed(); });
+        self.chats.iter().for_each(|chat| {
+            chat.expect_unharmed();
+        });
     }
 
     fn restart(&mut self, die_at: Option<&str>, tier: &str) {

@@ -30,7 +30,7 @@ const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// When no connection has ended for so long, those that are left hang. A lost segment that is lost again a few times
 /// takes seconds, and the largest transfers some tens of them.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Ends that are told of; the others are counted.
 const TOLD: usize = 12;
 /// A network behind the backend's, with a link that carries less than its ends are told.
@@ -130,7 +130,10 @@ impl Site {
 
     /// What the gateway and all kernels know of the connections that there are.
     fn report(&self) -> String {
-        let mut text = format!("sluice flows\n{}\n", self.gateway.sluice(&["flows"]).all());
+        let mut text = String::new();
+        for word in ["status", "flows"] {
+            let _ = write!(text, "sluice {word}\n{}\n", self.gateway.sluice(&[word]).all());
+        }
         let places = [("client", Some(&self.lab.client)), ("gateway", Some(&self.lab.gateway))];
         let backends = [("backends", self.lab.backends.first()), ("far backends", self.far.as_ref())];
         for (name, place) in places.into_iter().chain(backends) {
@@ -142,11 +145,18 @@ impl Site {
     }
 }
 
-#[derive(Debug)]
+/// What the agent says of it.
 struct Handoff {
     attempted: u64,
     handed_over: u64,
     refused: String,
+}
+
+impl std::fmt::Display for Handoff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { attempted, handed_over, refused } = self;
+        write!(f, "{handed_over} of {attempted}, not: {refused}")
+    }
 }
 
 fn arrange(link: Link) -> (Lab, Option<Relay>, Option<Namespace>) {
@@ -268,7 +278,7 @@ fn carries_every_byte(tier: Tier, condition: &Condition) {
     let harm = site.relay.as_ref().map_or([0; 3], Relay::damage);
     let handoff = site.handoff();
     println!(
-        "{}, {}: {} connections, {} MiB in {:?}; SLUICE_SEED={seed}; lost, doubled, swapped: {harm:?}; {handoff:?}",
+        "{}, {}: {} connections, {} MiB in {:?}; SLUICE_SEED={seed}; lost, doubled, swapped: {harm:?}; handed over: {handoff}",
         tier.name,
         condition.name,
         jobs.len(),
@@ -282,13 +292,12 @@ fn carries_every_byte(tier: Tier, condition: &Condition) {
 /// A gateway that carried connections otherwise than it was told would make the test another.
 fn check_handoff(tier: Tier, condition: &Condition, handoff: &Handoff, count: u64) {
     let wanted = match (tier.expected, condition.link) {
-        (Expected::None, _) => return assert_eq!(handoff.attempted, 0, "{handoff:?}"),
+        (Expected::None, _) => return assert_eq!(handoff.attempted, 0, "{handoff}"),
         // Segments of one side do not fit the other's link: such connections stay.
-        (_, Link::NarrowClient) => 0,
         (Expected::Lasting, _) => count / 20,
         (Expected::Most, _) => count / 2,
     };
-    assert!(handoff.handed_over >= wanted, "{wanted} of {count} were to be handed over: {handoff:?}");
+    assert!(handoff.handed_over >= wanted, "{wanted} of {count} were to be handed over: {handoff}");
 }
 
 fn count_told(faults: &[String]) -> usize {
@@ -384,5 +393,6 @@ matrix! {
     copied: None &["--tier", "copy"];
     spliced: None &["--tier", "splice"];
     handed_over_early: Most &["--tier", "handoff"];
+    handed_over_at_random: Lasting &["--tier", "random"];
     handed_over_midway: Lasting &["--tier", "auto"];
 }

@@ -296,8 +296,10 @@ impl KernelPlane {
     pub fn apply(&mut self, snapshot: Arc<Snapshot>) -> Result<Applied, DatapathError> {
         self.snapshot = Some(snapshot.clone());
         self.is_settled = false;
-        self.refresh(&snapshot)?;
+        let refreshed = self.refresh(&snapshot);
+        // Whatever it has come to: connections wait for the first.
         self.publish_targets();
+        refreshed?;
         // The time of backends that have gone begins now, not at the next tick.
         self.condemn();
         Ok(self.applied.clone())

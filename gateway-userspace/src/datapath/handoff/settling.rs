@@ -160,7 +160,9 @@ impl Settling {
                 std::mem::take(&mut self.owing).into_iter().partition(|end| self.is_settled(end));
             self.owing = owing;
             let settled: Vec<Owing> = settled;
-            settled.into_iter().for_each(|end| self.withdraw(end));
+            for end in settled {
+                self.withdraw(end);
+            }
         }
     }
 
