@@ -107,19 +107,20 @@ pub enum Departure {
     Amended,
     /// Nothing that the end must see.
     Withheld,
-    /// The socket was closed by the death of the agent, which had bytes of the connection: the end may learn of it.
+    /// The socket closes a connection that bytes are missing from, mostly by the death of the agent, which had them. Its
+    /// end learns of it, but not as of the other end's last byte.
     Broken,
 }
 
 /// What becomes of a segment that the gateway's own socket sends to an end of a handed-over flow.
 #[inline(always)]
 pub const fn departure(state: State, flags: u32, payload: u32) -> Departure {
-    let closes = flags & (Seen::FIN | Seen::RST) != 0;
-    if state.any(State::CONDEMNED) {
-        Departure::Leaves
-    } else if closes && state.any(State::FROZEN | State::UNSENT) {
-        // The agent closes no socket before it has done with it.
+    let (is_fin, closes) = (flags & Seen::FIN != 0, flags & (Seen::FIN | Seen::RST) != 0);
+    // The agent closes no socket before it has done with it.
+    if closes && state.any(State::FROZEN | State::UNSENT) || is_fin && state.any(State::CONDEMNED) {
         Departure::Broken
+    } else if state.any(State::CONDEMNED) {
+        Departure::Leaves
     } else if state.any(State::FROZEN) || payload == 0 || flags & Seen::RST != 0 {
         Departure::Withheld
     } else {
@@ -221,6 +222,10 @@ mod tests {
             (both, RST, 0, Departure::Broken),
             (0, DATA, 0, Departure::Withheld),
             (State::CONDEMNED, RST, 0, Departure::Leaves),
+            (State::CONDEMNED, FIN, 0, Departure::Broken),
+            (State::CONDEMNED | State::FROZEN, FIN, 0, Departure::Broken),
+            (State::CONDEMNED | both, FIN, 100, Departure::Broken),
+            (State::CONDEMNED | both, DATA, 100, Departure::Leaves),
             (State::CONDEMNED | held, DATA, 10, Departure::Leaves),
         ] {
             assert_eq!(departure(State(state), flags, payload), want, "{state:#x} {flags:#x} {payload}");

@@ -68,7 +68,7 @@ fn judge<A: Family + Steps>(packet: &mut Skb<'_>) -> Result<(), Verdict> {
         Departure::Withheld => Err(Verdict::Guarded),
         Departure::Broken => {
             found.record.mark(State::CONDEMNED);
-            // What the agent still had is lost: no end must take that for the other's last byte.
+            // No end must take that for the other's last byte.
             amend(packet, segment, segment.acknowledgement, Seen::RST);
             Err(Verdict::Amended)
         }
