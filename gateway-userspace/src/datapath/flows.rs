@@ -433,6 +433,13 @@ impl PortsInUse {
         })
     }
 
+    /// Whether a port is in use.
+    pub(super) fn is_set(&self, place: u64) -> bool {
+        let (index, bit) = (place / u64::from(PORTS_PER_WORD), place % u64::from(PORTS_PER_WORD));
+        let word = self.words.all().get(index as usize).map_or(0, |word| word.load(Ordering::Acquire));
+        word >> bit & 1 != 0
+    }
+
     /// Notes ports in use that nobody known has. They are suspected until they are claimed through this.
     pub(super) fn suspect(&self, places: impl IntoIterator<Item = u64>) {
         self.suspects().extend(places);

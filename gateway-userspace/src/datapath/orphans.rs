@@ -33,9 +33,9 @@ const AT_A_TIME: usize = 256;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Orphans {
-    found: Instant,
     /// Since when nobody of the agent before is left.
     alone: Option<Instant>,
+    /// From then on, until it is known for sure.
     lost: Option<Lost>,
     v4: VecDeque<Taken>,
     v6: VecDeque<Taken>,
@@ -59,9 +59,8 @@ impl Orphans {
         let (v4, v6) = (Taken::find(&maps.v4.flows), Taken::find(&maps.v6.flows));
         let needs_witness = has_ports || !v4.is_empty() || !v6.is_empty();
         Self {
-            found: Instant::now(),
             alone: None,
-            lost: Some(Lost::find(maps)),
+            lost: None,
             v4,
             v6,
             claims,
@@ -72,15 +71,13 @@ impl Orphans {
     /// Deals with what can be dealt with by now. To be called again and again: some of it takes as long as the kernel
     /// still sends for a process that is gone.
     pub(super) fn step(&mut self, estate: &mut Estate<'_>) {
-        let is_alone = || estate.presence.is_none_or(Presence::is_alone);
-        let Some(alone) = self.alone.or_else(|| is_alone().then(Instant::now)) else { return };
-        self.alone = Some(alone);
+        let Some(alone) = self.alone.or_else(|| self.take_possession(estate)) else { return };
         let [farewells4, farewells6] = &mut estate.farewells;
         let witness = &mut self.witness;
         witness.is_late = alone.elapsed() > UNSEEN;
         condemn_lost(&mut self.v4, &estate.maps.v4, farewells4, witness);
         condemn_lost(&mut self.v6, &estate.maps.v6, farewells6, witness);
-        if self.found.elapsed() < CERTAIN || alone.elapsed() < CERTAIN {
+        if alone.elapsed() < CERTAIN {
             return;
         }
         if let Some(lost) = self.lost.take() {
@@ -88,6 +85,17 @@ impl Orphans {
             self.claims.confirm(estate.maps, estate.config);
         }
         self.claims.release(&estate.maps.ports, witness);
+    }
+
+    /// Looks again once nobody else can have anything, or give anything back. Returns when that was.
+    fn take_possession(&mut self, estate: &Estate<'_>) -> Option<Instant> {
+        if estate.presence.is_some_and(|presence| !presence.is_alone()) {
+            return None;
+        }
+        self.claims.keep_set(&estate.maps.ports);
+        self.lost = Some(Lost::find(estate.maps));
+        self.alone = Some(Instant::now());
+        self.alone
     }
 }
 
@@ -225,8 +233,14 @@ impl Claims {
         !self.claims.is_empty()
     }
 
+    /// Forgets those that were given back in the meantime: whoever has them now, it is not the agent before.
+    fn keep_set(&mut self, ports: &PortsInUse) {
+        self.claims.retain(|claim| ports.is_set(claim.place));
+    }
+
     /// Forgets those that a packet was just claiming, or giving back.
     fn confirm(&mut self, maps: &Maps, config: &Config) {
+        self.keep_set(&maps.ports);
         if !self.claims.is_empty() {
             let owned = owned(maps, config);
             self.claims.retain(|claim| !owned.contains(&claim.place));

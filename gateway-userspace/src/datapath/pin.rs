@@ -251,3 +251,23 @@ fn remove_tree(path: &Path) -> Result<(), PinError> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_is_alone_when_those_before_it_are_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let pins = Pins::below(directory.path());
+        fs::create_dir_all(pins.links()).unwrap();
+        let first = pins.attend().unwrap();
+        assert!(first.is_alone() && first.is_alone());
+        let second = pins.attend().unwrap();
+        assert!(!second.is_alone());
+        // Having asked, it is present all the same.
+        assert!(!first.is_alone());
+        drop(first);
+        assert!(second.is_alone());
+    }
+}
