@@ -186,12 +186,14 @@ fn survive(site: &mut Site, die_at: &str, cell: Cell) -> String {
 /// Whether the agent has died before all connections have ended.
 fn await_death(site: &mut Site, calls: &Calls, ends: &mut Ends, count: usize) -> bool {
     let ended = wait::within(wait::PATIENCE, || {
+        // A process that dies has closed its sockets before others see its end.
+        let is_over = ends.len() == count && ends.values().all(Result::is_ok);
         if let Some(status) = site.gateway.ended() {
             assert_eq!(status.signal(), Some(9), "{status}");
             return Some(true);
         }
         ends.extend(calls.next(Duration::from_millis(1)));
-        (ends.len() == count).then_some(false)
+        is_over.then_some(false)
     });
     ended.unwrap_or_else(|| panic!("neither an end of the agent nor of the connections\n{}", site.report()))
 }

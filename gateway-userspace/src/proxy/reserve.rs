@@ -16,8 +16,9 @@ use crate::net::repair::TcpInfo;
 use crate::upstream::ConnectError;
 use crate::upstream::connect::{self, Source};
 
-/// How long the kernel plane is waited for; it takes some tenths of a second to start.
-const STARTING: Duration = Duration::from_secs(5);
+/// How long the kernel plane is waited for. It takes some tenths of a second to start, and more where the verifier shares
+/// its processor with many others.
+const STARTING: Duration = Duration::from_secs(15);
 
 /// What the backend's socket is bound to, or why the connection cannot be handed over.
 pub(super) type Port = Result<SourcePort, Below>;

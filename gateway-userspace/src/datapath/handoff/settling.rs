@@ -106,21 +106,16 @@ impl Settling {
         let Connection { client, backend, port, to_backend, to_client, .. } = connection;
         // It is the record's now.
         port.keep();
-        let owing = [
+        let mut owing = vec![
             Owing { direction: Direction::ToBackend, stream: client, unsent: to_client },
             Owing { direction: Direction::ToClient, stream: backend, unsent: to_backend },
         ];
-        let mut settling = Self { flow, owing: Vec::new(), withdrawn: 0 };
-        for mut end in owing {
-            end.send_now();
-            if end.unsent.is_empty() && settling.is_settled(&end) {
-                settling.withdraw(end);
-            } else {
-                settling.owing.push(end);
-            }
-        }
+        owing.iter_mut().for_each(Owing::send_now);
+        let mut settling = Self { flow, owing, withdrawn: 0 };
+        // Until then both sockets stay: by their closing, both ends learn of an agent's death.
         if settling.owing.iter().all(|end| end.unsent.is_empty()) {
             settling.all_sent();
+            settling.withdraw_settled();
         }
         settling
     }
@@ -156,13 +151,7 @@ impl Settling {
         while !self.owing.is_empty() {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_LOOK);
-            let (settled, owing) =
-                std::mem::take(&mut self.owing).into_iter().partition(|end| self.is_settled(end));
-            self.owing = owing;
-            let settled: Vec<Owing> = settled;
-            for end in settled {
-                self.withdraw(end);
-            }
+            self.withdraw_settled();
         }
     }
 
@@ -171,10 +160,17 @@ impl Settling {
         self.flow.alter(0, State::UNSENT);
     }
 
-    fn withdraw(&mut self, end: Owing) {
-        socket::withdraw(end.stream);
-        self.withdrawn += 1;
-        fault::reached(if self.withdrawn == 1 { Step::OneWithdrawn } else { Step::BothWithdrawn });
+    /// Withdraws the sockets that owe nothing.
+    fn withdraw_settled(&mut self) {
+        for end in std::mem::take(&mut self.owing) {
+            if !self.is_settled(&end) {
+                self.owing.push(end);
+                continue;
+            }
+            socket::withdraw(end.stream);
+            self.withdrawn += 1;
+            fault::reached(if self.withdrawn == 1 { Step::OneWithdrawn } else { Step::BothWithdrawn });
+        }
     }
 
     /// Whether a socket is of no use any more.
