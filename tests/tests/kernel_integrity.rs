@@ -130,7 +130,10 @@ impl Site {
 
     /// What the gateway and all kernels know of the connections that there are.
     fn report(&self) -> String {
-        let mut text = format!("sluice flows\n{}\n", self.gateway.sluice(&["flows"]).all());
+        let mut text = String::new();
+        for word in ["status", "flows"] {
+            let _ = write!(text, "sluice {word}\n{}\n", self.gateway.sluice(&[word]).all());
+        }
         let places = [("client", Some(&self.lab.client)), ("gateway", Some(&self.lab.gateway))];
         let backends = [("backends", self.lab.backends.first()), ("far backends", self.far.as_ref())];
         for (name, place) in places.into_iter().chain(backends) {
@@ -289,7 +292,7 @@ fn carries_every_byte(tier: Tier, condition: &Condition) {
 /// A gateway that carried connections otherwise than it was told would make the test another.
 fn check_handoff(tier: Tier, condition: &Condition, handoff: &Handoff, count: u64) {
     let wanted = match (tier.expected, condition.link) {
-        (Expected::None, _) => return assert_eq!(handoff.attempted, 0, "{handoff:?}"),
+        (Expected::None, _) => return assert_eq!(handoff.attempted, 0, "{handoff}"),
         // Segments of one side do not fit the other's link: such connections stay.
         (Expected::Lasting, _) => count / 20,
         (Expected::Most, _) => count / 2,
