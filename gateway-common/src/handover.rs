@@ -130,7 +130,7 @@ pub const fn departure(state: State, flags: u32, payload: u32) -> Departure {
 /// Whether a sequence number comes before another (RFC 9293 section 3.4).
 #[inline(always)]
 pub const fn is_before(one: u32, other: u32) -> bool {
-    (one.wrapping_sub(other) as i32) < 0
+    one.wrapping_sub(other).cast_signed() < 0
 }
 
 #[cfg(test)]

@@ -10,9 +10,14 @@ use gateway_common::{Addr4, Addr6, BackendId, Config, ListenerId, offer};
 
 use super::flows::{Flows, PortsInUse};
 use super::memory::Words;
+use super::plan;
 use super::translations::Translations;
-use crate::model::ListenerKey;
+use crate::model::{ListenerKey, Snapshot};
 use crate::net::repair::TcpInfo;
+
+/// Bytes of IP and TCP header without options.
+pub(super) const HEADERS4: u32 = 40;
+pub(super) const HEADERS6: u32 = 60;
 
 /// Keeps a backend's number and bitmap from being given to another one, as flows do, for as long as a copy of it is
 /// anywhere but with the plane.
@@ -184,6 +189,24 @@ impl Targets {
     /// Largest IP packet of an interface that the programs are on, in bytes.
     pub fn mtu(&self, interface: u32) -> Option<u32> {
         self.mtus.get(&interface).copied()
+    }
+
+    /// The largest segments, in bytes, that clients of listeners may send so that what they send fits the way to every
+    /// backend. Only where some client's link carries more.
+    pub fn segment_sizes(&self, snapshot: &Snapshot) -> HashMap<ListenerKey, u32> {
+        let widest = self.mtus.values().max().copied().unwrap_or(0);
+        let mut sizes = HashMap::new();
+        for (listener, route) in plan::opaque_routes(snapshot) {
+            let targets = plan::healthy(route).filter_map(|endpoint| self.backend(endpoint.address).ok());
+            if let Some(narrowest) = targets.map(|target| target.mtu).min().filter(|mtu| *mtu < widest) {
+                // A socket for every address takes clients of both families.
+                let headers =
+                    if listener.key.bind.is_some_and(|ip| ip.is_ipv4()) { HEADERS4 } else { HEADERS6 };
+                let size = sizes.entry(listener.key).or_insert(u32::MAX);
+                *size = narrowest.saturating_sub(headers).min(*size);
+            }
+        }
+        sizes
     }
 
     /// Whether a reader of one finds the same in the other.

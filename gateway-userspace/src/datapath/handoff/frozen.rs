@@ -65,14 +65,6 @@ impl<A: Address> Frozen<A> {
         }
     }
 
-    /// Reads what the sockets have received, and their numbers.
-    pub(super) fn read(&self, connection: &mut Connection) -> Result<[Numbers; 2], Refusal> {
-        socket::drain(&connection.client, &mut connection.to_backend)?;
-        socket::drain(&connection.backend, &mut connection.to_client)?;
-        let now_ms = || (stats::monotonic() / NS_PER_MS) as u32;
-        Ok([socket::numbers(&connection.client, now_ms)?, socket::numbers(&connection.backend, now_ms)?])
-    }
-
     /// Takes the flow out again, as if it had never been there.
     pub(super) fn thaw(self) {
         self.flows.withdraw(&self.tables.config, self.number, &self.flow);
@@ -110,6 +102,14 @@ impl<A: Address> Frozen<A> {
         let handed_over = HandedOver::new(self.flows, self.number, frozen.generation());
         if changed { Activated::GoesOn(handed_over) } else { Activated::Broken(handed_over) }
     }
+}
+
+/// Reads what the sockets of a connection that is frozen have received, and their numbers.
+pub(super) fn read(connection: &mut Connection) -> Result<[Numbers; 2], Refusal> {
+    socket::drain(&connection.client, &mut connection.to_backend)?;
+    socket::drain(&connection.backend, &mut connection.to_client)?;
+    let now_ms = || (stats::monotonic() / NS_PER_MS) as u32;
+    Ok([socket::numbers(&connection.client, now_ms)?, socket::numbers(&connection.backend, now_ms)?])
 }
 
 /// The record of a connection that is frozen.

@@ -105,6 +105,6 @@ mod tests {
 
     #[test]
     fn bars_lie_between_nothing_and_the_longest() {
-        assert_eq!(lengths(&[-1.0, 2.0, f64::INFINITY], 5.0), [0.0, 2.0, 5.0]);
+        assert_eq!(lengths(&[-1.0, 2.0, f64::INFINITY], 5.0).map(|length| length as u32), [0, 2, 5]);
     }
 }
