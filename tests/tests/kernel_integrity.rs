@@ -292,7 +292,7 @@ fn carries_every_byte(tier: Tier, condition: &Condition) {
 /// A gateway that carried connections otherwise than it was told would make the test another.
 fn check_handoff(tier: Tier, condition: &Condition, handoff: &Handoff, count: u64) {
     let wanted = match (tier.expected, condition.link) {
-        (Expected::None, _) => return assert_eq!(handoff.attempted, 0, "{handoff:?}"),
+        (Expected::None, _) => return assert_eq!(handoff.attempted, 0, "{handoff}"),
         // Segments of one side do not fit the other's link: such connections stay.
         (Expected::Lasting, _) => count / 20,
         (Expected::Most, _) => count / 2,
