@@ -10,8 +10,8 @@ use crate::flow::Direction;
 pub struct Translation {
     /// Of the end that sends in each [`Direction`].
     pub ends: [End; 2],
-    /// Zero.
-    pub reserved: [u64; 2],
+    /// [`Heard`]: what the gateway's socket to each end was heard to have taken, by the direction that the end sends in.
+    pub heard: [u64; 2],
 }
 
 /// One end of a handed-over flow, and the gateway's socket that it talked to.
@@ -41,6 +41,16 @@ impl Translation {
     #[inline(always)]
     pub const fn acknowledgement(&self, direction: Direction) -> u32 {
         self.sequence(direction.reversed()).wrapping_neg()
+    }
+
+    /// What the gateway's socket to the end that sends in a direction was heard to have taken.
+    #[inline(always)]
+    pub const fn heard(&self, direction: Direction) -> Heard {
+        let [client, backend] = self.heard;
+        match direction {
+            Direction::ToBackend => Heard(client),
+            Direction::ToClient => Heard(backend),
+        }
     }
 
     /// The end that sends in a direction.
@@ -113,6 +123,27 @@ impl Stamps {
     }
 }
 
+/// The first sequence number of an end that the gateway's socket has not taken by now: it may take a segment that had
+/// passed the programs before its flow was frozen, and came to it after its numbers were read. Nobody acknowledges that one,
+/// but from then on the socket believes no segment with a lower number. Behind it [`End::taken`], so that a word that a flow
+/// before this one left is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Heard(pub u64);
+
+impl Heard {
+    /// A socket that waits for `number`, by its own word, of an end whose bytes before `taken` were taken.
+    #[inline(always)]
+    pub const fn of(taken: u32, number: u32) -> Self {
+        Self((number as u64) << 32 | taken as u64)
+    }
+
+    /// The number that the socket waits for.
+    #[inline(always)]
+    pub const fn number(self, taken: u32) -> u32 {
+        if self.0 as u32 == taken { (self.0 >> 32) as u32 } else { taken }
+    }
+}
+
 const _: () = assert!(size_of::<End>() == 24 && size_of::<Translation>() == 64);
 
 #[cfg(test)]
@@ -164,6 +195,17 @@ mod tests {
         ] {
             assert_eq!(end(0, 0, shift).window(window), want, "{window} by {shift}");
         }
+    }
+
+    #[test]
+    fn what_was_heard_of_another_flows_socket_is_nothing() {
+        assert_eq!(Heard::default().number(77), 77);
+        assert_eq!(Heard::of(77, 90).number(77), 90);
+        assert_eq!(Heard::of(78, 90).number(77), 77);
+        assert_eq!(Heard::of(u32::MAX, 3).number(u32::MAX), 3);
+        let translation = Translation { heard: [Heard::of(1, 2).0, Heard::of(3, 4).0], ..Translation::default() };
+        assert_eq!(translation.heard(Direction::ToBackend), Heard::of(1, 2));
+        assert_eq!(translation.heard(Direction::ToClient), Heard::of(3, 4));
     }
 
     #[test]

@@ -63,8 +63,12 @@ pub(crate) fn admit<A: Family>(
         return Ok(());
     }
     let Some(translation) = found.translation() else { return Ok(()) };
-    let arrived =
-        Arrived { flags: segment.flags, acknowledgement: segment.acknowledgement, payload: segment.payload };
+    let arrived = Arrived {
+        flags: segment.flags,
+        sequence: segment.sequence,
+        acknowledgement: segment.acknowledgement,
+        payload: segment.payload,
+    };
     let frozen_for = ticks(packet::now()).wrapping_sub(found.record.last_seen(Direction::ToBackend));
     match handover::course(found.state, found.direction, translation, arrived, frozen_for) {
         Course::Onward { settles } => {
