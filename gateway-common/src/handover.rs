@@ -7,16 +7,26 @@
 //! no socket is left, and every segment is translated and sent on.
 
 use crate::flow::{Direction, Seen, State, TICKS_PER_SECOND};
-use crate::translation::Translation;
+use crate::translation::{Heard, Translation};
 
 /// So long may a connection be frozen, in ticks. An agent that takes longer is dead, or as good as that.
-pub const LONGEST_FREEZE: u32 = TICKS_PER_SECOND;
+pub const LONGEST_FREEZE: u32 = 3 * TICKS_PER_SECOND;
+
+/// How long a connection has been frozen, in ticks. Another processor may have frozen it after this one has looked at the
+/// clock.
+#[inline(always)]
+pub const fn frozen_for(now: u32, since: u32) -> u32 {
+    let ticks = now.wrapping_sub(since).cast_signed();
+    if ticks < 0 { 0 } else { ticks.cast_unsigned() }
+}
 
 /// What of a segment matters here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Arrived {
     /// [`Seen`] bits.
     pub flags: u32,
+    /// Sequence number.
+    pub sequence: u32,
     /// Acknowledgement number.
     pub acknowledgement: u32,
     /// Bytes of the stream in it.
@@ -28,6 +38,12 @@ impl Arrived {
     #[inline(always)]
     const fn is_pure(self) -> bool {
         self.payload == 0 && self.flags & (Seen::SYN | Seen::FIN | Seen::RST) == 0
+    }
+
+    /// Whether it has bytes that were taken before.
+    #[inline(always)]
+    const fn repeats(self, taken: u32) -> bool {
+        self.payload != 0 && is_before(self.sequence, taken)
     }
 }
 
@@ -69,6 +85,12 @@ pub const fn course(
             Course::Withheld
         };
     }
+    if state.any(State::held(direction.reversed())) && segment.repeats(translation.end(direction).taken) {
+        // Their acknowledgement was kept back when the flow was frozen, and the socket to the other end is about to bring
+        // them. If they came by another way, that end would acknowledge what the socket has not sent yet, and the socket
+        // would take such an acknowledgement for nobody's, and all that follow.
+        return Course::Withheld;
+    }
     if !state.any(State::held(direction)) || segment.flags & Seen::ACK == 0 {
         return Course::Onward { settles: false };
     }
@@ -78,7 +100,7 @@ pub const fn course(
     } else if segment.is_pure() {
         // It is the socket's to know. What the end has sent since did not come by the socket, to which this segment's own
         // number would be beyond its window.
-        Course::ToSocket { sequence: Some(end.taken) }
+        Course::ToSocket { sequence: Some(translation.heard(direction).number(end.taken)) }
     } else {
         Course::Onward { settles: false }
     }
@@ -97,6 +119,23 @@ pub const fn acknowledged(
     if state.any(State::held(direction)) && is_before(acknowledgement, owed) { owed } else { acknowledgement }
 }
 
+/// What the acknowledgement of a segment that the gateway's own socket sends tells anew of what it has taken from the end that
+/// sends in `direction`.
+#[inline(always)]
+pub const fn heard(
+    state: State,
+    direction: Direction,
+    translation: &Translation,
+    flags: u32,
+    acknowledgement: u32,
+) -> Option<Heard> {
+    let taken = translation.end(direction).taken;
+    let known = translation.heard(direction).number(taken);
+    // Before the flow goes on its translation is not written; a reset may be of a stack that has no such socket.
+    let tells = state.any(State::held(direction)) && flags & (Seen::ACK | Seen::RST) == Seen::ACK;
+    if tells && is_before(known, acknowledgement) { Some(Heard::of(taken, acknowledgement)) } else { None }
+}
+
 /// What becomes of a segment of the gateway's own socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Departure {
@@ -112,16 +151,18 @@ pub enum Departure {
     Broken,
 }
 
-/// What becomes of a segment that the gateway's own socket sends to an end of a handed-over flow.
+/// What becomes of a segment that the gateway's own socket sends to the end of a handed-over flow that sends in `direction`.
 #[inline(always)]
-pub const fn departure(state: State, flags: u32, payload: u32) -> Departure {
-    let (is_fin, closes) = (flags & Seen::FIN != 0, flags & (Seen::FIN | Seen::RST) != 0);
-    // The agent closes no socket before it has done with it.
-    if closes && state.any(State::FROZEN | State::UNSENT) || is_fin && state.any(State::CONDEMNED) {
+pub const fn departure(state: State, direction: Direction, flags: u32, payload: u32) -> Departure {
+    let (resets, is_fin) = (flags & Seen::RST != 0, flags & Seen::FIN != 0);
+    // The agent closes no socket before it has done with it. A reset may be the stack's answer to a late segment for a socket
+    // that is closed already, so that it only tells of one that still owes something: what that owes is gone with it.
+    let alive = State::FROZEN | if resets { State::held(direction) } else { State::UNSENT };
+    if (resets || is_fin) && state.any(alive) || is_fin && state.any(State::CONDEMNED) {
         Departure::Broken
     } else if state.any(State::CONDEMNED) {
         Departure::Leaves
-    } else if state.any(State::FROZEN) || payload == 0 || flags & Seen::RST != 0 {
+    } else if state.any(State::FROZEN) || payload == 0 || resets {
         Departure::Withheld
     } else {
         Departure::Amended
@@ -149,7 +190,7 @@ mod tests {
     }
 
     fn course_of(state: u64, flags: u32, acknowledgement: u32, payload: u32, frozen_for: u32) -> Course {
-        let segment = Arrived { flags, acknowledgement, payload };
+        let segment = Arrived { flags, sequence: 1000, acknowledgement, payload };
         course(State(state | State::LIVE), Direction::ToBackend, &translation(), segment, frozen_for)
     }
 
@@ -203,9 +244,59 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_that_took_more_is_given_acknowledgements_that_it_believes() {
+        let held = State::held(Direction::ToBackend);
+        let heard_of = |state: u64, translation: &Translation, flags, acknowledgement| {
+            heard(State(state), Direction::ToBackend, translation, flags, acknowledgement)
+        };
+        let mut late = translation();
+        for (state, flags, acknowledgement, want) in [
+            (held, DATA, 1000, None),
+            (held, DATA, 999, None),
+            (held, DATA, 1001, Some(Heard::of(1000, 1001))),
+            (held, FIN, 1001, Some(Heard::of(1000, 1001))),
+            (held, RST, 1001, None),
+            (held, Seen::RST, 1001, None),
+            (State::FROZEN, DATA, 1001, None),
+            (0, DATA, 1001, None),
+        ] {
+            assert_eq!(heard_of(state, &late, flags, acknowledgement), want, "{flags:#x} {acknowledgement}");
+        }
+        late.heard = [Heard::of(1000, 1500).0, Heard::of(70_000, 3).0];
+        assert_eq!(heard_of(held, &late, DATA, 1400), None, "an older segment");
+        assert_eq!(heard_of(held, &late, DATA, 1501), Some(Heard::of(1000, 1501)));
+        let segment = Arrived { flags: DATA, sequence: 2000, acknowledgement: 4999, payload: 0 };
+        let course = course(State(held), Direction::ToBackend, &late, segment, 0);
+        assert_eq!(course, Course::ToSocket { sequence: Some(1500) });
+    }
+
+    #[test]
+    fn what_a_socket_is_to_bring_comes_by_no_other_way() {
+        let (near, far) = (State::held(Direction::ToBackend), State::held(Direction::ToClient));
+        let course_of = |state: u64, sequence, payload| {
+            let segment = Arrived { flags: DATA, sequence, acknowledgement: 5000, payload };
+            course(State(state | State::LIVE), Direction::ToBackend, &translation(), segment, 0)
+        };
+        for (state, sequence, payload, want) in [
+            (far, 999, 1, Course::Withheld),
+            // Its sender sends the rest again when the first part has been acknowledged.
+            (far, 999, 100, Course::Withheld),
+            (near | far, 999, 1, Course::Withheld),
+            (far, 1000, 1, onward(false)),
+            // A probe: it is answered.
+            (far, 999, 0, onward(false)),
+            // The other end has all that was taken; the acknowledgement was lost.
+            (near, 999, 1, onward(true)),
+            (0, 999, 1, onward(false)),
+        ] {
+            assert_eq!(course_of(state, sequence, payload), want, "{state:#x} {sequence} {payload}");
+        }
+    }
+
+    #[test]
     fn a_socket_only_sends_what_it_owes() {
-        let (held, both) =
-            (State::held(Direction::ToClient), State::UNSENT | State::held(Direction::ToClient));
+        let (held, other) = (State::held(Direction::ToClient), State::held(Direction::ToBackend));
+        let both = State::UNSENT | held;
         for (state, flags, payload, want) in [
             (State::FROZEN, DATA, 0, Departure::Withheld),
             (State::FROZEN, DATA, 100, Departure::Withheld),
@@ -215,7 +306,12 @@ mod tests {
             (held, DATA, 100, Departure::Amended),
             (held, FIN, 100, Departure::Amended),
             (held, FIN, 0, Departure::Withheld),
-            (held, RST, 0, Departure::Withheld),
+            (held, RST, 0, Departure::Broken),
+            (held, RST, 10, Departure::Broken),
+            (other, DATA, 10, Departure::Amended),
+            (other, RST, 0, Departure::Withheld),
+            (other | State::UNSENT, RST, 0, Departure::Withheld),
+            (other | State::UNSENT, FIN, 0, Departure::Broken),
             (both, DATA, 100, Departure::Amended),
             (both, FIN, 0, Departure::Broken),
             (both, FIN, 100, Departure::Broken),
@@ -228,7 +324,15 @@ mod tests {
             (State::CONDEMNED | both, DATA, 100, Departure::Leaves),
             (State::CONDEMNED | held, DATA, 10, Departure::Leaves),
         ] {
-            assert_eq!(departure(State(state), flags, payload), want, "{state:#x} {flags:#x} {payload}");
+            let departure = departure(State(state), Direction::ToClient, flags, payload);
+            assert_eq!(departure, want, "{state:#x} {flags:#x} {payload}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_read_before_the_freeze_tells_of_none() {
+        for (now, since, want) in [(7, 5, 2), (5, 5, 0), (4, 5, 0), (1, u32::MAX, 2), (u32::MAX, 1, 0)] {
+            assert_eq!(frozen_for(now, since), want, "{now} {since}");
         }
     }
 

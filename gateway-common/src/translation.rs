@@ -10,10 +10,8 @@ use crate::flow::Direction;
 pub struct Translation {
     /// Of the end that sends in each [`Direction`].
     pub ends: [End; 2],
-    /// [`Translation::no_marks`] of the directions that it holds for.
-    pub flags: u32,
-    /// Zero.
-    pub reserved: [u32; 3],
+    /// [`Heard`]: what the gateway's socket to each end was heard to have taken, by the direction that the end sends in.
+    pub heard: [u64; 2],
 }
 
 /// One end of a handed-over flow, and the gateway's socket that it talked to.
@@ -25,7 +23,9 @@ pub struct End {
     /// The sequence number behind the last byte that the gateway's socket sends to this end.
     pub owed: u32,
     /// By how much windows that this end tells are shifted for the other: left if positive.
-    pub shift: i32,
+    pub shift: i16,
+    /// [`End::NO_MARKS`] or 0.
+    pub flags: u16,
     /// What the timestamp clock of the gateway's socket to this end is ahead of the monotonic clock in ms (modulo 2^32).
     pub clock: u32,
     /// [`Stamps`]: how this end's timestamps become those of the gateway's socket to the other end.
@@ -33,13 +33,6 @@ pub struct End {
 }
 
 impl Translation {
-    /// The end that a direction leads to has not agreed on congestion notification (RFC 3168), which the other has: packets
-    /// must not claim that it has, or marks on the way would be lost.
-    #[inline(always)]
-    pub const fn no_marks(direction: Direction) -> u32 {
-        1 << direction as u32
-    }
-
     /// What is added to the sequence numbers of a direction.
     #[inline(always)]
     pub const fn sequence(&self, direction: Direction) -> u32 {
@@ -50,6 +43,16 @@ impl Translation {
     #[inline(always)]
     pub const fn acknowledgement(&self, direction: Direction) -> u32 {
         self.sequence(direction.reversed()).wrapping_neg()
+    }
+
+    /// What the gateway's socket to the end that sends in a direction was heard to have taken.
+    #[inline(always)]
+    pub const fn heard(&self, direction: Direction) -> Heard {
+        let [client, backend] = self.heard;
+        match direction {
+            Direction::ToBackend => Heard(client),
+            Direction::ToClient => Heard(backend),
+        }
     }
 
     /// The end that sends in a direction.
@@ -64,6 +67,10 @@ impl Translation {
 }
 
 impl End {
+    /// The other end has not agreed on congestion notification (RFC 3168), which this one has: this one's packets must not
+    /// claim that it has, or marks on the way would be lost.
+    pub const NO_MARKS: u16 = 1;
+
     /// A window, as the other end must read it. One that is not 0 does not become 0: its sender would be asked for ever
     /// whether it has opened.
     #[inline(always)]
@@ -72,7 +79,7 @@ impl End {
             let wide = window << (self.shift as u32 & 15);
             if wide > 0xffff { 0xffff } else { wide }
         } else {
-            let narrow = window >> (self.shift.unsigned_abs() & 15);
+            let narrow = window >> (self.shift.unsigned_abs() as u32 & 15);
             if narrow == 0 && window != 0 { 1 } else { narrow }
         }
     }
@@ -122,13 +129,34 @@ impl Stamps {
     }
 }
 
+/// The first sequence number of an end that the gateway's socket has not taken by now: it may take a segment that had
+/// passed the programs before its flow was frozen, and came to it after its numbers were read. Nobody acknowledges that one,
+/// but from then on the socket believes no segment with a lower number. Behind it [`End::taken`], so that a word that a flow
+/// before this one left is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Heard(pub u64);
+
+impl Heard {
+    /// A socket that waits for `number`, by its own word, of an end whose bytes before `taken` were taken.
+    #[inline(always)]
+    pub const fn of(taken: u32, number: u32) -> Self {
+        Self((number as u64) << 32 | taken as u64)
+    }
+
+    /// The number that the socket waits for.
+    #[inline(always)]
+    pub const fn number(self, taken: u32) -> u32 {
+        if self.0 as u32 == taken { (self.0 >> 32) as u32 } else { taken }
+    }
+}
+
 const _: () = assert!(size_of::<End>() == 24 && size_of::<Translation>() == 64);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn end(taken: u32, owed: u32, shift: i32) -> End {
+    fn end(taken: u32, owed: u32, shift: i16) -> End {
         End { taken, owed, shift, ..End::default() }
     }
 
@@ -173,6 +201,18 @@ mod tests {
         ] {
             assert_eq!(end(0, 0, shift).window(window), want, "{window} by {shift}");
         }
+    }
+
+    #[test]
+    fn what_was_heard_of_another_flows_socket_is_nothing() {
+        assert_eq!(Heard::default().number(77), 77);
+        assert_eq!(Heard::of(77, 90).number(77), 90);
+        assert_eq!(Heard::of(78, 90).number(77), 77);
+        assert_eq!(Heard::of(u32::MAX, 3).number(u32::MAX), 3);
+        let translation =
+            Translation { heard: [Heard::of(1, 2).0, Heard::of(3, 4).0], ..Translation::default() };
+        assert_eq!(translation.heard(Direction::ToBackend), Heard::of(1, 2));
+        assert_eq!(translation.heard(Direction::ToClient), Heard::of(3, 4));
     }
 
     #[test]

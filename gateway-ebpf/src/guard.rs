@@ -2,13 +2,14 @@
 //! of it: its acknowledgements, its FIN, and the resets of what comes late would all be believed by the ends.
 
 use gateway_common::{
-    Action, Addr4, Addr6, Be16, Be32, Hash, Seen, State, Sum, Verdict,
+    Action, Addr4, Addr6, Be16, Be32, Hash, Seen, State, Sum, Translation, Verdict, Word as _,
     handover::{self, Departure},
     offer,
 };
 
 use crate::{
     boundary::{self, Steps},
+    flow::Found,
     maps,
     packet::Packet,
     parse::{self, Family, Segment, TCP_CHECKSUM, TCP_HEADER, Version},
@@ -57,13 +58,12 @@ fn judge<A: Family + Steps>(packet: &mut Skb<'_>) -> Result<(), Verdict> {
         return Ok(());
     }
     // The flow is found as the answer to the packet would find it.
-    let Ok((found, _)) = A::find(segment, Hash::new(config.index_key, &segment.key)).found::<A>() else {
+    let Ok((found, _)) = A::find(segment, Hash::new(config.index_key, &segment.key)).found() else {
         return Ok(());
     };
-    if found.translation().is_none() {
-        return Ok(());
-    }
-    match handover::departure(found.state, segment.flags, segment.payload) {
+    let Some(translation) = found.translation() else { return Ok(()) };
+    listen(segment, &found, translation);
+    match handover::departure(found.state, found.direction, segment.flags, segment.payload) {
         Departure::Leaves => Ok(()),
         Departure::Withheld => Err(Verdict::Guarded),
         Departure::Broken => {
@@ -97,6 +97,18 @@ fn withdraw<A: Family>(packet: &mut Skb<'_>, segment: &Segment<A>) {
     if packet.put_back(place, options) {
         let change = Change { segment: segment_sum, addresses: Sum::default(), rest: Sum::default() };
         packet.fix_checksums::<A>(segment.offset + TCP_CHECKSUM, &change);
+    }
+}
+
+/// Keeps what the segment tells of its socket.
+#[inline(always)]
+fn listen<A: Family>(segment: &Segment<A>, found: &Found<A>, translation: &'static Translation) {
+    let direction = found.direction;
+    let tells = handover::heard(found.state, direction, translation, segment.flags, segment.acknowledgement);
+    if let Some(heard) = tells {
+        let word = maps::heard(translation, direction);
+        // What another CPU has just put there is as good: the next segment tells again.
+        word.replace(word.load(), heard.0);
     }
 }
 

@@ -274,6 +274,18 @@ pub(crate) fn stamps(translation: &'static Translation, direction: Direction) ->
     unsafe { &*stamps.cast::<Shared>() }
 }
 
+/// The word of a translation that keeps what the socket to an end was heard to have taken.
+#[inline(always)]
+pub(crate) fn heard(translation: &'static Translation, direction: Direction) -> &'static Shared {
+    let [client, backend] = &translation.heard;
+    let heard = match direction {
+        Direction::ToBackend => &raw const *client,
+        Direction::ToClient => &raw const *backend,
+    };
+    // SAFETY: as above.
+    unsafe { &*heard.cast::<Shared>() }
+}
+
 /// An interface.
 #[inline(always)]
 pub(crate) fn link(interface: u32) -> Option<Link> {

@@ -4,7 +4,7 @@ use gateway_common::{
     Be16, Be32, Direction, Seen, State, Sum, Translation, Verdict, Word as _,
     flow::{NO_TRANSLATION, ticks},
     handover::{self, Arrived, Course},
-    translation::Stamps,
+    translation::{End, Stamps},
 };
 
 use crate::{
@@ -63,9 +63,14 @@ pub(crate) fn admit<A: Family>(
         return Ok(());
     }
     let Some(translation) = found.translation() else { return Ok(()) };
-    let arrived =
-        Arrived { flags: segment.flags, acknowledgement: segment.acknowledgement, payload: segment.payload };
-    let frozen_for = ticks(packet::now()).wrapping_sub(found.record.last_seen(Direction::ToBackend));
+    let arrived = Arrived {
+        flags: segment.flags,
+        sequence: segment.sequence,
+        acknowledgement: segment.acknowledgement,
+        payload: segment.payload,
+    };
+    let since = found.record.last_seen(Direction::ToBackend);
+    let frozen_for = handover::frozen_for(ticks(packet::now()), since);
     match handover::course(found.state, found.direction, translation, arrived, frozen_for) {
         Course::Onward { settles } => {
             if settles {
@@ -117,7 +122,7 @@ fn apply<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, found: &Foun
     } else {
         options(packet, segment, found.direction, translation)
     };
-    let rest = if translation.flags & Translation::no_marks(found.direction) == 0 {
+    let rest = if translation.end(found.direction).flags & End::NO_MARKS == 0 {
         Sum::default()
     } else {
         packet.header::<A::Ip>(0).map_or(Sum::default(), A::forbid_marks)

@@ -185,7 +185,8 @@ fn a_translation_is_read_as_it_was_written() {
     let end = |first| End {
         taken: first,
         owed: first + 1,
-        shift: -first.cast_signed(),
+        shift: -(first as i16),
+        flags: End::NO_MARKS,
         clock: first + 2,
         stamps: u64::MAX - u64::from(first),
     };

@@ -150,14 +150,17 @@ fn key<A: Address>(tuple: Tuple) -> Result<FlowKey<A>, Refusal> {
 /// How each end's segments are told to the other. `unsent` is what the socket to each end has still to be given.
 fn translation(agreed: Agreed, numbers: [Numbers; 2], unsent: [usize; 2]) -> Translation {
     let [client_shift, backend_shift] = agreed.shifts();
-    let end = |numbers: Numbers, unsent: usize, shift| End {
+    let [client_flags, backend_flags] = agreed.marks();
+    let end = |numbers: Numbers, unsent: usize, (shift, flags)| End {
         taken: numbers.next_in,
         owed: numbers.next_out.wrapping_add(unsent as u32),
         shift,
+        flags,
         clock: numbers.clock,
         stamps: 0,
     };
     let ([client, backend], [to_client, to_backend]) = (numbers, unsent);
-    let ends = [end(client, to_client, client_shift), end(backend, to_backend, backend_shift)];
-    Translation { ends, flags: agreed.no_marks(), ..Translation::default() }
+    let client = end(client, to_client, (client_shift, client_flags));
+    let backend = end(backend, to_backend, (backend_shift, backend_flags));
+    Translation { ends: [client, backend], ..Translation::default() }
 }

@@ -26,7 +26,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_common::{Direction, Translation};
+use gateway_common::translation::End;
 use tokio::net::TcpStream;
 
 use self::fault::Step;
@@ -227,25 +227,17 @@ impl Agreed {
         Ok(())
     }
 
-    /// Directions in which packets must not say that they may be marked, see [`Translation::no_marks`].
-    fn no_marks(self) -> u32 {
+    /// What client's and backend's packets may not claim towards the other, see [`End::NO_MARKS`].
+    fn marks(self) -> [u16; 2] {
         let has = |info: TcpInfo| info.options & TcpInfo::ECN != 0;
-        let mut flags = 0;
-        for (direction, from, to) in [
-            (Direction::ToBackend, self.client, self.backend),
-            (Direction::ToClient, self.backend, self.client),
-        ] {
-            if has(from) && !has(to) {
-                flags |= Translation::no_marks(direction);
-            }
-        }
-        flags
+        let flags = |from, to| if has(from) && !has(to) { End::NO_MARKS } else { 0 };
+        [flags(self.client, self.backend), flags(self.backend, self.client)]
     }
 
     /// By how much windows of client and backend are shifted for the other one.
-    fn shifts(self) -> [i32; 2] {
+    fn shifts(self) -> [i16; 2] {
         let scale = |info: TcpInfo, scale: u8| {
-            if info.options & TcpInfo::SCALED == 0 { 0 } else { i32::from(scale) }
+            if info.options & TcpInfo::SCALED == 0 { 0 } else { i16::from(scale) }
         };
         let (client, backend) = (self.client, self.backend);
         [
@@ -301,12 +293,12 @@ mod tests {
 
     #[test]
     fn packets_to_an_end_that_knows_no_marks_are_not_to_be_marked() {
-        let no_marks =
-            |client, backend| Agreed { client: info(client, 7, 7), backend: info(backend, 7, 7) }.no_marks();
-        assert_eq!(no_marks(TcpInfo::ECN, TcpInfo::ECN), 0);
-        assert_eq!(no_marks(0, 0), 0);
-        assert_eq!(no_marks(TcpInfo::ECN, 0), Translation::no_marks(Direction::ToBackend));
-        assert_eq!(no_marks(0, TcpInfo::ECN), Translation::no_marks(Direction::ToClient));
+        let marks =
+            |client, backend| Agreed { client: info(client, 7, 7), backend: info(backend, 7, 7) }.marks();
+        assert_eq!(marks(TcpInfo::ECN, TcpInfo::ECN), [0, 0]);
+        assert_eq!(marks(0, 0), [0, 0]);
+        assert_eq!(marks(TcpInfo::ECN, 0), [End::NO_MARKS, 0]);
+        assert_eq!(marks(0, TcpInfo::ECN), [0, End::NO_MARKS]);
     }
 
     #[test]

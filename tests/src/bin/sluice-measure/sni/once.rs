@@ -20,7 +20,7 @@ use crate::compare::{Figures, uninterrupted};
 const MANY: usize = 50_000;
 const FEWER: usize = 10_000;
 /// They are opened in so many steps.
-const STEPS: usize = 10;
+const STEPS: usize = 50;
 /// How long the last handovers and what is freed later may take.
 const SETTLE: Duration = Duration::from_secs(2);
 /// Connections of each behaviour come in so many waves.
@@ -48,6 +48,9 @@ pub(crate) fn memory(contender: Contender, figures: &mut Figures) -> Result<Opti
     let wanted = wanted(contender);
     let failure = open(&mut holders, wanted)?;
     let opened = holders.open_now();
+    if opened == 0 {
+        return Ok(failure.map(|error| format!("{}: no connection; {error:#}", contender.name())));
+    }
     let is_handed_over = || (arena.gateway_sockets().ok()? <= before.sockets).then_some(());
     // Those of user space stay.
     let _ = wait::within(SETTLE, is_handed_over);
@@ -85,8 +88,7 @@ fn open(holders: &mut Holders, wanted: usize) -> Result<Option<anyhow::Error>> {
         uninterrupted()?;
         let next = wanted.div_ceil(STEPS).min(wanted - holders.open_now());
         if let Err(error) = holders.open(next) {
-            let nothing = holders.open_now() == 0;
-            return if nothing { Err(error) } else { Ok(Some(error)) };
+            return Ok(Some(error));
         }
     }
     Ok(None)
