@@ -166,6 +166,7 @@ pub(crate) fn depart(
         Departure::Withheld => None,
         Departure::Broken => {
             record.state.0 |= State::CONDEMNED;
+            segment.flags = segment.flags & !Seen::FIN | Seen::RST;
             Some(segment)
         }
         Departure::Amended => {

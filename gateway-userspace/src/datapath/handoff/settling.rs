@@ -138,11 +138,12 @@ impl Settling {
     /// Sends the rest, and waits until all is acknowledged.
     pub async fn finish(mut self) {
         let has_rest = self.owing.iter().any(|end| !end.unsent.is_empty());
-        for end in &mut self.owing {
-            if end.send_all().await.is_err() {
-                // Without these bytes the connection is worth nothing.
-                return;
-            }
+        // Not in turn: an end may read nothing before the other has heard all.
+        if let [one, other] = self.owing.as_mut_slice()
+            && tokio::try_join!(one.send_all(), other.send_all()).is_err()
+        {
+            // Without these bytes the connection is worth nothing.
+            return;
         }
         if has_rest {
             self.all_sent();
