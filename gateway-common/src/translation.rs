@@ -203,7 +203,8 @@ mod tests {
         assert_eq!(Heard::of(77, 90).number(77), 90);
         assert_eq!(Heard::of(78, 90).number(77), 77);
         assert_eq!(Heard::of(u32::MAX, 3).number(u32::MAX), 3);
-        let translation = Translation { heard: [Heard::of(1, 2).0, Heard::of(3, 4).0], ..Translation::default() };
+        let translation =
+            Translation { heard: [Heard::of(1, 2).0, Heard::of(3, 4).0], ..Translation::default() };
         assert_eq!(translation.heard(Direction::ToBackend), Heard::of(1, 2));
         assert_eq!(translation.heard(Direction::ToClient), Heard::of(3, 4));
     }

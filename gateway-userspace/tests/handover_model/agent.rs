@@ -69,7 +69,6 @@ pub(crate) struct Agent {
     /// Sockets that are settled.
     settled: [bool; 2],
     is_beginning: bool,
-    is_sent: bool,
     /// Whether the connection's flow was ever let go on.
     pub(crate) has_handed_over: bool,
 }
@@ -85,7 +84,6 @@ impl Agent {
             attempts,
             settled: [false; 2],
             is_beginning: true,
-            is_sent: false,
             has_handed_over: false,
         }
     }
@@ -107,7 +105,8 @@ impl World {
     pub(crate) fn begin_hand_over(&mut self) {
         self.agent.attempts -= 1;
         self.agent.is_refused = false;
-        self.agent.step = if self.broken == Some(Broken::ReadBeforeFrozen) { Step::Drain(0) } else { Step::Put };
+        self.agent.step =
+            if self.broken == Some(Broken::ReadBeforeFrozen) { Step::Drain(0) } else { Step::Put };
     }
 
     /// The agent's next step.
@@ -168,7 +167,10 @@ impl World {
             state: State(State::LIVE | State::FROZEN | seen[0] | seen[1]),
             listed: [true, false],
             // What a flow before this one left there.
-            translation: Translation { ends: [End { taken: 77, owed: 1 << 30, ..End::default() }; 2], ..Translation::default() },
+            translation: Translation {
+                ends: [End { taken: 77, owed: 1 << 30, ..End::default() }; 2],
+                ..Translation::default()
+            },
             expected: [0; 2],
             last_seen: self.ticks(),
         });
@@ -193,8 +195,14 @@ impl World {
 
     fn read_numbers(&mut self) -> Step {
         let now = self.now;
-        let (Step::Enter(at) | Step::ReadIn(at) | Step::ReadOut(at) | Step::InFlight(at) | Step::Clock(at)
-        | Step::Agreed(at) | Step::Memory(at) | Step::Leave(at)) = self.agent.step
+        let (Step::Enter(at)
+        | Step::ReadIn(at)
+        | Step::ReadOut(at)
+        | Step::InFlight(at)
+        | Step::Clock(at)
+        | Step::Agreed(at)
+        | Step::Memory(at)
+        | Step::Leave(at)) = self.agent.step
         else {
             return self.agent.step;
         };
@@ -328,20 +336,26 @@ impl World {
 
     fn send(&mut self) -> Step {
         match self.agent.step {
-            Step::Begin(socket) | Step::SendRest(socket) => {
-                if !self.agent.settled[socket] {
-                    self.write_to(socket);
+            Step::Begin(socket) => {
+                self.write_to(socket);
+                if self.agent.buffers[1 - socket].is_empty() {
+                    Step::Look(socket)
+                } else {
+                    self.next_after(socket)
                 }
-                let is_stuck = !self.agent.buffers[1 - socket].is_empty() && !self.agent.is_beginning;
-                if is_stuck && self.broken == Some(Broken::SendsInTurn) && self.sockets[socket].is_open() {
-                    return Step::SendRest(socket);
+            }
+            Step::SendRest(socket) => {
+                self.write_to(socket);
+                match (self.agent.buffers[1 - socket].is_empty(), self.sockets[socket].is_open()) {
+                    (true, _) if socket == 0 => Step::SendRest(1),
+                    (true, _) => Step::Sent,
+                    (false, true) => Step::SendRest(socket),
+                    (false, false) => self.give_up(),
                 }
-                Step::Look(socket)
             }
             Step::Sent => {
                 self.alter(0, State::UNSENT);
-                self.agent.is_sent = true;
-                if self.agent.settled == [true; 2] { Step::Done } else { Step::SendRest(0) }
+                Step::Look(0)
             }
             step => step,
         }
@@ -349,18 +363,14 @@ impl World {
 
     /// After a socket was looked at.
     fn next_after(&mut self, socket: usize) -> Step {
-        if self.agent.is_beginning && socket == 0 {
+        if !self.agent.is_beginning {
+            return if self.agent.settled == [true; 2] { Step::Done } else { Step::Look(1 - socket) };
+        }
+        if socket == 0 {
             return Step::Begin(1);
         }
         self.agent.is_beginning = false;
-        let is_sent = self.agent.buffers.iter().all(Vec::is_empty);
-        if is_sent && !self.agent.is_sent {
-            Step::Sent
-        } else if self.agent.settled == [true; 2] {
-            Step::Done
-        } else {
-            Step::SendRest(1 - socket)
-        }
+        if self.agent.buffers.iter().all(Vec::is_empty) { Step::Sent } else { Step::SendRest(0) }
     }
 
     fn settle(&mut self) -> Step {
@@ -374,8 +384,6 @@ impl World {
                 self.sockets[socket].repair = true;
                 self.sockets[socket].close();
                 self.agent.settled[socket] = true;
-                // What it had still to be given has come by the kernel.
-                self.agent.buffers[1 - socket].clear();
                 self.next_after(socket)
             }
             step => step,
@@ -388,11 +396,15 @@ impl World {
             return self.next_after(at);
         }
         let Some(record) = &self.record else { return Step::Withdraw(at) };
-        let is_over = record.state.any(State::CONDEMNED) || record.state.phase() == gateway_common::Phase::Reset;
-        if is_over || !record.state.any(State::held(DIRECTIONS[at])) || self.broken == Some(Broken::WithdrawnEarly) {
+        let is_over =
+            record.state.any(State::CONDEMNED) || record.state.phase() == gateway_common::Phase::Reset;
+        if is_over
+            || !record.state.any(State::held(DIRECTIONS[at]))
+            || self.broken == Some(Broken::WithdrawnEarly)
+        {
             return Step::Withdraw(at);
         }
-        if socket.unacknowledged() == 0 && self.agent.buffers[1 - at].is_empty() {
+        if socket.unacknowledged() == 0 {
             return Step::Clear(at);
         }
         let old_rule = self.broken == Some(Broken::HalfClosedIsGivenUp);
