@@ -498,7 +498,7 @@ pub(crate) fn every(broken: Option<Broken>) -> (usize, Option<Found>) {
 }
 
 /// How many things may happen one after the other.
-const DEPTH: usize = 10;
+const DEPTH: usize = 9;
 
 /// All that is one action further.
 fn spread(
