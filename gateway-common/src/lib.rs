@@ -18,6 +18,7 @@ pub mod hash;
 pub mod index;
 pub mod listener;
 pub mod numbers;
+pub mod offer;
 pub mod ports;
 pub mod rate;
 pub mod translation;

@@ -23,7 +23,9 @@ pub struct End {
     /// The sequence number behind the last byte that the gateway's socket sends to this end.
     pub owed: u32,
     /// By how much windows that this end tells are shifted for the other: left if positive.
-    pub shift: i32,
+    pub shift: i16,
+    /// [`End::NO_MARKS`] or 0.
+    pub flags: u16,
     /// What the timestamp clock of the gateway's socket to this end is ahead of the monotonic clock in ms (modulo 2^32).
     pub clock: u32,
     /// [`Stamps`]: how this end's timestamps become those of the gateway's socket to the other end.
@@ -65,6 +67,10 @@ impl Translation {
 }
 
 impl End {
+    /// The other end has not agreed on congestion notification (RFC 3168), which this one has: this one's packets must not
+    /// claim that it has, or marks on the way would be lost.
+    pub const NO_MARKS: u16 = 1;
+
     /// A window, as the other end must read it. One that is not 0 does not become 0: its sender would be asked for ever
     /// whether it has opened.
     #[inline(always)]
@@ -73,7 +79,7 @@ impl End {
             let wide = window << (self.shift as u32 & 15);
             if wide > 0xffff { 0xffff } else { wide }
         } else {
-            let narrow = window >> (self.shift.unsigned_abs() & 15);
+            let narrow = window >> (self.shift.unsigned_abs() as u32 & 15);
             if narrow == 0 && window != 0 { 1 } else { narrow }
         }
     }
@@ -150,7 +156,7 @@ const _: () = assert!(size_of::<End>() == 24 && size_of::<Translation>() == 64);
 mod tests {
     use super::*;
 
-    fn end(taken: u32, owed: u32, shift: i32) -> End {
+    fn end(taken: u32, owed: u32, shift: i16) -> End {
         End { taken, owed, shift, ..End::default() }
     }
 

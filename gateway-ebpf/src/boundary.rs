@@ -212,6 +212,21 @@ extern "C" fn options_add(options: *mut Scratch, place: u32, addend: u32) -> u32
     sum
 }
 
+/// Takes what is not to be offered out of a SYN's options.
+#[inline(always)]
+pub(crate) fn withdraw(options: &mut Scratch, without: u8) {
+    options_withdraw(options, without.into());
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn options_withdraw(options: *mut Scratch, without: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(options) = (unsafe { options.as_mut() }) else { return 0 };
+    options::withdraw(options, without);
+    0
+}
+
 /// Which header comes behind extension headers, the first of which is of the kind `first`, and their length.
 #[inline(always)]
 pub(crate) fn extension_headers(headers: &mut Scratch, first: u8) -> (u8, u32) {

@@ -4,14 +4,15 @@
 use gateway_common::{
     Action, Addr4, Addr6, Be16, Be32, Hash, Seen, State, Sum, Translation, Verdict, Word as _,
     handover::{self, Departure},
+    offer,
 };
 
 use crate::{
-    boundary::Steps,
+    boundary::{self, Steps},
     flow::Found,
     maps,
     packet::Packet,
-    parse::{self, Family, Segment, TCP_CHECKSUM, Version},
+    parse::{self, Family, Segment, TCP_CHECKSUM, TCP_HEADER, Version},
     rewrite::Change,
     skb::Skb,
 };
@@ -52,6 +53,10 @@ fn watch<A: Family + Steps>(packet: &mut Skb<'_>) -> i32 {
 fn judge<A: Family + Steps>(packet: &mut Skb<'_>) -> Result<(), Verdict> {
     let Ok(segment) = parse::leaving::<A>(packet) else { return Ok(()) };
     let Some(config) = maps::config() else { return Ok(()) };
+    if segment.opens() {
+        withdraw(packet, segment);
+        return Ok(());
+    }
     // The flow is found as the answer to the packet would find it.
     let Ok((found, _)) = A::find(segment, Hash::new(config.index_key, &segment.key)).found() else {
         return Ok(());
@@ -69,6 +74,27 @@ fn judge<A: Family + Steps>(packet: &mut Skb<'_>) -> Result<(), Verdict> {
             amend(packet, segment, &found);
             Err(Verdict::Amended)
         }
+    }
+}
+
+/// Takes out of a SYN what its connection is to do without, see [`gateway_common::offer`]. A function of its own for the
+/// sake of the stack.
+#[inline(never)]
+fn withdraw<A: Family>(packet: &mut Skb<'_>, segment: &Segment<A>) {
+    let port = segment.key.destination_port.get();
+    let Some(word) = maps::OFFERS.get(offer::index(port)) else { return };
+    let without = offer::without(word, port);
+    if without == 0 || segment.header == TCP_HEADER {
+        return;
+    }
+    let place = segment.offset + TCP_HEADER;
+    let Some(options) = packet.copy(place, segment.header - TCP_HEADER) else { return };
+    let before = boundary::options_sum(options);
+    boundary::withdraw(options, without);
+    let segment_sum = boundary::options_sum(options).minus(before);
+    if packet.put_back(place, options) {
+        let change = Change { segment: segment_sum, addresses: Sum::default(), rest: Sum::default() };
+        packet.fix_checksums::<A>(segment.offset + TCP_CHECKSUM, &change);
     }
 }
 

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use gateway_common::{
     Addr4, Addr6, Address, Backend, BackendId, Bucket, Config, Direction, Event, Flow, Link, ListenerKey,
-    Load, Pool, Table, Translation, Verdict, config::SOURCE_CELLS, flow::NO_TRANSLATION,
+    Load, Pool, Table, Translation, Verdict, config::SOURCE_CELLS, flow::NO_TRANSLATION, offer,
 };
 
 use crate::{parse::Segment, shared::Shared};
@@ -83,6 +83,10 @@ pub(crate) static HALF6: Array<Flow<Addr6>> = Array::with_max_entries(1, MAPPED)
 /// Of handed-over flows of both families.
 #[map]
 pub(crate) static TRANSLATIONS: Array<Translation> = Array::with_max_entries(1, MAPPED);
+
+/// What SYNs of the gateway's own sockets do not offer, by source port.
+#[map]
+pub(crate) static OFFERS: Array<Shared> = Array::with_max_entries(offer::WORDS, MAPPED);
 
 /// The maps of an address family.
 pub(crate) trait Maps: Address {

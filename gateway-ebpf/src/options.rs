@@ -1,7 +1,10 @@
 //! Walking through what may lie between the fixed headers: options of IPv4 and TCP, which share a format, and extension
 //! headers of IPv6. On bytes copied out of the packet.
 
-use gateway_common::{Be32, Sum};
+use gateway_common::{
+    Be32, Sum,
+    offer::{NO_SACK, NO_SCALE, NO_TIMESTAMPS},
+};
 
 use crate::maps::Scratch;
 
@@ -12,6 +15,10 @@ const PADDING: u32 = 1;
 
 /// TCP: maximum segment size.
 const SEGMENT_SIZE: u32 = 2;
+/// TCP: scale of the window (RFC 7323 section 2).
+const SCALE: u32 = 3;
+/// TCP: selective acknowledgements are understood (RFC 2018).
+const SACK_PERMITTED: u32 = 4;
 /// TCP: blocks received out of order (RFC 2018).
 const SACK: u32 = 5;
 /// TCP: timestamps (RFC 7323 section 3).
@@ -98,6 +105,36 @@ pub(crate) fn places(options: &mut Scratch) -> Places {
         }
     });
     if whole { found } else { Places::default() }
+}
+
+/// Puts padding in place of what a SYN is not to offer, bits of [`gateway_common::offer`].
+#[inline(always)]
+pub(crate) fn withdraw(options: &mut Scratch, without: u32) {
+    // One more than the place; 0 where there is no such option.
+    let (mut stamps, mut sack, mut scale) = (0, 0, 0);
+    walk(options, |kind, at, length| {
+        if kind == TIMESTAMPS && length == 10 && without & NO_TIMESTAMPS as u32 != 0 {
+            stamps = at + 1;
+        }
+        if kind == SACK_PERMITTED && length == 2 && without & NO_SACK as u32 != 0 {
+            sack = at + 1;
+        }
+        if kind == SCALE && length == 3 && without & NO_SCALE as u32 != 0 {
+            scale = at + 1;
+        }
+    });
+    blank::<10>(options, stamps);
+    blank::<2>(options, sack);
+    blank::<3>(options, scale);
+}
+
+#[inline(always)]
+fn blank<const LENGTH: u32>(options: &mut Scratch, place: u32) {
+    if place != 0 {
+        for offset in 0..LENGTH {
+            options.set(place - 1 + offset, PADDING);
+        }
+    }
 }
 
 /// The number at a place.

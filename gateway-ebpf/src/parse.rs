@@ -21,6 +21,9 @@ const FRAGMENT_BITS: Be16 = Be16::new(0x3fff);
 const EXTENSION_HEADERS: [u8; 7] = [0, 43, 50, 51, 60, 135, 139];
 const FRAGMENT_HEADER: u8 = 44;
 
+/// Both bits of congestion notification in a service class.
+const MARKS: u8 = 3;
+
 /// Bytes of a TCP header without options.
 pub(crate) const TCP_HEADER: u32 = 20;
 
@@ -269,6 +272,10 @@ pub(crate) trait Family: Trace {
     /// how much the sum over the header changed apart from addresses and checksum.
     fn write(ip: &mut Self::Ip, source: Self, destination: Self, addresses: Sum) -> Sum;
 
+    /// Says that the packet may not be marked for congestion (RFC 3168). Returns by how much the sum over the header
+    /// changed, but for a checksum of its own.
+    fn forbid_marks(ip: &mut Self::Ip) -> Sum;
+
     /// Turns a header round, for an answer of `length` bytes with the header.
     fn turn(ip: &mut Self::Ip, length: u32);
 
@@ -323,6 +330,15 @@ impl Family for Addr4 {
         ip.hops -= 1;
         ip.checksum = difference.update(ip.checksum);
         // The checksum outweighs all else.
+        Sum::default()
+    }
+
+    #[inline(always)]
+    fn forbid_marks(ip: &mut Ip4) -> Sum {
+        let word = |ip: &Ip4| Sum::default().add16(Be16::new(u16::from(ip.service)));
+        let before = word(ip);
+        ip.service &= !MARKS;
+        ip.checksum = word(ip).minus(before).update(ip.checksum);
         Sum::default()
     }
 
@@ -395,6 +411,14 @@ impl Family for Addr6 {
         ip.destination = destination.0.map(Be32::halves);
         ip.hops -= 1;
         Sum::default().minus(Sum::default().add16(Be16::new(0x0001)))
+    }
+
+    #[inline(always)]
+    fn forbid_marks(ip: &mut Ip6) -> Sum {
+        let old = Be32::from_halves(ip.version_and_label);
+        let new = Be32::new(old.get() & !(u32::from(MARKS) << 20));
+        ip.version_and_label = new.halves();
+        Sum::default().add(new).minus(Sum::default().add(old))
     }
 
     #[inline(always)]

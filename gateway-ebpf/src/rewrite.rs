@@ -22,15 +22,16 @@ pub(crate) struct Change {
 /// Gives a segment that has a hop left another tuple. The headers are written first and the TCP checksum is left to
 /// the hook, which knows whether the hardware still has to fill it in: so super-packets and packets of local senders
 /// come out right too. `told` is
-/// by how much a translation has changed the segment. False if a header cannot be read any more. A function of its own for the sake of the stack.
+/// what [`crate::translate::apply_if`] returned. False if a header cannot be read any more. A function of its own for the sake of the stack.
 #[inline(never)]
 pub(crate) fn apply<A: Family>(
     packet: &mut impl Packet,
     segment: &Segment<A>,
     found: &Found<A>,
-    told: u32,
+    told: u64,
 ) -> bool {
-    let changed = mss::clamp(packet, segment, found).plus(Sum::folded(told));
+    let changed = mss::clamp(packet, segment, found).plus(Sum::folded(told as u32));
+    let changed = (changed, Sum::folded((told >> 32) as u32));
     write(packet, segment, &found.leaving(), changed).is_ok()
 }
 
@@ -39,7 +40,7 @@ fn write<A: Family>(
     packet: &mut impl Packet,
     segment: &Segment<A>,
     new: &FlowKey<A>,
-    changed: Sum,
+    (changed, beside): (Sum, Sum),
 ) -> Result<(), Verdict> {
     let old = &segment.key;
     let addresses = addresses(new).minus(addresses(old));
@@ -49,7 +50,7 @@ fn write<A: Family>(
     tcp.source_port = new.source_port;
     tcp.destination_port = new.destination_port;
     let ip = packet.header::<A::Ip>(0)?;
-    let rest = A::write(ip, new.source, new.destination, addresses);
+    let rest = A::write(ip, new.source, new.destination, addresses).plus(beside);
 
     let change = Change { segment: ports.plus(changed), addresses, rest };
     packet.fix_checksums::<A>(segment.offset + TCP_CHECKSUM, &change);

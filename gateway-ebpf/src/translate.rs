@@ -4,7 +4,7 @@ use gateway_common::{
     Be16, Be32, Direction, Seen, State, Sum, Translation, Verdict, Word as _,
     flow::{NO_TRANSLATION, ticks},
     handover::{self, Arrived, Course},
-    translation::Stamps,
+    translation::{End, Stamps},
 };
 
 use crate::{
@@ -69,7 +69,8 @@ pub(crate) fn admit<A: Family>(
         acknowledgement: segment.acknowledgement,
         payload: segment.payload,
     };
-    let frozen_for = ticks(packet::now()).wrapping_sub(found.record.last_seen(Direction::ToBackend));
+    let since = found.record.last_seen(Direction::ToBackend);
+    let frozen_for = handover::frozen_for(ticks(packet::now()), since);
     match handover::course(found.state, found.direction, translation, arrived, frozen_for) {
         Course::Onward { settles } => {
             if settles {
@@ -101,16 +102,17 @@ fn put_sequence<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, seque
     }
 }
 
-/// Translates a segment if its flow was handed over. Returns by how much the sum over the segment changed, folded.
+/// Translates a segment if its flow was handed over. Returns by how much the sum over the segment changed, folded, and in
+/// the upper half by how much the sum over an IP header without a checksum of its own did.
 #[inline(always)]
-pub(crate) fn apply_if<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, found: &Found<A>) -> u32 {
+pub(crate) fn apply_if<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, found: &Found<A>) -> u64 {
     if found.record.translation() == NO_TRANSLATION { 0 } else { apply(packet, segment, found) }
 }
 
 /// Translates what lies between the ports and the checksum, and the options. A function of its own for the sake of the
 /// stack.
 #[inline(never)]
-fn apply<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, found: &Found<A>) -> u32 {
+fn apply<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, found: &Found<A>) -> u64 {
     let Some(translation) = found.translation() else { return 0 };
     let header = header(packet, segment, found, translation);
     let options = if segment.header == TCP_HEADER {
@@ -118,7 +120,12 @@ fn apply<A: Family>(packet: &mut impl Packet, segment: &Segment<A>, found: &Foun
     } else {
         options(packet, segment, found.direction, translation)
     };
-    header.plus(options).fold32()
+    let rest = if translation.end(found.direction).flags & End::NO_MARKS == 0 {
+        Sum::default()
+    } else {
+        packet.header::<A::Ip>(0).map_or(Sum::default(), A::forbid_marks)
+    };
+    u64::from(header.plus(options).fold32()) | u64::from(rest.fold32()) << 32
 }
 
 #[inline(always)]

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
-use crate::model::{GatewayIdentity, Tier};
+use crate::model::{Ascent, GatewayIdentity, Tier};
 use crate::telemetry::access::Format;
 
 /// Which gateway this is, as a pod's labels and namespace would say.
@@ -109,15 +109,27 @@ pub enum TierLimit {
     Splice,
     /// Copying alone.
     Copy,
+    /// Up to the kernel plane, each connection after another number of bytes: for tests.
+    #[value(hide = true)]
+    Random,
 }
 
 impl TierLimit {
     /// The best tier that it allows a connection which user space has accepted.
     pub fn highest(self) -> Tier {
         match self {
-            Self::Auto | Self::Handoff => Tier::Handoff,
+            Self::Auto | Self::Handoff | Self::Random => Tier::Handoff,
             Self::Splice => Tier::Splice,
             Self::Copy => Tier::Copy,
+        }
+    }
+
+    /// When such a connection is handed over.
+    pub fn ascent(self) -> Ascent {
+        match self {
+            Self::Handoff => Ascent::AtOnce,
+            Self::Random => Ascent::AtRandom,
+            Self::Auto | Self::Splice | Self::Copy => Ascent::WhenWorthIt,
         }
     }
 }

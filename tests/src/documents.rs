@@ -40,6 +40,11 @@ impl Server {
         Self::new(port, "TCP", &["*"])
     }
 
+    /// `protocol: TLS` that ends at the gateway; what is within is routed as TCP.
+    pub fn terminated(port: u16, credential: &str, hosts: &[&str]) -> Self {
+        Self::new(port, "TLS", hosts).tls(&format!("{{mode: SIMPLE, credentialName: {credential}}}"))
+    }
+
     /// `protocol: TLS` in PASSTHROUGH mode.
     pub fn passthrough(port: u16, hosts: &[&str]) -> Self {
         Self::new(port, "TLS", hosts).tls("{mode: PASSTHROUGH}")

@@ -305,7 +305,11 @@ impl Gateway {
         };
         command.args(words);
         match words.first() {
-            Some(&("maps" | "flows" | "cleanup")) => drop(command.arg("--pin-dir").arg(self.pin_directory())),
+            Some(&("maps" | "cleanup")) => drop(command.arg("--pin-dir").arg(self.pin_directory())),
+            Some(&"flows") => {
+                let socket = self.arrangement.home.socket();
+                command.arg("--pin-dir").arg(self.pin_directory()).arg("--admin-socket").arg(socket);
+            }
             _ => drop(command.arg("--admin-socket").arg(self.arrangement.home.socket())),
         }
         run(&mut command)

@@ -15,6 +15,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http2;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -174,15 +175,33 @@ fn a_websocket_is_passed_through() {
             stream.write_all(&buffer[..length]).await.expect("sending");
         }
     });
-    let (_gateway, address) = start("http", server.address);
+    let (gateway, address) = start("http", server.address);
     let mut stream = client::connect(address);
+    // The first frame does not wait for the answer, so that the gateway reads it with the head.
     let request = format!(
-        "GET /chat HTTP/1.1\r\nhost: {HOST}\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: x\r\n\r\n"
+        "GET /chat HTTP/1.1\r\nhost: {HOST}\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: x\r\n\r\nhasty\n"
     );
     assert!(line(&mut stream, &request).starts_with("HTTP/1.1 101"));
     while line(&mut stream, "") != "\r\n" {}
     assert_eq!(line(&mut stream, ""), "first frame\n");
+    assert_eq!(line(&mut stream, ""), "hasty\n");
     assert_eq!(line(&mut stream, "frame\n"), "frame\n");
+    // Both its sides are sockets again, which bytes can be spliced between.
+    let own = stream.local_addr().expect("an address").to_string();
+    let seen =
+        || serde_json::from_str::<Vec<Value>>(&gateway.sluice(&["flows", "-o", "json"]).out).expect("JSON");
+    let before = seen();
+    assert_eq!((before.len(), &before[0]["client"]), (1, &own.clone().into()), "{before:?}");
+    assert_eq!((&before[0]["tier"], &before[0]["reason"]), (&"copy".into(), &"pooled".into()), "{before:?}");
+    assert_eq!(before[0]["bytesToBackend"], "hasty\nframe\n".len(), "{before:?}");
+    let mut sending = stream.try_clone().expect("a second handle");
+    let much = std::thread::spawn(move || sending.write_all(&vec![b'x'; 4 << 20]));
+    stream.read_exact(&mut vec![0; 4 << 20]).expect("all of it");
+    much.join().expect("a thread that does not panic").expect("sending");
+    let after = seen();
+    assert_eq!(after[0]["tier"], "splice", "{after:?}");
+    drop(stream);
+    wait::until("the end of the connection", || seen().is_empty().then_some(()));
 }
 
 #[test]

@@ -24,16 +24,35 @@ use harness::wait;
 const PORT: u16 = 443;
 const KIBIBYTE: u64 = 1 << 10;
 const MEBIBYTE: u64 = 1 << 20;
+/// Bytes after which a gateway that decides by itself takes a connection for a lasting one.
+const LASTING: u64 = 256 * KIBIBYTE;
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// When no connection has ended for so long, those that are left hang. A lost segment that is lost again a few times
 /// takes seconds, and the largest transfers some tens of them.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Ends that are told of; the others are counted.
 const TOLD: usize = 12;
 /// A network behind the backend's, with a link that carries less than its ends are told.
 const BEHIND_BACKEND: usize = 101;
 const NARROW: u32 = 1380;
+
+/// A way to start the gateway, and what is to become of connections then.
+#[derive(Debug, Clone, Copy)]
+struct Tier {
+    name: &'static str,
+    flags: &'static [&'static str],
+    expected: Expected,
+}
+
+/// How many connections leave user space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    None,
+    /// Those that last, at any moment: there are more of them among the connections then.
+    Lasting,
+    Most,
+}
 
 /// What lies between client, gateway and backends.
 #[derive(Debug, Clone, Copy)]
@@ -101,9 +120,20 @@ impl Site {
         Way { from: &self.lab.client, to, backends: &self.backends }
     }
 
+    /// What became of the connections that were to be handed over.
+    fn handoff(&self) -> Handoff {
+        let told = &self.gateway.status()["kernel"]["handoff"];
+        let number = |name: &str| told[name].as_u64().unwrap_or_else(|| panic!("no {name} in {told}"));
+        let refused = told["refused"].to_string();
+        Handoff { attempted: number("attempted"), handed_over: number("handedOver"), refused }
+    }
+
     /// What the gateway and all kernels know of the connections that there are.
     fn report(&self) -> String {
-        let mut text = format!("sluice flows\n{}\n", self.gateway.sluice(&["flows"]).all());
+        let mut text = String::new();
+        for word in ["status", "flows"] {
+            let _ = write!(text, "sluice {word}\n{}\n", self.gateway.sluice(&[word]).all());
+        }
         let places = [("client", Some(&self.lab.client)), ("gateway", Some(&self.lab.gateway))];
         let backends = [("backends", self.lab.backends.first()), ("far backends", self.far.as_ref())];
         for (name, place) in places.into_iter().chain(backends) {
@@ -112,6 +142,20 @@ impl Site {
             let _ = write!(text, "ss in the namespace of the {name}\n{}\n", said.all());
         }
         text
+    }
+}
+
+/// What the agent says of it.
+struct Handoff {
+    attempted: u64,
+    handed_over: u64,
+    refused: String,
+}
+
+impl std::fmt::Display for Handoff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { attempted, handed_over, refused } = self;
+        write!(f, "{handed_over} of {attempted}, not: {refused}")
     }
 }
 
@@ -164,7 +208,7 @@ fn kinds(largest: u64) -> [(Pair, usize, u64); 12] {
 }
 
 /// What is to be carried, in no order.
-fn jobs(condition: &Condition, backends: &Backends, seed: u64) -> Vec<Job> {
+fn jobs(condition: &Condition, expected: Expected, backends: &Backends, seed: u64) -> Vec<Job> {
     let mut random = Rng::with_seed(seed);
     let mut jobs = Vec::new();
     for family in FAMILIES {
@@ -175,6 +219,9 @@ fn jobs(condition: &Condition, backends: &Backends, seed: u64) -> Vec<Job> {
             let plan = |random: &mut Rng| Plan::of(random.u64(1..), most, pair.closings());
             jobs.extend((0..count).map(|_| Job { pair, family, plan: plan(&mut random) }));
         }
+        if expected == Expected::Lasting {
+            jobs.extend(lasting(family, &mut random));
+        }
         // By their logarithm, sizes near the most are few: this one is as large as any.
         let mut plan = Plan::of(random.u64(1..), MEBIBYTE, Pair::Raw.closings());
         *if random.bool() { &mut plan.up } else { &mut plan.down } = condition.largest;
@@ -182,6 +229,17 @@ fn jobs(condition: &Condition, backends: &Backends, seed: u64) -> Vec<Job> {
     }
     random.shuffle(&mut jobs);
     jobs
+}
+
+/// Connections that carry enough for the gateway to hand them over while both ends still send.
+fn lasting(family: Family, random: &mut Rng) -> Vec<Job> {
+    let job = |(pair, random): (Pair, &mut Rng)| {
+        let mut plan = Plan::of(random.u64(1..), MEBIBYTE, pair.closings());
+        (plan.up, plan.down) = (plan.up + LASTING, plan.down + LASTING);
+        Job { pair, family, plan }
+    };
+    let pairs = std::iter::repeat_n(Pair::Raw, 50).chain(std::iter::repeat_n(Pair::Rustls13, 10));
+    pairs.map(|pair| job((pair, &mut *random))).collect()
 }
 
 /// Whether the client's program can be had; it is the server's program too.
@@ -193,18 +251,18 @@ fn can_call(pair: Pair) -> bool {
 }
 
 /// The seed of all, or of one matrix if none is given: each cell makes its own from it.
-fn seed_of(tier: &str, condition: &Condition) -> (u64, u64) {
+fn seed_of(tier: Tier, condition: &Condition) -> (u64, u64) {
     let given = std::env::var("SLUICE_SEED").ok();
     let seed = given.map_or_else(|| fastrand::u64(..), |text| text.parse().expect("SLUICE_SEED is a number"));
-    let of_cell = tier.bytes().chain(condition.name.bytes());
+    let of_cell = tier.name.bytes().chain(condition.name.bytes());
     (seed, of_cell.fold(seed, |seed, byte| (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)))
 }
 
-/// Carries everything by a gateway with these flags, and holds both ends of each connection to account.
-fn carries_every_byte(tier: &str, flags: &[&str], condition: &Condition) {
+/// Carries everything by a gateway of a tier, and holds both ends of each connection to account.
+fn carries_every_byte(tier: Tier, condition: &Condition) {
     let (seed, of_cell) = seed_of(tier, condition);
-    let site = Site::start(condition.link, flags);
-    let jobs = jobs(condition, &site.backends, of_cell);
+    let site = Site::start(condition.link, tier.flags);
+    let jobs = jobs(condition, tier.expected, &site.backends, of_cell);
     let bytes: u64 = jobs.iter().map(|job| job.plan.up + job.plan.down).sum();
     let begun = std::time::Instant::now();
     let calls = Calls::start(&site.way(), &jobs);
@@ -218,14 +276,28 @@ fn carries_every_byte(tier: &str, flags: &[&str], condition: &Condition) {
         panic!("{report}\n{count} of {} failed; SLUICE_SEED={seed} repeats it:\n{told}", jobs.len());
     }
     let harm = site.relay.as_ref().map_or([0; 3], Relay::damage);
+    let handoff = site.handoff();
     println!(
-        "{tier}, {}: {} connections, {} MiB in {:?}; SLUICE_SEED={seed}; lost, doubled, swapped: {harm:?}",
+        "{}, {}: {} connections, {} MiB in {:?}; SLUICE_SEED={seed}; lost, doubled, swapped: {harm:?}; handed over: {handoff}",
+        tier.name,
         condition.name,
         jobs.len(),
         bytes / MEBIBYTE,
         begun.elapsed()
     );
     check_harm(condition.link, harm);
+    check_handoff(tier, condition, &handoff, jobs.len() as u64);
+}
+
+/// A gateway that carried connections otherwise than it was told would make the test another.
+fn check_handoff(tier: Tier, condition: &Condition, handoff: &Handoff, count: u64) {
+    let wanted = match (tier.expected, condition.link) {
+        (Expected::None, _) => return assert_eq!(handoff.attempted, 0, "{handoff}"),
+        // Segments of one side do not fit the other's link: such connections stay.
+        (Expected::Lasting, _) => count / 20,
+        (Expected::Most, _) => count / 2,
+    };
+    assert!(handoff.handed_over >= wanted, "{wanted} of {count} were to be handed over: {handoff}");
 }
 
 fn count_told(faults: &[String]) -> usize {
@@ -272,10 +344,11 @@ fn faults(site: &Site, jobs: &[Job], ends: &HashMap<u64, Result<(), String>>) ->
 
 /// A module of tests for each tier, a test for each condition, so that each can be run by its name.
 macro_rules! matrix {
-    ($($tier:ident: $flags:expr;)*) => { $(
+    ($($tier:ident: $expected:ident $flags:expr;)*) => { $(
         mod $tier {
             fn carries(condition: &super::Condition) {
-                super::carries_every_byte(stringify!($tier), $flags, condition);
+                let (name, expected) = (stringify!($tier), super::Expected::$expected);
+                super::carries_every_byte(super::Tier { name, flags: $flags, expected }, condition);
             }
 
             #[test]
@@ -317,8 +390,9 @@ macro_rules! matrix {
 }
 
 matrix! {
-    copied: &["--tier", "copy"];
-    spliced: &["--tier", "splice"];
-    handed_over_early: &["--tier", "handoff"];
-    decided_by_the_gateway: &["--tier", "auto"];
+    copied: None &["--tier", "copy"];
+    spliced: None &["--tier", "splice"];
+    handed_over_early: Most &["--tier", "handoff"];
+    handed_over_at_random: Lasting &["--tier", "random"];
+    handed_over_midway: Lasting &["--tier", "auto"];
 }

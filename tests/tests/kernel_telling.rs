@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use harness::client::{self, line, read_to_end};
 use harness::documents::{self, Server, tcp_route, tcp_service};
-use harness::gateway::{Gateway, Kernel};
+use harness::gateway::{Gateway, Kernel, program};
 use harness::lab::{Family, Lab};
+use harness::program::run;
 use harness::serve::Place;
 use harness::{echo, wait};
 use serde_json::Value;
@@ -225,11 +226,19 @@ fn flows_are_shown_with_their_rates_and_filtered() {
     ] {
         assert_eq!(flows(&filter).len(), count, "{filter:?}");
     }
+    assert!(all.iter().all(|flow| flow["tier"] == "kernel" && flow["reason"].is_null()), "{all:?}");
     let table = rig.gateway.sluice(&["flows", "--sort", "age"]).expect_success().out;
     assert!(
         table.starts_with("CLIENT") && table.contains(&backend) && table.contains("established"),
         "{table}"
     );
+    // Without an agent to ask, what the kernel knows is shown all the same.
+    let pins = rig.gateway.pin_directory().display().to_string();
+    let alone = ["flows", "--pin-dir", &pins, "--admin-socket", "/nonexistent/admin.sock"];
+    let said = run(std::process::Command::new(program()).args(alone)).expect_success();
+    let own = quiet.local_addr().expect("an address").to_string();
+    assert!(said.out.contains(&own), "{own} is not in {}", said.out);
+    assert!(said.err.contains("connections in user space are not shown"), "{}", said.err);
 }
 
 /// Whether the programs have a client to trace.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::view::View;
 use crate::model::{
     ChainAction, Credential, CredentialProblem, Listener, ListenerKind, PathMatch, Route, ServerTls,
-    SourceAddress, StringMatch, TcpRoute, UpstreamProtocol,
+    SourceAddress, StringMatch, TcpRoute, Tier, UpstreamProtocol,
 };
 use crate::tls::certificate;
 
@@ -124,6 +124,8 @@ fn listener_items(view: &View, listener: &Listener) -> Vec<Item> {
         let is_kept = view.kernel.steers(listener);
         path.push_str(if is_kept { ", source preserved" } else { ", source not preserved" });
     }
+    let limit = view.tier.highest();
+    let highest = view.kernel.highest_tier(listener, limit);
     if refused > 0 {
         let _ = write!(path, ", {refused} over the limit");
     }
@@ -131,16 +133,26 @@ fn listener_items(view: &View, listener: &Listener) -> Vec<Item> {
     if let Value::Object(fields) = &mut whole {
         fields.insert("path".to_owned(), Value::String(path.clone()));
         fields.insert("refused".to_owned(), refused.into());
+        fields.insert("highestTier".to_owned(), object(&highest));
     }
-    let item = |condition: String, destination: String| Item {
+    let item = |condition: String, destination: String, tier: Option<Tier>| Item {
         name: listener.name.to_string(),
         port: Some(listener.key.port),
-        cells: vec![address.clone(), listener.key.port.to_string(), condition, destination, path.clone()],
+        cells: vec![
+            address.clone(),
+            listener.key.port.to_string(),
+            condition,
+            destination,
+            match tier {
+                Some(tier) if tier < Tier::Kernel && failure.is_none() => format!("{path}, up to {tier}"),
+                _ => path.clone(),
+            },
+        ],
         object: whole.clone(),
     };
     match &listener.kind {
-        ListenerKind::Http(table) => vec![item("ALL".into(), format!("Route: {}", table.name))],
-        ListenerKind::Tcp(route) => vec![item("ALL".into(), destinations(route))],
+        ListenerKind::Http(table) => vec![item("ALL".into(), format!("Route: {}", table.name), None)],
+        ListenerKind::Tcp(route) => vec![item("ALL".into(), destinations(route), highest)],
         ListenerKind::Tls(tls) => tls
             .chains
             .iter()
@@ -152,7 +164,8 @@ fn listener_items(view: &View, listener: &Listener) -> Vec<Item> {
                         destinations(route)
                     }
                 };
-                item(format!("SNI: {}", names.join(",")), destination)
+                let tier = view.kernel.tier_of(listener, &chain.action, limit);
+                item(format!("SNI: {}", names.join(",")), destination, tier)
             })
             .collect(),
     }

@@ -175,6 +175,7 @@ async fn respond(request: &Request<Incoming>, view: &View, scope: Scope) -> Answ
     match path {
         "/" => text(StatusCode::OK, INDEX),
         "/status" => json(&view.status(view.kernel_plane.status().await)),
+        "/connections" => json(&view.connections()),
         "/config_dump" => json(&dump::config(view)),
         _ => match path.strip_prefix("/proxy-config/").and_then(Kind::parse) {
             Some(kind) => json(&dump::items(view, kind)),
@@ -211,6 +212,7 @@ async fn trace(view: &View, query: &str) -> Answer {
 const INDEX: &str = "\
 /healthz/ready                 200 when traffic is served
 /status                        what `sluice status` shows
+/connections                   opaque connections in user space: what `sluice flows` shows below the kernel's
 /config_dump                   the whole configuration in force
 /proxy-config/listeners        and routes, clusters, endpoints, secrets: what `sluice proxy-config` shows
 /trace                         POST, on the unix socket: what `sluice trace` shows

@@ -1,12 +1,14 @@
 //! All that the admin interface shows, published whole whenever a part of it changes.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::kernel::Kernel;
 use crate::datapath;
-use crate::model::{Counts, KernelPlaneState, Snapshot};
+use crate::model::{ConnectionView, Counts, KernelPlaneState, Snapshot};
+use crate::settings::TierLimit;
 use crate::telemetry::AccessLog;
 
 /// See the module.
@@ -28,6 +30,8 @@ pub struct View {
     pub counts: Counts,
     /// Answers for the kernel plane.
     pub kernel_plane: Kernel,
+    /// The best tier that opaque connections may reach.
+    pub tier: TierLimit,
     /// Where TCP connections are told of.
     pub access_log: Option<AccessLog>,
 }
@@ -61,6 +65,11 @@ pub struct Status {
 }
 
 impl View {
+    /// The opaque connections of user space, the oldest first.
+    pub fn connections(&self) -> Vec<ConnectionView> {
+        self.counts.connections.view(Instant::now())
+    }
+
     /// The summary, with what the kernel plane says.
     pub fn status(&self, kernel: Option<datapath::Status>) -> Status {
         Status {

@@ -26,7 +26,7 @@ use crate::datapath::Targets;
 use crate::datapath::handoff::Ledger;
 use crate::model::{Counts, Published, Subscription};
 use crate::proxy::{ProxySettings, Runtime, WorkerReport, Workers};
-use crate::settings::{KernelMode, RunArgs, TierLimit};
+use crate::settings::{KernelMode, RunArgs};
 use crate::source;
 use crate::telemetry::{self, AccessLog};
 
@@ -46,6 +46,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let view = Published::new(View {
         counts: counts.clone(),
         kernel_plane: inbox.asker(),
+        tier: args.tier,
         access_log: access_log.clone(),
         ..View::default()
     });
@@ -124,7 +125,7 @@ fn proxy_settings(
         drain_time: Duration::from_secs(args.drain_time),
         server_header: args.server_header.clone(),
         highest_tier: args.tier.highest(),
-        hands_over_early: args.tier == TierLimit::Handoff,
+        ascent: args.tier.ascent(),
         access_log,
         targets,
         ledger,

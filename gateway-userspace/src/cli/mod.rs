@@ -66,7 +66,8 @@ Examples:
     Status(status::StatusArgs),
     /// Show the pinned kernel maps, decoded; works without an agent too.
     Maps(maps::MapsArgs),
-    /// Show the flows that the kernel steers, with their rates; works without an agent too.
+    /// Show the flows that the kernel steers and the connections that user space carries, with their rates; the kernel's
+    /// without an agent too.
     Flows(flows::FlowsArgs),
     /// Show the packets of one client's flows as the kernel programs see them.
     Trace(trace::TraceArgs),

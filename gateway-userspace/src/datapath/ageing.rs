@@ -141,7 +141,8 @@ impl Sweep {
             // By an agent before this one, perhaps.
             self.farewells.add(number, state);
         } else if is_over(&flow, now, pressed) {
-            if !state.phase().is_over() {
+            // When records run out, those who come go before those who were silent.
+            if !state.phase().is_over() && !pressed {
                 self.counting.add(&flow);
                 flows.mark(Kind::Established, number, State::CONDEMNED | State::TOLD);
                 self.farewells.add(number, state);

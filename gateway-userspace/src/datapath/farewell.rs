@@ -3,9 +3,11 @@
 //! is told, by a socket that is made for it in repair mode and says two things.
 //!
 //! First an empty segment that the end has had already: it answers with its numbers (RFC 9293 section 3.10.7.4), and the
-//! programs answer that by a reset with the right one. Then a reset with the number that the record has, which needs no
-//! answer and is taken where segments without timestamp are not (RFC 7323 section 3.2). Either is enough: the first if
-//! the record's number is not exact, as while a packet is on its way; the second where answers are limited or lost.
+//! programs answer that by a reset with the right one. Then a reset with the number that the record has. One alone would
+//! not do: the record may lag behind or, where somebody forged an acknowledgement, be ahead. With the very number, which
+//! a silent flow has, the reset is taken; ahead of it within the window the segment is no news, and the reset is asked
+//! about (RFC 5961 section 3.2); anywhere else the reset is left out, and the segment is answered. And where segments
+//! without timestamp are not (RFC 7323 section 3.2), resets are.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -23,8 +25,9 @@ use super::translations::Translations;
 use super::view::Tuple;
 use crate::net::repair::{self, Queue};
 
-/// Flows that are dealt with at a time: each takes some 50 µs.
-const AT_A_TIME: usize = 256;
+/// What a step may take, to which the agent's thread comes ten times a second. A flow takes some 50 µs, most of them the
+/// kernel's for the packets.
+const SLICE: Duration = Duration::from_millis(30);
 
 /// For so long an answer may be on its way, and finds the record that resets its sender.
 const LINGER: Duration = Duration::from_secs(5);
@@ -62,28 +65,23 @@ impl Farewells {
         config: &Config,
         now: u64,
     ) -> Vec<Ended> {
-        let at = Instant::now();
-        while let Some((_, leaving)) = self.said.pop_front_if(|(due, _)| *due <= at) {
+        let begun = Instant::now();
+        while let Some((_, leaving)) = self.said.pop_front_if(|(due, _)| *due <= begun) {
             self.known.remove(&leaving.number);
             if let Some(flow) = leaving.flow(flows) {
                 flows.retire(config, leaving.number, &flow);
             }
         }
-        let count = self.waiting.len().min(AT_A_TIME);
         let mut ended = Vec::new();
-        for leaving in self.waiting.drain(..count) {
-            let Some(flow) = leaving.flow(flows) else {
+        while begun.elapsed() < SLICE
+            && let Some(leaving) = self.waiting.pop_front()
+        {
+            if let Some(flow) = leaving.flow(flows) {
+                ended.extend(leaving.part(flows, translations, &flow, now));
+                self.said.push_back((begun + LINGER, leaving));
+            } else {
                 self.known.remove(&leaving.number);
-                continue;
-            };
-            if !State(flow.state).phase().is_over() {
-                tell(&flow, translations.read(flow.translation));
             }
-            ended.extend(ageing::news(&flow, now));
-            // From here on a SYN may open another flow on the tuple; all else is answered as before.
-            let over = State::bits(Direction::ToClient, Seen::RST) | State::TOLD;
-            flows.mark(Kind::Established, leaving.number, over);
-            self.said.push_back((at + LINGER, leaving));
         }
         ended
     }
@@ -94,6 +92,24 @@ impl Leaving {
     fn flow<A: Address>(self, flows: &Flows<A>) -> Option<Flow<A>> {
         let flow = flows.live(Kind::Established, self.number)?;
         (State(flow.state).generation() == self.generation).then_some(flow)
+    }
+
+    /// Tells both ends, unless they have closed. Returns the flow if nobody has told of it yet.
+    fn part<A: Address>(
+        self,
+        flows: &Flows<A>,
+        translations: &Translations,
+        flow: &Flow<A>,
+        now: u64,
+    ) -> Option<Ended> {
+        // From here on a SYN may open another flow on the tuple, as a client's may that is told; all else is answered as
+        // before.
+        let over = State::bits(Direction::ToClient, Seen::RST) | State::TOLD;
+        flows.mark(Kind::Established, self.number, over);
+        if !State(flow.state).phase().is_over() {
+            tell(flow, translations.read(flow.translation));
+        }
+        ageing::news(flow, now)
     }
 }
 

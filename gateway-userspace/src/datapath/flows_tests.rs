@@ -5,10 +5,12 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
 use gateway_common::flow::NO_TRANSLATION;
-use gateway_common::{Addr4, Addr6, Be16, Bucket};
+use gateway_common::offer;
+use gateway_common::translation::End;
+use gateway_common::{Addr4, Addr6, Be16, Bucket, Translation};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
-use super::super::targets::{Hold, Tables, Target};
+use super::super::targets::{Hold, Offers, Tables, Target};
 use super::super::translations::Translations;
 use super::*;
 
@@ -81,6 +83,7 @@ fn tables(capacity: u32, buckets: usize) -> (Arc<Tables>, Target) {
         v6: Arc::new(flows::<Addr6>(1, 1)),
         ports: Arc::new(PortsInUse { words: words(2 * bitmap as usize) }),
         translations: Arc::new(Translations::over(words(8))),
+        offers: Arc::new(Offers { words: words(offer::WORDS as usize) }),
         config: config(),
     };
     let target = Target {
@@ -174,6 +177,24 @@ fn a_port_is_claimed_once_and_comes_back() {
     assert_eq!(again.map(|port| port.number()), Some(freed));
     drop(claimed);
     assert_eq!(tables.ports.count(target.ports, PORTS / PORTS_PER_WORD), 0);
+}
+
+#[test]
+fn a_translation_is_read_as_it_was_written() {
+    let end = |first| End {
+        taken: first,
+        owed: first + 1,
+        shift: -(first as i16),
+        flags: End::NO_MARKS,
+        clock: first + 2,
+        stamps: u64::MAX - u64::from(first),
+    };
+    let written = Translation { ends: [end(10), end(20)], ..Translation::default() };
+    let translations = Translations::over(words(16));
+    translations.write(2, &written);
+    assert_eq!(translations.read(2), Some(written));
+    assert_eq!(translations.read(1), Some(Translation::default()));
+    assert_eq!([translations.read(NO_TRANSLATION), translations.read(3)], [None, None]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::events::Events;
 use super::flows::{self, Flows, PortsInUse};
 use super::memory::{Records, Words};
 use super::sys;
-use super::targets::Tables;
+use super::targets::{Offers, Tables};
 use super::translations::Translations;
 
 /// Slots of backend tables in one element of `MAGLEV`: an element takes eight bytes, a backend's number two.
@@ -73,6 +73,7 @@ shapes! {
     "FREE4" Array u32 => u64;
     "FREE6" Array u32 => u64;
     "TRANSLATIONS" Array u32 => Translation;
+    "OFFERS" Array u32 => u64;
     "HALFIDX4" Array u32 => Bucket<u64>;
     "HALFIDX6" Array u32 => Bucket<u64>;
     "HALF4" Array u32 => Flow<Addr4>;
@@ -154,6 +155,7 @@ pub struct Maps {
     pub ports: Arc<PortsInUse>,
     /// What handed-over flows are translated by.
     pub translations: Arc<Translations>,
+    offers: Arc<Offers>,
     /// IPv4.
     pub v4: FamilyMaps<Addr4>,
     /// IPv6.
@@ -174,6 +176,7 @@ impl Maps {
             maglev_fd,
             limits: words("LIMITS", &take("LIMITS")?)?,
             ports: Arc::new(PortsInUse { words: words("PORTS", &take("PORTS")?)? }),
+            offers: Arc::new(Offers { words: words("OFFERS", &take("OFFERS")?)? }),
             translations: Arc::new(Translations::over(words("TRANSLATIONS", &take("TRANSLATIONS")?)?)),
             v4: FamilyMaps::gather(&NAMES4, (pools.clone(), 0), &mut take)?,
             v6: FamilyMaps::gather(&NAMES6, (pools, 1), &mut take)?,
@@ -250,7 +253,14 @@ impl Maps {
     /// What is shared with those who put flows into the tables.
     pub fn tables(&self) -> Result<Tables, MapsError> {
         let (v4, v6, ports) = (self.v4.flows.clone(), self.v6.flows.clone(), self.ports.clone());
-        Ok(Tables { v4, v6, ports, translations: self.translations.clone(), config: self.config()? })
+        Ok(Tables {
+            v4,
+            v6,
+            ports,
+            translations: self.translations.clone(),
+            offers: self.offers.clone(),
+            config: self.config()?,
+        })
     }
 
     /// Flows and handshakes that go on, see [`Flows::going_on`].

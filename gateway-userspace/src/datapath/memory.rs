@@ -34,8 +34,10 @@ impl fmt::Debug for Words {
 
 /// The fields that [`pair`] puts into a word.
 pub(super) fn halves(word: u64) -> [u32; 2] {
-    let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
-    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
+    match word.to_ne_bytes().as_chunks().0 {
+        [first, second] => [*first, *second].map(u32::from_ne_bytes),
+        _ => [0; 2],
+    }
 }
 
 impl Words {
@@ -79,9 +81,11 @@ impl Drop for Words {
 
 /// Two fields of a structure that lie in one word.
 pub(super) fn pair(first: u32, second: u32) -> u64 {
-    let [a, b, c, d] = first.to_ne_bytes();
-    let [e, f, g, h] = second.to_ne_bytes();
-    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    let mut bytes = [0; WORD];
+    let (low, high) = bytes.split_at_mut(WORD / 2);
+    low.copy_from_slice(&first.to_ne_bytes());
+    high.copy_from_slice(&second.to_ne_bytes());
+    u64::from_ne_bytes(bytes)
 }
 
 /// The records of a flow table.

@@ -196,7 +196,7 @@ pub fn destinations(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
 }
 
 /// Endpoints of a route that connections may go to.
-fn healthy(route: &TcpRoute) -> impl Iterator<Item = &Endpoint> {
+pub(super) fn healthy(route: &TcpRoute) -> impl Iterator<Item = &Endpoint> {
     let clusters = route.destinations.iter().filter_map(|destination| destination.cluster.as_deref());
     clusters.flat_map(Cluster::healthy)
 }
@@ -209,7 +209,7 @@ fn kernel_listeners(snapshot: &Snapshot) -> impl Iterator<Item = (&Listener, &Tc
 }
 
 /// The routes of opaque connections that user space accepts from elsewhere.
-fn opaque_routes(snapshot: &Snapshot) -> impl Iterator<Item = (&Listener, &TcpRoute)> {
+pub(super) fn opaque_routes(snapshot: &Snapshot) -> impl Iterator<Item = (&Listener, &TcpRoute)> {
     let is_reachable = |listener: &&Arc<Listener>| !listener.key.bind.is_some_and(|ip| ip.is_loopback());
     snapshot.listeners.iter().filter(is_reachable).flat_map(|listener| {
         let (route, chains) = match (&listener.kind, &listener.steering) {

@@ -299,6 +299,8 @@ impl KernelPlane {
         self.is_settled = false;
         self.refresh(&snapshot)?;
         self.publish_targets();
+        // The time of backends that have gone begins now, not at the next tick.
+        self.condemn();
         Ok(self.applied.clone())
     }
 

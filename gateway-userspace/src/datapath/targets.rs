@@ -4,12 +4,20 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
-use gateway_common::{Addr4, Addr6, BackendId, Config, ListenerId};
+use gateway_common::{Addr4, Addr6, BackendId, Config, ListenerId, offer};
 
 use super::flows::{Flows, PortsInUse};
+use super::memory::Words;
+use super::plan;
 use super::translations::Translations;
-use crate::model::ListenerKey;
+use crate::model::{ListenerKey, Snapshot};
+use crate::net::repair::TcpInfo;
+
+/// Bytes of IP and TCP header without options.
+pub(super) const HEADERS4: u32 = 40;
+pub(super) const HEADERS6: u32 = 60;
 
 /// Keeps a backend's number and bitmap from being given to another one, as flows do, for as long as a copy of it is
 /// anywhere but with the plane.
@@ -70,6 +78,21 @@ impl SourcePort {
         &self.target
     }
 
+    /// Has a connection from the port do without options that its client does without. Another one from a port of the
+    /// same number, to another backend at the same time, may do without them too; then it is not handed over.
+    pub fn modestly(&self, client: &TcpInfo) -> Option<Modest<'_>> {
+        let lacks = |option: u8, mark: u8| if client.options & option == 0 { mark } else { 0 };
+        let without = lacks(TcpInfo::TIMESTAMPS, offer::NO_TIMESTAMPS)
+            | lacks(TcpInfo::SACK, offer::NO_SACK)
+            | lacks(TcpInfo::SCALED, offer::NO_SCALE);
+        if without == 0 {
+            return None;
+        }
+        let word = self.tables.offers.words.all().get(offer::index(self.port) as usize)?;
+        offer::mark(word, self.port, without);
+        Some(Modest { word, port: self.port })
+    }
+
     /// Leaves the port to a flow that has been put into the table: it is given back with the flow's record.
     pub fn keep(mut self) {
         self.is_kept = true;
@@ -81,6 +104,25 @@ impl Drop for SourcePort {
         if !self.is_kept {
             self.tables.ports.release_port(&self.tables.config, self.target.ports, self.port);
         }
+    }
+}
+
+/// What SYNs from a source port do not offer, see [`offer`].
+#[derive(Debug)]
+pub struct Offers {
+    pub(super) words: Words,
+}
+
+/// A source port that is marked until this is dropped: when the handshake is through, or has failed.
+#[derive(Debug)]
+pub struct Modest<'a> {
+    word: &'a AtomicU64,
+    port: u16,
+}
+
+impl Drop for Modest<'_> {
+    fn drop(&mut self) {
+        offer::unmark(self.word, self.port);
     }
 }
 
@@ -109,6 +151,8 @@ pub struct Tables {
     pub ports: Arc<PortsInUse>,
     /// What handed-over flows are translated by.
     pub translations: Arc<Translations>,
+    /// What connections to backends do without.
+    pub offers: Arc<Offers>,
     /// What never changes while the maps are there is to be read from it: the index's key and size, the range of ports.
     pub config: Config,
 }
@@ -145,6 +189,24 @@ impl Targets {
     /// Largest IP packet of an interface that the programs are on, in bytes.
     pub fn mtu(&self, interface: u32) -> Option<u32> {
         self.mtus.get(&interface).copied()
+    }
+
+    /// The largest segments, in bytes, that clients of listeners may send so that what they send fits the way to every
+    /// backend. Only where some client's link carries more.
+    pub fn segment_sizes(&self, snapshot: &Snapshot) -> HashMap<ListenerKey, u32> {
+        let widest = self.mtus.values().max().copied().unwrap_or(0);
+        let mut sizes = HashMap::new();
+        for (listener, route) in plan::opaque_routes(snapshot) {
+            let targets = plan::healthy(route).filter_map(|endpoint| self.backend(endpoint.address).ok());
+            if let Some(narrowest) = targets.map(|target| target.mtu).min().filter(|mtu| *mtu < widest) {
+                // A socket for every address takes clients of both families.
+                let headers =
+                    if listener.key.bind.is_some_and(|ip| ip.is_ipv4()) { HEADERS4 } else { HEADERS6 };
+                let size = sizes.entry(listener.key).or_insert(u32::MAX);
+                *size = narrowest.saturating_sub(headers).min(*size);
+            }
+        }
+        sizes
     }
 
     /// Whether a reader of one finds the same in the other.

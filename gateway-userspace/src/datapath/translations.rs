@@ -92,7 +92,8 @@ impl Translations {
         let end = |place: usize| {
             let word = |place: usize| words.get(place).map_or(0, |word| word.load(Ordering::Acquire));
             let ([taken, owed], [shift, clock]) = (halves(word(place)), halves(word(place + 1)));
-            End { taken, owed, shift: shift.cast_signed(), clock, stamps: word(place + 2) }
+            let [shift, flags] = split(shift);
+            End { taken, owed, shift: shift.cast_signed(), flags, clock, stamps: word(place + 2) }
         };
         Some(Translation { ends: [end(0), end(WORDS_OF_END)], ..Translation::default() })
     }
@@ -102,10 +103,24 @@ impl Translations {
         let Some(start) = (number as usize).checked_sub(1).map(|index| index * WORDS) else { return };
         let [client, backend] = translation.ends;
         let values = [client, backend].into_iter().flat_map(|end| {
-            [pair(end.taken, end.owed), pair(end.shift.cast_unsigned(), end.clock), end.stamps]
+            let shift = join(end.shift.cast_unsigned(), end.flags);
+            [pair(end.taken, end.owed), pair(shift, end.clock), end.stamps]
         });
+        let values = values.chain(translation.heard);
         for (word, value) in self.words.all().iter().skip(start).zip(values) {
             word.store(value, Ordering::Release);
         }
     }
+}
+
+/// Two fields of half a word.
+fn join(first: u16, second: u16) -> u32 {
+    let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
+    u32::from_ne_bytes([a, b, c, d])
+}
+
+/// The fields that [`join`] joined.
+fn split(half: u32) -> [u16; 2] {
+    let [a, b, c, d] = half.to_ne_bytes();
+    [[a, b], [c, d]].map(u16::from_ne_bytes)
 }

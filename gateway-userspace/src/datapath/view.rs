@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use aya::Pod;
-use gateway_common::flow::{NO_PORTS, TICKS_PER_SECOND};
+use gateway_common::flow::{NO_PORTS, NO_TRANSLATION, TICKS_PER_SECOND};
 use gateway_common::{
     Address, BackendId, Be16, Direction, Flow, FlowKey, ListenerId, Phase, Seen, State, Table,
 };
@@ -58,6 +58,8 @@ pub struct FlowView {
     pub leaving: Tuple,
     /// Towards backend or client.
     pub direction: Direction,
+    /// Whether user space had accepted the flow, and handed it over.
+    pub handed_over: bool,
     /// Of the flow, from both directions.
     pub phase: Phase,
     /// The state word.
@@ -179,6 +181,7 @@ fn entry<A: Address>(flow: &Flow<A>, kind: Kind, direction: Direction) -> FlowVi
         arriving: Tuple::of(&flow.arriving(direction)),
         leaving: Tuple::of(&flow.leaving(direction)),
         direction,
+        handed_over: flow.translation != NO_TRANSLATION,
         phase: state.phase(),
         state,
         kind,

@@ -39,4 +39,4 @@ pub use route::{
     RequestHead, Rewrite, Route, RouteAction, RouteMatch, RouteTable, StringMatch, ValueMatch, VirtualHost,
 };
 pub use snapshot::{DocumentRef, Snapshot};
-pub use tier::{Below, Tier};
+pub use tier::{Ascent, Below, Tier};

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::listener::{Listener, ListenerKey, Steering};
+use super::listener::{ChainAction, Listener, ListenerKey, ListenerKind, Steering, UserSpaceReason};
+use super::tier::Tier;
 
 /// The kernel plane as it stands.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +24,41 @@ impl KernelPlaneState {
             && !self.refused.contains_key(&listener.key)
     }
 
+    /// The best tier that opaque connections of a listener may reach, below a limit for those that user space accepts;
+    /// `None` for a listener that has none.
+    pub fn highest_tier(&self, listener: &Listener, limit: Tier) -> Option<Tier> {
+        if self.steers(listener) {
+            return Some(Tier::Kernel);
+        }
+        match &listener.kind {
+            ListenerKind::Http(_) => None,
+            ListenerKind::Tcp(_) => Some(self.best(listener, limit)),
+            ListenerKind::Tls(tls) => {
+                tls.chains.iter().filter_map(|chain| self.tier_of(listener, &chain.action, limit)).max()
+            }
+        }
+    }
+
+    /// Likewise, of one chain of a TLS listener.
+    pub fn tier_of(&self, listener: &Listener, action: &ChainAction, limit: Tier) -> Option<Tier> {
+        match action {
+            ChainAction::TerminateHttp { .. } => None,
+            ChainAction::TerminateTcp { .. } => Some(Tier::Copy),
+            ChainAction::Passthrough(_) => Some(self.best(listener, limit)),
+        }
+    }
+
+    /// Between plain sockets.
+    fn best(&self, listener: &Listener, limit: Tier) -> Tier {
+        let on_loopback = matches!(
+            listener.steering,
+            Steering::UserSpace(UserSpaceReason::LoopbackBackend | UserSpaceReason::LoopbackBind)
+        );
+        // No packet between other machines passes loopback.
+        let best = if self.off.is_some() || on_loopback { Tier::Splice } else { Tier::Handoff };
+        best.min(limit)
+    }
+
     /// The path of a listener's flows, in words: `kernel`, or user space and why.
     pub fn path(&self, key: ListenerKey, steering: &Steering) -> String {
         let reason = match (steering, &self.off) {
@@ -39,8 +75,12 @@ impl KernelPlaneState {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::*;
-    use crate::model::UserSpaceReason;
+    use crate::model::listener::TlsListener;
+    use crate::model::{FilterChain, Limits, RouteTable, SourceAddress, TcpRoute};
 
     #[test]
     fn the_path_names_the_reason_that_decides() {
@@ -53,5 +93,60 @@ mod tests {
         assert_eq!(plane.path(key, &Steering::Kernel), "user space (no kernel plane: not root)");
         let tls = Steering::UserSpace(UserSpaceReason::TerminatesTls);
         assert_eq!(plane.path(key, &tls), "user space (terminates TLS)");
+    }
+
+    fn route() -> Arc<TcpRoute> {
+        let idle_timeout = Duration::from_hours(1);
+        Arc::new(TcpRoute { virtual_service: "a.b".into(), destinations: Vec::new(), idle_timeout })
+    }
+
+    fn listener(kind: ListenerKind, steering: Steering) -> Listener {
+        Listener {
+            name: "0.0.0.0_443".into(),
+            key: ListenerKey { bind: None, port: 443 },
+            kind,
+            steering,
+            source_address: SourceAddress::Snat,
+            proxy_protocol: None,
+            limits: Limits::default(),
+        }
+    }
+
+    fn passing_through() -> ListenerKind {
+        let chain = |name: &str, action| FilterChain { name: name.into(), sni: Vec::new(), action };
+        ListenerKind::Tls(TlsListener::new(vec![chain("through", ChainAction::Passthrough(route()))]))
+    }
+
+    #[test]
+    fn the_highest_tier_is_the_least_of_what_machine_listener_and_flag_allow() {
+        let user_space = |reason| Steering::UserSpace(reason);
+        let tcp = || ListenerKind::Tcp(route());
+        let there = KernelPlaneState::default();
+        let off = KernelPlaneState { off: Some("not root".into()), ..KernelPlaneState::default() };
+        let key = ListenerKey { bind: None, port: 443 };
+        let refusing = KernelPlaneState {
+            refused: [(key, "no route".to_owned())].into(),
+            ..KernelPlaneState::default()
+        };
+        for (plane, kind, steering, limit, want) in [
+            (&there, tcp(), Steering::Kernel, Tier::Copy, Tier::Kernel),
+            (&refusing, tcp(), Steering::Kernel, Tier::Handoff, Tier::Handoff),
+            (&off, tcp(), Steering::Kernel, Tier::Handoff, Tier::Splice),
+            (&off, tcp(), Steering::Kernel, Tier::Copy, Tier::Copy),
+            (&there, tcp(), user_space(UserSpaceReason::ProxyProtocol), Tier::Handoff, Tier::Handoff),
+            (&there, tcp(), user_space(UserSpaceReason::ProxyProtocol), Tier::Splice, Tier::Splice),
+            (&there, tcp(), user_space(UserSpaceReason::LoopbackBackend), Tier::Handoff, Tier::Splice),
+            (&there, tcp(), user_space(UserSpaceReason::LoopbackBind), Tier::Handoff, Tier::Splice),
+            (&there, passing_through(), user_space(UserSpaceReason::NeedsSni), Tier::Handoff, Tier::Handoff),
+            (&off, passing_through(), user_space(UserSpaceReason::NeedsSni), Tier::Handoff, Tier::Splice),
+        ] {
+            let listener = listener(kind, steering);
+            assert_eq!(plane.highest_tier(&listener, limit), Some(want), "{:?}", listener.steering);
+        }
+        let http = listener(
+            ListenerKind::Http(Arc::new(RouteTable::new("http.80".into(), Vec::new()))),
+            user_space(UserSpaceReason::NeedsHttp),
+        );
+        assert_eq!(there.highest_tier(&http, Tier::Handoff), None);
     }
 }

@@ -18,6 +18,18 @@ pub enum Tier {
     Kernel,
 }
 
+/// When an opaque connection is handed over to the kernel plane, if it may be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ascent {
+    /// When it has carried much or has been quiet for a while; at once where connections mostly carry much.
+    #[default]
+    WhenWorthIt,
+    /// At once.
+    AtOnce,
+    /// After some number of bytes, another for each: for tests.
+    AtRandom,
+}
+
 impl Tier {
     const ALL: [Self; 4] = [Self::Copy, Self::Splice, Self::Handoff, Self::Kernel];
 

@@ -11,7 +11,7 @@ use super::worker::Shared;
 use crate::datapath::handoff::{self, Entry, Refusal, Settling};
 use crate::datapath::targets::SourcePort;
 use crate::datapath::view::Tuple;
-use crate::model::{Below, ClusterName, lengths};
+use crate::model::{Ascent, Below, ClusterName, lengths};
 use crate::net::relay::{Carried, Outcome, Parts, Relay, RelayEnd};
 use crate::net::repair;
 
@@ -19,6 +19,8 @@ use crate::net::repair;
 const QUIET: Duration = Duration::from_secs(1);
 /// Pause after an attempt that failed for a reason that may pass.
 const AGAIN: Duration = Duration::from_millis(20);
+/// Random numbers of bytes are below this power of two.
+const LARGEST_POWER: u32 = 22;
 /// Attempts altogether.
 const MOST_ATTEMPTS: u32 = 16;
 
@@ -31,6 +33,8 @@ pub(super) struct Climb<'a> {
     /// What the backend's socket is bound to; held as long as that lives.
     port: Option<SourcePort>,
     entry: Entry,
+    /// Bytes that it carries before.
+    after: u64,
     attempts: u32,
     /// No attempt before.
     next: Instant,
@@ -59,7 +63,12 @@ impl<'a> Climb<'a> {
     ) -> Self {
         let (below, is_over) = (port.as_ref().err().copied(), port.is_err());
         let port = port.ok();
-        Self { shared, ends, idle, since, port, entry, attempts: 0, next: since, is_over, below }
+        let after = match shared.ascent {
+            Ascent::AtOnce => 0,
+            Ascent::WhenWorthIt => lengths::LONG,
+            Ascent::AtRandom => 1 << fastrand::u32(..LARGEST_POWER),
+        };
+        Self { shared, ends, idle, since, port, entry, after, attempts: 0, next: since, is_over, below }
     }
 
     /// Relays, and hands over when it is time. `build` makes the relay, which shows why it is one.
@@ -75,7 +84,7 @@ impl<'a> Climb<'a> {
                 let carried = parts.carried;
                 match self.attempt(parts) {
                     Ok(settling) => return (carried, End::HandedOver(settling)),
-                    Err(kept) => parts = kept,
+                    Err(kept) => parts = *kept,
                 }
             }
             let mut relay = build(parts, self.below);
@@ -90,13 +99,11 @@ impl<'a> Climb<'a> {
     /// Whether the connection is taken for a long one before it has carried anything.
     fn is_early(&self) -> bool {
         let are_long = |cluster: &ClusterName| self.shared.counts.lengths.are_mostly_long(cluster);
-        !self.is_over && (self.shared.hands_over_early || self.entry.cluster.as_ref().is_some_and(are_long))
+        !self.is_over && (self.after == 0 || self.entry.cluster.as_ref().is_some_and(are_long))
     }
 
     fn is_due(&self, carried: Carried) -> bool {
-        !self.is_over
-            && (self.shared.hands_over_early || carried.up + carried.down >= lengths::LONG)
-            && Instant::now() >= self.next
+        !self.is_over && carried.up + carried.down >= self.after && Instant::now() >= self.next
     }
 
     /// Relays until the end, or until it is time for an attempt.
@@ -124,11 +131,11 @@ impl<'a> Climb<'a> {
     }
 
     /// Hands the connection over, or gives it back with all that was read meanwhile.
-    fn attempt(&mut self, parts: Parts) -> Result<Settling, Parts> {
+    fn attempt(&mut self, parts: Parts) -> Result<Settling, Box<Parts>> {
         let mut handoff = self.shared.handoff.borrow_mut();
         let (Some(handoff), Some(port), false) = (handoff.as_mut(), self.port.take(), self.is_over) else {
             self.is_over = true;
-            return Err(parts);
+            return Err(Box::new(parts));
         };
         let Parts { downstream, upstream, prefix, answer, carried } = parts;
         let connection = handoff::Connection {
@@ -141,25 +148,27 @@ impl<'a> Climb<'a> {
             since: self.since,
             to_backend: prefix.into(),
             to_client: answer.into(),
+            entry: Entry {
+                to_backend: carried.up,
+                to_client: carried.down,
+                ..std::mem::take(&mut self.entry)
+            },
         };
-        let mut entry = std::mem::take(&mut self.entry);
-        (entry.to_backend, entry.to_client) = (carried.up, carried.down);
         self.attempts += 1;
         let targets = self.shared.targets.current();
-        handoff.hand_over(&targets, connection, entry).map_err(|(kept, entry)| {
-            self.entry = entry;
+        handoff.hand_over(&targets, connection).map_err(|kept| {
             self.below = Some(below(&kept.refusal));
             self.is_over = !kept.refusal.may_pass() || self.attempts == MOST_ATTEMPTS;
             self.next = Instant::now() + AGAIN;
             let connection = kept.connection;
-            self.port = Some(connection.port);
-            Parts {
+            (self.port, self.entry) = (Some(connection.port), connection.entry);
+            Box::new(Parts {
                 downstream: connection.client,
                 upstream: connection.backend,
                 prefix: Bytes::from(connection.to_backend),
                 answer: Bytes::from(connection.to_client),
                 carried,
-            }
+            })
         })
     }
 }
@@ -179,11 +188,9 @@ pub(super) fn below(refusal: &Refusal) -> Below {
         Refusal::NoTarget(_) | Refusal::NoListener | Refusal::Families => Below::Backend,
         Refusal::ClientInterface => Below::Client,
         Refusal::SegmentSize => Below::SegmentSize,
-        Refusal::Timestamps
-        | Refusal::FineTimestamps
-        | Refusal::Sack
-        | Refusal::WindowScale
-        | Refusal::Ecn => Below::Options,
+        Refusal::Timestamps | Refusal::FineTimestamps | Refusal::Sack | Refusal::WindowScale => {
+            Below::Options
+        }
         Refusal::Closed => Below::HalfClosed,
         Refusal::Missing | Refusal::Busy => Below::Busy,
         Refusal::NoPort | Refusal::NoTranslation | Refusal::NoRecord => Below::NoRoom,

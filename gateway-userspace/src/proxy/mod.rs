@@ -9,6 +9,7 @@ mod detect;
 mod error;
 mod http;
 mod opaque;
+mod reserve;
 mod tcp;
 mod tls;
 mod worker;

@@ -24,7 +24,7 @@ pub(super) fn list_sockets(
     (ends, server_name): (Ends, Option<&str>),
     upstream: &TcpStream,
 ) -> Listed {
-    let (tier, below) = standing(false, shared.highest_tier);
+    let (tier, below) = standing(false, shared.highest_tier, None);
     list(shared, route(ends, server_name, upstream), tier, below)
 }
 
@@ -52,13 +52,15 @@ fn route(ends: Ends, server_name: Option<&str>, upstream: &TcpStream) -> io::Res
     })
 }
 
-/// The tier of a connection between plain sockets, and why it is no better.
-fn standing(spliced: bool, highest: Tier) -> (Tier, Option<Below>) {
+/// The tier of a connection between plain sockets, and why it is no better. One that was refused the best tier for good
+/// is told why, one that may still reach the next one that it has carried too little for that.
+fn standing(spliced: bool, highest: Tier, refused: Option<Below>) -> (Tier, Option<Below>) {
     match (spliced, highest) {
         (_, Tier::Copy) => (Tier::Copy, Some(Below::Limited)),
-        (false, _) => (Tier::Copy, Some(Below::FewBytes)),
+        (false, Tier::Splice) => (Tier::Copy, Some(Below::FewBytes)),
+        (false, _) => (Tier::Copy, refused.or(Some(Below::FewBytes))),
         (true, Tier::Splice) => (Tier::Splice, Some(Below::Limited)),
-        (true, _) => (Tier::Splice, None),
+        (true, _) => (Tier::Splice, refused),
     }
 }
 
@@ -78,8 +80,8 @@ pub(super) async fn between_sockets(
         relay.watched(move |Progress { carried, spliced }| {
             if let Some(listed) = &listed {
                 listed.carried(carried.up, carried.down, Instant::now());
-                let (tier, below) = standing(spliced, highest);
-                listed.settle(tier, below.filter(|below| *below == Below::Limited).or(refused).or(below));
+                let (tier, below) = standing(spliced, highest, refused);
+                listed.settle(tier, below);
             }
         })
     };

@@ -12,16 +12,17 @@ use super::access::Line;
 use super::climb::{Climb, End};
 use super::connection::{Ends, Stay};
 use super::opaque;
+use super::reserve::{self, Port};
 use super::tls::Terminated;
 use super::worker::Shared;
 use crate::datapath::handoff::Entry;
-use crate::datapath::targets::SourcePort;
-use crate::model::{Admission, Below, Cluster, ClusterName, Limits, Outcome, ProxyVersion, TcpRoute, Tier};
+use crate::model::{Admission, Below, Cluster, ClusterName, Limits, Outcome, ProxyVersion, TcpRoute};
 use crate::net::proxy_protocol;
 use crate::net::relay::{Carried, Parts, RelayEnd, Side};
+use crate::net::repair::{self, TcpInfo};
 use crate::telemetry::ResponseFlag;
 use crate::upstream::balance::by_weight;
-use crate::upstream::{ConnectError, Lease, connect};
+use crate::upstream::{ConnectError, Lease};
 
 /// Endpoints tried before the client is let down.
 const MAX_CONNECT_ATTEMPTS: usize = 3;
@@ -38,7 +39,7 @@ pub(super) enum Downstream {
 struct Upstream {
     stream: TcpStream,
     /// What it is bound to, or why it cannot be handed over.
-    port: Result<SourcePort, Below>,
+    port: Port,
     cluster: Arc<Cluster>,
     lease: Lease,
     /// One of the connections that the cluster takes.
@@ -56,8 +57,11 @@ pub(super) async fn serve(
     stay: Stay,
 ) {
     let mut line = Line::begin(shared, ends, server_name);
-    let is_plain = matches!(downstream, Downstream::Plain(..));
-    match connect_any(shared, ends, route, (proxy, is_plain)).await {
+    let client = match &downstream {
+        Downstream::Plain(stream, _) => repair::info(stream).map_err(|_| Below::HalfClosed),
+        Downstream::Terminated(_) => Err(Below::TerminatesTls),
+    };
+    match connect_any(shared, ends, route, (proxy, client)).await {
         Ok(upstream) => {
             carry(shared, (ends, server_name), (downstream, upstream), (route, line), stay).await;
         }
@@ -144,7 +148,7 @@ async fn connect_any(
     shared: &Shared,
     ends: Ends,
     route: &TcpRoute,
-    (proxy, is_plain): (Option<ProxyVersion>, bool),
+    (proxy, client): (Option<ProxyVersion>, Result<TcpInfo, Below>),
 ) -> Result<Upstream, ResponseFlag> {
     let chosen = by_weight(&route.destinations).and_then(|index| route.destinations.get(index));
     let cluster =
@@ -158,8 +162,8 @@ async fn connect_any(
             break;
         }
         // A DestinationRule knows its backends better than the Gateway does.
-        let port = if is_plain { reserve(shared, &lease) } else { Err(Below::TerminatesTls) };
-        match open(cluster, &lease, ends, cluster.proxy_protocol.or(proxy), port).await {
+        let proxy = cluster.proxy_protocol.or(proxy);
+        match open(shared, (cluster, &lease), ends, (proxy, client)).await {
             Ok((stream, port)) => {
                 return Ok(Upstream { stream, port, cluster: cluster.clone(), lease, admission });
             }
@@ -183,40 +187,15 @@ fn admit(shared: &Shared, cluster: &Cluster) -> Result<Option<Admission<ClusterN
     admission.map(Some).ok_or(ResponseFlag::UpstreamOverflow)
 }
 
-/// Reserves a port of the kernel plane's for a connection that may be handed over, or says why it may not.
-fn reserve(shared: &Shared, lease: &Lease) -> Result<SourcePort, Below> {
-    if shared.highest_tier < Tier::Handoff {
-        return Err(Below::Limited);
-    }
-    let targets = shared.targets.current();
-    let tables = targets.tables().ok_or(Below::NoKernelPlane)?;
-    let target = targets.backend(lease.address).map_err(|_| Below::Backend)?;
-    target.claim(tables).ok_or(Below::NoRoom)
-}
-
 /// Connects, and says who the client is.
 async fn open(
-    cluster: &Cluster,
-    lease: &Lease,
+    shared: &Shared,
+    (cluster, lease): (&Cluster, &Lease),
     ends: Ends,
-    proxy: Option<ProxyVersion>,
-    port: Result<SourcePort, Below>,
-) -> Result<(TcpStream, Result<SourcePort, Below>), ConnectError> {
-    let (address, timeout) = (lease.address, cluster.connect_timeout);
-    let (mut stream, port) = match port {
-        Err(below) => (connect::connect(address, timeout).await?, Err(below)),
-        Ok(port) => {
-            let source = SocketAddr::new(port.target().source, port.number());
-            match connect::connect_from(source, address, timeout).await {
-                Ok(stream) => (stream, Ok(port)),
-                // A connection of a moment ago had the port, and its end here still remembers it.
-                Err(error) if error.is_port_taken() => {
-                    (connect::connect(address, timeout).await?, Err(Below::NoRoom))
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    };
+    (proxy, client): (Option<ProxyVersion>, Result<TcpInfo, Below>),
+) -> Result<(TcpStream, Port), ConnectError> {
+    let to = (lease.address, cluster.connect_timeout);
+    let (mut stream, port) = reserve::connect(shared, ends, client, to).await?;
     if let Some(version) = proxy {
         let header = match version {
             ProxyVersion::V1 => proxy_protocol::version_1(ends.peer, ends.local),

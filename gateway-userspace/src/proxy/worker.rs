@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, LocalSet};
@@ -18,7 +19,7 @@ use tokio::time::MissedTickBehavior;
 use super::{Runtime, connection};
 use crate::datapath::Targets;
 use crate::datapath::handoff::{Handoff, Ledger};
-use crate::model::{Counts, ListenerKey, Subscription, Tier};
+use crate::model::{Ascent, Counts, ListenerKey, Subscription, Tier};
 use crate::net::drain::{DrainTrigger, DrainWatch, drain};
 use crate::net::socket;
 use crate::telemetry::AccessLog;
@@ -40,8 +41,8 @@ pub struct ProxySettings {
     pub server_header: String,
     /// The best tier that opaque connections may reach.
     pub highest_tier: Tier,
-    /// Whether they are handed over as early as possible.
-    pub hands_over_early: bool,
+    /// When those that may reach it are handed over to the kernel plane.
+    pub ascent: Ascent,
     /// Where TCP connections are told of.
     pub access_log: Option<AccessLog>,
     /// Where connections can be handed over to; empty without a kernel plane.
@@ -117,7 +118,7 @@ pub(super) struct Shared {
     pub(super) server_header: Option<::http::HeaderValue>,
     pub(super) counts: Counts,
     pub(super) highest_tier: Tier,
-    pub(super) hands_over_early: bool,
+    pub(super) ascent: Ascent,
     /// `None` where the routing table cannot be asked.
     pub(super) handoff: RefCell<Option<Handoff>>,
     pub(super) access_log: Option<AccessLog>,
@@ -139,7 +140,7 @@ fn run(
     let server_header = Some(settings.server_header.as_str())
         .filter(|value| !value.is_empty())
         .and_then(|value| ::http::HeaderValue::from_str(value).ok());
-    let ProxySettings { highest_tier, hands_over_early, access_log, targets, .. } = settings;
+    let ProxySettings { highest_tier, ascent, access_log, targets, .. } = settings;
     let handoff = Handoff::open(settings.ledger)
         .inspect_err(|error| tracing::warn!(worker = index, %error, "hands no connection over"));
     let handoff = RefCell::new(handoff.ok());
@@ -152,7 +153,7 @@ fn run(
         server_header,
         counts,
         highest_tier,
-        hands_over_early,
+        ascent,
         handoff,
         access_log,
         targets,
@@ -160,10 +161,18 @@ fn run(
     LocalSet::new().block_on(&tokio, Worker::new(index, shared).serve(reports, stopped, settings.drain_time));
 }
 
+/// A listener that is open.
+struct Open {
+    accepting: AbortHandle,
+    socket: Rc<TcpListener>,
+    /// What clients are told; `None` for what the link carries.
+    segment_size: Option<u32>,
+}
+
 struct Worker {
     index: usize,
     shared: Rc<Shared>,
-    listeners: HashMap<ListenerKey, AbortHandle>,
+    listeners: HashMap<ListenerKey, Open>,
     drain: DrainTrigger,
 }
 
@@ -178,7 +187,9 @@ impl Worker {
         mut stopped: watch::Receiver<bool>,
         drain_time: Duration,
     ) {
-        let mut runtime = self.shared.runtime.clone();
+        let (mut runtime, mut targets) = (self.shared.runtime.clone(), self.shared.targets.clone());
+        // Until the plane is gone.
+        let mut is_known = true;
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -188,11 +199,12 @@ impl Worker {
             tokio::select! {
                 published = runtime.changed() => if !published { break },
                 _ = stopped.wait_for(|stop| *stop) => break,
+                known = targets.changed(), if is_known => is_known = known,
                 _ = sweep.tick() => self.sweep(&runtime.current()),
             }
         }
-        for (_, accepting) in self.listeners.drain() {
-            accepting.abort();
+        for (_, listener) in self.listeners.drain() {
+            listener.accepting.abort();
         }
         if !self.drain.drain(drain_time).await {
             tracing::info!(worker = self.index, "drain time is over; closing what is left");
@@ -201,7 +213,7 @@ impl Worker {
 
     /// Opens what is new, closes what is gone; a listener that stays keeps its socket and its backlog.
     fn reconcile(&mut self, runtime: &Runtime) -> WorkerReport {
-        self.listeners.retain(|key, accepting| {
+        self.listeners.retain(|key, Open { accepting, .. }| {
             let stays = runtime.snapshot.listener(*key).is_some() && !accepting.is_finished();
             if !stays {
                 accepting.abort();
@@ -213,14 +225,31 @@ impl Worker {
             if let Entry::Vacant(vacant) = self.listeners.entry(listener.key) {
                 match socket::listen(listener.key.bind, listener.key.port) {
                     Ok(socket) => {
-                        let accept = accept(socket, listener.key, self.shared.clone(), self.drain.watch());
-                        vacant.insert(tokio::task::spawn_local(accept).abort_handle());
+                        let socket = Rc::new(socket);
+                        let accept =
+                            accept(socket.clone(), listener.key, self.shared.clone(), self.drain.watch());
+                        let accepting = tokio::task::spawn_local(accept).abort_handle();
+                        vacant.insert(Open { accepting, socket, segment_size: None });
                     }
                     Err(error) => failures.push(failure(listener.key, &error)),
                 }
             }
         }
+        self.fit(runtime);
         WorkerReport { worker: self.index, generation: runtime.snapshot.generation, failures }
+    }
+
+    /// Has clients of connections that may be handed over send no segments that the way to a backend does not carry.
+    fn fit(&mut self, runtime: &Runtime) {
+        let sizes = self.shared.targets.current().segment_sizes(&runtime.snapshot);
+        for (key, open) in &mut self.listeners {
+            let size = sizes.get(key).copied();
+            if open.segment_size != size {
+                // A socket that refuses has clients whose connections stay in user space.
+                let _ = SockRef::from(&*open.socket).set_tcp_mss(size.unwrap_or(0));
+                open.segment_size = size;
+            }
+        }
     }
 
     fn sweep(&self, runtime: &Runtime) {
@@ -247,7 +276,7 @@ fn failure(listener: ListenerKey, error: &io::Error) -> BindFailure {
     BindFailure { listener, reason: format!("{error}{remedy}") }
 }
 
-async fn accept(socket: TcpListener, key: ListenerKey, shared: Rc<Shared>, drain: DrainWatch) {
+async fn accept(socket: Rc<TcpListener>, key: ListenerKey, shared: Rc<Shared>, drain: DrainWatch) {
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::net::socket;
@@ -42,16 +43,28 @@ pub async fn connect(address: SocketAddr, timeout: Duration) -> Result<TcpStream
     within(TcpStream::connect(address), address, timeout).await
 }
 
-/// The same from an address and port of ours, which other connections may have towards other endpoints.
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Source {
+    /// Address and port of ours, which other connections may have towards other endpoints.
+    pub address: SocketAddr,
+    /// Largest segment that the endpoint is told to send, in bytes; `None` for what the link carries.
+    pub segment_size: Option<u32>,
+}
+
+/// The same from an address and port of ours.
 pub async fn connect_from(
-    source: SocketAddr,
+    source: Source,
     address: SocketAddr,
     timeout: Duration,
 ) -> Result<TcpStream, ConnectError> {
     let connecting = async {
-        let socket = if source.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
-        socket.bind(source)?;
+        if let Some(size) = source.segment_size {
+            SockRef::from(&socket).set_tcp_mss(size)?;
+        }
+        socket.bind(source.address)?;
         socket.connect(address).await
     };
     within(connecting, address, timeout).await

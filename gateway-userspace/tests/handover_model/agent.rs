@@ -273,7 +273,8 @@ impl World {
             End {
                 taken: read.next_in,
                 owed: read.next_out.wrapping_add(counted),
-                shift: near.peer_scale.cast_signed() - far.scale.cast_signed(),
+                shift: near.peer_scale as i16 - far.scale as i16,
+                flags: 0,
                 clock: read.clock,
                 stamps: 0,
             }

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use gateway_common::handover::LONGEST_FREEZE;
 use gateway_common::{Seen, State};
 
 use super::agent::Step;
@@ -147,7 +148,7 @@ impl World {
             Action::Tick => self.now = self.now.wrapping_add(1),
             Action::Stall => {
                 self.limits.stalls -= 1;
-                self.now = self.now.wrapping_add(1100);
+                self.now = self.now.wrapping_add(LONGEST_FREEZE + LONGEST_FREEZE / 4);
             }
             Action::Kill => {
                 self.limits.crashes -= 1;
@@ -423,7 +424,7 @@ fn a_world(rng: &mut fastrand::Rng, broken: Option<Broken>) -> World {
         room: rng.usize(4..12),
         losses: may(rng, 4),
         doubles: may(rng, 4),
-        stalls: if rng.u32(..8) == 0 { 1 } else { 0 },
+        stalls: u32::from(rng.u32(..8) == 0),
         crashes: u32::from(rng.bool()),
         timeouts: may(rng, 4),
     };

@@ -54,7 +54,7 @@ pub(crate) fn arrive(
             acknowledgement: segment.ack,
             payload: segment.payload.len() as u32,
         };
-        let frozen_for = now_ticks.wrapping_sub(record.last_seen);
+        let frozen_for = handover::frozen_for(now_ticks, record.last_seen);
         let course = handover::course(state, direction, &record.translation, arrived, frozen_for);
         let course = broken.map_or(course, |broken| broken.course(course, state));
         match course {
@@ -159,6 +159,7 @@ pub(crate) fn depart(
         Departure::Withheld => None,
         Departure::Broken => {
             record.state.0 |= State::CONDEMNED;
+            segment.flags = segment.flags & !Seen::FIN | Seen::RST;
             Some(segment)
         }
         Departure::Amended => {

@@ -119,7 +119,9 @@ impl Broken {
         match (self, departure) {
             (Self::GuardOff, _) => Departure::Leaves,
             (Self::EmptyLeaves, Departure::Withheld) if segment.payload.is_empty() => Departure::Leaves,
-            (Self::LossUnseen, Departure::Broken) if !state.any(State::FROZEN | State::UNSENT) => {
+            (Self::LossUnseen, Departure::Broken)
+                if !state.any(State::FROZEN | State::UNSENT | State::CONDEMNED) =>
+            {
                 Departure::Withheld
             }
             (Self::AnswerIsDeath, Departure::Withheld)

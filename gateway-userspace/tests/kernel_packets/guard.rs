@@ -35,7 +35,7 @@ fn run_with(bench: &mut Bench, packet: &[u8], context: [u8; CONTEXT]) -> (u32, V
 pub(crate) enum Fate {
     /// It leaves as it is, and is not counted.
     Leaves,
-    /// So does it, and the flow is condemned.
+    /// It leaves as a reset, and the flow is condemned.
     Tells,
     Dropped,
     /// It leaves with the other end's acknowledgement and without FIN.
@@ -97,7 +97,8 @@ pub(crate) const GUARDED: &[(Stage, u8, usize, Fate)] = &[
     (Stage::Frozen, RST, 0, Fate::Tells),
     (Stage::Condemned, ACK, 0, Fate::Leaves),
     (Stage::Condemned, ACK, 100, Fate::Leaves),
-    (Stage::Condemned, FIN | ACK, 0, Fate::Leaves),
+    (Stage::Condemned, FIN | ACK, 0, Fate::Tells),
+    (Stage::Condemned, FIN | ACK, 9, Fate::Tells),
     (Stage::Condemned, RST | ACK, 0, Fate::Leaves),
     (Stage::OtherOwes, ACK, 0, Fate::Dropped),
     (Stage::OtherOwes, RST, 0, Fate::Dropped),
@@ -122,12 +123,13 @@ fn is_guarded(
             let acknowledged = flow.translation.end(direction).taken;
             Segment { flags, acknowledgement: acknowledged, ..segment.clone() }
         }
-        _ => segment.clone(),
+        Fate::Tells => Segment { flags: segment.flags & !FIN | RST, ..segment.clone() },
+        Fate::Leaves | Fate::Dropped => segment.clone(),
     };
     let (wanted, verdicts) = match fate {
-        Fate::Leaves | Fate::Tells => (NEXT, vec![]),
+        Fate::Leaves => (NEXT, vec![]),
         Fate::Dropped => (SHOT, vec![Verdict::Guarded]),
-        Fate::Amended => (NEXT, vec![Verdict::Amended]),
+        Fate::Tells | Fate::Amended => (NEXT, vec![Verdict::Amended]),
     };
     assert_eq!((action, counted, hex(&out)), (wanted, verdicts, hex(&want.bytes())), "{what}");
 }

@@ -33,12 +33,13 @@ pub(crate) const ORIGINS: Origins = [1_000_000, 5_000_000, 70_000_000, 90_000_00
 /// By how much the clocks of the gateway's sockets are ahead.
 const CLOCKS: [u32; 2] = [0x1000_0000, 0x7000_0000];
 
-pub(crate) fn translation(origins: Origins, shifts: [i32; 2]) -> Translation {
+pub(crate) fn translation(origins: Origins, shifts: [i16; 2]) -> Translation {
     let [client_taken, client_owed, backend_taken, backend_owed] = origins;
     let end = |taken, owed, place: usize| End {
         taken,
         owed,
         shift: shifts[place],
+        flags: 0,
         clock: CLOCKS[place],
         stamps: Stamps::UNKNOWN.0,
     };
@@ -218,7 +219,7 @@ fn a_segment_is_told_in_the_other_ends_numbers() {
 }
 
 /// By how much an end's windows are shifted, a window, and what the other end is told.
-pub(crate) const WINDOWS: &[(i32, u16, u16)] = &[
+pub(crate) const WINDOWS: &[(i16, u16, u16)] = &[
     (0, 0, 0),
     (0, 1, 1),
     (0, 0xffff, 0xffff),

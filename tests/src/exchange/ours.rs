@@ -153,8 +153,126 @@ impl Pace {
             return;
         }
         self.rests -= 1;
-        // Now and then longer than the kernel takes for a retransmission.
-        let most = if self.random.u8(..16) == 0 { 400 } else { 20 };
-        tokio::time::sleep(Duration::from_millis(self.random.u64(..most))).await;
+        let milliseconds = match self.random.u8(..64) {
+            // Long enough for a gateway to take the connection for a quiet one.
+            0..2 => 1_000..1_500,
+            // Longer than the kernel takes for a retransmission.
+            2..6 => 0..400,
+            _ => 0..20,
+        };
+        tokio::time::sleep(Duration::from_millis(self.random.u64(milliseconds))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::DuplexStream;
+
+    use super::*;
+
+    /// What a gateway might do to a way's bytes: it gets a piece, and the offset at which it begins.
+    type Harm = fn(&mut Vec<u8>, u64);
+
+    const PLAN: Plan = Plan { seed: 5, up: 300_000, down: 200_000, closing: Closing::Both };
+
+    /// Offset that falls into the bytes behind the header in either direction.
+    const SPOT: u64 = 150_000;
+
+    async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, harm: Harm) {
+        let mut offset = 0;
+        let mut buffer = vec![0; 1000];
+        while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            let mut piece = buffer[..count].to_vec();
+            harm(&mut piece, offset);
+            offset += count as u64;
+            if to.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+        let _ = to.shutdown().await;
+    }
+
+    /// How both ends find what a carrier does to them; `None` for one that does not end.
+    async fn outcome(up: Harm, down: Harm) -> [Option<Result<(), String>>; 2] {
+        let (near, near_far) = tokio::io::duplex(5_000);
+        let (far, far_near) = tokio::io::duplex(5_000);
+        let (ledger, own) = (Ledger::default(), Ledger::default());
+        let carrier = tokio::spawn(carry_both(near_far, far_near, up, down));
+        let serving = tokio::spawn({
+            let ledger = ledger.clone();
+            async move { serve(far, &ledger).await }
+        });
+        let calling = tokio::spawn({
+            let own = own.clone();
+            async move {
+                let end = call(near, &PLAN).await;
+                own.note(PLAN.seed, end.map_err(|fault| format!("{fault:#}")));
+            }
+        });
+        // Time is the runtime's own, and passes when nothing else can happen.
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        for task in [carrier, serving, calling] {
+            task.abort();
+        }
+        [own, ledger].map(|ends| ends.end_of(PLAN.seed))
+    }
+
+    async fn carry_both(near: DuplexStream, far: DuplexStream, up: Harm, down: Harm) {
+        let (near_read, near_write) = tokio::io::split(near);
+        let (far_read, far_write) = tokio::io::split(far);
+        tokio::join!(carry(near_read, far_write, up), carry(far_read, near_write, down));
+    }
+
+    fn is_spot(piece: &[u8], offset: u64) -> bool {
+        (offset..offset + piece.len() as u64).contains(&SPOT)
+    }
+
+    fn nothing(_: &mut Vec<u8>, _: u64) {}
+
+    #[tokio::test(start_paused = true)]
+    async fn an_honest_carrier_is_believed() {
+        assert_eq!(outcome(nothing, nothing).await, [Some(Ok(())), Some(Ok(()))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_harm_to_bytes_goes_unseen() {
+        let harms: [(&str, Harm); 6] = [
+            ("a bit turned", |piece, offset| {
+                if is_spot(piece, offset) {
+                    piece[0] ^= 1;
+                }
+            }),
+            ("a byte lost", |piece, offset| {
+                if is_spot(piece, offset) {
+                    piece.remove(0);
+                }
+            }),
+            ("a piece lost", |piece, offset| {
+                if is_spot(piece, offset) {
+                    piece.clear();
+                }
+            }),
+            ("a piece doubled", |piece, offset| {
+                if is_spot(piece, offset) {
+                    piece.extend_from_within(..);
+                }
+            }),
+            ("bytes swapped", |piece, offset| {
+                if is_spot(piece, offset) {
+                    piece.reverse();
+                }
+            }),
+            ("the rest cut off", |piece, offset| {
+                if offset > SPOT {
+                    piece.clear();
+                }
+            }),
+        ];
+        for (what, harm) in harms {
+            let [_, at_server] = outcome(harm, nothing).await;
+            assert!(matches!(at_server, Some(Err(_))), "{what} upwards: {at_server:?}");
+            let [at_client, _] = outcome(nothing, harm).await;
+            assert!(matches!(at_client, Some(Err(_))), "{what} downwards: {at_client:?}");
+        }
     }
 }

@@ -119,11 +119,14 @@ impl Peer {
         std::fs::read_to_string(self.arranged.path("log")).unwrap_or_default()
     }
 
-    /// What `sluice status --json` says of ours.
+    /// What `sluice status --json` says of ours, once it is ready: before, it fails.
     pub fn status(&self) -> Result<Value> {
         let socket = program::admin_socket(self.arranged.directory.path());
-        let said =
-            must(Command::new(gateway::program()).args(["status", "--json", "--admin-socket"]).arg(socket))?;
+        let ask = || {
+            must(Command::new(gateway::program()).args(["status", "--json", "--admin-socket"]).arg(&socket))
+                .ok()
+        };
+        let said = wait::within(wait::PATIENCE, ask).ok_or_else(|| self.not_ready("its status"))?;
         Ok(serde_json::from_str(&said)?)
     }
 

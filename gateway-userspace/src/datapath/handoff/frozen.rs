@@ -65,14 +65,6 @@ impl<A: Address> Frozen<A> {
         }
     }
 
-    /// Reads what the sockets have received, and their numbers.
-    pub(super) fn read(&self, connection: &mut Connection) -> Result<[Numbers; 2], Refusal> {
-        socket::drain(&connection.client, &mut connection.to_backend)?;
-        socket::drain(&connection.backend, &mut connection.to_client)?;
-        let now_ms = || (stats::monotonic() / NS_PER_MS) as u32;
-        Ok([socket::numbers(&connection.client, now_ms)?, socket::numbers(&connection.backend, now_ms)?])
-    }
-
     /// Takes the flow out again, as if it had never been there.
     pub(super) fn thaw(self) {
         self.flows.withdraw(&self.tables.config, self.number, &self.flow);
@@ -112,6 +104,14 @@ impl<A: Address> Frozen<A> {
     }
 }
 
+/// Reads what the sockets of a connection that is frozen have received, and their numbers.
+pub(super) fn read(connection: &mut Connection) -> Result<[Numbers; 2], Refusal> {
+    socket::drain(&connection.client, &mut connection.to_backend)?;
+    socket::drain(&connection.backend, &mut connection.to_client)?;
+    let now_ms = || (stats::monotonic() / NS_PER_MS) as u32;
+    Ok([socket::numbers(&connection.client, now_ms)?, socket::numbers(&connection.backend, now_ms)?])
+}
+
 /// The record of a connection that is frozen.
 fn flow<A: Address>(connection: &Connection, way: Way, translation: u32) -> Result<Flow<A>, Refusal> {
     let target = connection.port.target();
@@ -146,14 +146,17 @@ fn key<A: Address>(tuple: Tuple) -> Result<FlowKey<A>, Refusal> {
 /// How each end's segments are told to the other. `unsent` is what the socket to each end has still to be given.
 fn translation(agreed: Agreed, numbers: [Numbers; 2], unsent: [usize; 2]) -> Translation {
     let [client_shift, backend_shift] = agreed.shifts();
-    let end = |numbers: Numbers, unsent: usize, shift| End {
+    let [client_flags, backend_flags] = agreed.marks();
+    let end = |numbers: Numbers, unsent: usize, (shift, flags)| End {
         taken: numbers.next_in,
         owed: numbers.next_out.wrapping_add(unsent as u32),
         shift,
+        flags,
         clock: numbers.clock,
         stamps: 0,
     };
     let ([client, backend], [to_client, to_backend]) = (numbers, unsent);
-    let ends = [end(client, to_client, client_shift), end(backend, to_backend, backend_shift)];
-    Translation { ends, ..Translation::default() }
+    let client = end(client, to_client, (client_shift, client_flags));
+    let backend = end(backend, to_backend, (backend_shift, backend_flags));
+    Translation { ends: [client, backend], ..Translation::default() }
 }

@@ -25,6 +25,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gateway_common::translation::End;
 use tokio::net::TcpStream;
 
 use self::frozen::{Activated, Frozen};
@@ -33,14 +34,10 @@ pub use self::refusal::Refusal;
 pub use self::settling::Settling;
 pub use self::tally::{Tallied, Tally};
 use super::routes::Routes;
-use super::targets::{SourcePort, Tables, Targets};
+use super::targets::{HEADERS4, HEADERS6, SourcePort, Tables, Target, Targets};
 use super::view::Tuple;
 use crate::model::ListenerKey;
 use crate::net::repair::TcpInfo;
-
-/// Bytes of IP and TCP header without options.
-const HEADERS4: u32 = 40;
-const HEADERS6: u32 = 60;
 
 /// How long the way to a client is taken for known.
 const WAY_IS_FRESH: Duration = Duration::from_secs(1);
@@ -68,6 +65,8 @@ pub struct Connection {
     pub to_backend: Vec<u8>,
     /// What was read from the backend and not sent on yet.
     pub to_client: Vec<u8>,
+    /// What goes into the ledger with it.
+    pub entry: Entry,
 }
 
 /// A connection that stays as it was. What was read on the way is behind what was there.
@@ -100,22 +99,23 @@ impl Handoff {
         Ok(Self { routes: Routes::open()?, ways: HashMap::new(), ledger })
     }
 
-    /// Hands a connection over, in some ten µs. What is returned still has to be seen to its end. `entry` goes into the
-    /// ledger, and comes back with a connection that is not handed over.
+    /// Hands a connection over, in some ten µs. What is returned still has to be seen to its end.
     pub fn hand_over(
         &mut self,
         targets: &Targets,
-        connection: Connection,
-        entry: Entry,
-    ) -> Result<Settling, (Box<Kept>, Entry)> {
+        mut connection: Connection,
+    ) -> Result<Settling, Box<Kept>> {
         let (begun, client_side) = (Instant::now(), connection.client_side);
-        self.ledger.enter(client_side, entry);
-        let result = self.attempt(targets, connection);
-        match &result {
+        self.ledger.enter(client_side, std::mem::take(&mut connection.entry));
+        let mut result = self.attempt(targets, connection);
+        match &mut result {
             Ok(_) => self.ledger.tally.succeeded(begun.elapsed()),
-            Err(kept) => self.ledger.tally.refused(&kept.refusal),
+            Err(kept) => {
+                self.ledger.tally.refused(&kept.refusal);
+                kept.connection.entry = self.ledger.take(client_side).unwrap_or_default();
+            }
         }
-        result.map_err(|kept| (kept, self.ledger.take(client_side).unwrap_or_default()))
+        result
     }
 
     fn attempt(&mut self, targets: &Targets, connection: Connection) -> Result<Settling, Box<Kept>> {
@@ -150,11 +150,18 @@ impl Handoff {
         let (client, backend) = (socket::agreed(&connection.client)?, socket::agreed(&connection.backend)?);
         let agreed = Agreed { client, backend };
         agreed.check()?;
-        let headers = if target.source.is_ipv4() { HEADERS4 } else { HEADERS6 };
+        let headers = headers(target.source);
         if client.advertised_mss + headers > target.mtu || backend.advertised_mss + headers > client_mtu {
             return Err(Refusal::SegmentSize);
         }
         Ok((tables.clone(), listener, [target.oif, to_client], agreed))
+    }
+
+    /// The largest segment that a backend may be told to send, so that what it sends fits the way to a client; `None` if
+    /// the way to the backend is no wider.
+    pub fn segment_size(&mut self, targets: &Targets, client: IpAddr, target: &Target) -> Option<u32> {
+        let mtu = targets.mtu(self.way(client)?)?;
+        (mtu < target.mtu).then(|| mtu.saturating_sub(headers(client)))
     }
 
     /// The interface that leads to a client.
@@ -184,7 +191,7 @@ fn proceed<A: gateway_common::Address>(
         Ok(frozen) => frozen,
         Err(refusal) => return Err(Box::new(Kept { connection, refusal })),
     };
-    let numbers = match frozen.read(&mut connection) {
+    let numbers = match frozen::read(&mut connection) {
         Ok(numbers) => numbers,
         Err(refusal) => {
             frozen.thaw();
@@ -205,7 +212,6 @@ impl Agreed {
             (TcpInfo::TIMESTAMPS, Refusal::Timestamps),
             (TcpInfo::SACK, Refusal::Sack),
             (TcpInfo::SCALED, Refusal::WindowScale),
-            (TcpInfo::ECN, Refusal::Ecn),
         ] {
             if differ(option) {
                 return Err(refusal);
@@ -217,10 +223,17 @@ impl Agreed {
         Ok(())
     }
 
+    /// What client's and backend's packets may not claim towards the other, see [`End::NO_MARKS`].
+    fn marks(self) -> [u16; 2] {
+        let has = |info: TcpInfo| info.options & TcpInfo::ECN != 0;
+        let flags = |from, to| if has(from) && !has(to) { End::NO_MARKS } else { 0 };
+        [flags(self.client, self.backend), flags(self.backend, self.client)]
+    }
+
     /// By how much windows of client and backend are shifted for the other one.
-    fn shifts(self) -> [i32; 2] {
+    fn shifts(self) -> [i16; 2] {
         let scale = |info: TcpInfo, scale: u8| {
-            if info.options & TcpInfo::SCALED == 0 { 0 } else { i32::from(scale) }
+            if info.options & TcpInfo::SCALED == 0 { 0 } else { i16::from(scale) }
         };
         let (client, backend) = (self.client, self.backend);
         [
@@ -228,6 +241,10 @@ impl Agreed {
             scale(backend, backend.send_scale) - scale(client, client.receive_scale),
         ]
     }
+}
+
+fn headers(address: IpAddr) -> u32 {
+    if address.is_ipv4() { HEADERS4 } else { HEADERS6 }
 }
 
 /// Local address of a connection to a backend.
@@ -262,13 +279,22 @@ mod tests {
             (TcpInfo::TIMESTAMPS, Refusal::Timestamps),
             (TcpInfo::SACK, Refusal::Sack),
             (TcpInfo::SCALED, Refusal::WindowScale),
-            (TcpInfo::ECN, Refusal::Ecn),
         ] {
             assert_eq!(check(all, all ^ option), Err(refusal.clone()));
             assert_eq!(check(all ^ option, all), Err(refusal));
         }
         let fine = all | TcpInfo::MICROSECONDS;
         assert_eq!(check(fine, fine), Err(Refusal::FineTimestamps));
+    }
+
+    #[test]
+    fn packets_to_an_end_that_knows_no_marks_are_not_to_be_marked() {
+        let marks =
+            |client, backend| Agreed { client: info(client, 7, 7), backend: info(backend, 7, 7) }.marks();
+        assert_eq!(marks(TcpInfo::ECN, TcpInfo::ECN), [0, 0]);
+        assert_eq!(marks(0, 0), [0, 0]);
+        assert_eq!(marks(TcpInfo::ECN, 0), [End::NO_MARKS, 0]);
+        assert_eq!(marks(0, TcpInfo::ECN), [0, End::NO_MARKS]);
     }
 
     #[test]

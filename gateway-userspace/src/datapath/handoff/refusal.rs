@@ -40,9 +40,6 @@ pub enum Refusal {
     /// Window scales on one side only.
     #[error("window scaling on one side only")]
     WindowScale,
-    /// Congestion notification on one side only: its marks would be lost.
-    #[error("congestion notification on one side only")]
-    Ecn,
     /// One end has closed, or reset the connection.
     #[error("half-closed")]
     Closed,
@@ -92,7 +89,6 @@ impl Refusal {
             Self::FineTimestamps => "fine_timestamps",
             Self::Sack => "sack",
             Self::WindowScale => "window_scale",
-            Self::Ecn => "ecn",
             Self::Closed => "closed",
             Self::Missing => "missing",
             Self::Busy => "busy",

@@ -146,7 +146,9 @@ impl Settling {
                 std::mem::take(&mut self.owing).into_iter().partition(|end| self.is_settled(end));
             self.owing = owing;
             let settled: Vec<Owing> = settled;
-            settled.into_iter().for_each(|end| socket::withdraw(end.stream));
+            for end in settled {
+                socket::withdraw(end.stream);
+            }
         }
     }
 

@@ -16,9 +16,10 @@ use super::pipe::Pipe;
 /// Bytes that a direction copies before it may splice.
 const SPLICE_FROM: u64 = 64 * 1024;
 
-/// Bytes that a turn must have brought for the next one to splice: below that, two system calls more than copying needs
-/// cost more than the copy.
-const WORTH_SPLICING: usize = 32 * 1024;
+/// Bytes that a turn must have brought for the next one to splice: as many as a buffer holds. Messages of 32 KiB cost an
+/// eighth more by splice(2) than by copying, those of 64 KiB the same, those of 256 KiB two fifths less; a stream costs
+/// 0.17 CPU seconds for each GiB instead of 0.46 (`benches/relay.rs`, loopback).
+const WORTH_SPLICING: usize = 64 * 1024;
 
 /// Who is to blame for the end of a direction.
 #[derive(Debug)]

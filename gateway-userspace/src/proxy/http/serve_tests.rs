@@ -1,5 +1,6 @@
 //! Connections against scripted backends, byte for byte.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::task::{JoinHandle, LocalSet};
 use super::*;
 use crate::datapath::Targets;
 use crate::model::{
-    Cluster, ClusterName, Counts, Endpoint, Forward, HeaderOps, Health, HostPattern, ListenerKey,
+    Ascent, Cluster, ClusterName, Counts, Endpoint, Forward, HeaderOps, Health, HostPattern, ListenerKey,
     OutlierDetection, Published, Route, RouteAction, RouteMatch, Tier, UpstreamProtocol, VirtualHost,
     WeightedCluster,
 };
@@ -57,6 +58,8 @@ impl Rig {
                 server_header: None,
                 counts: Counts::default(),
                 highest_tier: Tier::Handoff,
+                ascent: Ascent::default(),
+                handoff: RefCell::new(None),
                 access_log: None,
             }),
             table,
@@ -71,6 +74,7 @@ impl Rig {
             listener: ListenerKey { bind: None, port: 80 },
             peer: SocketAddr::from(([10, 0, 0, 1], 1)),
             local: SocketAddr::from(([10, 0, 0, 2], 80)),
+            since: std::time::Instant::now(),
         };
         let connection =
             Connection::new(self.shared.clone(), ends, None, self.table.clone(), 0, self.drain.watch());

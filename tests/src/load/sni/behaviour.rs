@@ -23,6 +23,18 @@ const UNDER_WAY: usize = 4;
 /// Requests after having been idle.
 const REQUESTS: usize = 10;
 
+/// A byte that takes longer does not come.
+const STUCK: Duration = Duration::from_secs(5);
+
+/// Connections that have behaved in one way.
+#[derive(Debug, Default)]
+pub struct Wave {
+    /// They are still open.
+    pub open: Vec<TcpStream>,
+    /// Why the others are not.
+    pub failures: Vec<anyhow::Error>,
+}
+
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Behaviour {
@@ -55,20 +67,28 @@ impl Behaviour {
         }
     }
 
-    /// [`AT_ONCE`] connections from a namespace that behave so, and are still open when this returns.
-    pub fn run(self, way: &Way, within: &Namespace) -> Result<Vec<TcpStream>> {
+    /// [`AT_ONCE`] connections from a namespace that behave so.
+    pub fn run(self, way: &Way, within: &Namespace) -> Result<Wave> {
         let start = |number: u64| {
             let (way, place) = (way.clone(), within.open());
             std::thread::spawn(move || {
                 namespace::join(&place);
                 cpu::pin(cpu::LOAD)?;
                 let mut stream = way.open(number, None)?;
+                stream.set_read_timeout(Some(STUCK))?;
                 self.behave(&mut stream)?;
                 Ok(stream)
             })
         };
         let threads: Vec<_> = (0..AT_ONCE as u64).map(start).collect();
-        threads.into_iter().map(|thread| thread.join().ok().context("a client failed")?).collect()
+        let mut wave = Wave::default();
+        for thread in threads {
+            match thread.join().ok().context("a client panicked")? {
+                Ok(stream) => wave.open.push(stream),
+                Err(error) => wave.failures.push(error),
+            }
+        }
+        Ok(wave)
     }
 
     fn behave(self, stream: &mut TcpStream) -> Result<()> {

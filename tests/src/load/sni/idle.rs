@@ -68,7 +68,9 @@ impl Holders {
                 holders.push(Holder::start(&share)?);
             }
         }
-        holders.iter_mut().try_for_each(|holder| holder.expect("ready"))?;
+        for holder in &mut holders {
+            ensure!(holder.answer()? == (0, None), "a process that holds connections is not ready");
+        }
         Ok(Self { holders, open: 0 })
     }
 
@@ -84,7 +86,8 @@ impl Holders {
         self.open
     }
 
-    /// Opens so many more, all processes at once, and waits until each has been answered.
+    /// Opens so many more, all processes at once, and waits until each has been answered. The error is why some are not
+    /// there; all others stay.
     pub fn open(&mut self, count: usize) -> Result<()> {
         let each = count.div_ceil(self.holders.len());
         let mut left = count;
@@ -92,9 +95,12 @@ impl Holders {
             holder.order(each.min(left))?;
             left -= each.min(left);
         }
-        self.holders.iter_mut().try_for_each(|holder| holder.expect("open"))?;
-        self.open += count;
-        Ok(())
+        let answers = self.holders.iter_mut().map(Holder::answer).collect::<Result<Vec<_>>>()?;
+        self.open = answers.iter().map(|(held, _)| held).sum();
+        match answers.into_iter().find_map(|(_, failure)| failure) {
+            Some(failure) => bail!("{failure}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -112,11 +118,13 @@ impl Holder {
         writeln!(orders, "{count}").context("a process that holds connections has ended")
     }
 
-    fn expect(&mut self, word: &str) -> Result<()> {
+    /// How many connections it holds, and why no more.
+    fn answer(&mut self) -> Result<(usize, Option<String>)> {
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
-        ensure!(line.trim_end() == word, "holding connections: {}", line.trim_end());
-        Ok(())
+        let (held, failure) = line.trim_end().split_once(' ').unwrap_or((line.trim_end(), ""));
+        let held = held.parse().context("a process that holds connections has ended")?;
+        Ok((held, (!failure.is_empty()).then(|| failure.to_owned())))
     }
 }
 
@@ -140,20 +148,18 @@ pub fn hold(share: &str) -> Result<()> {
     let _backend = Backend::serve(File::open(served)?, vec![backend::answering(choice, share.at)])?;
     namespace::join(&File::open(client)?);
     let way = Way::known(Kind::Answers, share.targets);
-    println!("ready");
+    println!("0");
     let mut held = Vec::new();
     for line in std::io::stdin().lines() {
         let count: usize = line?.trim().parse().context("a number of connections")?;
-        for _ in 0..count {
-            match way.open(held.len() as u64, Some(share.from)) {
-                Ok(stream) => held.push(stream),
-                Err(error) => {
-                    println!("{error:#}");
-                    bail!("{error:#}");
-                }
+        let failure = (0..count).find_map(|_| match way.open(held.len() as u64, Some(share.from)) {
+            Ok(stream) => {
+                held.push(stream);
+                None
             }
-        }
-        println!("open");
+            Err(error) => Some(format!(" {error:#}")),
+        });
+        println!("{}{}", held.len(), failure.unwrap_or_default());
     }
     Ok(())
 }

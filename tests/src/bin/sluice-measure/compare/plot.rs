@@ -58,22 +58,28 @@ fn bars<'a>(column: &Column, rows: &'a [Row<'a>]) -> impl Iterator<Item = (&'a R
 fn panel(svg: &mut String, left: f64, top: f64, column: &Column, rows: &[Row<'_>]) -> Result<()> {
     let title = column.panel.unwrap_or(column.head);
     text(svg, left, top + 22.0, "font-weight=\"bold\"", title)?;
-    let greatest = bars(column, rows).map(|(_, figures)| most(figures)).fold(f64::MIN_POSITIVE, f64::max);
+    // What stood still took infinitely long for nothing: such a bar ends with the longest of the others.
+    let ends = bars(column, rows).map(|(_, figures)| most(figures)).filter(|end| end.is_finite());
+    let greatest = ends.fold(f64::MIN_POSITIVE, f64::max);
     let scale = (PANEL_WIDTH - NAMES - FIGURES) / greatest;
     for (place, (row, figures)) in bars(column, rows).enumerate() {
         let y = top + HEAD + ROW * place as f64;
         let baseline = y + BAR - 3.0;
         text(svg, left + NAMES - 8.0, baseline, "text-anchor=\"end\"", row.name)?;
-        bar(svg, left + NAMES, y, scale, row.colour, figures)?;
-        let end = left + NAMES + most(figures).max(0.0) * scale + 8.0;
+        bar(svg, left + NAMES, y, scale, row.colour, &lengths(figures, greatest))?;
+        let end = left + NAMES + most(figures).clamp(0.0, greatest) * scale + 8.0;
         text(svg, end, baseline, "", &column.write(median(figures)))?;
     }
     Ok(())
 }
 
-/// What is below nothing has no length; the figure beside it tells.
-fn bar(svg: &mut String, x: f64, y: f64, scale: f64, colour: &str, figures: &[f64]) -> Result<()> {
-    let [low, middle, high] = [least, median, most].map(|of| of(figures).max(0.0) * scale);
+/// Of least, middle and greatest, in the column's unit. What is below nothing has no length; the figure beside it tells.
+fn lengths(figures: &[f64], longest: f64) -> [f64; 3] {
+    [least, median, most].map(|of| of(figures).clamp(0.0, longest))
+}
+
+fn bar(svg: &mut String, x: f64, y: f64, scale: f64, colour: &str, lengths: &[f64; 3]) -> Result<()> {
+    let [low, middle, high] = lengths.map(|length| length * scale);
     writeln!(
         svg,
         "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{middle:.1}\" height=\"{BAR}\" fill=\"{colour}\"/>"
@@ -91,4 +97,14 @@ fn text(svg: &mut String, x: f64, y: f64, style: &str, words: &str) -> Result<()
     let words = words.replace('&', "&amp;").replace('<', "&lt;");
     writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" {style}>{words}</text>")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lengths;
+
+    #[test]
+    fn bars_lie_between_nothing_and_the_longest() {
+        assert_eq!(lengths(&[-1.0, 2.0, f64::INFINITY], 5.0).map(|length| length as u32), [0, 2, 5]);
+    }
 }

@@ -134,16 +134,19 @@ fn sheet<'a>(rounds: usize, options: &Options, others: f64, stands: &'a [Stand])
 
 /// One of a measure, but of the handover one of each behaviour.
 fn sections(rounds: usize, options: &Options, measure: Measure, stands: &[Stand]) -> Vec<Section> {
-    let notes = stands.iter().flat_map(|stand| &stand.notes).filter(|(about, _)| *about == measure);
-    let section = |title: &str, columns| Section {
-        description: format!("{}{title}", measure.describe(options.open.into(), options.interval)),
-        columns,
-        command: options.command(rounds, &[measure]),
-        notes: notes.clone().map(|(_, note)| note.clone()).collect(),
+    let section = |about: &str, columns| {
+        let notes = stands.iter().flat_map(|stand| &stand.notes);
+        let notes = notes.filter(|(of, note)| *of == measure && note.contains(about));
+        let title = if about.is_empty() { String::new() } else { format!("\n{about}") };
+        Section {
+            description: measure.describe(options.open.into(), options.interval) + &title,
+            columns,
+            command: options.command(rounds, &[measure]),
+            notes: notes.map(|(_, note)| note.clone()).collect(),
+        }
     };
     if measure != Measure::Handoff {
         return vec![section("", measure.columns())];
     }
-    let of = |behaviour: Behaviour| section(&format!("\n{}", behaviour.name()), of_behaviour(behaviour));
-    Behaviour::ALL.map(of).into()
+    Behaviour::ALL.map(|behaviour| section(behaviour.name(), of_behaviour(behaviour))).into()
 }

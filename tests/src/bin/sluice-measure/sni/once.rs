@@ -20,7 +20,7 @@ use crate::compare::{Figures, uninterrupted};
 const MANY: usize = 50_000;
 const FEWER: usize = 10_000;
 /// They are opened in so many steps.
-const STEPS: usize = 10;
+const STEPS: usize = 50;
 /// How long the last handovers and what is freed later may take.
 const SETTLE: Duration = Duration::from_secs(2);
 /// Connections of each behaviour come in so many waves.
@@ -48,6 +48,9 @@ pub(crate) fn memory(contender: Contender, figures: &mut Figures) -> Result<Opti
     let wanted = wanted(contender);
     let failure = open(&mut holders, wanted)?;
     let opened = holders.open_now();
+    if opened == 0 {
+        return Ok(failure.map(|error| format!("{}: no connection; {error:#}", contender.name())));
+    }
     let is_handed_over = || (arena.gateway_sockets().ok()? <= before.sockets).then_some(());
     // Those of user space stay.
     let _ = wait::within(SETTLE, is_handed_over);
@@ -85,8 +88,7 @@ fn open(holders: &mut Holders, wanted: usize) -> Result<Option<anyhow::Error>> {
         uninterrupted()?;
         let next = wanted.div_ceil(STEPS).min(wanted - holders.open_now());
         if let Err(error) = holders.open(next) {
-            let nothing = holders.open_now() == 0;
-            return if nothing { Err(error) } else { Ok(Some(error)) };
+            return Ok(Some(error));
         }
     }
     Ok(None)
@@ -112,50 +114,73 @@ fn kib(path: &str, name: &str) -> Result<f64> {
     text.lines().find_map(of).with_context(|| format!("no {name} in {path}"))
 }
 
-/// Which connections of ours are handed over, of each behaviour, in arenas of their own. Returns what was refused.
+/// Which connections of ours are handed over, of each behaviour, in arenas of their own. Returns what was refused, and
+/// which connections failed.
 pub(crate) fn handoff(contender: Contender, pace: Pace, figures: &mut Figures) -> Result<Vec<String>> {
-    let mut refusals = Vec::new();
+    let mut notes = Vec::new();
     for behaviour in Behaviour::ALL {
         uninterrupted()?;
         let stand = Stand::start(contender, pace)?;
-        let told = behave(&stand, behaviour, figures).with_context(|| behaviour.name())?;
-        let refused = told.map(|told| told.refusals()).unwrap_or_default();
-        if !refused.is_empty() {
-            refusals.push(format!("{}, {}, refused: {refused}", contender.name(), behaviour.name()));
-        }
+        let said = behave(&stand, behaviour, figures).with_context(|| behaviour.name())?;
+        notes.extend(
+            said.into_iter().map(|said| format!("{}, {}: {said}", contender.name(), behaviour.name())),
+        );
     }
-    Ok(refusals)
+    Ok(notes)
 }
 
-fn behave(stand: &Stand, behaviour: Behaviour, figures: &mut Figures) -> Result<Option<Told>> {
-    let (way, connections) = (stand.way(behaviour.kind()), (AT_ONCE * WAVES) as f64);
+fn behave(stand: &Stand, behaviour: Behaviour, figures: &mut Figures) -> Result<Vec<String>> {
     let before = Told::by(&stand.peer)?;
-    let mut relayed = 0.0;
-    for _ in 0..WAVES {
-        let sockets = stand.arena.gateway_sockets()?;
-        let open = behaviour.run(&way, &stand.arena.lab.client)?;
-        let now = || stand.arena.gateway_sockets().unwrap_or(usize::MAX).saturating_sub(sockets);
-        let _ = wait::within(SETTLE, || (now() == 0).then_some(()));
-        relayed += now() as f64 / 2.0;
-        drop(open);
-        // The next wave begins with the sockets of this one gone.
-        let _ = wait::within(SETTLE, || (now() == 0).then_some(()));
-    }
+    let seen = see(stand, behaviour)?;
+    let told = Told::by(&stand.peer)?.zip(before).map(|(after, before)| after.since(&before));
     let [in_kernel, attempted, handed_over, p50, p99] = of_behaviour(behaviour) else {
         anyhow::bail!("columns are missing");
     };
-    figures.note(in_kernel.key, 100.0 * (1.0 - relayed / connections).max(0.0));
-    let told = Told::by(&stand.peer)?.zip(before).map(|(after, before)| after.since(&before));
+    let mut notes = Vec::new();
+    if seen.open > 0 {
+        figures.note(in_kernel.key, 100.0 * (1.0 - seen.relayed / seen.open as f64).max(0.0));
+    }
+    if let Some(error) = seen.failures.last() {
+        notes.push(format!("{} of {} connections failed: {error:#}", seen.failures.len(), WAVES * AT_ONCE));
+    }
     if let Some(told) = &told {
         figures.note(attempted.key, told.attempted as f64);
-        figures.note(handed_over.key, 100.0 * told.handed_over as f64 / connections);
+        figures.note(handed_over.key, 100.0 * told.handed_over as f64 / (WAVES * AT_ONCE) as f64);
         for (column, time) in [(p50, told.p50), (p99, told.p99)] {
             if let Some(time) = time {
                 figures.note(column.key, time);
             }
         }
+        notes.extend(told.refusals().map(|refusals| format!("refused: {refusals}")));
     }
-    Ok(told)
+    Ok(notes)
+}
+
+/// What the machine shows of all waves.
+#[derive(Default)]
+struct Seen {
+    /// Connections that behaved as they should.
+    open: usize,
+    /// Those that have sockets in the gateway's namespace.
+    relayed: f64,
+    failures: Vec<anyhow::Error>,
+}
+
+fn see(stand: &Stand, behaviour: Behaviour) -> Result<Seen> {
+    let (way, mut seen) = (stand.way(behaviour.kind()), Seen::default());
+    for _ in 0..WAVES {
+        let sockets = stand.arena.gateway_sockets()?;
+        let wave = behaviour.run(&way, &stand.arena.lab.client)?;
+        let now = || stand.arena.gateway_sockets().unwrap_or(usize::MAX).saturating_sub(sockets);
+        let _ = wait::within(SETTLE, || (now() == 0).then_some(()));
+        seen.relayed += now() as f64 / 2.0;
+        seen.open += wave.open.len();
+        seen.failures.extend(wave.failures);
+        drop(wave.open);
+        // The next wave begins with the sockets of this one gone.
+        let _ = wait::within(SETTLE, || (now() == 0).then_some(()));
+    }
+    Ok(seen)
 }
 
 /// Whether a measure of this module is for a contender.

@@ -52,10 +52,10 @@ impl Told {
         }
     }
 
-    /// Reasons and how often, in a line; empty if nothing was refused.
-    pub(super) fn refusals(&self) -> String {
+    /// Reasons and how often, in a line; none if nothing was refused.
+    pub(super) fn refusals(&self) -> Option<String> {
         let each: Vec<_> = self.refused.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-        each.join(", ")
+        (!each.is_empty()).then(|| each.join(", "))
     }
 }
 
@@ -77,7 +77,7 @@ mod tests {
         let since = told(12, 3).since(&told(5, 1));
         assert_eq!((since.attempted, since.handed_over), (7, 5));
         assert_eq!((since.p50, since.p99), (Some(30.5), Some(90.0)));
-        assert_eq!(since.refusals(), "busy 2");
+        assert_eq!(since.refusals().as_deref(), Some("busy 2"));
     }
 
     #[test]

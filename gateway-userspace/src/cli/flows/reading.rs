@@ -1,0 +1,122 @@
+//! The flows at one moment, from the pinned maps and from the agent, and the rates between two moments.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::row::{FlowRow, Plane};
+use crate::cli::{admin_client, maps};
+use crate::datapath::maps::Maps;
+use crate::datapath::stats;
+use crate::datapath::view::{self, FlowView};
+use crate::model::{ConnectionView, Tier};
+
+/// Where flows are read.
+pub(super) struct Sources<'a> {
+    kernel: Result<Maps>,
+    agent: &'a Path,
+}
+
+/// What tells a flow from a later one on the same tuple: its plane, its ends, and the time of its SYN or its number.
+type Identity = (Plane, SocketAddr, SocketAddr, u64);
+
+/// The flows at one moment; their rates are not known yet.
+pub(super) struct Reading {
+    /// Monotonic clock in ns.
+    at: u64,
+    flows: Vec<(Identity, FlowRow)>,
+    /// What could not be read, and why.
+    pub(super) unread: Vec<String>,
+}
+
+impl<'a> Sources<'a> {
+    /// The maps below a pin directory, and the agent behind a unix socket.
+    pub(super) fn new(pin_dir: &Path, agent: &'a Path) -> Self {
+        Self { kernel: maps::open_below(pin_dir), agent }
+    }
+
+    /// Reads both; an error when neither can be read.
+    pub(super) fn read(&self) -> Result<Reading> {
+        let connections: Result<Vec<ConnectionView>> = admin_client::get(self.agent, "/connections");
+        let at = stats::monotonic();
+        let (mut flows, mut unread) = (Vec::new(), Vec::new());
+        match &self.kernel {
+            Ok(maps) => flows.extend(view::pairs(maps).iter().map(|flow| steered(flow, at))),
+            Err(error) => unread.push(format!("flows in the kernel are not shown: {error:#}")),
+        }
+        match connections {
+            Ok(connections) => flows.extend(connections.into_iter().map(carried)),
+            Err(error) => unread.push(format!("connections in user space are not shown: {error:#}")),
+        }
+        anyhow::ensure!(unread.len() < 2, "{}", unread.join("\n"));
+        Ok(Reading { at, flows, unread })
+    }
+}
+
+impl Reading {
+    /// The flows with their rates since an earlier reading.
+    pub(super) fn since(&self, before: &Self) -> Vec<FlowRow> {
+        let earlier: HashMap<_, _> =
+            before.flows.iter().map(|(identity, row)| (*identity, total(row))).collect();
+        let nanoseconds = u128::from(self.at.saturating_sub(before.at).max(1));
+        let rated = |(identity, row): &(Identity, FlowRow)| {
+            // A flow that was not there has carried all of it since.
+            let before = earlier.get(identity).copied().unwrap_or(0);
+            let bytes = u128::from(total(row).saturating_sub(before));
+            let bytes_per_second = u64::try_from(bytes * 1_000_000_000 / nanoseconds).unwrap_or(u64::MAX);
+            FlowRow { bytes_per_second, ..row.clone() }
+        };
+        self.flows.iter().map(rated).collect()
+    }
+}
+
+fn total(row: &FlowRow) -> u64 {
+    row.bytes_to_backend.saturating_add(row.bytes_to_client)
+}
+
+/// A flow that the kernel steers, by its directions to the backend and to the client.
+fn steered([to_backend, to_client]: &[FlowView; 2], now: u64) -> (Identity, FlowRow) {
+    let (client_side, backend_side) = (to_backend.client_side(), to_backend.backend_side());
+    let row = FlowRow {
+        client: client_side.source,
+        gateway: client_side.destination,
+        source: backend_side.source,
+        backend: backend_side.destination,
+        plane: Plane::Kernel,
+        tier: if to_backend.handed_over { Tier::Handoff } else { Tier::Kernel },
+        reason: None,
+        sni: None,
+        state: to_backend.phase.words(),
+        age_seconds: Duration::from_nanos(now.saturating_sub(to_backend.created)).as_secs(),
+        idle_seconds: to_backend.idle_seconds(now).min(to_client.idle_seconds(now)),
+        bytes_to_backend: to_backend.bytes,
+        bytes_to_client: to_client.bytes,
+        bytes_per_second: 0,
+    };
+    ((Plane::Kernel, row.client, row.gateway, to_backend.created), row)
+}
+
+/// A connection that user space carries.
+fn carried(connection: ConnectionView) -> (Identity, FlowRow) {
+    let number = connection.number;
+    let row = FlowRow {
+        client: connection.client,
+        gateway: connection.listener,
+        source: connection.source,
+        backend: connection.backend,
+        plane: Plane::UserSpace,
+        tier: connection.tier,
+        reason: connection.below,
+        sni: connection.sni,
+        state: "established",
+        age_seconds: Duration::from_millis(connection.age_milliseconds).as_secs(),
+        idle_seconds: Duration::from_millis(connection.idle_milliseconds).as_secs(),
+        bytes_to_backend: connection.bytes_to_backend,
+        bytes_to_client: connection.bytes_to_client,
+        bytes_per_second: 0,
+    };
+    ((Plane::UserSpace, row.client, row.gateway, number), row)
+}

@@ -1,0 +1,146 @@
+//! A flow as a line of output: one that the kernel steers, or a connection that user space carries.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use crate::cli::maps::{Row, duration};
+use crate::model::{Below, Tier};
+
+/// Which half of the gateway carries a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub(super) enum Plane {
+    #[serde(rename = "kernel")]
+    Kernel,
+    #[serde(rename = "user space")]
+    UserSpace,
+}
+
+impl Plane {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::UserSpace => "user space",
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct FlowRow {
+    pub(super) client: SocketAddr,
+    pub(super) gateway: SocketAddr,
+    pub(super) source: SocketAddr,
+    pub(super) backend: SocketAddr,
+    pub(super) plane: Plane,
+    pub(super) tier: Tier,
+    /// Why its tier is no better, if it might be.
+    pub(super) reason: Option<Below>,
+    /// The server name that its TLS client asked for, if user space has read it.
+    pub(super) sni: Option<Box<str>>,
+    pub(super) state: &'static str,
+    pub(super) age_seconds: u64,
+    pub(super) idle_seconds: u64,
+    pub(super) bytes_to_backend: u64,
+    pub(super) bytes_to_client: u64,
+    pub(super) bytes_per_second: u64,
+}
+
+impl Row for FlowRow {
+    const COLUMNS: &'static [&'static str] = &[
+        "CLIENT",
+        "GATEWAY",
+        "SOURCE",
+        "BACKEND",
+        "PLANE",
+        "TIER",
+        "STATE",
+        "AGE",
+        "IDLE",
+        "TO BACKEND",
+        "TO CLIENT",
+        "RATE",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.client.to_string(),
+            self.gateway.to_string(),
+            self.source.to_string(),
+            self.backend.to_string(),
+            self.plane.words().to_owned(),
+            self.tier.to_string(),
+            self.state.to_owned(),
+            duration(self.age_seconds),
+            duration(self.idle_seconds),
+            bytes(self.bytes_to_backend),
+            bytes(self.bytes_to_client),
+            format!("{}/s", bytes(self.bytes_per_second)),
+        ]
+    }
+}
+
+/// With columns for all that is known.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct WideRow(pub(super) FlowRow);
+
+impl Row for WideRow {
+    const COLUMNS: &'static [&'static str] = &[
+        "CLIENT",
+        "GATEWAY",
+        "SOURCE",
+        "BACKEND",
+        "PLANE",
+        "TIER",
+        "STATE",
+        "AGE",
+        "IDLE",
+        "TO BACKEND",
+        "TO CLIENT",
+        "RATE",
+        "REASON",
+        "SNI",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let Self(row) = self;
+        let mut cells = row.cells();
+        cells.push(row.reason.map_or("-", Below::words).to_owned());
+        cells.push(row.sni.as_deref().unwrap_or("-").to_owned());
+        cells
+    }
+}
+
+/// Bytes as people say them.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let (mut amount, mut unit) = (count as f64, "B");
+    for larger in UNITS {
+        if amount < 1024.0 {
+            break;
+        }
+        (amount, unit) = (amount / 1024.0, larger);
+    }
+    if unit == "B" { format!("{count} B") } else { format!("{amount:.1} {unit}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_the_unit_that_fits() {
+        for (count, want) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_572_864, "1.5 MiB"), (5 << 40, "5.0 TiB")]
+        {
+            assert_eq!(bytes(count), want);
+        }
+    }
+
+    #[test]
+    fn the_wide_form_begins_as_the_other() {
+        assert!(WideRow::COLUMNS.starts_with(FlowRow::COLUMNS));
+    }
+}
