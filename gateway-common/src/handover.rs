@@ -146,22 +146,22 @@ pub enum Departure {
     Amended,
     /// Nothing that the end must see.
     Withheld,
-    /// The socket was closed by the death of the agent, and bytes of the connection went with it: the end may learn of it.
+    /// The socket closes a connection that bytes are missing from, mostly by the death of the agent, which had them. Its
+    /// end learns of it, but not as of the other end's last byte.
     Broken,
 }
 
 /// What becomes of a segment that the gateway's own socket sends to the end of a handed-over flow that sends in `direction`.
 #[inline(always)]
 pub const fn departure(state: State, direction: Direction, flags: u32, payload: u32) -> Departure {
-    let resets = flags & Seen::RST != 0;
-    let closes = resets || flags & Seen::FIN != 0;
+    let (resets, is_fin) = (flags & Seen::RST != 0, flags & Seen::FIN != 0);
     // The agent closes no socket before it has done with it. A reset may be the stack's answer to a late segment for a socket
     // that is closed already, so that it only tells of one that still owes something: what that owes is gone with it.
     let alive = State::FROZEN | if resets { State::held(direction) } else { State::UNSENT };
-    if state.any(State::CONDEMNED) {
-        Departure::Leaves
-    } else if closes && state.any(alive) {
+    if (resets || is_fin) && state.any(alive) || is_fin && state.any(State::CONDEMNED) {
         Departure::Broken
+    } else if state.any(State::CONDEMNED) {
+        Departure::Leaves
     } else if state.any(State::FROZEN) || payload == 0 || resets {
         Departure::Withheld
     } else {
@@ -318,6 +318,10 @@ mod tests {
             (both, RST, 0, Departure::Broken),
             (0, DATA, 0, Departure::Withheld),
             (State::CONDEMNED, RST, 0, Departure::Leaves),
+            (State::CONDEMNED, FIN, 0, Departure::Broken),
+            (State::CONDEMNED | State::FROZEN, FIN, 0, Departure::Broken),
+            (State::CONDEMNED | both, FIN, 100, Departure::Broken),
+            (State::CONDEMNED | both, DATA, 100, Departure::Leaves),
             (State::CONDEMNED | held, DATA, 10, Departure::Leaves),
         ] {
             let departure = departure(State(state), Direction::ToClient, flags, payload);

@@ -3,7 +3,7 @@
 //! Numbers and pointers go in, a number comes out.
 #![expect(unsafe_code, reason = "exported functions, and pointers that the verifier has checked")]
 
-use gateway_common::{Addr4, Addr6, Be16, Hash, Reference, Sum, Table, Verdict};
+use gateway_common::{Addr4, Addr6, Be16, Hash, Reference, Sum, Table, Verdict, handover::Course};
 
 use crate::{
     flow::{self, Found},
@@ -12,6 +12,7 @@ use crate::{
     options::{self, Places},
     parse::{Options, Segment},
     record::Record,
+    translate,
 };
 
 /// A flow's record and a verdict in one number: the reference in the low half, then the table, the verdict, and the
@@ -28,18 +29,22 @@ impl Outcome {
     #[inline(always)]
     fn of<A: Maps>(outcome: Result<(Found<A>, Verdict), Verdict>) -> Self {
         match outcome {
-            Ok((found, verdict)) => {
-                let reference = found.record.reference(found.direction).bits();
-                let kind = (found.record.kind == Kind::Half) as u64;
-                Self(
-                    u64::from(reference)
-                        | kind << KIND_SHIFT
-                        | u64::from(verdict.index()) << VERDICT_SHIFT
-                        | u64::from(found.state.generation()) << GENERATION_SHIFT,
-                )
-            }
+            Ok((found, verdict)) => Self::naming(&found, verdict),
             Err(verdict) => Self(u64::from(verdict.index()) << VERDICT_SHIFT),
         }
+    }
+
+    /// Of a flow.
+    #[inline(always)]
+    pub(crate) fn naming<A: Maps>(found: &Found<A>, verdict: Verdict) -> Self {
+        let reference = found.record.reference(found.direction).bits();
+        let kind = (found.record.kind == Kind::Half) as u64;
+        Self(
+            u64::from(reference)
+                | kind << KIND_SHIFT
+                | u64::from(verdict.index()) << VERDICT_SHIFT
+                | u64::from(found.state.generation()) << GENERATION_SHIFT,
+        )
     }
 
     /// The flow, if the segment is to be sent on, and the verdict.
@@ -66,10 +71,45 @@ pub(crate) trait Steps: Maps {
     fn open(segment: &Segment<Self>, hash: Hash, table: &Table, interface: u32) -> Outcome;
     /// What a segment does to the handshake that [`Steps::find`] found.
     fn follow(segment: &Segment<Self>, hash: Hash, found: Outcome) -> Outcome;
+    /// The course of a segment of a flow in transit.
+    fn course(segment: &Segment<Self>, found: Outcome) -> Course;
+}
+
+/// Numbers of courses, in the upper half; in the lower one the sequence number to go on with.
+const ONWARD: u64 = 0;
+const SETTLES: u64 = 1;
+const TO_SOCKET: u64 = 2;
+const TO_SOCKET_WITH: u64 = 3;
+const WITHHELD: u64 = 4;
+const COURSE_SHIFT: u32 = 32;
+
+#[inline(always)]
+fn number_of(course: Course) -> u64 {
+    let (number, sequence) = match course {
+        Course::Onward { settles: false } => (ONWARD, 0),
+        Course::Onward { settles: true } => (SETTLES, 0),
+        Course::ToSocket { sequence: None } => (TO_SOCKET, 0),
+        Course::ToSocket { sequence: Some(sequence) } => (TO_SOCKET_WITH, sequence),
+        Course::Withheld => (WITHHELD, 0),
+        Course::Broken => (WITHHELD + 1, 0),
+    };
+    number << COURSE_SHIFT | u64::from(sequence)
+}
+
+#[inline(always)]
+fn course_of(number: u64) -> Course {
+    match number >> COURSE_SHIFT {
+        ONWARD => Course::Onward { settles: false },
+        SETTLES => Course::Onward { settles: true },
+        TO_SOCKET => Course::ToSocket { sequence: None },
+        TO_SOCKET_WITH => Course::ToSocket { sequence: Some(number as u32) },
+        WITHHELD => Course::Withheld,
+        _ => Course::Broken,
+    }
 }
 
 macro_rules! steps {
-    ($family:ty: $find:ident, $open:ident, $follow:ident) => {
+    ($family:ty: $find:ident, $open:ident, $follow:ident, $course:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $find(segment: *const Segment<$family>, hash: u64) -> u64 {
@@ -104,6 +144,15 @@ macro_rules! steps {
             Outcome::of(handshake::follow(segment, Hash::of_bits(hash), found)).0
         }
 
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $course(segment: *const Segment<$family>, found: u64) -> u64 {
+            // SAFETY: as above.
+            let Some(segment) = (unsafe { segment.as_ref() }) else { return 0 };
+            let Ok((found, _)) = Outcome(found).found() else { return 0 };
+            number_of(translate::course(segment, &found))
+        }
+
         impl Steps for $family {
             #[inline(always)]
             fn find(segment: &Segment<Self>, hash: Hash) -> Outcome {
@@ -119,12 +168,17 @@ macro_rules! steps {
             fn follow(segment: &Segment<Self>, hash: Hash, found: Outcome) -> Outcome {
                 Outcome($follow(segment, hash.bits(), found.0))
             }
+
+            #[inline(always)]
+            fn course(segment: &Segment<Self>, found: Outcome) -> Course {
+                course_of($course(segment, found.0))
+            }
         }
     };
 }
 
-steps!(Addr4: flow_find4, flow_open4, flow_follow4);
-steps!(Addr6: flow_find6, flow_open6, flow_follow6);
+steps!(Addr4: flow_find4, flow_open4, flow_follow4, flow_course4);
+steps!(Addr6: flow_find6, flow_open6, flow_follow6, flow_course6);
 
 /// What IPv4 options ask for.
 #[inline(always)]

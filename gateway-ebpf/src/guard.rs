@@ -68,10 +68,12 @@ fn judge<A: Family + Steps>(packet: &mut Skb<'_>) -> Result<(), Verdict> {
         Departure::Withheld => Err(Verdict::Guarded),
         Departure::Broken => {
             found.record.mark(State::CONDEMNED);
-            Ok(())
+            // No end must take that for the other's last byte.
+            amend(packet, segment, segment.acknowledgement, Seen::RST);
+            Err(Verdict::Amended)
         }
         Departure::Amended => {
-            amend(packet, segment, &found);
+            amend(packet, segment, found.record.expected(found.direction), 0);
             Err(Verdict::Amended)
         }
     }
@@ -110,19 +112,19 @@ fn listen<A: Family>(segment: &Segment<A>, found: &Found<A>, translation: &'stat
     }
 }
 
-/// Acknowledges what the other end has acknowledged so far. An older acknowledgement would make the receiver leave out
-/// what the segment's timestamp tells, and answer with an old echo: the socket would then believe that each of its
-/// retransmissions was needless, and send one a timeout, ever more slowly. A function of its own for the sake of the
-/// stack.
+/// Takes FIN away, adds flags, and acknowledges this: for bytes that are owed, what the other end has acknowledged so far.
+/// An older acknowledgement would make the receiver leave out what the segment's timestamp tells, and answer with an old
+/// echo: the socket would then believe that each of its retransmissions was needless, and send one a timeout, ever more
+/// slowly. A function of its own for the sake of the stack.
 ///
 /// By copies: a program that writes packets directly has the kernel copy each one's headers beforehand.
 #[inline(never)]
-fn amend<A: Family>(packet: &mut Skb<'_>, segment: &Segment<A>, found: &Found<A>) {
+fn amend<A: Family>(packet: &mut Skb<'_>, segment: &Segment<A>, acknowledgement: u32, added: u32) {
     let place = segment.offset + ACKNOWLEDGEMENT;
     let Some(bytes) = packet.copy(place, BYTES) else { return };
-    let acknowledgement = Be32::new(found.record.expected(found.direction));
+    let acknowledgement = Be32::new(acknowledgement);
     let flags = bytes.at(FLAGS);
-    let kept = flags & !Seen::FIN;
+    let kept = flags & !Seen::FIN | added;
     let [high, low] = acknowledgement.halves().map(|half| u32::from(Be16::from_wire(half).get()));
     bytes.set(0, high >> 8);
     bytes.set(1, high);

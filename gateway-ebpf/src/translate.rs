@@ -8,9 +8,9 @@ use gateway_common::{
 };
 
 use crate::{
-    boundary,
+    boundary::{self, Outcome, Steps},
     flow::Found,
-    maps,
+    maps::{self, Maps},
     options::{self, MOST_EDGES},
     packet::{self, Packet},
     parse::{Family, Segment, TCP_CHECKSUM, TCP_HEADER, Tcp},
@@ -51,18 +51,12 @@ impl<A: Family> Found<A> {
     }
 }
 
-/// Finds out whether a segment of a handed-over flow may go on, before anything of it is changed. The error says what
-/// else becomes of it.
+/// The course of a segment of a flow in transit.
 #[inline(always)]
-pub(crate) fn admit<A: Family>(
-    packet: &mut impl Packet,
-    segment: &Segment<A>,
-    found: &Found<A>,
-) -> Result<(), Verdict> {
-    if !found.state.any(State::IN_TRANSIT) {
-        return Ok(());
-    }
-    let Some(translation) = found.translation() else { return Ok(()) };
+pub(crate) fn course<A: Maps>(segment: &Segment<A>, found: &Found<A>) -> Course {
+    let Some(translation) = maps::translation(found.record.translation()) else {
+        return Course::Onward { settles: false };
+    };
     let arrived = Arrived {
         flags: segment.flags,
         sequence: segment.sequence,
@@ -71,7 +65,21 @@ pub(crate) fn admit<A: Family>(
     };
     let since = found.record.last_seen(Direction::ToBackend);
     let frozen_for = handover::frozen_for(ticks(packet::now()), since);
-    match handover::course(found.state, found.direction, translation, arrived, frozen_for) {
+    handover::course(found.state, found.direction, translation, arrived, frozen_for)
+}
+
+/// Finds out whether a segment of a handed-over flow may go on, before anything of it is changed. The error says what
+/// else becomes of it.
+#[inline(always)]
+pub(crate) fn admit<A: Family + Steps>(
+    packet: &mut impl Packet,
+    segment: &Segment<A>,
+    found: &Found<A>,
+) -> Result<(), Verdict> {
+    if !found.state.any(State::IN_TRANSIT) {
+        return Ok(());
+    }
+    match A::course(segment, Outcome::naming(found, Verdict::Forwarded)) {
         Course::Onward { settles } => {
             if settles {
                 found.record.unmark(State::held(found.direction));

@@ -39,14 +39,22 @@ impl Chatter {
     /// Opens `count` connections from a namespace, and returns when each of them has had an answer or has failed.
     #[track_caller]
     pub fn start(from: &Namespace, address: SocketAddr, count: usize) -> Self {
+        Self::start_behind(from, address, count, Vec::new())
+    }
+
+    /// Likewise, with connections that say something else first, and hear it again.
+    #[track_caller]
+    pub fn start_behind(from: &Namespace, address: SocketAddr, count: usize, opening: Vec<u8>) -> Self {
         let shared = Arc::new(Shared {
             done: AtomicBool::new(false),
             rounds: (0..count).map(|_| AtomicUsize::new(0)).collect(),
             failures: (0..count).map(|_| OnceLock::new()).collect(),
         });
         let (namespace, own) = (from.open(), shared.clone());
-        let chatter =
-            Self { shared, thread: Some(std::thread::spawn(move || run(&namespace, address, &own))) };
+        let chatter = Self {
+            shared,
+            thread: Some(std::thread::spawn(move || run(&namespace, address, &opening.into(), &own))),
+        };
         chatter.next_round();
         chatter
     }
@@ -95,15 +103,15 @@ impl Drop for Chatter {
     }
 }
 
-fn run(namespace: &File, address: SocketAddr, shared: &Arc<Shared>) {
+fn run(namespace: &File, address: SocketAddr, opening: &Arc<[u8]>, shared: &Arc<Shared>) {
     namespace::join(namespace);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let tasks: Vec<_> = (0..shared.rounds.len())
             .map(|number| {
-                let shared = shared.clone();
+                let (shared, opening) = (shared.clone(), opening.clone());
                 tokio::spawn(async move {
-                    if let Err(failure) = talk(address, number, &shared).await {
+                    if let Err(failure) = talk(address, number, &opening, &shared).await {
                         shared.failures[number].get_or_init(|| failure);
                     }
                 })
@@ -115,13 +123,14 @@ fn run(namespace: &File, address: SocketAddr, shared: &Arc<Shared>) {
     });
 }
 
-async fn talk(address: SocketAddr, number: usize, shared: &Shared) -> Result<(), String> {
+async fn talk(address: SocketAddr, number: usize, opening: &[u8], shared: &Shared) -> Result<(), String> {
     let failed = |what: &str, error: &dyn std::fmt::Display| format!("connection {number}: {what}: {error}");
     let connecting = tokio::time::timeout(LIMIT, TcpStream::connect(address)).await;
     let mut stream = connecting
         .map_err(|error| failed("connecting", &error))?
         .map_err(|error| failed("connecting", &error))?;
     let _ = stream.set_nodelay(true);
+    open(&mut stream, opening).await.map_err(|error| failed("opening", &error))?;
     while !shared.done.load(Ordering::SeqCst) {
         let round = shared.rounds[number].load(Ordering::SeqCst);
         let words = words(number, round);
@@ -141,6 +150,16 @@ async fn talk(address: SocketAddr, number: usize, shared: &Shared) -> Result<(),
         tokio::time::sleep(REST).await;
     }
     Ok(())
+}
+
+/// Says what comes first, and hears it.
+async fn open(stream: &mut TcpStream, opening: &[u8]) -> std::io::Result<()> {
+    let mut heard = vec![0; opening.len()];
+    let (mut reader, mut writer) = stream.split();
+    let exchange =
+        async { tokio::try_join!(writer.write_all(opening), reader.read_exact(&mut heard)).map(drop) };
+    tokio::time::timeout(LIMIT, exchange).await.map_err(std::io::Error::from)??;
+    if heard == opening { Ok(()) } else { Err(std::io::Error::other("another answer")) }
 }
 
 /// What a connection says in a round: nobody else says the same.

@@ -44,6 +44,7 @@ pub struct Arrangement {
     home: Home,
     namespace: Option<PathBuf>,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     kernel: Kernel,
 }
 
@@ -86,7 +87,13 @@ impl Home {
 
 impl Default for Arrangement {
     fn default() -> Self {
-        Self { home: Home::new(), namespace: None, arguments: Vec::new(), kernel: Kernel::Off }
+        Self {
+            home: Home::new(),
+            namespace: None,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            kernel: Kernel::Off,
+        }
     }
 }
 
@@ -149,6 +156,7 @@ fn command(arrangement: &Arrangement) -> Command {
     }
     command.args(["--kernel", if arrangement.kernel == Kernel::Off { "off" } else { "require" }]);
     command.args(&arrangement.arguments);
+    command.envs(arrangement.environment.iter().map(|(name, value)| (name, value)));
     command
 }
 
@@ -330,6 +338,17 @@ impl Gateway {
     pub fn kill(&mut self) {
         self.process.signal(Signal::SIGKILL);
         wait::until("the gateway's end", || self.process.ended());
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
+    }
+
+    /// Sets the variables of its environment from the next start on, in place of those before.
+    pub fn set_environment(&mut self, variables: &[(&str, &str)]) {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.arrangement.environment = variables.iter().map(owned).collect();
     }
 
     /// Starts it again after an end, with the same documents, sockets and pinned objects.

@@ -28,6 +28,8 @@ const HEAR: Duration = Duration::from_millis(100);
 enum Command {
     Apply(Arc<Snapshot>),
     Answer(Question),
+    /// Answered when it is done.
+    Drain(Sender<()>),
     Stop,
 }
 
@@ -101,7 +103,15 @@ impl KernelThread {
         self.states.recv().await
     }
 
-    /// Steers no new flow any more, and waits until that is so.
+    /// Steers no new flow any more, and waits until that is so. Those that workers have can still be handed over.
+    pub(super) fn drain(&self) {
+        let (done, is_done) = channel();
+        let _ = self.commands.send(Command::Drain(done));
+        // A thread that has ended steers nothing.
+        let _ = is_done.recv();
+    }
+
+    /// Leaves the flows to themselves.
     pub(super) fn stop(self) {
         let _ = self.commands.send(Command::Stop);
         if self.thread.join().is_err() {
@@ -161,6 +171,7 @@ impl<'a> Driver<'a> {
             match inbox.recv_timeout(HEAR) {
                 Ok(Command::Apply(snapshot)) => self.apply(snapshot),
                 Ok(Command::Answer(question)) => self.answer(question),
+                Ok(Command::Drain(done)) => self.drain(&done),
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -183,6 +194,14 @@ impl<'a> Driver<'a> {
             Ok(applied) => self.report(&applied),
             Err(error) => self.fail(&error),
         }
+    }
+
+    fn drain(&mut self, done: &Sender<()>) {
+        if let Err(error) = self.plane.drain() {
+            self.fail(&error);
+        }
+        // Whoever waits may be gone.
+        let _ = done.send(());
     }
 
     fn tick(&mut self) {

@@ -2,7 +2,8 @@
 //! everything; it decides nothing about routing.
 //!
 //! Start: log → admin socket (which also finds a second agent) → documents → workers → kernel plane → ready.
-//! Stop: not ready → kernel steers nothing new → workers drain → socket gone. Steered flows go on by their pins.
+//! Stop: not ready → kernel steers nothing new → workers drain, and hand over what they can → kernel plane is left to itself
+//! → workers have drained → socket gone. Flows in the kernel go on by their pins.
 
 mod access;
 mod configuration;
@@ -29,6 +30,10 @@ use crate::proxy::{ProxySettings, Runtime, WorkerReport, Workers};
 use crate::settings::{KernelMode, RunArgs};
 use crate::source;
 use crate::telemetry::{self, AccessLog};
+
+/// How long connections that the kernel can carry may wait for the right moment when the agent stops. After that the next
+/// agent may have the kernel plane.
+const HANDING_OVER: Duration = Duration::from_secs(3);
 
 /// Serves until a signal asks for the end.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
@@ -91,13 +96,21 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
 
     tracing::info!("stopping; a second signal ends at once");
     agent.update(|view| view.ready = false);
-    kernel.stop();
+    kernel.drain();
     // Workers that report while they stop must not wait for a reader.
     drop(worker_reports);
-    let stopped = tokio::task::spawn_blocking(move || workers.stop());
-    tokio::select! {
-        _ = stopped => {}
-        () = signals.stop() => {}
+    let mut stopped = tokio::task::spawn_blocking(move || workers.stop());
+    let is_over = tokio::select! {
+        _ = &mut stopped => true,
+        () = signals.stop() => true,
+        () = tokio::time::sleep(HANDING_OVER) => false,
+    };
+    kernel.stop();
+    if !is_over {
+        tokio::select! {
+            _ = stopped => {}
+            () = signals.stop() => {}
+        }
     }
     if let Some(log) = access_log {
         log.flush();

@@ -71,6 +71,13 @@ fn tables(out: &mut String, kernel: &KernelStatus) -> fmt::Result {
     writeln!(out, "handshakes:    {} IPv4, {} IPv6, of {most} each", handshakes.ipv4, handshakes.ipv6)?;
     writeln!(
         out,
+        "in use:        {} records, {} translations, {} source ports",
+        kernel.in_use.ipv4_records + kernel.in_use.ipv6_records,
+        kernel.in_use.translations,
+        kernel.in_use.source_ports
+    )?;
+    writeln!(
+        out,
         "memory:        {:.1} MiB of flow tables; {:.0} bytes an IPv4 flow, {:.0} an IPv6 flow",
         memory.total_bytes as f64 / f64::from(1 << 20),
         memory.bytes_per_ipv4_flow,

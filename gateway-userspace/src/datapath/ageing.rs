@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aya::Pod;
 use gateway_common::flow::{NO_PORTS, NO_TRANSLATION, TICKS_PER_SECOND, ticks};
-use gateway_common::{Address, Config, Direction, Flow, ListenerId, Phase, State};
+use gateway_common::{Address, Config, Direction, Flow, Half, ListenerId, Phase, State};
 
 use super::farewell::Farewells;
 use super::flows::{Flows, Kind};
@@ -245,10 +245,11 @@ pub fn silence<A>(flow: &Flow<A>, now: u64) -> Duration {
     let since = |direction: Direction| {
         flow.halves.get(direction as usize).map_or(0, |half| since(half.last_seen, now))
     };
-    // A direction that nothing came in has no time of its own.
+    // A direction that nothing came in has no time of its own, unless its connection was another's before.
+    let has_time = |half: &Half| half.packets > 0 || flow.translation != NO_TRANSLATION;
     let latest = [Direction::ToBackend, Direction::ToClient]
         .into_iter()
-        .filter(|direction| flow.halves.get(*direction as usize).is_some_and(|half| half.packets > 0))
+        .filter(|direction| flow.halves.get(*direction as usize).is_some_and(has_time))
         .map(since)
         .min()
         .unwrap_or_else(|| ticks(now).wrapping_sub(ticks(flow.created)));
@@ -262,7 +263,7 @@ fn is_over<A: Copy>(flow: &Flow<A>, now: u64, pressed: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use gateway_common::{Addr4, Be16, FlowKey, Half, Seen};
+    use gateway_common::{Addr4, Be16, FlowKey, Seen};
 
     use super::super::view;
     use super::*;
@@ -323,6 +324,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_connection_that_was_handed_over_is_silent_since_then() {
+        let mut flow = flow(0, 0, [100, 100]);
+        flow.halves.iter_mut().for_each(|half| half.packets = 0);
+        let silence = |flow: &Flow<Addr4>| silence(flow, 103 * SECOND).as_secs_f64().round();
+        assert!((silence(&flow) - 102.0).abs() < 0.01, "as long as it has been there");
+        flow.translation = 1;
+        assert!((silence(&flow) - 3.0).abs() < 0.01, "{}", silence(&flow));
     }
 
     #[test]

@@ -45,6 +45,11 @@ impl Bitmaps {
         Some(region)
     }
 
+    /// Those in use: the gateway's address, the backend's, and the first word.
+    pub fn all(&self) -> impl Iterator<Item = (IpAddr, SocketAddr, u32)> {
+        self.users.iter().map(|((source, backend), bitmap)| (*source, *backend, bitmap.region.base))
+    }
+
     /// One user less. Returns the bitmap if that was the last: it is free, and must be all zero.
     pub fn free(&mut self, source: IpAddr, backend: SocketAddr) -> Option<Region> {
         let bitmap = self.users.get_mut(&(source, backend))?;

@@ -1,10 +1,10 @@
 //! The flow tables of an address family, as the agent works on them while the programs do: reading records, taking
 //! flows out, giving records and source ports back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gateway_common::flow::{NO_PORTS, ticks};
 use gateway_common::index::Refused;
@@ -146,6 +146,12 @@ impl<A: Address> Flows<A> {
         })
     }
 
+    /// Every established flow, by its record's number.
+    pub fn established(&self) -> impl Iterator<Item = (u32, Flow<A>)> + '_ {
+        let kind = Kind::Established;
+        self.numbers(kind).filter_map(move |number| Some((number, self.live(kind, number)?)))
+    }
+
     /// Records of flows that were taken out of the index and not freed yet.
     pub fn retired(&self) -> impl Iterator<Item = Flow<A>> + '_ {
         self.numbers(Kind::Established)
@@ -219,6 +225,11 @@ impl<A: Address> Flows<A> {
         self.put_back(number);
         let listener = old.any(State::COUNTED).then_some(flow.listener);
         Some(Released { listener, translation: flow.translation })
+    }
+
+    /// Records that flows have, or had until a moment ago.
+    pub fn taken(&self) -> u64 {
+        u64::from(self.capacity(Kind::Established)) - self.free()
     }
 
     /// Records that nothing holds.
@@ -373,10 +384,17 @@ pub struct Released {
 /// The bitmaps of source ports in use.
 #[derive(Debug)]
 pub struct PortsInUse {
-    pub(super) words: Words,
+    words: Words,
+    /// Bits that nobody known has: of an agent before this one, unless they are claimed again.
+    suspected: Mutex<HashSet<u64>>,
 }
 
 impl PortsInUse {
+    /// None suspected.
+    pub(super) fn over(words: Words) -> Self {
+        Self { words, suspected: Mutex::default() }
+    }
+
     /// Claims a port in the bitmap that begins at a word, as the programs do and while they do. `None` if none was found
     /// free.
     pub fn claim(&self, config: &Config, base: u32) -> Option<u16> {
@@ -384,6 +402,7 @@ impl PortsInUse {
         let probe = |_| {
             let index = fastrand::u32(..).checked_rem(words)?;
             let bit = ports::claim(self.word(base, index)?, fastrand::u32(..))?;
+            self.suspects().remove(&place(base + index, bit));
             u16::try_from(config.first_port + index * PORTS_PER_WORD + bit).ok()
         };
         (0..PROBES).find_map(probe)
@@ -404,6 +423,45 @@ impl PortsInUse {
         if flow.ports != NO_PORTS {
             self.release_port(config, flow.ports, flow.backend.source_port.get());
         }
+    }
+
+    /// Ports in use of a bitmap, each by its place: the number of its bit.
+    pub(super) fn places(&self, base: u32, words: u32) -> impl Iterator<Item = u64> {
+        (base..base + words).flat_map(move |index| {
+            let word = self.word(index, 0).map_or(0, |word| word.load(Ordering::Acquire));
+            (0..PORTS_PER_WORD).filter(move |bit| word >> bit & 1 != 0).map(move |bit| place(index, bit))
+        })
+    }
+
+    /// Whether a port is in use.
+    pub(super) fn is_set(&self, place: u64) -> bool {
+        let (index, bit) = (place / u64::from(PORTS_PER_WORD), place % u64::from(PORTS_PER_WORD));
+        let word = self.words.all().get(index as usize).map_or(0, |word| word.load(Ordering::Acquire));
+        word >> bit & 1 != 0
+    }
+
+    /// Notes ports in use that nobody known has. They are suspected until they are claimed through this.
+    pub(super) fn suspect(&self, places: impl IntoIterator<Item = u64>) {
+        self.suspects().extend(places);
+    }
+
+    /// Whether a port still is.
+    pub(super) fn is_suspected(&self, place: u64) -> bool {
+        self.suspects().contains(&place)
+    }
+
+    /// Gives a port back if it still is suspected.
+    pub(super) fn release_suspected(&self, place: u64) {
+        let (index, bit) = (place / u64::from(PORTS_PER_WORD), (place % u64::from(PORTS_PER_WORD)) as u32);
+        if self.suspects().remove(&place)
+            && let Some(word) = self.words.all().get(index as usize)
+        {
+            ports::release(word, bit);
+        }
+    }
+
+    fn suspects(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.suspected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn word(&self, base: u32, index: u32) -> Option<&AtomicU64> {
@@ -434,6 +492,11 @@ impl PortsInUse {
     pub fn words(&self) -> u32 {
         self.words.all().len() as u32
     }
+}
+
+/// Number of a bit of `PORTS`.
+fn place(word: u32, bit: u32) -> u64 {
+    u64::from(word) * u64::from(PORTS_PER_WORD) + u64::from(bit)
 }
 
 #[cfg(test)]

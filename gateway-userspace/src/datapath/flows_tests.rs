@@ -81,10 +81,11 @@ fn tables(capacity: u32, buckets: usize) -> (Arc<Tables>, Target) {
     let tables = Tables {
         v4: Arc::new(flows(capacity, buckets)),
         v6: Arc::new(flows::<Addr6>(1, 1)),
-        ports: Arc::new(PortsInUse { words: words(2 * bitmap as usize) }),
+        ports: Arc::new(PortsInUse::over(words(2 * bitmap as usize))),
         translations: Arc::new(Translations::over(words(8))),
         offers: Arc::new(Offers { words: words(offer::WORDS as usize) }),
         config: config(),
+        presence: None,
     };
     let target = Target {
         address: "10.2.0.2:443".parse().unwrap(),
@@ -213,7 +214,7 @@ fn a_flow_without_room_in_the_index_is_refused_and_nothing_is_lost() {
     const FLOWS: u32 = 64;
     // Two buckets of seven entries.
     let flows = flows(FLOWS, 2);
-    let ports = PortsInUse { words: words(1) };
+    let ports = PortsInUse::over(words(1));
     let put = (0..FLOWS).filter(|number| flows.put(&config(), &flow(*number)).is_some()).count();
     assert!((1..=7).contains(&put), "{put}");
     let found = (0..FLOWS).filter(|number| flows.find(&config(), &flow(*number).client).is_some()).count();

@@ -248,6 +248,11 @@ impl Installed {
             .map(|found| found.1)
     }
 
+    /// The bitmaps of ports in use: the gateway's address, the backend's, and the first word.
+    pub fn bitmaps(&self) -> impl Iterator<Item = (IpAddr, SocketAddr, u32)> {
+        self.bitmaps.all()
+    }
+
     /// Every backend that there may be flows of.
     pub fn all_backends(&self) -> impl Iterator<Item = SocketAddr> {
         let adopted = self.adopted.iter().map(|old| old.address);

@@ -16,6 +16,7 @@ use gateway_common::{
 use super::events::Events;
 use super::flows::{self, Flows, PortsInUse};
 use super::memory::{Records, Words};
+use super::pin::Presence;
 use super::sys;
 use super::targets::{Offers, Tables};
 use super::translations::Translations;
@@ -175,7 +176,7 @@ impl Maps {
             maglev: maglev.try_into().map_err(about("MAGLEV"))?,
             maglev_fd,
             limits: words("LIMITS", &take("LIMITS")?)?,
-            ports: Arc::new(PortsInUse { words: words("PORTS", &take("PORTS")?)? }),
+            ports: Arc::new(PortsInUse::over(words("PORTS", &take("PORTS")?)?)),
             offers: Arc::new(Offers { words: words("OFFERS", &take("OFFERS")?)? }),
             translations: Arc::new(Translations::over(words("TRANSLATIONS", &take("TRANSLATIONS")?)?)),
             v4: FamilyMaps::gather(&NAMES4, (pools.clone(), 0), &mut take)?,
@@ -251,16 +252,11 @@ impl Maps {
     }
 
     /// What is shared with those who put flows into the tables.
-    pub fn tables(&self) -> Result<Tables, MapsError> {
+    pub fn tables(&self, presence: Presence) -> Result<Tables, MapsError> {
         let (v4, v6, ports) = (self.v4.flows.clone(), self.v6.flows.clone(), self.ports.clone());
-        Ok(Tables {
-            v4,
-            v6,
-            ports,
-            translations: self.translations.clone(),
-            offers: self.offers.clone(),
-            config: self.config()?,
-        })
+        let (translations, offers) = (self.translations.clone(), self.offers.clone());
+        let (config, presence) = (self.config()?, Some(presence));
+        Ok(Tables { v4, v6, ports, translations, offers, config, presence })
     }
 
     /// Flows and handshakes that go on, see [`Flows::going_on`].

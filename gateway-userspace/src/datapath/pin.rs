@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use gateway_common::SCHEMA;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use rustix::fs::{FlockOperation, flock};
 
 /// Where everybody mounts bpffs.
 const USUAL_MOUNT: &str = "/sys/fs/bpf";
@@ -33,6 +34,23 @@ fn at(what: &'static str, path: &Path) -> impl Fn(io::Error) -> PinError {
 #[derive(Debug)]
 pub struct Lock {
     _files: Vec<File>,
+}
+
+/// Says to the agents after this one that somebody of this process may still write into the maps. Taken back when it is
+/// dropped, so also by an agent's death.
+#[derive(Debug)]
+pub struct Presence {
+    links: File,
+}
+
+impl Presence {
+    /// Whether no other process is present. Only whoever has the [`Lock`] may ask.
+    pub fn is_alone(&self) -> bool {
+        let is_alone = flock(&self.links, FlockOperation::NonBlockingLockExclusive).is_ok();
+        // Nobody else asks meanwhile, so it is had; what was there before is given up by asking for more.
+        let _ = flock(&self.links, FlockOperation::NonBlockingLockShared);
+        is_alone
+    }
 }
 
 /// The directories of one pin directory.
@@ -118,6 +136,16 @@ impl Pins {
             }
         }
         Ok(Some(Lock { _files: files }))
+    }
+
+    /// Makes this process present, once the directories are there.
+    pub fn attend(&self) -> Result<Presence, PinError> {
+        let path = self.links();
+        let links = File::open(&path).map_err(at("cannot open", &path))?;
+        flock(&links, FlockOperation::LockShared)
+            .map_err(io::Error::from)
+            .map_err(at("cannot lock", &path))?;
+        Ok(Presence { links })
     }
 
     /// Whether there is a directory that may have pins in it.
@@ -221,5 +249,25 @@ fn remove_tree(path: &Path) -> Result<(), PinError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("cannot remove", path)(error)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_is_alone_when_those_before_it_are_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let pins = Pins::below(directory.path());
+        fs::create_dir_all(pins.links()).unwrap();
+        let first = pins.attend().unwrap();
+        assert!(first.is_alone() && first.is_alone());
+        let second = pins.attend().unwrap();
+        assert!(!second.is_alone());
+        // Having asked, it is present all the same.
+        assert!(!first.is_alone());
+        drop(first);
+        assert!(second.is_alone());
     }
 }

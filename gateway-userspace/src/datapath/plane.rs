@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use aya::Pod;
 use gateway_common::flow::TICKS_PER_SECOND;
+use gateway_common::ports::PORTS_PER_WORD;
 use gateway_common::{Address, Config, Event, Link, ListenerId};
 use serde::Serialize;
 
@@ -27,11 +28,12 @@ use super::install::{InstallError, Installed};
 use super::interfaces::{self, Interface};
 use super::load::{self, LoadError, Loaded, Sizes, TABLE_SLOTS};
 use super::maps::{self, FamilyMaps, Maps, MapsError};
+use super::orphans::{Estate, Orphans};
 use super::pin::{Lock, PinError, Pins};
 use super::plan::{self, Opaque, Placement, Plan, Refusal, Surroundings};
 use super::ports::{self, PortRange};
 use super::routes::{NoRoute, Route, Routes};
-use super::stats::{self, FlowCounts, InterfaceStatus, Memory, Status};
+use super::stats::{self, FlowCounts, InUse, InterfaceStatus, Memory, Status};
 use super::takeover;
 use super::tally::Ended;
 use super::targets::{NoTarget, Tables, Target, Targets};
@@ -42,9 +44,6 @@ const BALANCE_KEY: u64 = 0x736c_7569_6365_2031;
 
 /// A handshake this young is not given up for another one: one second.
 const HANDSHAKE_TICKS: u32 = TICKS_PER_SECOND;
-
-/// A record that nothing has held for so long is lost.
-const CERTAIN: Duration = Duration::from_secs(5);
 
 /// Why this machine has no kernel plane. The words are shown to people.
 #[derive(Debug, thiserror::Error)]
@@ -194,8 +193,7 @@ pub struct KernelPlane {
     applied: Applied,
     sweep4: Sweep,
     sweep6: Sweep,
-    /// Until it is known for sure.
-    lost: Option<Lost>,
+    orphans: Orphans,
     /// Shared with user space.
     outliers: Outliers,
     /// For those who hand connections over.
@@ -256,11 +254,11 @@ impl KernelPlane {
         configure(&mut loaded.maps, &pins, args, ports)?;
         forget_links(&mut loaded.maps, &interfaces)?;
         let max_flows = maps::capacity(&pins.maps(), "FLOWS4")?;
-        let lost = Some(Lost::find(&loaded.maps));
         let installed = Installed::adopt(&loaded.maps)?;
         loaded.maps.translations.adopt(&loaded.maps.v4.flows);
         loaded.maps.translations.adopt(&loaded.maps.v6.flows);
-        let tables = Arc::new(loaded.maps.tables()?);
+        let tables = Arc::new(loaded.maps.tables(pins.attend()?)?);
+        let orphans = Orphans::find(&loaded.maps, &tables.config, &installed);
         let attached = Attached::adopt(&pins, args.datapath, &mut programs(&mut loaded)?, &interfaces)?;
         let mut plane = Self {
             pins,
@@ -278,7 +276,7 @@ impl KernelPlane {
             applied: Applied::default(),
             sweep4: Sweep::default(),
             sweep6: Sweep::default(),
-            lost,
+            orphans,
             outliers: outliers.clone(),
             tables,
             targets,
@@ -288,6 +286,7 @@ impl KernelPlane {
             max_flows,
         };
         plane.attach_to_clients()?;
+        plane.tend_orphans();
         Ok(plane)
     }
 
@@ -297,8 +296,10 @@ impl KernelPlane {
     pub fn apply(&mut self, snapshot: Arc<Snapshot>) -> Result<Applied, DatapathError> {
         self.snapshot = Some(snapshot.clone());
         self.is_settled = false;
-        self.refresh(&snapshot)?;
+        let refreshed = self.refresh(&snapshot);
+        // Whatever it has come to: connections wait for the first.
         self.publish_targets();
+        refreshed?;
         // The time of backends that have gone begins now, not at the next tick.
         self.condemn();
         Ok(self.applied.clone())
@@ -320,7 +321,7 @@ impl KernelPlane {
             self.judge(backend, outcome);
         }
         self.forget();
-        self.recover();
+        self.tend_orphans();
         self.condemn();
         ended.extend(self.bid_farewell());
         let before = self.applied.clone();
@@ -389,6 +390,7 @@ impl KernelPlane {
             handshakes: stats::handshakes(maps),
             max_handshakes: maps.v4.flows.capacity(Kind::Handshakes),
             memory: Memory::of(maps),
+            in_use: self.in_use(),
             verdicts: stats::verdicts(maps)?,
             // The workers' account: whoever has the ledger fills it in.
             handoff: Tallied::default(),
@@ -399,6 +401,13 @@ impl KernelPlane {
                 self.heard.failed(),
             ),
         })
+    }
+
+    /// Steers no new flow any more. Connections that workers have may still be handed over, until the stop.
+    pub fn drain(&mut self) -> Result<(), DatapathError> {
+        // What was published stays: its backends keep their numbers and ports for as long as it does.
+        self.snapshot = None;
+        self.refresh(&Snapshot::default())
     }
 
     /// Steers no new flow any more. Flows that there are go on without an agent; if there are none, every trace is
@@ -452,12 +461,25 @@ impl KernelPlane {
         self.heard.forget(|backend| backends.contains(&backend));
     }
 
-    /// Puts records back that an agent before this one took out and died with.
-    fn recover(&mut self) {
-        if self.lost.as_ref().is_some_and(Lost::is_certain)
-            && let Some(lost) = self.lost.take()
-        {
-            lost.put_back(&self.loaded.maps);
+    /// Deals with what an agent before this one left unfinished.
+    fn tend_orphans(&mut self) {
+        self.orphans.step(&mut Estate {
+            maps: &self.loaded.maps,
+            config: &self.tables.config,
+            presence: self.tables.presence.as_ref(),
+            farewells: [self.sweep4.farewells(), self.sweep6.farewells()],
+        });
+    }
+
+    fn in_use(&self) -> InUse {
+        let maps = &self.loaded.maps;
+        let words = self.tables.config.port_count / PORTS_PER_WORD;
+        let ports = self.installed.bitmaps().map(|(_, _, base)| maps.ports.count(base, words));
+        InUse {
+            ipv4_records: maps.v4.flows.taken(),
+            ipv6_records: maps.v6.flows.taken(),
+            translations: maps.translations.in_use(),
+            source_ports: ports.sum(),
         }
     }
 
@@ -755,30 +777,6 @@ fn deny_family<A: Address + Pod>(maps: &mut FamilyMaps<A>, prefixes: &[Prefix]) 
         maps.deny(*length, *address, true)?;
     }
     Ok(!wanted.is_empty())
-}
-
-/// Records that nothing holds; those that a packet is just taking are among them at first, and not any more later.
-#[derive(Debug)]
-struct Lost {
-    v4: BTreeSet<u32>,
-    v6: BTreeSet<u32>,
-    found: Instant,
-}
-
-impl Lost {
-    fn find(maps: &Maps) -> Self {
-        Self { v4: maps.v4.flows.lost(), v6: maps.v6.flows.lost(), found: Instant::now() }
-    }
-
-    fn is_certain(&self) -> bool {
-        self.found.elapsed() > CERTAIN
-    }
-
-    fn put_back(self, maps: &Maps) {
-        let still = Self::find(maps);
-        maps.v4.flows.put_back_lost(self.v4.intersection(&still.v4).copied());
-        maps.v6.flows.put_back_lost(self.v6.intersection(&still.v6).copied());
-    }
 }
 
 /// Inode of the calling thread's network namespace.

@@ -35,6 +35,9 @@ pub struct Status {
     pub max_handshakes: u32,
     /// Memory of the flow tables.
     pub memory: Memory,
+    /// What flows, and connections that may become some, have of it and besides.
+    #[serde(default)]
+    pub in_use: InUse,
     /// Packets by verdict (label, see `gateway_common::Verdict`), since the maps were made.
     pub verdicts: BTreeMap<String, u64>,
     /// Connections that user space handed over.
@@ -44,6 +47,20 @@ pub struct Status {
     pub listener_traffic: Vec<ListenerTraffic>,
     /// What went to each backend, and how often it failed.
     pub backend_traffic: Vec<BackendTraffic>,
+}
+
+/// What is given out and not given back yet. Flows keep theirs for a while when they are over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InUse {
+    /// Records of IPv4 flows.
+    pub ipv4_records: u64,
+    /// Records of IPv6 flows.
+    pub ipv6_records: u64,
+    /// What handed-over flows are translated by.
+    pub translations: u32,
+    /// Ports towards backends.
+    pub source_ports: u32,
 }
 
 /// The kernel's memory for flows, all of it taken when the maps are made.

@@ -10,6 +10,7 @@ use gateway_common::{Addr4, Addr6, BackendId, Config, ListenerId, offer};
 
 use super::flows::{Flows, PortsInUse};
 use super::memory::Words;
+use super::pin::Presence;
 use super::plan;
 use super::translations::Translations;
 use crate::model::{ListenerKey, Snapshot};
@@ -155,6 +156,8 @@ pub struct Tables {
     pub offers: Arc<Offers>,
     /// What never changes while the maps are there is to be read from it: the index's key and size, the range of ports.
     pub config: Config,
+    /// As long as anybody has the tables.
+    pub(super) presence: Option<Presence>,
 }
 
 /// See the module. Empty until there is a plane, and when there is none any more.

@@ -12,6 +12,7 @@ use crate::datapath::handoff::{self, Entry, Refusal, Settling};
 use crate::datapath::targets::SourcePort;
 use crate::datapath::view::Tuple;
 use crate::model::{Ascent, Below, ClusterName, lengths};
+use crate::net::drain::DrainWatch;
 use crate::net::relay::{Carried, Outcome, Parts, Relay, RelayEnd};
 use crate::net::repair;
 
@@ -33,13 +34,15 @@ pub(super) struct Climb<'a> {
     /// What the backend's socket is bound to; held as long as that lives.
     port: Option<SourcePort>,
     entry: Entry,
+    /// A connection that the kernel has need not be waited for.
+    drain: DrainWatch,
     /// Bytes that it carries before.
     after: u64,
     attempts: u32,
     /// No attempt before.
     next: Instant,
-    /// Whether there is nothing more to try.
-    is_over: bool,
+    /// Whether the kernel cannot have it, ever.
+    is_refused: bool,
     /// The latest reason against.
     below: Option<Below>,
 }
@@ -60,15 +63,22 @@ impl<'a> Climb<'a> {
         (idle, since): (Duration, Instant),
         port: Result<SourcePort, Below>,
         entry: Entry,
+        drain: DrainWatch,
     ) -> Self {
-        let (below, is_over) = (port.as_ref().err().copied(), port.is_err());
+        let (below, is_refused) = (port.as_ref().err().copied(), port.is_err());
         let port = port.ok();
         let after = match shared.ascent {
             Ascent::AtOnce => 0,
             Ascent::WhenWorthIt => lengths::LONG,
             Ascent::AtRandom => 1 << fastrand::u32(..LARGEST_POWER),
         };
-        Self { shared, ends, idle, since, port, entry, after, attempts: 0, next: since, is_over, below }
+        let (attempts, next) = (0, since);
+        Self { shared, ends, idle, since, port, entry, drain, after, attempts, next, is_refused, below }
+    }
+
+    /// Whether there is nothing more to try.
+    fn is_over(&self) -> bool {
+        self.is_refused || self.attempts >= MOST_ATTEMPTS
     }
 
     /// Relays, and hands over when it is time. `build` makes the relay, which shows why it is one.
@@ -99,26 +109,29 @@ impl<'a> Climb<'a> {
     /// Whether the connection is taken for a long one before it has carried anything.
     fn is_early(&self) -> bool {
         let are_long = |cluster: &ClusterName| self.shared.counts.lengths.are_mostly_long(cluster);
-        !self.is_over && (self.after == 0 || self.entry.cluster.as_ref().is_some_and(are_long))
+        !self.is_over() && (self.after == 0 || self.entry.cluster.as_ref().is_some_and(are_long))
     }
 
-    fn is_due(&self, carried: Carried) -> bool {
-        !self.is_over && carried.up + carried.down >= self.after && Instant::now() >= self.next
+    fn is_due(&self, carried: Carried, is_draining: bool) -> bool {
+        let is_worth_it = is_draining || carried.up + carried.down >= self.after;
+        !self.is_over() && is_worth_it && Instant::now() >= self.next
     }
 
-    /// Relays until the end, or until it is time for an attempt.
+    /// Relays until the end, or until it is time for an attempt. When the agent is to stop it is time soon.
     async fn relay(&mut self, relay: &mut Relay, answered: &mut impl FnMut()) -> Outcome {
-        let mut is_stalled = false;
+        let (mut drain, mut is_stalled) = (self.drain.clone(), false);
         loop {
-            let before = relay.carried();
-            let may_be_quiet = !self.is_over && !is_stalled;
+            let (before, is_draining) = (relay.carried(), drain.is_draining());
+            let (quiet, may_be_quiet) =
+                (if is_draining { AGAIN } else { QUIET }, !self.is_over() && !is_stalled);
             tokio::select! {
                 biased;
-                outcome = relay.run(&mut *answered, |carried| self.is_due(*carried)) => match outcome {
+                outcome = relay.run(&mut *answered, |carried| self.is_due(*carried, is_draining)) => match outcome {
                     Outcome::Paused if is_saturated(relay) => self.next = Instant::now() + AGAIN,
                     outcome => return outcome,
                 },
-                () = tokio::time::sleep(QUIET), if may_be_quiet => {
+                () = drain.signaled(), if !is_draining => (self.attempts, is_stalled) = (0, false),
+                () = tokio::time::sleep(quiet), if may_be_quiet => {
                     let is_quiet = relay.carried() == before;
                     if is_quiet && relay.is_even() {
                         return Outcome::Paused;
@@ -133,8 +146,8 @@ impl<'a> Climb<'a> {
     /// Hands the connection over, or gives it back with all that was read meanwhile.
     fn attempt(&mut self, parts: Parts) -> Result<Settling, Box<Parts>> {
         let mut handoff = self.shared.handoff.borrow_mut();
-        let (Some(handoff), Some(port), false) = (handoff.as_mut(), self.port.take(), self.is_over) else {
-            self.is_over = true;
+        let (Some(handoff), Some(port), false) = (handoff.as_mut(), self.port.take(), self.is_refused) else {
+            self.is_refused = true;
             return Err(Box::new(parts));
         };
         let Parts { downstream, upstream, prefix, answer, carried } = parts;
@@ -158,7 +171,7 @@ impl<'a> Climb<'a> {
         let targets = self.shared.targets.current();
         handoff.hand_over(&targets, connection).map_err(|kept| {
             self.below = Some(below(&kept.refusal));
-            self.is_over = !kept.refusal.may_pass() || self.attempts == MOST_ATTEMPTS;
+            self.is_refused = !kept.refusal.may_pass();
             self.next = Instant::now() + AGAIN;
             let connection = kept.connection;
             (self.port, self.entry) = (Some(connection.port), connection.entry);

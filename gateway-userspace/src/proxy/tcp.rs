@@ -101,7 +101,7 @@ async fn carry(
                 cluster_admission,
                 ..Entry::default()
             };
-            let climb = Climb::new(shared, ends, (idle, ends.since), port, entry);
+            let climb = Climb::new(shared, ends, (idle, ends.since), port, entry, drain.clone());
             let highest = shared.highest_tier;
             match opaque::between_sockets(climb, listed, highest, parts, idle, answered).await {
                 (_, End::HandedOver(settling)) => {

@@ -83,10 +83,17 @@ pub(super) enum Running {
 impl Backends {
     /// Starts them at the addresses of a namespace; those whose programs are not installed are left out.
     pub fn start(namespace: &Namespace, addresses: &[(Family, IpAddr)]) -> Self {
+        Self::start_only(namespace, addresses, &Speech::ALL)
+    }
+
+    /// Those that speak in these ways.
+    pub fn start_only(namespace: &Namespace, addresses: &[(Family, IpAddr)], speeches: &[Speech]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let authority = Authority::new("the backends'");
-        let names: Vec<_> =
-            addresses.iter().flat_map(|(family, _)| Speech::ALL.map(|speech| speech.name(*family))).collect();
+        let names: Vec<_> = addresses
+            .iter()
+            .flat_map(|(family, _)| speeches.iter().map(|speech| speech.name(*family)))
+            .collect();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let identity = authority.issue(&names);
         authority.write(directory.path());
@@ -102,7 +109,7 @@ impl Backends {
             addresses: Vec::new(),
         };
         for (family, address) in addresses {
-            for speech in Speech::ALL {
+            for speech in speeches.iter().copied() {
                 let place = SocketAddr::new(*address, 0);
                 backends.add(speech, speech.name(*family), (namespace, place), &acceptor);
             }

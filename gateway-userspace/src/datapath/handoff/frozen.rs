@@ -10,6 +10,7 @@ use super::super::flows::{Flows, Kind};
 use super::super::stats;
 use super::super::targets::Tables;
 use super::super::view::Tuple;
+use super::fault::{self, Step};
 use super::refusal::Refusal;
 use super::settling::HandedOver;
 use super::socket::{self, Numbers};
@@ -80,6 +81,7 @@ impl<A: Address> Frozen<A> {
         let unsent = [&connection.to_client, &connection.to_backend].map(Vec::len);
         let translation = translation(agreed, numbers, unsent);
         self.tables.translations.write(self.flow.translation, &translation);
+        fault::reached(Step::Translated);
         let taken = translation.ends.map(|end| end.taken);
         self.flows.expect(self.number, taken, stats::monotonic());
         let mut bits = 0;
@@ -99,7 +101,8 @@ impl<A: Address> Frozen<A> {
         let changed = frozen.any(State::FROZEN)
             && !frozen.any(State::CONDEMNED)
             && self.flows.change(self.number, frozen, going_on).is_ok();
-        let handed_over = HandedOver::new(self.flows, self.number, frozen.generation());
+        fault::reached(Step::Activated);
+        let handed_over = HandedOver::new(self.flows, self.tables, self.number, frozen.generation());
         if changed { Activated::GoesOn(handed_over) } else { Activated::Broken(handed_over) }
     }
 }
@@ -108,6 +111,7 @@ impl<A: Address> Frozen<A> {
 pub(super) fn read(connection: &mut Connection) -> Result<[Numbers; 2], Refusal> {
     socket::drain(&connection.client, &mut connection.to_backend)?;
     socket::drain(&connection.backend, &mut connection.to_client)?;
+    fault::reached(Step::Drained);
     let now_ms = || (stats::monotonic() / NS_PER_MS) as u32;
     Ok([socket::numbers(&connection.client, now_ms)?, socket::numbers(&connection.backend, now_ms)?])
 }

@@ -12,6 +12,7 @@
 //!
 //! Up to the end of step 3 everything can be taken back.
 
+mod fault;
 mod frozen;
 mod ledger;
 mod refusal;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 use gateway_common::translation::End;
 use tokio::net::TcpStream;
 
+use self::fault::Step;
 use self::frozen::{Activated, Frozen};
 pub use self::ledger::{Entry, Ledger};
 pub use self::refusal::Refusal;
@@ -187,10 +189,12 @@ fn proceed<A: gateway_common::Address>(
     way: frozen::Way,
     mut connection: Connection,
 ) -> Result<Settling, Box<Kept>> {
+    fault::await_rest(&connection);
     let frozen = match Frozen::enter(flows, tables, way, &connection) {
         Ok(frozen) => frozen,
         Err(refusal) => return Err(Box::new(Kept { connection, refusal })),
     };
+    fault::reached(Step::Entered);
     let numbers = match frozen::read(&mut connection) {
         Ok(numbers) => numbers,
         Err(refusal) => {

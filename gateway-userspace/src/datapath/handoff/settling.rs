@@ -10,6 +10,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::super::flows::{Flows, Kind};
+use super::super::targets::Tables;
+use super::fault::{self, Step};
 use super::{Connection, socket};
 use crate::net::{repair, socket as sockets};
 
@@ -38,6 +40,8 @@ trait Record {
 struct Of<A> {
     flows: Arc<Flows<A>>,
     number: u32,
+    /// Another agent leaves the flow to this one as long as it is held.
+    _tables: Arc<Tables>,
 }
 
 impl<A: Address> Record for Of<A> {
@@ -51,8 +55,13 @@ impl<A: Address> Record for Of<A> {
 }
 
 impl HandedOver {
-    pub(super) fn new<A: Address>(flows: Arc<Flows<A>>, number: u32, generation: u32) -> Self {
-        Self { record: Box::new(Of { flows, number }), generation }
+    pub(super) fn new<A: Address>(
+        flows: Arc<Flows<A>>,
+        tables: Arc<Tables>,
+        number: u32,
+        generation: u32,
+    ) -> Self {
+        Self { record: Box::new(Of { flows, number, _tables: tables }), generation }
     }
 
     /// The state, as long as the record is this flow's.
@@ -87,6 +96,8 @@ struct Owing {
 pub struct Settling {
     flow: HandedOver,
     owing: Vec<Owing>,
+    /// Sockets that are no more.
+    withdrawn: u32,
 }
 
 impl Settling {
@@ -99,17 +110,17 @@ impl Settling {
             Owing { direction: Direction::ToBackend, stream: client, unsent: to_client },
             Owing { direction: Direction::ToClient, stream: backend, unsent: to_backend },
         ];
-        let mut settling = Self { flow, owing: Vec::new() };
+        let mut settling = Self { flow, owing: Vec::new(), withdrawn: 0 };
         for mut end in owing {
             end.send_now();
             if end.unsent.is_empty() && settling.is_settled(&end) {
-                socket::withdraw(end.stream);
+                settling.withdraw(end);
             } else {
                 settling.owing.push(end);
             }
         }
         if settling.owing.iter().all(|end| end.unsent.is_empty()) {
-            settling.flow.alter(0, State::UNSENT);
+            settling.all_sent();
         }
         settling
     }
@@ -121,7 +132,7 @@ impl Settling {
         for stream in [connection.client, connection.backend] {
             sockets::reset(stream);
         }
-        Self { flow, owing: Vec::new() }
+        Self { flow, owing: Vec::new(), withdrawn: 2 }
     }
 
     /// Whether there is nothing left to do.
@@ -131,13 +142,16 @@ impl Settling {
 
     /// Sends the rest, and waits until all is acknowledged.
     pub async fn finish(mut self) {
+        let has_rest = self.owing.iter().any(|end| !end.unsent.is_empty());
         for end in &mut self.owing {
             if end.send_all().await.is_err() {
                 // Without these bytes the connection is worth nothing.
                 return;
             }
         }
-        self.flow.alter(0, State::UNSENT);
+        if has_rest {
+            self.all_sent();
+        }
         let mut pause = FIRST_LOOK;
         while !self.owing.is_empty() {
             tokio::time::sleep(pause).await;
@@ -147,9 +161,20 @@ impl Settling {
             self.owing = owing;
             let settled: Vec<Owing> = settled;
             for end in settled {
-                socket::withdraw(end.stream);
+                self.withdraw(end);
             }
         }
+    }
+
+    fn all_sent(&self) {
+        fault::reached(Step::RestSent);
+        self.flow.alter(0, State::UNSENT);
+    }
+
+    fn withdraw(&mut self, end: Owing) {
+        socket::withdraw(end.stream);
+        self.withdrawn += 1;
+        fault::reached(if self.withdrawn == 1 { Step::OneWithdrawn } else { Step::BothWithdrawn });
     }
 
     /// Whether a socket is of no use any more.
@@ -189,8 +214,11 @@ impl Owing {
     /// Sends what the socket takes at once.
     fn send_now(&mut self) {
         while !self.unsent.is_empty() {
-            match socket2::SockRef::from(&self.stream).send(&self.unsent) {
-                Ok(count) => drop(self.unsent.drain(..count)),
+            match socket2::SockRef::from(&self.stream).send(fault::portion(&self.unsent)) {
+                Ok(count) => {
+                    self.unsent.drain(..count);
+                    fault::reached(Step::PartSent);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // A full buffer, or a socket that failed: whoever sends the rest finds out.
                 Err(_) => return,

@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
+use super::fault::{self, Step};
 use super::refusal::Refusal;
 use crate::net::repair::{self, Queue, TcpInfo};
 
@@ -62,8 +63,11 @@ pub(super) fn drain(stream: &TcpStream, into: &mut Vec<u8>) -> Result<(), Refusa
 /// Reads where a connection stands whose flow is frozen. Its socket is left as it was.
 pub(super) fn numbers(stream: &TcpStream, now_ms: impl Fn() -> u32) -> Result<Numbers, Refusal> {
     repair::enter(stream).map_err(Refusal::system("TCP_REPAIR"))?;
+    fault::reached(Step::InRepair);
     let numbers = read_numbers(stream, now_ms);
+    fault::reached(Step::NumbersRead);
     repair::leave(stream, false).map_err(Refusal::system("TCP_REPAIR"))?;
+    fault::reached(Step::OutOfRepair);
     numbers
 }
 

@@ -17,6 +17,7 @@ use super::headers;
 use super::serve::Connection;
 use crate::datapath::handoff::Entry;
 use crate::model::Below;
+use crate::net::drain::DrainWatch;
 use crate::net::relay::{Carried, Parts};
 use crate::net::rewind::Rewound;
 use crate::proxy::climb::{Climb, End};
@@ -39,6 +40,8 @@ struct Switched {
     shared: Rc<Shared>,
     ends: Ends,
     terminates_tls: bool,
+    /// What a drain waits for.
+    drain: DrainWatch,
 }
 
 /// Whether the client asks for a WebSocket. `Upgrade` asks for nothing unless `Connection` names it (RFC 9110, 7.8).
@@ -80,10 +83,11 @@ pub(super) fn switch(
         shared: connection.shared.clone(),
         ends: connection.ends,
         terminates_tls: connection.scheme() == "https",
+        drain,
     };
     tokio::task::spawn_local(async move {
-        // The body holds the endpoint's lease; the relay is what it counts, and what a drain waits for.
-        let _held = (body, drain);
+        // The body holds the endpoint's lease; the relay is what it counts.
+        let _held = body;
         match tokio::try_join!(downstream, upstream) {
             Ok((downstream, upstream)) => carry(connection, downstream, upstream).await,
             Err(error) => tracing::debug!(%error, "upgrade failed"),
@@ -94,7 +98,7 @@ pub(super) fn switch(
 
 /// Relays what follows. Backends are spoken to over plain sockets; a client whose TLS ends here is not.
 async fn carry(connection: Switched, downstream: Upgraded, upstream: Upgraded) {
-    let Switched { shared, ends, terminates_tls } = connection;
+    let Switched { shared, ends, terminates_tls, drain } = connection;
     let (upstream, answer) = match upstream.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => (parts.io.into_inner(), parts.read_buf),
         Err(upstream) => {
@@ -108,7 +112,7 @@ async fn carry(connection: Switched, downstream: Upgraded, upstream: Upgraded) {
             let listed = opaque::list_sockets(&shared, (ends, None), &upstream);
             let parts = Parts { downstream, upstream, prefix, answer, carried: Carried::default() };
             let (port, entry) = (Err(Below::Pooled), Entry::default());
-            let climb = Climb::new(&shared, ends, (IDLE, ends.since), port, entry);
+            let climb = Climb::new(&shared, ends, (IDLE, ends.since), port, entry, drain.clone());
             if let (_, End::HandedOver(settling)) =
                 opaque::between_sockets(climb, listed, shared.highest_tier, parts, IDLE, || {}).await
             {

@@ -1,0 +1,321 @@
+//! The life of connections that user space has handed over to the kernel plane: silence, half-closing, backends that go,
+//! agents that are replaced, and what the access log tells at their end. Needs root; fails where the kernel plane cannot
+//! be had.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use harness::authority::Authority;
+use harness::chatter::Chatter;
+use harness::client::{self, line, read_to_end};
+use harness::documents::{self, destination_rule, service, sni_route};
+use harness::gateway::{Gateway, Kernel};
+use harness::lab::{Family, Lab};
+use harness::namespace;
+use harness::serve::Server;
+use harness::steered::place;
+use harness::tls::TlsClient;
+use harness::{echo, wait};
+use serde_json::Value;
+
+const PORT: u16 = 443;
+const NAME: &str = "chat.test";
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+/// The agent looks at flows once a second, and this machine has other things to do too.
+const PROMPT: Duration = Duration::from_secs(3);
+
+/// A gateway that passes one name through to an echo service.
+struct Site {
+    gateway: Gateway,
+    echo: Server,
+    directory: tempfile::TempDir,
+    lab: Lab,
+    family: Family,
+}
+
+fn route(backends: &[SocketAddr], policy: Option<&str>) -> String {
+    let policy = policy.map(|policy| destination_rule("chat", policy)).unwrap_or_default();
+    documents::gateway("edge", &[documents::Server::passthrough(PORT, &[NAME])])
+        + &sni_route("chat", PORT, NAME, "edge", "chat")
+        + &service("chat", "https", backends)
+        + &policy
+}
+
+impl Site {
+    fn start(family: Family, policy: Option<&str>, flags: &[&str]) -> Self {
+        let lab = Lab::new(1).expect("namespaces");
+        let echo = echo::start_silent(place(&lab, family, 0));
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = directory.path().join("access").display().to_string();
+        let gateway = Gateway::arrange()
+            .within(&lab.gateway)
+            .kernel(Kernel::Require)
+            .flags(&["--interface", "c0", "--access-log", &log, "--access-log-format", "json"])
+            .flags(flags)
+            .document("site", &route(&[echo.address], policy))
+            .start();
+        Self { gateway, echo, directory, lab, family }
+    }
+
+    fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.lab.gateway_address(self.family), PORT)
+    }
+
+    /// A connection that has said its hello, heard it again, and is the kernel's.
+    fn connect(&self) -> (TcpStream, usize) {
+        let (address, before) = (self.address(), self.handed_over());
+        let hello = hello();
+        let length = hello.len();
+        let stream = self.lab.client.enter(move || greet(address, &hello).expect("an echoed hello"));
+        wait::until("a hand-over", || (self.handed_over() > before).then_some(()));
+        (stream, length)
+    }
+
+    fn handed_over(&self) -> u64 {
+        self.gateway.status()["kernel"]["handoff"]["handedOver"].as_u64().expect("a number")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("access")
+    }
+
+    /// A line of the access log, once it is there.
+    fn line(&self, number: usize) -> Value {
+        let text = wait::until("a line in the access log", || {
+            let text = std::fs::read_to_string(self.log()).ok()?;
+            text.lines().nth(number).map(str::to_owned)
+        });
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    fn expect_all_given_back(&self) {
+        let in_use = || self.gateway.status()["kernel"]["inUse"].clone();
+        let is_zero = |value: Value| value.as_object().expect("counts").values().all(|count| *count == 0);
+        wait::until("all to be given back", || is_zero(in_use()).then_some(()));
+    }
+}
+
+fn hello() -> Vec<u8> {
+    TlsClient::new(Authority::new("nobody's").roots(), NAME).hello()
+}
+
+fn greet(address: SocketAddr, hello: &[u8]) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(client::LIMIT))?;
+    stream.set_nodelay(true)?;
+    stream.write_all(hello)?;
+    stream.read_exact(&mut vec![0; hello.len()])?;
+    Ok(stream)
+}
+
+#[track_caller]
+fn expect_reset(stream: &mut TcpStream) {
+    let end = stream.read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(end, Err(ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn one_that_is_silent_for_too_long_is_reset_and_one_that_talks_is_not() {
+    for family in FAMILIES {
+        let policy = "{connectionPool: {tcp: {idleTimeout: 3s}}}";
+        let site = Site::start(family, Some(policy), &["--tier", "handoff"]);
+        let begun = Instant::now();
+        let (mut silent, _) = site.connect();
+        let (mut talking, _) = site.connect();
+        silent.set_nonblocking(true).expect("a socket option");
+        let end = wait::until("the end of silence", || {
+            assert_eq!(line(&mut talking, "still here\n"), "still here\n");
+            match silent.read(&mut [0]).map_err(|error| error.kind()) {
+                Err(ErrorKind::WouldBlock) => None,
+                end => Some(end),
+            }
+        });
+        assert_eq!(end, Err(ErrorKind::ConnectionReset), "{family:?}");
+        assert!(begun.elapsed() > Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert_eq!(line(&mut talking, "and now\n"), "and now\n");
+        drop(talking);
+        site.expect_all_given_back();
+    }
+}
+
+/// What user space has relayed for longer than the timeout is not silent because the kernel has it only now.
+#[test]
+fn time_before_the_hand_over_is_no_silence() {
+    let policy = "{connectionPool: {tcp: {idleTimeout: 3s}}}";
+    let site = Site::start(Family::V4, Some(policy), &["--tier", "auto"]);
+    let address = site.address();
+    let mut stream = site.lab.client.enter(move || greet(address, &hello()).expect("an echoed hello"));
+    let begun = Instant::now();
+    wait::until("four seconds of talk", || {
+        assert_eq!(line(&mut stream, "x\n"), "x\n");
+        (begun.elapsed() > Duration::from_secs(4)).then_some(())
+    });
+    assert_eq!(site.handed_over(), 0, "it is neither long nor quiet");
+    // It is quiet from here on, and handed over a second later.
+    let quiet = Instant::now();
+    expect_reset(&mut stream);
+    assert!(quiet.elapsed() > Duration::from_secs(3), "reset after {:?} of silence", quiet.elapsed());
+    assert_eq!(site.handed_over(), 1);
+}
+
+#[test]
+fn a_half_closed_one_carries_the_other_direction_to_its_end() {
+    for family in FAMILIES {
+        let site = Site::start(family, None, &["--tier", "handoff"]);
+        let (mut stream, hello) = site.connect();
+        let words = vec![7; 1 << 20];
+        let mut sending = stream.try_clone().expect("a second handle");
+        let sent = std::thread::spawn(move || {
+            sending.write_all(&words).expect("sending");
+            sending.shutdown(Shutdown::Write).expect("half-closing");
+        });
+        let (heard, error) = read_to_end(&mut stream);
+        sent.join().expect("a thread that does not panic");
+        assert_eq!((heard.len(), error), (1 << 20, None));
+        let told = site.line(0);
+        assert_eq!(
+            (&told["response_flags"], &told["requested_server_name"]),
+            (&"-".into(), &NAME.into()),
+            "{told}"
+        );
+        assert_eq!(told["upstream_host"], site.echo.address.to_string(), "{told}");
+        for field in ["bytes_received", "bytes_sent"] {
+            // Frames, from the hand-over on: with headers.
+            let bytes = told[field].as_u64().expect("a number");
+            assert!(bytes > hello as u64 + (1 << 20), "{field}: {told}");
+        }
+        site.expect_all_given_back();
+    }
+}
+
+#[test]
+fn those_of_a_backend_that_is_gone_are_reset_after_the_drain_time() {
+    for family in FAMILIES {
+        let site = Site::start(family, None, &["--tier", "handoff", "--backend-drain-time", "2"]);
+        let (mut stream, _) = site.connect();
+        let another = SocketAddr::new(site.echo.address.ip(), site.echo.address.port() ^ 1);
+        let removed = Instant::now();
+        site.gateway.apply("site", &route(&[another], None));
+        assert_eq!(line(&mut stream, "still here\n"), "still here\n");
+        expect_reset(&mut stream);
+        let took = removed.elapsed();
+        assert!((Duration::from_secs(2)..Duration::from_secs(2) + 3 * PROMPT).contains(&took), "{took:?}");
+        let told = site.line(0);
+        assert_eq!(
+            (&told["response_flags"], &told["requested_server_name"]),
+            (&"UC".into(), &NAME.into()),
+            "{told}"
+        );
+        site.expect_all_given_back();
+    }
+}
+
+#[test]
+fn a_stop_hands_over_what_user_space_has_and_the_next_agent_tells_of_its_end() {
+    for family in FAMILIES {
+        let mut site = Site::start(family, None, &["--tier", "auto"]);
+        let opening = hello();
+        let chat = Chatter::start_behind(&site.lab.client, site.address(), 20, opening);
+        assert_eq!(site.handed_over(), 0, "none is long or quiet yet");
+        let begun = Instant::now();
+        assert!(site.gateway.stop().success());
+        assert!(begun.elapsed() < Duration::from_secs(10), "nothing is waited for: {:?}", begun.elapsed());
+        chat.expect_unharmed();
+        site.gateway.restart();
+        chat.expect_unharmed();
+        drop(chat);
+        for number in 0..20 {
+            let told = site.line(number);
+            assert_eq!(
+                (&told["response_flags"], &told["requested_server_name"]),
+                (&"-".into(), &Value::Null),
+                "{told}"
+            );
+            assert_eq!(told["upstream_host"], site.echo.address.to_string(), "{told}");
+        }
+        site.expect_all_given_back();
+    }
+}
+
+/// Connections that are opened one after the other, and then talk for ever.
+struct Newcomers {
+    stop: Arc<AtomicBool>,
+    opened: Arc<AtomicUsize>,
+    thread: Option<std::thread::JoinHandle<Vec<TcpStream>>>,
+}
+
+impl Newcomers {
+    fn start(site: &Site) -> Self {
+        let (stop, opened) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (address, namespace) = (site.address(), site.lab.client.open());
+        let (stopped, count, hello) = (stop.clone(), opened.clone(), hello());
+        let thread = std::thread::spawn(move || {
+            namespace::join(&namespace);
+            let mut streams = Vec::new();
+            while !stopped.load(Ordering::SeqCst) {
+                // Between two agents nobody listens, and one that stops has not read every hello.
+                if let Ok(stream) = greet(address, &hello) {
+                    streams.push(stream);
+                    count.fetch_add(1, Ordering::SeqCst);
+                    let turn = streams.len() / 2;
+                    for stream in streams.iter_mut().skip(turn).take(3) {
+                        assert_eq!(line(stream, "again\n"), "again\n", "one that was answered before");
+                    }
+                }
+            }
+            streams
+        });
+        Self { stop, opened, thread: Some(thread) }
+    }
+
+    fn wait_for(&self, more: usize) {
+        let before = self.opened.load(Ordering::SeqCst);
+        wait::until("new connections", || {
+            (self.opened.load(Ordering::SeqCst) >= before + more).then_some(())
+        });
+    }
+
+    fn finish(mut self) -> Vec<TcpStream> {
+        self.stop.store(true, Ordering::SeqCst);
+        let thread = self.thread.take().expect("it is running");
+        thread.join().expect("no connection that was answered has failed")
+    }
+}
+
+impl Drop for Newcomers {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            // A panic in there has been printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[test]
+fn agents_are_replaced_under_load_and_no_connection_that_was_answered_fails() {
+    for family in FAMILIES {
+        let mut site = Site::start(family, None, &["--tier", "auto"]);
+        let chat = Chatter::start_behind(&site.lab.client, site.address(), 20, hello());
+        let newcomers = Newcomers::start(&site);
+        for _ in 0..3 {
+            newcomers.wait_for(10);
+            assert!(site.gateway.stop().success());
+            chat.expect_unharmed();
+            site.gateway.restart();
+            newcomers.wait_for(10);
+            chat.expect_unharmed();
+        }
+        let mut streams = newcomers.finish();
+        for stream in &mut streams {
+            assert_eq!(line(stream, "and now\n"), "and now\n");
+        }
+        println!("{family:?}: {} connections beside {} exchanges", streams.len(), chat.exchanges());
+        drop((streams, chat));
+        site.expect_all_given_back();
+    }
+}
