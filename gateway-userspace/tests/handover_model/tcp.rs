@@ -245,7 +245,7 @@ impl Tcp {
         if self.is_old(segment) || !self.is_acceptable(segment) {
             // Linux says so once in a while only, that two ends do not answer each other for ever.
             let is_pure = segment.payload.is_empty() && !segment.is(Seen::FIN);
-            self.ack_due |= !segment.is(Seen::RST) && !(is_pure && self.has_objected);
+            self.ack_due |= !(segment.is(Seen::RST) || is_pure && self.has_objected);
             self.has_objected |= is_pure;
             return None;
         }

@@ -99,7 +99,7 @@ pub(crate) const GUARDED: &[(Stage, u8, usize, Fate)] = &[
     (Stage::Condemned, ACK, 100, Fate::Leaves),
     (Stage::Condemned, FIN | ACK, 0, Fate::Tells),
     (Stage::Condemned, FIN | ACK, 9, Fate::Tells),
-    (Stage::Condemned, RST | ACK, 0, Fate::Leaves),
+    (Stage::Condemned, RST | ACK, 0, Fate::Tells),
     (Stage::OtherOwes, ACK, 0, Fate::Dropped),
     (Stage::OtherOwes, RST, 0, Fate::Dropped),
     (Stage::OtherOwes, FIN | ACK, 0, Fate::Dropped),

@@ -260,6 +260,37 @@ fn a_window_is_told_in_the_scale_that_the_other_end_knows() {
     }
 }
 
+/// Service class and marks of an end's packet, and what they become where the other end knows none.
+pub(crate) const MARKS: &[(u8, u8)] =
+    &[(0, 0), (1, 0), (2, 0), (3, 0), (0xb8, 0xb8), (0xbb, 0xb8), (0xff, 0xfc)];
+
+#[test]
+fn nothing_claims_to_know_marks_of_congestion_towards_an_end_that_does_not() {
+    let mut bench = Bench::serving(ROOMY);
+    for net in FAMILIES {
+        for (direction, other) in BOTH.into_iter().zip([1, 0]) {
+            let mut unequal = translation(ORIGINS, [0; 2]);
+            unequal.ends[1 - other].flags = End::NO_MARKS;
+            let flow = hand_over(&mut bench, net, unequal, 0);
+            for (service, told) in MARKS {
+                for payload in [0, 11] {
+                    let segment = flow.by(direction, ACK | PSH).with_payload(&vec![0x5a; payload]);
+                    let segment = Segment { service: *service, ..segment };
+                    let want = Segment { service: *told, ..flow.told(direction, &segment) };
+                    let what = format!("{service:#x}");
+                    bench.becomes(&what, &segment, Verdict::Forwarded, &want);
+                    let (action, out) = run_summed(&mut bench, &segment.bytes()).unwrap();
+                    assert_eq!((action, hex(&out)), (REDIRECT, hex(&want.bytes())), "{what}");
+                    let back = flow.by(direction.reversed(), ACK);
+                    let back = Segment { service: *service, ..back };
+                    let want = flow.told(direction.reversed(), &back);
+                    bench.becomes("the other end's stay", &back, Verdict::Forwarded, &want);
+                }
+            }
+        }
+    }
+}
+
 /// A part of the options.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Part {

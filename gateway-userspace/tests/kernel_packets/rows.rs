@@ -16,6 +16,7 @@ fn there_is_a_row_for_every_rule() {
         ("acknowledgements, by their numbers", forged::ACKS.len()),
         ("numbers of handed-over flows", handover::NUMBERS.len()),
         ("their windows", handover::WINDOWS.len()),
+        ("their marks of congestion", handover::MARKS.len()),
         ("their options", handover::LAYOUTS.len()),
         ("their segments while they are frozen", handover::FROZEN.len()),
         ("while a socket owes something", handover::OWED.len()),
