@@ -408,8 +408,8 @@ impl World {
         if socket.unacknowledged() == 0 {
             return Step::Clear(at);
         }
-        let old_rule = self.broken == Some(Broken::HalfClosedIsGivenUp);
-        if !socket.is_open() || old_rule && !socket.is_established() {
+        let is_hasty = self.broken == Some(Broken::HalfClosedIsGivenUp);
+        if !socket.is_open() || is_hasty && !socket.is_established() {
             self.alter(State::CONDEMNED, 0);
             return Step::Withdraw(at);
         }
