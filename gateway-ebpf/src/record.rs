@@ -139,6 +139,12 @@ impl<A: Maps> Record<A> {
         if state.0 & bits == bits { state } else { State(self.state_word().set(bits)) }
     }
 
+    /// Adds bits to a state that is still this one; false if it is not.
+    #[inline(always)]
+    pub(crate) fn mark_if(&self, state: State, bits: u64) -> bool {
+        self.state_word().replace(state.0, state.0 | bits)
+    }
+
     /// Takes bits out of the state and returns what it was.
     #[inline(always)]
     pub(crate) fn unmark(&self, bits: u64) -> State {

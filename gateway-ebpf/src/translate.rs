@@ -92,11 +92,9 @@ pub(crate) fn admit<A: Family + Steps>(
             }
             Err(Verdict::Owed)
         }
-        Course::Withheld => Err(Verdict::Withheld),
-        Course::Broken => {
-            found.record.mark(State::CONDEMNED);
-            Err(Verdict::Reset)
-        }
+        // Not if it has gone on since it was found: a virtual CPU may stand still for longer than a freeze may last.
+        Course::Broken if found.record.mark_if(found.state, State::CONDEMNED) => Err(Verdict::Reset),
+        Course::Withheld | Course::Broken => Err(Verdict::Withheld),
     }
 }
 

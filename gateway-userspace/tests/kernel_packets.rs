@@ -15,6 +15,10 @@ mod cookie;
 mod following;
 #[path = "kernel_packets/forged.rs"]
 mod forged;
+#[path = "kernel_packets/guard.rs"]
+mod guard;
+#[path = "kernel_packets/handover.rs"]
+mod handover;
 #[path = "kernel_packets/handshake.rs"]
 mod handshake;
 #[path = "kernel_packets/icmp.rs"]

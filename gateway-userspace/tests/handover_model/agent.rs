@@ -69,7 +69,6 @@ pub(crate) struct Agent {
     /// Sockets that are settled.
     settled: [bool; 2],
     is_beginning: bool,
-    is_sent: bool,
     /// Whether the connection's flow was ever let go on.
     pub(crate) has_handed_over: bool,
 }
@@ -85,7 +84,6 @@ impl Agent {
             attempts,
             settled: [false; 2],
             is_beginning: true,
-            is_sent: false,
             has_handed_over: false,
         }
     }
@@ -339,20 +337,26 @@ impl World {
 
     fn send(&mut self) -> Step {
         match self.agent.step {
-            Step::Begin(socket) | Step::SendRest(socket) => {
-                if !self.agent.settled[socket] {
-                    self.write_to(socket);
+            Step::Begin(socket) => {
+                self.write_to(socket);
+                if self.agent.buffers[1 - socket].is_empty() {
+                    Step::Look(socket)
+                } else {
+                    self.next_after(socket)
                 }
-                let is_stuck = !self.agent.buffers[1 - socket].is_empty() && !self.agent.is_beginning;
-                if is_stuck && self.broken == Some(Broken::SendsInTurn) && self.sockets[socket].is_open() {
-                    return Step::SendRest(socket);
+            }
+            Step::SendRest(socket) => {
+                self.write_to(socket);
+                match (self.agent.buffers[1 - socket].is_empty(), self.sockets[socket].is_open()) {
+                    (true, _) if socket == 0 => Step::SendRest(1),
+                    (true, _) => Step::Sent,
+                    (false, true) => Step::SendRest(socket),
+                    (false, false) => self.give_up(),
                 }
-                Step::Look(socket)
             }
             Step::Sent => {
                 self.alter(0, State::UNSENT);
-                self.agent.is_sent = true;
-                if self.agent.settled == [true; 2] { Step::Done } else { Step::SendRest(0) }
+                Step::Look(0)
             }
             step => step,
         }
@@ -360,18 +364,14 @@ impl World {
 
     /// After a socket was looked at.
     fn next_after(&mut self, socket: usize) -> Step {
-        if self.agent.is_beginning && socket == 0 {
+        if !self.agent.is_beginning {
+            return if self.agent.settled == [true; 2] { Step::Done } else { Step::Look(1 - socket) };
+        }
+        if socket == 0 {
             return Step::Begin(1);
         }
         self.agent.is_beginning = false;
-        let is_sent = self.agent.buffers.iter().all(Vec::is_empty);
-        if is_sent && !self.agent.is_sent {
-            Step::Sent
-        } else if self.agent.settled == [true; 2] {
-            Step::Done
-        } else {
-            Step::SendRest(1 - socket)
-        }
+        if self.agent.buffers.iter().all(Vec::is_empty) { Step::Sent } else { Step::SendRest(0) }
     }
 
     fn settle(&mut self) -> Step {
@@ -385,8 +385,6 @@ impl World {
                 self.sockets[socket].repair = true;
                 self.sockets[socket].close();
                 self.agent.settled[socket] = true;
-                // What it had still to be given has come by the kernel.
-                self.agent.buffers[1 - socket].clear();
                 self.next_after(socket)
             }
             step => step,
@@ -407,11 +405,11 @@ impl World {
         {
             return Step::Withdraw(at);
         }
-        if socket.unacknowledged() == 0 && self.agent.buffers[1 - at].is_empty() {
+        if socket.unacknowledged() == 0 {
             return Step::Clear(at);
         }
-        let old_rule = self.broken == Some(Broken::HalfClosedIsGivenUp);
-        if !socket.is_open() || old_rule && !socket.is_established() {
+        let is_hasty = self.broken == Some(Broken::HalfClosedIsGivenUp);
+        if !socket.is_open() || is_hasty && !socket.is_established() {
             self.alter(State::CONDEMNED, 0);
             return Step::Withdraw(at);
         }

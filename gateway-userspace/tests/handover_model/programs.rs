@@ -54,9 +54,9 @@ pub(crate) fn arrive(
             acknowledgement: segment.ack,
             payload: segment.payload.len() as u32,
         };
-        let frozen_for = now_ticks.wrapping_sub(record.last_seen);
+        let frozen_for = handover::frozen_for(now_ticks, record.last_seen);
         let course = handover::course(state, direction, &record.translation, arrived, frozen_for);
-        let course = broken.map_or(course, |broken| broken.course(course, state, frozen_for));
+        let course = broken.map_or(course, |broken| broken.course(course, state));
         match course {
             Course::Onward { settles } => {
                 if settles {
@@ -66,6 +66,9 @@ pub(crate) fn arrive(
             Course::ToSocket { sequence } => {
                 segment.seq = sequence.unwrap_or(segment.seq);
                 return Left::ToStack(segment);
+            }
+            Course::Broken if record.state != state && broken != Some(Broken::LateVerdict) => {
+                return Left::Nowhere;
             }
             Course::Withheld => return Left::Nowhere,
             Course::Broken => {
@@ -80,15 +83,8 @@ pub(crate) fn arrive(
     Left::Onward(told)
 }
 
-fn acknowledged(
-    record: &Record,
-    state: State,
-    direction: Direction,
-    ack: u32,
-    broken: Option<Broken>,
-) -> u32 {
-    let clamped = handover::acknowledged(state, direction, &record.translation, ack);
-    let ack = if broken == Some(Broken::ClampMissing) { ack } else { clamped };
+fn acknowledged(record: &Record, state: State, direction: Direction, ack: u32) -> u32 {
+    let ack = handover::acknowledged(state, direction, &record.translation, ack);
     ack.wrapping_add(record.translation.acknowledgement(direction))
 }
 
@@ -101,11 +97,8 @@ fn translate(
     broken: Option<Broken>,
 ) -> Segment {
     let translation = record.translation;
-    let ack = if segment.is(Seen::ACK) {
-        acknowledged(record, state, direction, segment.ack, broken)
-    } else {
-        segment.ack
-    };
+    let ack =
+        if segment.is(Seen::ACK) { acknowledged(record, state, direction, segment.ack) } else { segment.ack };
     Segment {
         seq: segment.seq.wrapping_add(translation.sequence(direction)),
         ack,
@@ -139,7 +132,7 @@ fn stamp(
 
 /// `believe` of `gateway-ebpf/src/flow.rs`.
 fn keep(record: &mut Record, state: State, direction: Direction, segment: &Segment) {
-    let ack = acknowledged(record, state, direction, segment.ack, None);
+    let ack = acknowledged(record, state, direction, segment.ack);
     let [mine, others] = [direction, direction.reversed()].map(|end| end as usize);
     let latest = Numbers { sequence: record.expected[mine], acknowledgement: record.expected[others] };
     let numbers = Numbers { sequence: segment.seq, acknowledgement: ack };

@@ -79,6 +79,8 @@ pub(crate) struct Tcp {
     pub(crate) fin_acked: bool,
     /// The peer's window ends here.
     edge: u32,
+    /// The largest one that it ever told.
+    widest: u32,
     congestion_window: u32,
     pub(crate) rcv: u32,
     /// `rcv` when it told it last, and where the window ended then.
@@ -92,6 +94,7 @@ pub(crate) struct Tcp {
     pub(crate) scale: u32,
     pub(crate) peer_scale: u32,
     pub(crate) ack_due: bool,
+    has_objected: bool,
     /// `TCP_REPAIR`: sends nothing, and is closed in silence.
     pub(crate) repair: bool,
     /// Nobody reads it any more.
@@ -114,6 +117,7 @@ impl Tcp {
             fin_acked: false,
             // What a handshake tells is not scaled.
             edge: first_out.wrapping_add(4),
+            widest: 4,
             congestion_window,
             rcv: first_in,
             wup: first_in,
@@ -126,6 +130,7 @@ impl Tcp {
             scale: scales[0],
             peer_scale: scales[1],
             ack_due: false,
+            has_objected: false,
             repair: false,
             orphan: false,
             clock,
@@ -192,6 +197,7 @@ impl Tcp {
     /// What goes again when nothing came for too long: the first of what is not acknowledged, a byte to a closed window,
     /// or the FIN.
     pub(crate) fn time_out(&mut self, most: u32, now: u32) -> Option<Segment> {
+        self.has_objected = false;
         if !self.is_open() || self.repair || self.nxt == self.una && self.queue.is_empty() {
             return None;
         }
@@ -237,7 +243,10 @@ impl Tcp {
             return segment.refused();
         }
         if self.is_old(segment) || !self.is_acceptable(segment) {
-            self.ack_due |= !segment.is(Seen::RST);
+            // Linux says so once in a while only, that two ends do not answer each other for ever.
+            let is_pure = segment.payload.is_empty() && !segment.is(Seen::FIN);
+            self.ack_due |= !(segment.is(Seen::RST) || is_pure && self.has_objected);
+            self.has_objected |= is_pure;
             return None;
         }
         if segment.is(Seen::RST) {
@@ -256,6 +265,13 @@ impl Tcp {
             self.recent = stamp;
         }
         if is_before(self.nxt, segment.ack) {
+            self.ack_due = true;
+            return None;
+        }
+        let window = segment.window << self.peer_scale;
+        self.widest = self.widest.max(window);
+        // RFC 5961 section 5.2.
+        if is_before(segment.ack, self.una.wrapping_sub(self.widest)) {
             self.ack_due = true;
             return None;
         }

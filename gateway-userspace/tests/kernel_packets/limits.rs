@@ -1,11 +1,13 @@
 //! Who may open flows, and every verdict that says who may not.
 
 use gateway_common::flow::NO_PORTS;
-use gateway_common::{Action, Address, Backend, Be16, Config, ListenerKey, State, Table, Verdict};
+use gateway_common::{Action, Address, Backend, Be16, Config, Direction, ListenerKey, State, Table, Verdict};
 use gateway_userspace::datapath::view::Tuple;
 
 use crate::bench::{BACKENDS, Bench, FAMILIES, Net, ROOMY, V4, V6};
 use crate::cookie::{self, Host};
+use crate::guard;
+use crate::handover::{HandedOver, ORIGINS, hand_over, translation};
 use crate::kernel::frame::{self, ACK, RST, SYN, Segment, icmp_error};
 use crate::reset::answer;
 
@@ -205,6 +207,10 @@ fn refusal(bench: &mut Bench, net: Net) -> Verdict {
     verdicts.find(|verdict| *verdict != Verdict::Steered).unwrap_or(Verdict::Steered)
 }
 
+fn frozen(bench: &mut Bench, net: Net) -> HandedOver {
+    hand_over(bench, net, translation(ORIGINS, [0; 2]), State::FROZEN)
+}
+
 /// Brings a packet about that gets a verdict, and has it get it.
 fn brings_about(bench: &mut Bench, net: Net, verdict: Verdict) -> Verdict {
     let port = bench.port();
@@ -350,8 +356,15 @@ fn brings_about(bench: &mut Bench, net: Net, verdict: Verdict) -> Verdict {
         }
         // XDP's reason to leave a packet to the classifier, which counts it: see the tests of XDP.
         Verdict::NoNeighbour => return Verdict::NoNeighbour,
-        // Of handed-over flows: see the tests of those.
-        Verdict::Withheld | Verdict::Owed | Verdict::Amended | Verdict::Guarded => return verdict,
+        Verdict::Withheld => frozen(bench, net).by(Direction::ToBackend, ACK).with_payload(b"data").bytes(),
+        Verdict::Owed => frozen(bench, net).by(Direction::ToBackend, ACK).bytes(),
+        Verdict::Amended | Verdict::Guarded => {
+            let flow = hand_over(bench, net, translation(ORIGINS, [0; 2]), State::held(Direction::ToBackend));
+            let payload: &[u8] = if verdict == Verdict::Amended { b"data" } else { &[] };
+            let segment = flow.by_socket(Direction::ToBackend, ACK).with_payload(payload);
+            let (_, counted, _) = guard::run(bench, &segment.bytes());
+            return counted[0];
+        }
     };
     bench.run(&packet).verdict
 }
@@ -359,8 +372,9 @@ fn brings_about(bench: &mut Bench, net: Net, verdict: Verdict) -> Verdict {
 /// Whether others can be brought about with the same maps afterwards. Maps of one's own cost a load of the programs.
 fn leaves_no_trace(verdict: Verdict) -> bool {
     use Verdict::{
-        Established, Expired, ExtensionHeader, Forwarded, Fragment, HeldBack, HopLimit, IcmpError, IpOptions,
-        Malformed, Martian, Miss, NotIp, NotSteered, NotTcp, Replaced, Retried, Steered, Truncated, Vlan,
+        Amended, Established, Expired, ExtensionHeader, Forwarded, Fragment, Guarded, HeldBack, HopLimit,
+        IcmpError, IpOptions, Malformed, Martian, Miss, NotIp, NotSteered, NotTcp, Owed, Replaced, Retried,
+        Steered, Truncated, Vlan, Withheld,
     };
     matches!(
         verdict,
@@ -384,6 +398,10 @@ fn leaves_no_trace(verdict: Verdict) -> bool {
             | Miss
             | HopLimit
             | Martian
+            | Withheld
+            | Owed
+            | Amended
+            | Guarded
     )
 }
 

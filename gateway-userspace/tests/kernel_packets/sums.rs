@@ -19,7 +19,12 @@ pub(crate) const SUPER_PACKETS: &[(u32, u32)] =
     &[(2, 1), (2, 1400), (2, 1000), (3, 1000), (30, 100), (100, 30)];
 
 /// Runs a super-packet of so many segments: the verdict, what comes out, and how many segments it still has.
-fn run_super(bench: &mut Bench, packet: &[u8], segments: u32, size: u32) -> (Verdict, Vec<u8>, u32) {
+pub(crate) fn run_super(
+    bench: &mut Bench,
+    packet: &[u8],
+    segments: u32,
+    size: u32,
+) -> (Verdict, Vec<u8>, u32) {
     let before = bench.counters();
     let mut context = [0; CONTEXT];
     context[SEGMENTS..SEGMENTS + 4].copy_from_slice(&segments.to_ne_bytes());

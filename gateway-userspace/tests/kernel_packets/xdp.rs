@@ -127,7 +127,11 @@ fn text(address: [u8; 6]) -> String {
 
 /// A segment as it leaves towards clients (0) or backends (1).
 pub(crate) fn sent(flow: Opened, segment: &Segment, place: usize) -> Vec<u8> {
-    let mut frame = flow.rewritten(segment).bytes();
+    addressed(flow.rewritten(segment).bytes(), place)
+}
+
+/// The frame with the Ethernet addresses that it leaves with there.
+pub(crate) fn addressed(mut frame: Vec<u8>, place: usize) -> Vec<u8> {
     frame[..6].copy_from_slice(&NEIGHBOURS[place]);
     frame[6..12].copy_from_slice(&GATEWAY[place]);
     frame
