@@ -78,10 +78,11 @@ fn tables(out: &mut String, kernel: &KernelStatus) -> fmt::Result {
     )?;
     writeln!(
         out,
-        "memory:        {:.1} MiB of flow tables; {:.0} bytes an IPv4 flow, {:.0} an IPv6 flow",
+        "memory:        {:.1} MiB of flow tables; {:.0} bytes an IPv4 flow, {:.0} an IPv6 flow, {} more if handed over",
         memory.total_bytes as f64 / f64::from(1 << 20),
         memory.bytes_per_ipv4_flow,
         memory.bytes_per_ipv6_flow,
+        memory.bytes_per_translation,
     )
 }
 

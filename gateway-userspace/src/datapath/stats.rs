@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use gateway_common::ListenerId;
+use gateway_common::{ListenerId, Translation};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +71,10 @@ pub struct Memory {
     pub bytes_per_ipv4_flow: f64,
     /// For each IPv6 flow.
     pub bytes_per_ipv6_flow: f64,
-    /// For all flows and handshakes.
+    /// In addition for each flow that was handed over, of either family.
+    #[serde(default)]
+    pub bytes_per_translation: usize,
+    /// For all flows, translations and handshakes.
     pub total_bytes: usize,
 }
 
@@ -81,7 +84,8 @@ impl Memory {
         Self {
             bytes_per_ipv4_flow: maps.v4.flows.bytes_per_flow(),
             bytes_per_ipv6_flow: maps.v6.flows.bytes_per_flow(),
-            total_bytes: maps.v4.flows.bytes() + maps.v6.flows.bytes(),
+            bytes_per_translation: size_of::<Translation>(),
+            total_bytes: maps.v4.flows.bytes() + maps.v6.flows.bytes() + maps.translations.bytes(),
         }
     }
 }

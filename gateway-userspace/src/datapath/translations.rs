@@ -45,6 +45,11 @@ impl Translations {
         (self.words.all().len() / WORDS) as u32
     }
 
+    /// Bytes of the kernel's memory for all of them.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.words.all())
+    }
+
     /// How many are in use.
     pub fn in_use(&self) -> u32 {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
