@@ -98,6 +98,8 @@ pub struct TcpInfo {
 impl TcpInfo {
     /// State of a connection that neither end has closed.
     pub const ESTABLISHED: u8 = 1;
+    /// State of one that is over, or that the kernel gave up.
+    pub const CLOSED: u8 = 7;
     /// Timestamps.
     pub const TIMESTAMPS: u8 = 1;
     /// Selective acknowledgements.

@@ -13,6 +13,7 @@ use super::super::flows::{Flows, Kind};
 use super::super::targets::Tables;
 use super::fault::{self, Step};
 use super::{Connection, socket};
+use crate::net::repair::TcpInfo;
 use crate::net::{repair, socket as sockets};
 
 /// How often it is looked whether a peer has acknowledged: mostly it has after one round trip.
@@ -186,7 +187,8 @@ impl Settling {
             self.flow.alter(0, held);
             return true;
         }
-        if socket::agreed(&end.stream).is_err() {
+        // A FIN that had passed the programs before the freeze may have come to the socket: its end sends it again.
+        if !repair::info(&end.stream).is_ok_and(|info| info.state != TcpInfo::CLOSED) {
             // The kernel gave up sending.
             self.flow.alter(State::CONDEMNED, 0);
             return true;
