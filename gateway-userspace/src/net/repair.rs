@@ -93,6 +93,8 @@ pub struct TcpInfo {
     pub advertised_mss: u32,
     /// Segments that were sent and not acknowledged.
     pub unacknowledged: u32,
+    /// Bytes that the peer takes beyond those that it has acknowledged.
+    pub send_window: u32,
 }
 
 impl TcpInfo {
@@ -111,8 +113,8 @@ impl TcpInfo {
     /// Timestamps in units of 1 µs (Linux 6.7).
     pub const MICROSECONDS: u8 = 64;
 
-    /// The beginning of `struct tcp_info`, up to and with `tcpi_advmss`.
-    const LENGTH: usize = 88;
+    /// The beginning of `struct tcp_info`, up to and with `tcpi_snd_wnd` (Linux 5.4).
+    const LENGTH: usize = 232;
 
     fn of(info: [u8; Self::LENGTH]) -> Self {
         let [state, _, _, _, _, options, scales, ..] = info;
@@ -123,8 +125,18 @@ impl TcpInfo {
         // Bit fields: the first one is the lower half where the lower byte comes first, which the kernel's programs
         // are made for anyway.
         let (send_scale, receive_scale) = (scales & 15, scales >> 4);
-        let (send_mss, unacknowledged, advertised_mss) = (word(16), word(24), word(84));
-        Self { state, options, send_scale, receive_scale, send_mss, advertised_mss, unacknowledged }
+        let (send_mss, unacknowledged, advertised_mss, send_window) =
+            (word(16), word(24), word(84), word(228));
+        Self {
+            state,
+            options,
+            send_scale,
+            receive_scale,
+            send_mss,
+            advertised_mss,
+            unacknowledged,
+            send_window,
+        }
     }
 }
 
@@ -240,7 +252,7 @@ mod tests {
         bytes[0] = 8;
         bytes[5] = 0x47;
         bytes[6] = 0xa7;
-        for (offset, value) in [(16, 1448_u32), (24, 3), (84, 8960)] {
+        for (offset, value) in [(16, 1448_u32), (24, 3), (84, 8960), (228, 65_535)] {
             bytes[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
         }
         let want = TcpInfo {
@@ -251,6 +263,7 @@ mod tests {
             send_mss: 1448,
             advertised_mss: 8960,
             unacknowledged: 3,
+            send_window: 65_535,
         };
         assert_eq!(TcpInfo::of(bytes), want);
     }

@@ -66,9 +66,14 @@ impl<A: Address> Frozen<A> {
         }
     }
 
-    /// Takes the flow out again, as if it had never been there.
-    pub(super) fn thaw(self) {
+    /// Takes the flow out again, as if it had never been there. If the programs have given it up, it is returned.
+    pub(super) fn thaw(self) -> Option<HandedOver> {
+        let state = self.flows.state(Kind::Established, self.number);
+        if state.any(State::CONDEMNED) {
+            return Some(HandedOver::new(self.flows, self.tables, self.number, state.generation()));
+        }
         self.flows.withdraw(&self.tables.config, self.number, &self.flow);
+        None
     }
 
     /// Lets the flow go on by the programs.
@@ -113,7 +118,15 @@ pub(super) fn read(connection: &mut Connection) -> Result<[Numbers; 2], Refusal>
     socket::drain(&connection.backend, &mut connection.to_client)?;
     fault::reached(Step::Drained);
     let now_ms = || (stats::monotonic() / NS_PER_MS) as u32;
-    Ok([socket::numbers(&connection.client, now_ms)?, socket::numbers(&connection.backend, now_ms)?])
+    let client = socket::numbers(&connection.client, now_ms)?;
+    let backend = socket::numbers(&connection.backend, now_ms)?;
+    // What an end has no room for it may not acknowledge before it has been heard itself; but what the other end has
+    // acknowledged meanwhile would be beyond its window, and be nothing to it.
+    if client.has_room(connection.to_client.len()) && backend.has_room(connection.to_backend.len()) {
+        Ok([client, backend])
+    } else {
+        Err(Refusal::Busy)
+    }
 }
 
 /// The record of a connection that is frozen.

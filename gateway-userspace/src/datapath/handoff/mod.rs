@@ -198,13 +198,15 @@ fn proceed<A: gateway_common::Address>(
     let numbers = match frozen::read(&mut connection) {
         Ok(numbers) => numbers,
         Err(refusal) => {
-            frozen.thaw();
-            return Err(Box::new(Kept { connection, refusal }));
+            // Unless the programs have given the connection up, because this thread was held up for too long.
+            return match frozen.thaw() {
+                None => Err(Box::new(Kept { connection, refusal })),
+                Some(flow) => Ok(Settling::broken(flow, connection)),
+            };
         }
     };
     match frozen.activate(way.agreed, numbers, &connection) {
         Activated::GoesOn(flow) => Ok(Settling::begin(flow, connection)),
-        // The programs have given the connection up, because this thread was held up for too long.
         Activated::Broken(flow) => Ok(Settling::broken(flow, connection)),
     }
 }
@@ -269,6 +271,7 @@ mod tests {
             send_mss: 1448,
             advertised_mss: 1448,
             unacknowledged: 0,
+            send_window: 65_535,
         }
     }
 

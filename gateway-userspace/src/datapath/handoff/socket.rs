@@ -25,6 +25,16 @@ pub(super) struct Numbers {
     pub(super) in_flight: u32,
     /// The timestamp clock, in ms, ahead of the monotonic one.
     pub(super) clock: u32,
+    /// Bytes that the peer takes beyond those that it has acknowledged.
+    window: u32,
+}
+
+impl Numbers {
+    /// Whether the peer takes all that was written and so many bytes more.
+    pub(super) fn has_room(&self, more: usize) -> bool {
+        let owed = self.in_flight as usize + more;
+        owed <= self.window as usize
+    }
 }
 
 /// What was agreed on in the handshake, of a connection that neither end has closed.
@@ -82,8 +92,8 @@ fn read_numbers(stream: &TcpStream, now_ms: impl Fn() -> u32) -> Result<Numbers,
             let stamp = repair::timestamp(stream).map_err(Refusal::system("TCP_TIMESTAMP"))?;
             stamp.wrapping_sub(now)
         },
+        window: agreed(stream)?.send_window,
     };
-    agreed(stream)?;
     // What came out of order is in no queue that can be read, and has been acknowledged selectively.
     match repair::receive_memory(stream).map_err(Refusal::system("SO_MEMINFO"))? {
         0 => Ok(numbers),
