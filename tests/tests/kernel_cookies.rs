@@ -132,7 +132,8 @@ fn stands_a_flood(rig: &Rig) {
     let cookies = rig.count("cookie_sent");
     assert!(cookies > sent / 2, "{cookies} cookies for {sent} SYNs");
     echo(&mut before, "after\n");
-    assert_eq!(rig.sockets(), served, "flows from before stayed in the kernel");
+    // Those that have been quiet since may have been handed over.
+    assert!(rig.sockets() <= served, "flows from before stayed in the kernel");
     for words in [&["status"][..], &["maps", "dump", "VERDICTS"]] {
         let said = rig.gateway.sluice(words).expect_success().out;
         assert!(said.contains("cookie_sent"), "{said}");
