@@ -17,6 +17,7 @@ pub mod load;
 pub mod maglev;
 pub mod maps;
 mod memory;
+mod netlink;
 pub mod numbers;
 mod orphans;
 pub mod pin;

@@ -3,16 +3,11 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
 
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt,
-    socket, sockopt,
-};
-use nix::sys::time::TimeVal;
+use nix::sys::socket::SockProtocol;
 
-const NLM_F_REQUEST: u16 = 1;
-const NLMSG_ERROR: u16 = 2;
+use super::netlink::{self, HEADER, NLMSG_ERROR, Netlink, bytes};
+
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTA_DST: u16 = 1;
@@ -21,8 +16,7 @@ const RTA_PREFSRC: u16 = 7;
 const RTN_UNICAST: u8 = 1;
 const RTN_LOCAL: u8 = 2;
 
-/// Lengths of `nlmsghdr` and `rtmsg`.
-const HEADER: usize = 16;
+/// Length of `rtmsg`.
 const ROUTE: usize = 12;
 
 /// The way to a backend.
@@ -50,53 +44,27 @@ pub enum NoRoute {
 
 /// Asks the routing table.
 #[derive(Debug)]
-pub struct Routes {
-    socket: OwnedFd,
-    sequence: u32,
-}
+pub struct Routes(Netlink);
 
 impl Routes {
     /// Opens the netlink socket, in the calling thread's network namespace.
     pub fn open() -> io::Result<Self> {
-        let socket = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkRoute,
-        )?;
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        // The kernel answers at once; the limit is against waiting for ever if it ever does not.
-        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(1, 0))?;
-        Ok(Self { socket, sequence: 0 })
+        Netlink::open(SockProtocol::NetlinkRoute).map(Self)
     }
 
     /// The way to an address. The outer error is the socket's.
     pub fn to(&mut self, destination: IpAddr) -> io::Result<Result<Route, NoRoute>> {
-        self.sequence = self.sequence.wrapping_add(1);
-        send(self.socket.as_raw_fd(), &request(destination, self.sequence), MsgFlags::empty())?;
-        let mut buffer = [0_u8; 4096];
-        loop {
-            let length = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-            // An answer to a question that was given up is skipped.
-            if let Some(answer) = parse(buffer.get(..length).unwrap_or_default(), self.sequence) {
-                return Ok(answer);
-            }
-        }
+        self.0.ask(RTM_GETROUTE, &request(destination), parse)
     }
 }
 
-fn request(destination: IpAddr, sequence: u32) -> Vec<u8> {
+fn request(destination: IpAddr) -> Vec<u8> {
     let (family, address) = match destination {
         IpAddr::V4(ip) => (libc::AF_INET, ip.octets().to_vec()),
         IpAddr::V6(ip) => (libc::AF_INET6, ip.octets().to_vec()),
     };
     let attribute = 4 + address.len();
-    let mut message = Vec::with_capacity(HEADER + ROUTE + attribute);
-    message.extend(((HEADER + ROUTE + attribute) as u32).to_ne_bytes());
-    message.extend(RTM_GETROUTE.to_ne_bytes());
-    message.extend(NLM_F_REQUEST.to_ne_bytes());
-    message.extend(sequence.to_ne_bytes());
-    message.extend([0; 4]);
+    let mut message = Vec::with_capacity(ROUTE + attribute);
     message.extend([family as u8, (address.len() * 8) as u8]);
     message.extend([0; ROUTE - 2]);
     message.extend((attribute as u16).to_ne_bytes());
@@ -107,10 +75,7 @@ fn request(destination: IpAddr, sequence: u32) -> Vec<u8> {
 
 /// Reads the answer to a question; `None` for any other message.
 fn parse(message: &[u8], sequence: u32) -> Option<Result<Route, NoRoute>> {
-    let kind = u16::from_ne_bytes(bytes(message, 4)?);
-    if u32::from_ne_bytes(bytes(message, 8)?) != sequence {
-        return None;
-    }
+    let kind = netlink::kind(message, sequence)?;
     if kind == NLMSG_ERROR {
         return Some(Err(NoRoute::Unreachable));
     }
@@ -136,10 +101,6 @@ fn parse(message: &[u8], sequence: u32) -> Option<Result<Route, NoRoute>> {
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     Some(source.zip(oif).map(|(source, oif)| Route { source, oif }).ok_or(NoRoute::Unreachable))
-}
-
-fn bytes<const N: usize>(message: &[u8], offset: usize) -> Option<[u8; N]> {
-    message.get(offset..offset + N)?.try_into().ok()
 }
 
 fn address(value: &[u8]) -> Option<IpAddr> {

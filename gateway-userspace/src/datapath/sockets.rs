@@ -2,30 +2,21 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, OwnedFd};
 
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt,
-    socket, sockopt,
-};
-use nix::sys::time::TimeVal;
+use nix::sys::socket::SockProtocol;
 
-const NLM_F_REQUEST: u16 = 1;
-const NLMSG_ERROR: u16 = 2;
+use super::netlink::{self, HEADER, NLMSG_ERROR, Netlink, bytes};
+
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// State of a socket that listens, as in `include/net/tcp_states.h`.
 const LISTEN: u8 = 10;
 
-/// Lengths of `nlmsghdr` and `inet_diag_req_v2`.
-const HEADER: usize = 16;
+/// Length of `inet_diag_req_v2`.
 const REQUEST: usize = 56;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Sockets {
-    socket: OwnedFd,
-    sequence: u32,
-}
+pub(super) struct Sockets(Netlink);
 
 /// What the kernel answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,16 +31,7 @@ impl Sockets {
     /// Must be called in the network namespace of the sockets. Fails also where the kernel has no such answers: it says
     /// then that there is no socket, whichever it is asked for.
     pub(super) fn open() -> io::Result<Self> {
-        let socket = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkSockDiag,
-        )?;
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        // The kernel answers at once; the limit is against waiting for ever if it ever does not.
-        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(1, 0))?;
-        let mut sockets = Self { socket, sequence: 0 };
+        let mut sockets = Self(Netlink::open(SockProtocol::NetlinkSockDiag)?);
         let known = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         match sockets.ask(address(known.local_addr()?.port()), address(1))? {
@@ -68,27 +50,13 @@ impl Sockets {
     }
 
     fn ask(&mut self, local: SocketAddr, remote: SocketAddr) -> io::Result<Answer> {
-        self.sequence = self.sequence.wrapping_add(1);
-        send(self.socket.as_raw_fd(), &request(local, remote, self.sequence), MsgFlags::empty())?;
-        let mut buffer = [0_u8; 4096];
-        loop {
-            let length = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-            // An answer to a question that was given up is skipped.
-            if let Some(answer) = parse(buffer.get(..length).unwrap_or_default(), self.sequence) {
-                return Ok(answer);
-            }
-        }
+        self.0.ask(SOCK_DIAG_BY_FAMILY, &request(local, remote), parse)
     }
 }
 
-fn request(local: SocketAddr, remote: SocketAddr, sequence: u32) -> Vec<u8> {
+fn request(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
     let family = if local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    let mut message = Vec::with_capacity(HEADER + REQUEST);
-    message.extend(((HEADER + REQUEST) as u32).to_ne_bytes());
-    message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    message.extend(NLM_F_REQUEST.to_ne_bytes());
-    message.extend(sequence.to_ne_bytes());
-    message.extend([0; 4]);
+    let mut message = Vec::with_capacity(REQUEST);
     message.extend([family as u8, libc::IPPROTO_TCP as u8, 0, 0]);
     // Any state.
     message.extend(u32::MAX.to_ne_bytes());
@@ -110,19 +78,11 @@ fn request(local: SocketAddr, remote: SocketAddr, sequence: u32) -> Vec<u8> {
 
 /// Reads the answer to a question; `None` for any other message.
 fn parse(message: &[u8], sequence: u32) -> Option<Answer> {
-    let kind = u16::from_ne_bytes(bytes(message, 4)?);
-    if u32::from_ne_bytes(bytes(message, 8)?) != sequence {
-        return None;
-    }
-    match kind {
+    match netlink::kind(message, sequence)? {
         NLMSG_ERROR => Some(Answer::Error(-i32::from_ne_bytes(bytes(message, HEADER)?))),
         SOCK_DIAG_BY_FAMILY => message.get(HEADER + 1).map(|state| Answer::State(*state)),
         _ => None,
     }
-}
-
-fn bytes<const N: usize>(message: &[u8], offset: usize) -> Option<[u8; N]> {
-    message.get(offset..offset + N)?.try_into().ok()
 }
 
 #[cfg(test)]
