@@ -95,6 +95,13 @@ pub const fn ticks(nanoseconds: u64) -> u32 {
     (nanoseconds >> 20) as u32
 }
 
+/// Ticks from one moment to another. A clock behind the earlier one is no time: other CPUs go on while one reads it.
+#[inline(always)]
+pub const fn elapsed(since: u32, now: u32) -> u32 {
+    let ticks = now.wrapping_sub(since).cast_signed();
+    if ticks < 0 { 0 } else { ticks.cast_unsigned() }
+}
+
 /// Ticks of a second, rounded up.
 pub const TICKS_PER_SECOND: u32 = 954;
 
@@ -334,6 +341,13 @@ mod tests {
             assert_eq!(state.seen(Direction::ToBackend), Seen(to_backend));
             assert_eq!(state.seen(Direction::ToClient), Seen(to_client));
             assert_eq!(state.generation(), 7);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_read_before_tells_of_no_time() {
+        for (now, since, want) in [(7, 5, 2), (5, 5, 0), (4, 5, 0), (1, u32::MAX, 2), (u32::MAX, 1, 0)] {
+            assert_eq!(elapsed(since, now), want, "{now} {since}");
         }
     }
 

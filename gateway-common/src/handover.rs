@@ -12,14 +12,6 @@ use crate::translation::{Heard, Translation};
 /// So long may a connection be frozen, in ticks. An agent that takes longer is dead, or as good as that.
 pub const LONGEST_FREEZE: u32 = 3 * TICKS_PER_SECOND;
 
-/// How long a connection has been frozen, in ticks. Another processor may have frozen it after this one has looked at the
-/// clock.
-#[inline(always)]
-pub const fn frozen_for(now: u32, since: u32) -> u32 {
-    let ticks = now.wrapping_sub(since).cast_signed();
-    if ticks < 0 { 0 } else { ticks.cast_unsigned() }
-}
-
 /// What of a segment matters here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Arrived {
@@ -326,13 +318,6 @@ mod tests {
         ] {
             let departure = departure(State(state), Direction::ToClient, flags, payload);
             assert_eq!(departure, want, "{state:#x} {flags:#x} {payload}");
-        }
-    }
-
-    #[test]
-    fn a_clock_that_was_read_before_the_freeze_tells_of_none() {
-        for (now, since, want) in [(7, 5, 2), (5, 5, 0), (4, 5, 0), (1, u32::MAX, 2), (u32::MAX, 1, 0)] {
-            assert_eq!(frozen_for(now, since), want, "{now} {since}");
         }
     }
 

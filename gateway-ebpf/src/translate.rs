@@ -2,7 +2,7 @@
 
 use gateway_common::{
     Be16, Be32, Direction, Seen, State, Sum, Translation, Verdict, Word as _,
-    flow::{NO_TRANSLATION, ticks},
+    flow::{NO_TRANSLATION, elapsed, ticks},
     handover::{self, Arrived, Course},
     translation::{End, Stamps},
 };
@@ -64,7 +64,7 @@ pub(crate) fn course<A: Maps>(segment: &Segment<A>, found: &Found<A>) -> Course 
         payload: segment.payload,
     };
     let since = found.record.last_seen(Direction::ToBackend);
-    let frozen_for = handover::frozen_for(ticks(packet::now()), since);
+    let frozen_for = elapsed(since, ticks(packet::now()));
     handover::course(found.state, found.direction, translation, arrived, frozen_for)
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aya::Pod;
-use gateway_common::flow::{NO_PORTS, NO_TRANSLATION, TICKS_PER_SECOND, ticks};
+use gateway_common::flow::{NO_PORTS, NO_TRANSLATION, TICKS_PER_SECOND, elapsed, ticks};
 use gateway_common::{Address, Config, Direction, Flow, Half, ListenerId, Phase, State};
 
 use super::farewell::Farewells;
@@ -223,9 +223,9 @@ pub fn is_given_up<A>(handshake: &Flow<A>, now: u64) -> bool {
     !state.any(State::WAITING) && (state.phase().is_over() || silence(handshake, now) >= GIVEN_UP)
 }
 
-/// Ticks since a packet. A clock behind the packets is no silence: other CPUs go on while one reads it.
+/// Ticks since a packet.
 pub fn since(last_seen: u32, now: u64) -> u32 {
-    ticks(now).wrapping_sub(last_seen).cast_signed().max(0).cast_unsigned()
+    elapsed(last_seen, ticks(now))
 }
 
 /// How long a record among the handshakes may be silent.

@@ -1,6 +1,7 @@
 //! What the programs do with a segment, effect by effect in the order of `gateway-ebpf/src/{pipeline,translate,guard}.rs`;
 //! every decision is the one of `gateway-common` that they compile.
 
+use gateway_common::flow::elapsed;
 use gateway_common::handover::{self, Arrived, Course, Departure};
 use gateway_common::translation::Stamps;
 use gateway_common::{Direction, Numbers, Seen, State, Translation};
@@ -54,7 +55,7 @@ pub(crate) fn arrive(
             acknowledgement: segment.ack,
             payload: segment.payload.len() as u32,
         };
-        let frozen_for = handover::frozen_for(now_ticks, record.last_seen);
+        let frozen_for = elapsed(record.last_seen, now_ticks);
         let course = handover::course(state, direction, &record.translation, arrived, frozen_for);
         let course = broken.map_or(course, |broken| broken.course(course, state));
         match course {
