@@ -198,7 +198,7 @@ fn is_saturated(relay: &Relay) -> bool {
 pub(super) fn below(refusal: &Refusal) -> Below {
     match refusal {
         Refusal::NoPlane => Below::NoKernelPlane,
-        Refusal::NoTarget(_) | Refusal::NoListener | Refusal::Families => Below::Backend,
+        Refusal::NoListener | Refusal::Families => Below::Backend,
         Refusal::ClientInterface => Below::Client,
         Refusal::SegmentSize => Below::SegmentSize,
         Refusal::Timestamps | Refusal::FineTimestamps | Refusal::Sack | Refusal::WindowScale => {
@@ -206,7 +206,7 @@ pub(super) fn below(refusal: &Refusal) -> Below {
         }
         Refusal::Closed => Below::HalfClosed,
         Refusal::Missing | Refusal::Busy => Below::Busy,
-        Refusal::NoPort | Refusal::NoTranslation | Refusal::NoRecord => Below::NoRoom,
+        Refusal::NoTranslation | Refusal::NoRecord => Below::NoRoom,
         Refusal::System { .. } => Below::KernelRefused,
     }
 }

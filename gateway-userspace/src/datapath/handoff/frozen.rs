@@ -36,14 +36,6 @@ pub(super) struct Frozen<A> {
     flow: Flow<A>,
 }
 
-/// What became of a frozen flow.
-pub(super) enum Activated {
-    /// The kernel carries it.
-    GoesOn(HandedOver),
-    /// The programs have given it up.
-    Broken(HandedOver),
-}
-
 impl<A: Address> Frozen<A> {
     /// Enters a connection's flow: from now on it is frozen.
     pub(super) fn enter(
@@ -76,13 +68,13 @@ impl<A: Address> Frozen<A> {
         None
     }
 
-    /// Lets the flow go on by the programs.
+    /// Lets the flow go on by the programs; an error if they have given it up.
     pub(super) fn activate(
         self,
         agreed: Agreed,
         numbers: [Numbers; 2],
         connection: &Connection,
-    ) -> Activated {
+    ) -> Result<HandedOver, HandedOver> {
         let unsent = [&connection.to_client, &connection.to_backend].map(Vec::len);
         let translation = translation(agreed, numbers, unsent);
         self.tables.translations.write(self.flow.translation, &translation);
@@ -108,7 +100,7 @@ impl<A: Address> Frozen<A> {
             && self.flows.change(self.number, frozen, going_on).is_ok();
         fault::reached(Step::Activated);
         let handed_over = HandedOver::new(self.flows, self.tables, self.number, frozen.generation());
-        if changed { Activated::GoesOn(handed_over) } else { Activated::Broken(handed_over) }
+        if changed { Ok(handed_over) } else { Err(handed_over) }
     }
 }
 

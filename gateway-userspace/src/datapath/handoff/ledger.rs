@@ -43,11 +43,6 @@ impl Ledger {
         self.lock().remove(&client_side)
     }
 
-    /// The server name of a connection that the kernel carries.
-    pub fn server_name(&self, client_side: Tuple) -> Option<Box<str>> {
-        self.lock().get(&client_side)?.server_name.clone()
-    }
-
     /// How many connections were handed over.
     pub fn tallied(&self) -> Tallied {
         self.tally.read()

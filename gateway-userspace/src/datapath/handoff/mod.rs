@@ -30,7 +30,7 @@ use gateway_common::translation::End;
 use tokio::net::TcpStream;
 
 use self::fault::Step;
-use self::frozen::{Activated, Frozen};
+use self::frozen::Frozen;
 pub use self::ledger::{Entry, Ledger};
 pub use self::refusal::Refusal;
 pub use self::settling::Settling;
@@ -206,8 +206,8 @@ fn proceed<A: gateway_common::Address>(
         }
     };
     match frozen.activate(way.agreed, numbers, &connection) {
-        Activated::GoesOn(flow) => Ok(Settling::begin(flow, connection)),
-        Activated::Broken(flow) => Ok(Settling::broken(flow, connection)),
+        Ok(flow) => Ok(Settling::begin(flow, connection)),
+        Err(flow) => Ok(Settling::broken(flow, connection)),
     }
 }
 

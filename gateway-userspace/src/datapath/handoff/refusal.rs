@@ -2,26 +2,18 @@
 
 use std::io;
 
-use super::super::targets::NoTarget;
-
 /// See the module. The words are shown to people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// There is no kernel plane.
     #[error("no kernel plane")]
     NoPlane,
-    /// The programs cannot send to the backend.
-    #[error("{0}")]
-    NoTarget(#[from] NoTarget),
     /// The listener has no number yet.
     #[error("listener not known to the kernel plane")]
     NoListener,
     /// Client and backend speak different versions of IP.
     #[error("client and backend are of different address families")]
     Families,
-    /// The connection to the backend has a source port that the node chose.
-    #[error("no free source port towards the backend was reserved")]
-    NoPort,
     /// The programs are not on the interface that leads to the client.
     #[error("the programs are not on the client's interface")]
     ClientInterface,
@@ -79,10 +71,8 @@ impl Refusal {
     pub fn label(&self) -> &'static str {
         match self {
             Self::NoPlane => "no_plane",
-            Self::NoTarget(_) => "no_target",
             Self::NoListener => "no_listener",
             Self::Families => "families",
-            Self::NoPort => "no_port",
             Self::ClientInterface => "client_interface",
             Self::SegmentSize => "segment_size",
             Self::Timestamps => "timestamps",

@@ -131,11 +131,6 @@ impl Settling {
         Self { flow, owing: Vec::new(), withdrawn: 2 }
     }
 
-    /// Whether there is nothing left to do.
-    pub fn is_done(&self) -> bool {
-        self.owing.is_empty()
-    }
-
     /// Sends the rest, and waits until all is acknowledged.
     pub async fn finish(mut self) {
         let has_rest = self.owing.iter().any(|end| !end.unsent.is_empty());
