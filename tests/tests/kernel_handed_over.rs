@@ -79,6 +79,21 @@ impl Site {
         self.gateway.status()["kernel"]["handoff"]["handedOver"].as_u64().expect("a number")
     }
 
+    /// A client's flow, as `sluice flows` shows it.
+    fn flow(&self, client: SocketAddr) -> Value {
+        let said = self.gateway.sluice(&["flows", "-o", "json"]).expect_success();
+        let flows: Vec<Value> = serde_json::from_str(&said.out).expect("JSON");
+        let flow = flows.iter().find(|flow| flow["client"] == client.to_string());
+        flow.unwrap_or_else(|| panic!("{client} is not in {}{}", said.out, said.err)).clone()
+    }
+
+    /// What the agent says of connections that it has handed over.
+    fn told(&self) -> Vec<Value> {
+        let answer = self.gateway.ask("/handed-over").expect("the gateway's admin socket");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+        serde_json::from_str(body).expect("JSON")
+    }
+
     fn log(&self) -> PathBuf {
         self.directory.path().join("access")
     }
@@ -116,6 +131,51 @@ fn greet(address: SocketAddr, hello: &[u8]) -> std::io::Result<TcpStream> {
 fn expect_reset(stream: &mut TcpStream) {
     let end = stream.read(&mut [0]).map_err(|error| error.kind());
     assert_eq!(end, Err(ErrorKind::ConnectionReset));
+}
+
+/// Its record has no room for a name: the agent that has read it tells it.
+#[test]
+fn the_server_name_is_shown_as_long_as_its_agent_runs() {
+    for family in FAMILIES {
+        let mut site = Site::start(family, None, &["--tier", "handoff"]);
+        let (stays, _) = site.connect();
+        let (goes, _) = site.connect();
+        let [stays_at, goes_at] = [&stays, &goes].map(|stream| stream.local_addr().expect("an address"));
+        for client in [stays_at, goes_at] {
+            let flow = site.flow(client);
+            assert_eq!(
+                (&flow["tier"], &flow["plane"], &flow["sni"]),
+                (&"handoff".into(), &"kernel".into(), &NAME.into()),
+                "{flow}"
+            );
+        }
+        let table = site.gateway.sluice(&["flows", "-o", "wide"]).expect_success().out;
+        let names = table.lines().filter(|line| line.contains("handoff") && line.ends_with(NAME)).count();
+        assert_eq!(names, 2, "{table}");
+        let told = site.told();
+        let clients: Vec<_> = told.iter().map(|entry| entry["client"].clone()).collect();
+        assert_eq!(clients, [stays_at.to_string(), goes_at.to_string()], "the oldest first: {told:?}");
+        for entry in &told {
+            assert_eq!(
+                (&entry["listener"], &entry["sni"]),
+                (&site.address().to_string().into(), &NAME.into()),
+                "{entry}"
+            );
+            let cluster = entry["cluster"].as_str().expect("a cluster");
+            assert!(cluster.starts_with("outbound|") && cluster.contains("||chat."), "{entry}");
+        }
+        drop(goes);
+        wait::until("the end of the one that goes", || (site.told().len() == 1).then_some(()));
+        assert_eq!(site.flow(stays_at)["sni"], NAME);
+
+        assert!(site.gateway.stop().success());
+        site.gateway.restart();
+        let flow = site.flow(stays_at);
+        assert_eq!((&flow["tier"], &flow["sni"]), (&"handoff".into(), &Value::Null), "{flow}");
+        assert!(site.told().is_empty());
+        drop(stays);
+        site.expect_all_given_back();
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use super::row::{FlowRow, Plane};
 use crate::cli::{admin_client, maps};
+use crate::datapath::handoff::EntryView;
 use crate::datapath::maps::Maps;
 use crate::datapath::stats;
 use crate::datapath::view::{self, FlowView};
@@ -22,6 +23,9 @@ pub(super) struct Sources<'a> {
 
 /// What tells a flow from a later one on the same tuple: its plane, its ends, and the time of its SYN or its number.
 type Identity = (Plane, SocketAddr, SocketAddr, u64);
+
+/// Server names of connections that were handed over.
+type Names = HashMap<Identity, Box<str>>;
 
 /// The flows at one moment; their rates are not known yet.
 pub(super) struct Reading {
@@ -47,12 +51,27 @@ impl<'a> Sources<'a> {
             Ok(maps) => flows.extend(view::pairs(maps).iter().map(|flow| steered(flow, at))),
             Err(error) => unread.push(format!("flows in the kernel are not shown: {error:#}")),
         }
-        match connections {
-            Ok(connections) => flows.extend(connections.into_iter().map(carried)),
+        // When the kernel's are known, so that none of them was handed over later.
+        let told = connections.and_then(|connections| Ok((connections, self.handed_over()?)));
+        match told {
+            Ok((connections, handed_over)) => {
+                flows.iter_mut().for_each(|flow| name(flow, &handed_over));
+                flows.extend(connections.into_iter().map(carried));
+            }
             Err(error) => unread.push(format!("connections in user space are not shown: {error:#}")),
         }
         anyhow::ensure!(unread.len() < 2, "{}", unread.join("\n"));
         Ok(Reading { at, flows, unread })
+    }
+
+    /// The server names of the agent's handed-over connections.
+    fn handed_over(&self) -> Result<Names> {
+        let entries: Vec<EntryView> = admin_client::get(self.agent, "/handed-over")?;
+        let named = |entry: EntryView| {
+            let EntryView { client, listener, created, sni, .. } = entry;
+            Some(((Plane::Kernel, client, listener, created), sni?))
+        };
+        Ok(entries.into_iter().filter_map(named).collect())
     }
 }
 
@@ -97,6 +116,11 @@ fn steered([to_backend, to_client]: &[FlowView; 2], now: u64) -> (Identity, Flow
         bytes_per_second: 0,
     };
     ((Plane::Kernel, row.client, row.gateway, to_backend.created), row)
+}
+
+/// Gives a flow the server name that user space has read.
+fn name((identity, row): &mut (Identity, FlowRow), names: &Names) {
+    row.sni = names.get(identity).cloned();
 }
 
 /// A connection that user space carries.

@@ -125,10 +125,8 @@ pub(super) fn read(connection: &mut Connection) -> Result<[Numbers; 2], Refusal>
 fn flow<A: Address>(connection: &Connection, way: Way, translation: u32) -> Result<Flow<A>, Refusal> {
     let target = connection.port.target();
     let backend = Tuple { source: source(connection), destination: target.address };
-    let now = stats::monotonic();
-    let age = u64::try_from(connection.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let open = Seen::SYN | Seen::ACK;
-    let half = Half { last_seen: ticks(now), ..Half::default() };
+    let half = Half { last_seen: ticks(stats::monotonic()), ..Half::default() };
     Ok(Flow {
         client: key(connection.client_side)?,
         backend: key(backend)?,
@@ -140,7 +138,7 @@ fn flow<A: Address>(connection: &Connection, way: Way, translation: u32) -> Resu
         attempts: 0,
         translation,
         reserved: [0; 2],
-        created: now.saturating_sub(age),
+        created: connection.created,
         state: State::FROZEN
             | State::bits(Direction::ToBackend, open)
             | State::bits(Direction::ToClient, open),
