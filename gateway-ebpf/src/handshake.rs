@@ -71,6 +71,7 @@ pub(crate) fn open<A: Maps>(
         created,
     };
     let state = record.fill(&opening, State::LIVE);
+    record.begin_stream(Direction::ToBackend, segment.sequence.wrapping_add(1));
     match list(config, &record, hash) {
         Ok(()) => Ok(Found { record, direction: Direction::ToBackend, state }),
         Err(verdict) => {
@@ -177,6 +178,7 @@ fn from_client<A: Maps>(
 ) -> Result<(Found<A>, Verdict), Verdict> {
     let answered = found.state.seen(Direction::ToClient).any(Seen::SYN);
     if segment.opens() && !answered {
+        found.record.begin_stream(Direction::ToBackend, segment.sequence.wrapping_add(1));
         return Ok(retry(config, segment, found));
     }
     if answered && segment.flags & (Seen::SYN | Seen::RST | Seen::ACK) == Seen::ACK {
@@ -199,7 +201,7 @@ fn from_backend<A: Maps>(
 ) -> Result<(Found<A>, Verdict), Verdict> {
     let answered = found.state.seen(Direction::ToClient).any(Seen::SYN);
     if segment.flags & (Seen::SYN | Seen::RST) == Seen::SYN {
-        found.record.expect(Direction::ToClient, segment.sequence.wrapping_add(1));
+        found.record.begin_stream(Direction::ToClient, segment.sequence.wrapping_add(1));
     } else if segment.flags & Seen::RST != 0 && !answered {
         flow::tell(&found.record, EventKind::Refused);
         if other_backend(config, &found.record).is_some() {

@@ -261,9 +261,9 @@ impl<'a> Driver<'a> {
         for flow in ended {
             let identity = Identity { client_side: flow.client_side, created: flow.created };
             let entry = self.handed_over.ledger.take(identity);
-            if let Some(Entry { cluster: Some(cluster), to_backend, to_client, .. }) = &entry {
+            if let Some(Entry { cluster: Some(cluster), .. }) = &entry {
                 let carried = flow.traffic.bytes_to_backend + flow.traffic.bytes_to_client;
-                self.handed_over.lengths.record(cluster, carried + to_backend + to_client);
+                self.handed_over.lengths.record(cluster, carried);
             }
             if let Some(log) = &self.access_log {
                 log.write(access::connection(flow, entry, &self.snapshot, (now, monotonic)));

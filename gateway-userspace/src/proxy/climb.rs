@@ -164,11 +164,8 @@ impl<'a> Climb<'a> {
             created: self.created,
             to_backend: prefix.into(),
             to_client: answer.into(),
-            entry: Entry {
-                to_backend: carried.up,
-                to_client: carried.down,
-                ..std::mem::take(&mut self.entry)
-            },
+            carried: [carried.up, carried.down],
+            entry: std::mem::take(&mut self.entry),
         };
         self.attempts += 1;
         let targets = self.shared.targets.current();

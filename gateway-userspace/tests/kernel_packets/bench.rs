@@ -90,7 +90,8 @@ impl Net {
     }
 
     pub(crate) fn syn(self, port: u16) -> Segment {
-        Segment::new(self.client(port), self.gateway(), SYN).with_options(&MSS)
+        let syn = Segment::new(self.client(port), self.gateway(), SYN).with_options(&MSS);
+        Segment { sequence: CLIENT_INITIAL, ..syn }
     }
 
     pub(crate) fn is_v4(self) -> bool {
@@ -123,6 +124,7 @@ pub(crate) struct Peek {
     pub(crate) attempts: u32,
     /// Packets in both directions.
     pub(crate) packets: [u64; 2],
+    /// Bytes of both streams.
     pub(crate) bytes: [u64; 2],
     /// Next sequence numbers of client and backend, as the other one has told.
     pub(crate) expected: [u32; 2],
@@ -466,8 +468,8 @@ fn peek<A: Address>(flows: &Flows<A>, config: &Config, arriving: Tuple) -> Optio
         backend: flow.backend_id,
         attempts: flow.attempts,
         packets: flow.halves.map(|half| half.packets),
-        bytes: flow.halves.map(|half| half.bytes),
-        expected: flow.halves.map(|half| half.expected),
+        bytes: [Direction::ToBackend, Direction::ToClient].map(|direction| flow.carried(direction)),
+        expected: flow.halves.map(|half| half.expected()),
     })
 }
 

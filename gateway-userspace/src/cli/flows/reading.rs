@@ -80,10 +80,18 @@ impl Reading {
     pub(super) fn since(&self, before: &Self) -> Vec<FlowRow> {
         let earlier: HashMap<_, _> =
             before.flows.iter().map(|(identity, row)| (*identity, total(row))).collect();
+        let in_user_space: HashMap<_, _> = before
+            .flows
+            .iter()
+            .filter(|(_, row)| row.plane == Plane::UserSpace)
+            .map(|(_, row)| ((row.client, row.gateway), total(row)))
+            .collect();
         let nanoseconds = u128::from(self.at.saturating_sub(before.at).max(1));
         let rated = |(identity, row): &(Identity, FlowRow)| {
-            // A flow that was not there has carried all of it since.
-            let before = earlier.get(identity).copied().unwrap_or(0);
+            // What was handed over meanwhile has carried much of it before; any other that was not there all of it since.
+            let handed_over =
+                || in_user_space.get(&(row.client, row.gateway)).filter(|_| row.tier == Tier::Handoff);
+            let before = earlier.get(identity).or_else(handed_over).copied().unwrap_or(0);
             let bytes = u128::from(total(row).saturating_sub(before));
             let bytes_per_second = u64::try_from(bytes * 1_000_000_000 / nanoseconds).unwrap_or(u64::MAX);
             FlowRow { bytes_per_second, ..row.clone() }

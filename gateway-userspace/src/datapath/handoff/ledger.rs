@@ -34,10 +34,6 @@ pub struct Entry {
     pub server_name: Option<Box<str>>,
     /// The cluster that its backend was chosen from.
     pub cluster: Option<ClusterName>,
-    /// Bytes that user space carried to the backend before.
-    pub to_backend: u64,
-    /// Bytes that user space carried to the client before.
-    pub to_client: u64,
     /// Its place among the listener's connections.
     pub listener_admission: Option<Admission<ListenerKey>>,
     /// Its place among the cluster's connections.

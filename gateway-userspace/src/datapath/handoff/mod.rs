@@ -63,6 +63,8 @@ pub struct Connection {
     pub idle_timeout: Duration,
     /// Monotonic clock when the client connected, in ns.
     pub created: u64,
+    /// Bytes that were brought from client and backend to the other one before.
+    pub carried: [u64; 2],
     /// What was read from the client and not sent on yet.
     pub to_backend: Vec<u8>,
     /// What was read from the backend and not sent on yet.
