@@ -26,10 +26,6 @@ const SILENCE: u32 = 700;
 /// Backends that are tried for a flow.
 const ATTEMPTS: u32 = 4;
 
-/// Slots of a listener's table that are looked at for another backend, one after the other. Of two backends each has
-/// every second one, so with few of them many clients would miss the other backend: with 4 one in 16.
-const LOOKS: u32 = 32;
-
 /// A first acknowledgement may be this far behind the backend's SYN: it may have sent data at once (RFC 7413).
 const FIRST_WINDOW: u32 = 1 << 20;
 
@@ -254,12 +250,12 @@ fn other_id<A: Maps>(config: &Config, record: &Record<A>) -> BackendId {
     let Some(table) = maps::table(&ListenerKey::new(key.destination, key.destination_port)) else {
         return NO_BACKEND;
     };
-    let place = hash::choose(config.balance_key, table, &key, tried + 1).wrapping_sub(table.base);
-    // The last answer is the one that counts, so the nearest slot is looked at last.
+    let chooser = hash::chooser(config.balance_key, table, &key, tried + 1);
+    // The last answer is the one that counts, so the first choice is looked at last.
     let mut other = NO_BACKEND;
-    for look in (0..LOOKS).rev() {
-        let ahead = place.wrapping_add(look).checked_rem(table.size).unwrap_or(u32::MAX);
-        let id = maps::slot(table.base.wrapping_add(ahead)).unwrap_or(NO_BACKEND);
+    for look in (0..hash::LOOKS).rev() {
+        let place = hash::slot(hash::look(chooser, look), table.size);
+        let id = maps::slot(table.base.wrapping_add(place)).unwrap_or(NO_BACKEND);
         other = if id == NO_BACKEND || id == record.backend_id() { other } else { id };
     }
     other

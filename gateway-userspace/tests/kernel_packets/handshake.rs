@@ -231,6 +231,20 @@ fn no_client_of_one_bad_backend_misses_the_good_one() {
     }
 }
 
+/// As they are in part of a Maglev table where the steps of two permutations go together.
+#[test]
+fn no_client_misses_it_where_the_slots_of_each_are_neighbours() {
+    let mut bench = Bench::serving(ROOMY);
+    for net in FAMILIES {
+        bench.sort_table(net);
+        for _ in 0..500 {
+            let mut flow = bench.opened(net);
+            take(&mut bench, "refused", &mut flow, REFUSAL);
+            take(&mut bench, "sent again", &mut flow, (CLIENT, SYN, 0, Retried));
+        }
+    }
+}
+
 #[test]
 fn after_four_others_the_client_is_told() {
     let mut bench = Bench::serving(ROOMY);
