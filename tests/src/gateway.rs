@@ -285,6 +285,20 @@ impl Gateway {
         self.status()["generation"].as_u64().expect("a generation")
     }
 
+    /// Connections that were handed over to the kernel so far.
+    #[track_caller]
+    pub fn handed_over(&self) -> u64 {
+        self.status()["kernel"]["handoff"]["handedOver"].as_u64().expect("a number")
+    }
+
+    /// Waits until nothing of the kernel's tables is in use.
+    #[track_caller]
+    pub fn expect_all_given_back(&self) {
+        let in_use = || self.status()["kernel"]["inUse"].clone();
+        let is_zero = |value: Value| value.as_object().expect("counts").values().all(|count| *count == 0);
+        wait::until("all to be given back", || is_zero(in_use()).then_some(()));
+    }
+
     /// Writes a file of documents without waiting.
     pub fn write(&self, name: &str, text: &str) {
         self.arrangement.home.write(name, text);
