@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::request;
-use crate::model::{Below, ChainAction, ListenerKind, RouteTable, Snapshot};
+use crate::model::{Below, ChainAction, ListenerKind, RouteTable, Snapshot, Tier};
 use crate::net::drain::DrainWatch;
 use crate::net::repair::{self, TcpInfo};
 use crate::proxy::connection::{Ends, HTTP_IDLE};
@@ -61,7 +61,11 @@ impl Connection {
 
     /// Likewise, one whose bytes are.
     pub(in crate::proxy) fn over(mut self, stream: &TcpStream) -> Self {
-        self.agreed = repair::info(stream).map_err(|_| Below::HalfClosed);
+        self.agreed = if self.shared.highest_tier < Tier::Handoff {
+            Err(Below::Limited)
+        } else {
+            repair::info(stream).map_err(|_| Below::HalfClosed)
+        };
         self
     }
 
