@@ -192,12 +192,10 @@ fn tell(line: Option<Line>, carried: Carried, end: &RelayEnd) {
 
 /// The backend's socket, out of what [`send`] made of it.
 fn backend(upstream: Upgraded) -> Option<Backend> {
-    let parts = upstream
-        .downcast::<TokioIo<Own>>()
-        .inspect_err(|_| {
-            tracing::error!("a backend's connection that no upgrade was asked for on has switched")
-        })
-        .ok()?;
+    let Ok(parts) = upstream.downcast::<TokioIo<Own>>() else {
+        tracing::error!("a backend's connection has switched that no upgrade was asked for on");
+        return None;
+    };
     let (stream, port) = parts.io.into_inner().into_parts();
     Some(Backend { stream, port, answer: parts.read_buf })
 }
