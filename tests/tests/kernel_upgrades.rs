@@ -235,57 +235,55 @@ fn what_both_ends_have_sent_ahead_is_carried_first() {
     }
 }
 
-/// How an end is brought about, and the flag of it.
-const ENDS: [(&str, fn(WebSocket<TcpStream>), &str); 4] = [
-    (
-        "the client closes",
-        |mut socket| {
-            socket.close(None).expect("sending");
-            websocket::expect_closed(&mut socket);
-        },
-        "-",
-    ),
-    (
-        "the backend closes",
-        |mut socket| {
-            socket.send(Message::text(websocket::BYE)).expect("sending");
-            websocket::expect_closed(&mut socket);
-        },
-        "-",
-    ),
-    (
-        "the client's stream ends",
-        |socket| {
-            socket.get_ref().shutdown(Shutdown::Write).expect("half-closing");
-            assert_eq!(read_to_end(&mut socket.get_ref()), (vec![], None));
-        },
-        "-",
-    ),
-    (
-        "the client resets",
-        |socket| {
-            let linger = Some(Duration::ZERO);
-            socket2::SockRef::from(socket.get_ref()).set_linger(linger).expect("a socket option");
-        },
-        "DC",
-    ),
+/// A way in which one ends.
+struct End {
+    name: &'static str,
+    bring_about: fn(WebSocket<TcpStream>),
+    flag: &'static str,
+}
+
+const ENDS: [End; 4] = [
+    End { name: "the client closes", bring_about: close, flag: "-" },
+    End { name: "the backend closes", bring_about: have_backend_close, flag: "-" },
+    End { name: "the client's stream ends", bring_about: end_stream, flag: "-" },
+    End { name: "the client resets", bring_about: reset, flag: "DC" },
 ];
+
+fn close(mut socket: WebSocket<TcpStream>) {
+    socket.close(None).expect("sending");
+    websocket::expect_closed(&mut socket);
+}
+
+fn have_backend_close(mut socket: WebSocket<TcpStream>) {
+    socket.send(Message::text(websocket::BYE)).expect("sending");
+    websocket::expect_closed(&mut socket);
+}
+
+fn end_stream(socket: WebSocket<TcpStream>) {
+    socket.get_ref().shutdown(Shutdown::Write).expect("half-closing");
+    assert_eq!(read_to_end(&mut socket.get_ref()), (vec![], None));
+}
+
+fn reset(socket: WebSocket<TcpStream>) {
+    let linger = Some(Duration::ZERO);
+    socket2::SockRef::from(socket.get_ref()).set_linger(linger).expect("a socket option");
+}
 
 #[test]
 fn each_end_is_told_once_whoever_carries_it() {
     for family in FAMILIES {
         for tier in ["handoff", "copy"] {
             let site = Site::start(family, websocket::start, &["--tier", tier]);
-            for (number, (what, end, flag)) in ENDS.into_iter().enumerate() {
+            for (number, End { name, bring_about, flag }) in ENDS.into_iter().enumerate() {
                 let mut socket = site.connect();
                 let client = socket.get_ref().local_addr().expect("an address").to_string();
                 if tier == "handoff" {
                     wait::until("a hand-over", || (site.gateway.handed_over() > number as u64).then_some(()));
                 }
                 websocket::exchange(&mut socket, 1, 5000);
-                end(socket);
+                bring_about(socket);
                 let told = site.lines(number + 1);
-                assert_eq!(told.len(), number + 1, "{what}, {tier}: {told:?}");
+                assert_eq!(told.len(), number + 1, "{name}, {tier}: {told:?}");
                 let told = &told[number];
                 let said =
                     ["downstream_remote_address", "upstream_host", "upstream_cluster", "response_flags"];
@@ -293,12 +291,12 @@ fn each_end_is_told_once_whoever_carries_it() {
                 assert_eq!(
                     said.map(|field| told[field].as_str().unwrap_or("")),
                     want,
-                    "{what}, {tier}: {told}"
+                    "{name}, {tier}: {told}"
                 );
                 for field in ["bytes_received", "bytes_sent"] {
                     let bytes = told[field].as_u64().expect("a number");
                     // Frames of 4 or 8 bytes around it, and a few to close by; of packets with headers in the kernel.
-                    assert!((5004..8000).contains(&bytes), "{field}: {what}, {tier}: {told}");
+                    assert!((5004..8000).contains(&bytes), "{field}: {name}, {tier}: {told}");
                 }
             }
         }
@@ -380,7 +378,9 @@ fn a_stop_hands_them_over_and_the_next_agent_tells_of_their_end() {
         talk(&mut sockets);
         site.gateway.restart();
         talk(&mut sockets);
-        sockets.into_iter().for_each(|socket| (ENDS[0].1)(socket));
+        for socket in sockets {
+            close(socket);
+        }
         for told in site.lines(10) {
             assert_eq!(
                 (&told["response_flags"], &told["upstream_cluster"]),
