@@ -99,7 +99,7 @@ impl Site {
     }
 
     fn handed_over(&self) -> u64 {
-        self.gateway.status()["kernel"]["handoff"]["handedOver"].as_u64().expect("a number")
+        self.gateway.handed_over()
     }
 
     /// A client's flow, as `sluice flows` shows it.
@@ -131,9 +131,7 @@ impl Site {
     }
 
     fn expect_all_given_back(&self) {
-        let in_use = || self.gateway.status()["kernel"]["inUse"].clone();
-        let is_zero = |value: Value| value.as_object().expect("counts").values().all(|count| *count == 0);
-        wait::until("all to be given back", || is_zero(in_use()).then_some(()));
+        self.gateway.expect_all_given_back();
     }
 }
 

@@ -549,8 +549,7 @@ impl KernelPlane {
     fn publish_targets(&self) {
         let mtus: HashMap<u32, u32> = self.links.iter().map(|(index, link)| (*index, link.mtu)).collect();
         let planned = self.opaque.backends.iter().map(|(address, backend)| {
-            let problem = backend.as_ref().err().cloned().map(NoTarget::Unreachable);
-            (*address, Err(problem.unwrap_or(NoTarget::NoRoom)))
+            (*address, Err(backend.as_ref().err().cloned().unwrap_or(NoTarget::NoRoom)))
         });
         let mut backends: HashMap<SocketAddr, Result<Target, NoTarget>> = planned.collect();
         backends.extend(self.installed.targets(&mtus).map(|(address, target)| (address, Ok(target))));

@@ -199,14 +199,14 @@ impl Targets {
     pub fn segment_sizes(&self, snapshot: &Snapshot) -> HashMap<ListenerKey, u32> {
         let widest = self.mtus.values().max().copied().unwrap_or(0);
         let mut sizes = HashMap::new();
-        for (listener, route) in plan::opaque_routes(snapshot) {
-            let targets = plan::healthy(route).filter_map(|endpoint| self.backend(endpoint.address).ok());
+        for listener in plan::opaque_listeners(snapshot) {
+            let endpoints = plan::healthy(listener.opaque_destinations());
+            let targets = endpoints.filter_map(|address| self.backend(address).ok());
             if let Some(narrowest) = targets.map(|target| target.mtu).min().filter(|mtu| *mtu < widest) {
                 // A socket for every address takes clients of both families.
                 let headers =
                     if listener.key.bind.is_some_and(|ip| ip.is_ipv4()) { HEADERS4 } else { HEADERS6 };
-                let size = sizes.entry(listener.key).or_insert(u32::MAX);
-                *size = narrowest.saturating_sub(headers).min(*size);
+                sizes.insert(listener.key, narrowest.saturating_sub(headers));
             }
         }
         sizes
