@@ -1,6 +1,7 @@
 //! Which DestinationRule applies to a service, and what it makes of a port or a subset. Precedence as in Istio:
 //! the gateway's namespace, the service's, the root; within one the most specific host; nothing is joined across
-//! namespaces. `portLevelSettings` replace the whole policy, a subset's policy block by block.
+//! namespaces. Where the gateway's namespace is the root, only its private rules come first and those for the whole
+//! mesh last. `portLevelSettings` replace the whole policy, a subset's policy block by block.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -26,8 +27,45 @@ const NEVER: Duration = Duration::from_hours(24 * 365);
 pub(super) struct DestinationRules<'a> {
     /// Documents of one host and namespace, oldest first.
     groups: Vec<Vec<&'a Sourced<DestinationRule>>>,
-    by_namespace: HashMap<&'a str, HostMap<usize>>,
+    by_place: HashMap<Place<'a>, HostMap<usize>>,
     used: RefCell<HashSet<usize>>,
+}
+
+/// Where rules are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Place<'a> {
+    /// The root namespace's rules for itself alone; they mean a gateway that lives there.
+    PrivateOfRoot,
+    /// All others of a namespace.
+    Namespace(&'a str),
+}
+
+impl<'a> Place<'a> {
+    fn of(document: &'a Sourced<DestinationRule>, identity: &GatewayIdentity) -> Self {
+        let namespace = &**document.namespace();
+        let is_private = match document.spec.export_to.as_slice() {
+            // What selects workloads selects those of its own namespace.
+            _ if document.spec.workload_selector.is_some() => true,
+            [only] => only == "." || *only == namespace,
+            _ => false,
+        };
+        if is_private && namespace == identity.root_namespace {
+            Self::PrivateOfRoot
+        } else {
+            Self::Namespace(namespace)
+        }
+    }
+
+    /// In order of precedence. A mesh-wide `*.local` rule of the root must not take a service's own rule from gateways
+    /// that live in the root namespace, where most of them do.
+    fn in_order(namespace: &'a str, identity: &'a GatewayIdentity) -> [Self; 3] {
+        let root = Self::Namespace(&identity.root_namespace);
+        let first = match Self::Namespace(&identity.namespace) {
+            own if own == root => Self::PrivateOfRoot,
+            own => own,
+        };
+        [first, Self::Namespace(namespace), root]
+    }
 }
 
 /// The documents that apply to one service, oldest first.
@@ -53,20 +91,21 @@ impl PlacedSubset<'_> {
 
 impl<'a> DestinationRules<'a> {
     pub(super) fn new(objects: &'a Objects, identity: &GatewayIdentity, report: &mut Report) -> Self {
-        let mut by_host: BTreeMap<(&str, HostPattern), Vec<&Sourced<DestinationRule>>> = BTreeMap::new();
+        let mut by_host: BTreeMap<(Place<'_>, HostPattern), Vec<&Sourced<DestinationRule>>> = BTreeMap::new();
         for document in objects.destination_rules.iter().map(AsRef::as_ref) {
             if is_for_us(document, identity, report) {
                 let host = full_name(&document.spec.host, document.namespace(), &identity.domain);
-                by_host.entry((&**document.namespace(), HostPattern::new(&host))).or_default().push(document);
+                let place = Place::of(document, identity);
+                by_host.entry((place, HostPattern::new(&host))).or_default().push(document);
             }
         }
-        let (mut groups, mut by_namespace) = (Vec::new(), HashMap::<&str, HostMap<usize>>::new());
-        for ((namespace, host), documents) in by_host {
+        let (mut groups, mut by_place) = (Vec::new(), HashMap::<Place<'_>, HostMap<usize>>::new());
+        for ((place, host), documents) in by_host {
             report_doubles(&documents, report);
-            by_namespace.entry(namespace).or_default().insert(&host, groups.len());
+            by_place.entry(place).or_default().insert(&host, groups.len());
             groups.push(documents);
         }
-        Self { groups, by_namespace, used: RefCell::default() }
+        Self { groups, by_place, used: RefCell::default() }
     }
 
     /// What applies to a service's host.
@@ -76,8 +115,8 @@ impl<'a> DestinationRules<'a> {
         namespace: &str,
         identity: &GatewayIdentity,
     ) -> Option<ServiceRule<'_, 'a>> {
-        let places = [identity.namespace.as_str(), namespace, identity.root_namespace.as_str()];
-        let group = places.iter().find_map(|place| self.by_namespace.get(place)?.get(host))?;
+        let places = Place::in_order(namespace, identity);
+        let group = places.iter().find_map(|place| self.by_place.get(place)?.get(host))?;
         self.used.borrow_mut().insert(*group);
         Some(ServiceRule { documents: &self.groups[*group] })
     }

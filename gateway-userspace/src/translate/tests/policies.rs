@@ -50,7 +50,26 @@ fn the_first_namespace_with_a_rule_has_the_service_and_in_it_the_narrowest_host(
         (vec![one("shop", "a", "", 1)], 1, &[][..]),
         (vec![one("shop", "'*.shop.svc.cluster.local'", "", 1)], 1, &[]),
         (vec![one("shop", "'*'", "", 1), one("shop", "a", "", 2)], 2, &["IST0101"]),
-        (vec![one("shop", "a", "", 1), one("istio-system", "'*'", "", 2)], 2, &["IST0101"]),
+        // The gateway lives in the root namespace, whose rules for the whole mesh come last.
+        (vec![one("shop", "a", "", 1), one("istio-system", "'*'", "", 2)], 1, &["IST0101"]),
+        (vec![one("shop", "a", "", 1), one("istio-system", FULL, "", 2)], 1, &["IST0101"]),
+        (vec![one("shop", "a", "", 1), one("istio-system", "'*'", "exportTo: [.], ", 2)], 2, &["IST0101"]),
+        (
+            vec![one("shop", "a", "", 1), one("istio-system", "'*'", "exportTo: [istio-system], ", 2)],
+            2,
+            &["IST0101"],
+        ),
+        (
+            vec![one("istio-system", FULL, "", 1), one("istio-system", "'*'", "exportTo: [.], ", 2)],
+            2,
+            &["IST0101"],
+        ),
+        (
+            vec![one("shop", "a", "", 1), one("istio-system", "'*'", &selecting("istio: ingressgateway"), 2)],
+            2,
+            &["IST0101"],
+        ),
+        (vec![one("other", FULL, "", 1), one("istio-system", "'*'", "", 2)], 2, &["IST0101"]),
         (vec![one("other", FULL, "", 1)], 10, &["IST0101"]),
         (vec![one("istio-system", "a", "", 1)], 10, &["IST0101"]),
         (vec![one("istio-system", FULL, "exportTo: [.], ", 1)], 1, &[]),
@@ -64,6 +83,20 @@ fn the_first_namespace_with_a_rule_has_the_service_and_in_it_the_narrowest_host(
         let timeout = cluster(&translation, "outbound|80||").connect_timeout;
         assert_eq!(timeout, Duration::from_secs(want), "{rules:?}");
         assert_eq!(codes(&translation), found, "{rules:?}");
+    }
+}
+
+#[test]
+fn a_gateway_outside_the_root_namespace_has_its_own_namespaces_rules_first() {
+    let identity = GatewayIdentity { namespace: "edge".to_owned(), ..GatewayIdentity::default() };
+    let one = |namespace: &str, host: &str, most| {
+        rule(&format!("{{name: r, namespace: {namespace}}}"), &format!("{{host: {host}, {}}}", limit(most)))
+    };
+    let (edge, shop, root) = (one("edge", "'*'", 1), one("shop", "a", 2), one("istio-system", "'*'", 3));
+    for (rules, want) in [(vec![&edge, &shop, &root], 1), (vec![&shop, &root], 2), (vec![&root], 3)] {
+        let text: String = rules.into_iter().map(String::as_str).collect();
+        let translation = translate(&objects(&(service_of("shop") + &text)), &identity, 1);
+        assert_eq!(cluster(&translation, "outbound|80||").max_connections, Some(want), "{text}");
     }
 }
 
