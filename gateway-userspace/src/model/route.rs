@@ -364,8 +364,8 @@ pub struct Forward {
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rewrite {
-    /// Replaces the matched prefix, or the whole path on exact and regex matches; is put in front of the path when
-    /// the route has no path match.
+    /// Replaces the matched prefix, or the whole path on exact and regex matches. A route without a path match has the
+    /// prefix `/`, as in Istio: `/head` makes `/headsome/path` of `/some/path`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
     /// `uriRegexRewrite`: every hit in the path is substituted. `$` in the replacement is already escaped and RE2's
@@ -392,10 +392,7 @@ impl Rewrite {
         Some(match matched {
             PathMatch::Exact { .. } | PathMatch::Regex(_) => uri.to_owned(),
             PathMatch::Prefix { prefix, .. } => format!("{uri}{}", path.get(prefix.len()..).unwrap_or("")),
-            PathMatch::Any if uri.ends_with('/') => {
-                format!("{uri}{}", path.strip_prefix('/').unwrap_or(path))
-            }
-            PathMatch::Any => format!("{uri}{path}"),
+            PathMatch::Any => format!("{uri}{}", path.strip_prefix('/').unwrap_or(path)),
         })
     }
 }
@@ -588,7 +585,9 @@ mod tests {
             (prefix("/kiali"), "/", "/kialix", "/x"),
             (prefix("/slash/"), "/", "/slash/x", "/x"),
             (prefix("/to/"), "/new", "/to/x", "/newx"),
-            (PathMatch::Any, "/head", "/some/path", "/head/some/path"),
+            (PathMatch::Any, "/head", "/some/path", "/headsome/path"),
+            (PathMatch::Any, "/head/", "/some/path", "/head/some/path"),
+            (PathMatch::Any, "/head", "/", "/head"),
             (PathMatch::Exact { path: "/a".into(), ignore_case: false }, "/b", "/a", "/b"),
             (PathMatch::Regex(FullRegex::new("/.*").unwrap()), "/b", "/a/c", "/b"),
         ] {
