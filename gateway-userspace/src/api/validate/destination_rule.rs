@@ -13,7 +13,7 @@ use crate::api::object::Sourced;
 use crate::api::path::FieldPath;
 
 use super::virtual_service::check_export_to;
-use super::{Findings, check_port, host, unsupported};
+use super::{Findings, check_port, host, rows, unsupported};
 
 /// Checks one DestinationRule.
 pub fn destination_rule(document: &Sourced<DestinationRule>) -> Vec<Diagnostic> {
@@ -34,7 +34,7 @@ pub fn destination_rule(document: &Sourced<DestinationRule>) -> Vec<Diagnostic> 
         check_policy(&mut found, &field.field("trafficPolicy"), subset.traffic_policy.as_ref(), &mut places);
     }
     for place in &places {
-        unsupported::report_below(&mut found, place, unsupported::TRAFFIC_POLICY);
+        unsupported::report_below(&mut found, place, rows::TRAFFIC_POLICY);
     }
     found.list
 }

@@ -6,6 +6,7 @@ mod headers;
 mod host;
 mod http;
 mod l4;
+mod rows;
 mod text;
 mod unsupported;
 mod virtual_service;

@@ -1,27 +1,20 @@
 //! Which DestinationRule applies to a service, and what it makes of a port or a subset. Precedence as in Istio:
 //! the gateway's namespace, the service's, the root; within one the most specific host; nothing is joined across
 //! namespaces. Where the gateway's namespace is the root, only its private rules come first and those for the whole
-//! mesh last. `portLevelSettings` replace the whole policy, a subset's policy block by block.
+//! mesh last. What a policy says, block by block, is in `blocks`, and what becomes of a cluster by it in `apply`.
+
+mod apply;
+mod blocks;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
 
-use crate::api::destination_rule::{
-    ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, OutlierDetection as Written,
-    ProxyProtocol, ProxyProtocolVersion, Subset, TrafficPolicy,
-};
+use crate::api::destination_rule::{DestinationRule, Subset};
 use crate::api::{Code, FieldPath, Objects, Severity, Sourced};
-use crate::model::{
-    Affinity, Cluster, GatewayIdentity, HostMap, HostPattern, OutlierDetection, ProxyVersion,
-    UpstreamProtocol,
-};
+use crate::model::{GatewayIdentity, HostMap, HostPattern};
 
 use super::bind::full_name;
 use super::report::Report;
-
-/// `idleTimeout: 0s` is none; this is as good, and clocks hold it.
-const NEVER: Duration = Duration::from_hours(24 * 365);
 
 /// The rules that this gateway sees.
 pub(super) struct DestinationRules<'a> {
@@ -216,136 +209,5 @@ impl<'a> ServiceRule<'_, 'a> {
     pub(super) fn subsets(&self) -> Vec<PlacedSubset<'a>> {
         let mut names = HashSet::new();
         all_subsets(self.documents).filter(|placed| names.insert(&placed.subset.name)).collect()
-    }
-
-    /// Puts the policy of a cluster's port, and of its subset, in force.
-    pub(super) fn apply(&self, cluster: &mut Cluster, subset: Option<PlacedSubset<'a>>, report: &mut Report) {
-        cluster.destination_rule = Some(self.label().into());
-        let with_policy = self.documents.iter().find(|document| document.spec.traffic_policy.is_some());
-        let base = with_policy.and_then(|document| document.spec.traffic_policy.as_ref());
-        let port = cluster.name.port;
-        let mut blocks = base.map_or_else(Blocks::default, |policy| Blocks::of(policy, port).0);
-        if let Some(policy) = subset.and_then(|placed| placed.subset.traffic_policy.as_ref()) {
-            blocks = blocks.overridden_by(Blocks::of(policy, port));
-        }
-        blocks.apply(cluster);
-        let subsets_own = subset.filter(|placed| placed.subset.traffic_policy.is_some());
-        let place = match subsets_own {
-            Some(placed) => Some((placed.document, placed.field())),
-            None => with_policy.map(|document| (*document, FieldPath::spec())),
-        };
-        if let Some((document, field)) = place {
-            report_tcp_only(document, &field.field("trafficPolicy"), cluster, report);
-        }
-    }
-}
-
-/// What of a policy only TCP obeys, on a port that speaks HTTP.
-fn report_tcp_only(
-    document: &Sourced<DestinationRule>,
-    field: &FieldPath,
-    cluster: &Cluster,
-    report: &mut Report,
-) {
-    if cluster.protocol == UpstreamProtocol::Tcp {
-        return;
-    }
-    let of_tcp = [
-        (cluster.max_connections.is_some(), "connectionPool.tcp.maxConnections"),
-        (cluster.proxy_protocol.is_some(), "proxyProtocol"),
-    ];
-    for (_, name) in of_tcp.iter().filter(|(is_set, _)| *is_set) {
-        let message = format!(
-            "{name} is not yet supported for HTTP, which {}:{} speaks: it holds for TCP and passthrough alone",
-            cluster.name.host, cluster.name.port
-        );
-        let field = name.split('.').fold(field.clone(), |field, step| field.field(step));
-        report.add(document.diagnostic(Severity::Warning, Code::NotSupported, &field, message));
-    }
-}
-
-/// The blocks of a policy for one port.
-#[derive(Debug, Clone, Copy, Default)]
-struct Blocks<'a> {
-    load_balancer: Option<&'a LoadBalancerSettings>,
-    connection_pool: Option<&'a ConnectionPoolSettings>,
-    outlier_detection: Option<&'a Written>,
-    proxy_protocol: Option<ProxyProtocol>,
-}
-
-impl<'a> Blocks<'a> {
-    /// Of a port, and whether it has settings of its own.
-    fn of(policy: &'a TrafficPolicy, port: u16) -> (Self, bool) {
-        let is_port = |number: u32| number == u32::from(port);
-        let own = policy
-            .port_level_settings
-            .iter()
-            .find(|settings| settings.port.as_ref().is_some_and(|port| is_port(port.number)));
-        let blocks = match own {
-            Some(own) => Self {
-                load_balancer: own.load_balancer.as_ref(),
-                connection_pool: own.connection_pool.as_ref(),
-                outlier_detection: own.outlier_detection.as_ref(),
-                proxy_protocol: None,
-            },
-            None => Self {
-                load_balancer: policy.load_balancer.as_ref(),
-                connection_pool: policy.connection_pool.as_ref(),
-                outlier_detection: policy.outlier_detection.as_ref(),
-                proxy_protocol: policy.proxy_protocol,
-            },
-        };
-        (blocks, own.is_some())
-    }
-
-    /// A subset's port-level settings leave nothing of the service's policy.
-    fn overridden_by(self, (subset, has_own): (Self, bool)) -> Self {
-        if has_own {
-            return subset;
-        }
-        Self {
-            load_balancer: subset.load_balancer.or(self.load_balancer),
-            connection_pool: subset.connection_pool.or(self.connection_pool),
-            outlier_detection: subset.outlier_detection.or(self.outlier_detection),
-            proxy_protocol: subset.proxy_protocol.or(self.proxy_protocol),
-        }
-    }
-
-    fn apply(self, cluster: &mut Cluster) {
-        let hash = self.load_balancer.and_then(|balancer| balancer.consistent_hash.as_ref());
-        if hash.is_some_and(|hash| hash.use_source_ip == Some(true)) {
-            cluster.affinity = Affinity::SourceAddress;
-        }
-        if let Some(tcp) = self.connection_pool.and_then(|pool| pool.tcp.as_ref()) {
-            cluster.max_connections = u32::try_from(tcp.max_connections).ok().filter(|most| *most > 0);
-            cluster.connect_timeout = tcp.connect_timeout.map_or(cluster.connect_timeout, |time| time.0);
-            cluster.idle_timeout =
-                tcp.idle_timeout.map(|time| if time.0.is_zero() { NEVER } else { time.0.min(NEVER) });
-        }
-        cluster.outlier = self.outlier_detection.map(outlier);
-        cluster.proxy_protocol = self.proxy_protocol.map(|proxy| match proxy.version {
-            ProxyProtocolVersion::V1 => ProxyVersion::V1,
-            ProxyProtocolVersion::V2 => ProxyVersion::V2,
-        });
-    }
-}
-
-/// What is not said is Envoy's default; a `maxEjectionPercent` of 0 is not said.
-fn outlier(written: &Written) -> OutlierDetection {
-    let default = OutlierDetection::default();
-    let percent = |value: i32| u32::try_from(value).unwrap_or(0);
-    let local = written.consecutive_local_origin_failures.filter(|count| *count > 0);
-    OutlierDetection {
-        consecutive_5xx: written.consecutive_5xx_errors.unwrap_or(default.consecutive_5xx),
-        consecutive_gateway: written.consecutive_gateway_errors.unwrap_or(default.consecutive_gateway),
-        consecutive_local_origin: local.unwrap_or(default.consecutive_local_origin),
-        split_local_origin: written.split_external_local_origin_errors,
-        interval: written.interval.map_or(default.interval, |time| time.0),
-        base_ejection_time: written.base_ejection_time.map_or(default.base_ejection_time, |time| time.0),
-        max_ejection_percent: match percent(written.max_ejection_percent) {
-            0 => default.max_ejection_percent,
-            percent => percent,
-        },
-        min_health_percent: percent(written.min_health_percent),
     }
 }

@@ -1,29 +1,13 @@
-//! networking.istio.io VirtualService, as written.
+//! `http` rules: where requests go, and what becomes of them.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::duration::DurationText;
-
-/// `VirtualService.spec`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct VirtualService {
-    /// At least one.
-    pub hosts: Vec<String>,
-    /// Empty: only the mesh, that is, no gateway.
-    pub gateways: Vec<String>,
-    /// For HTTP and terminated HTTPS.
-    pub http: Vec<HttpRoute>,
-    /// For TLS passed through.
-    pub tls: Vec<TlsRoute>,
-    /// For TCP and terminated TLS.
-    pub tcp: Vec<TcpRoute>,
-    /// Namespaces that see it; empty: all.
-    pub export_to: Vec<String>,
-}
+use super::filters::Fault;
+use super::match_::HttpMatchRequest;
+use crate::api::duration::DurationText;
 
 /// `http[]`.
 #[derive(Debug, Default, Deserialize)]
@@ -64,62 +48,6 @@ pub struct HttpRoute {
     pub cors_policy: Option<IgnoredAny>,
 }
 
-/// `http[].fault`, known but not supported.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct Fault {
-    /// Not supported.
-    pub delay: Option<IgnoredAny>,
-    /// Not supported.
-    pub abort: Option<IgnoredAny>,
-}
-
-/// `http[].match[]`: every condition must hold.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct HttpMatchRequest {
-    /// For logs.
-    pub name: String,
-    /// On the path without query.
-    pub uri: Option<StringMatch>,
-    /// On `:scheme`.
-    pub scheme: Option<StringMatch>,
-    /// On the method.
-    pub method: Option<StringMatch>,
-    /// On Host as sent.
-    pub authority: Option<StringMatch>,
-    /// `{}`: present.
-    pub headers: BTreeMap<String, StringMatch>,
-    /// None of these.
-    pub without_headers: BTreeMap<String, StringMatch>,
-    /// `{}`: present.
-    pub query_params: BTreeMap<String, StringMatch>,
-    /// For exact and prefix.
-    pub ignore_uri_case: bool,
-    /// The Gateway server's port number; 0: any.
-    pub port: u32,
-    /// Only by these gateways.
-    pub gateways: Vec<String>,
-    /// Held against the gateway's own labels.
-    pub source_labels: BTreeMap<String, String>,
-    /// Held against the gateway's own namespace.
-    pub source_namespace: String,
-    /// For statistics; without effect here.
-    pub stat_prefix: String,
-}
-
-/// At most one of the three.
-#[derive(Debug, Default, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct StringMatch {
-    /// Equal.
-    pub exact: Option<String>,
-    /// Starts with.
-    pub prefix: Option<String>,
-    /// RE2, whole value.
-    pub regex: Option<String>,
-}
-
 /// `http[].route[]`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -130,16 +58,6 @@ pub struct HttpRouteDestination {
     pub weight: i32,
     /// Header operations for this destination alone.
     pub headers: Option<Headers>,
-}
-
-/// `tcp[].route[]` and `tls[].route[]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct RouteDestination {
-    /// Required.
-    pub destination: Option<Destination>,
-    /// Share of the sum of weights.
-    pub weight: i32,
 }
 
 /// `destination`.
@@ -255,62 +173,4 @@ pub struct HeaderOperations {
     pub add: BTreeMap<String, String>,
     /// Take away.
     pub remove: Vec<String>,
-}
-
-/// `tls[]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct TlsRoute {
-    /// At least one.
-    #[serde(rename = "match")]
-    pub matches: Vec<TlsMatchAttributes>,
-    /// Weighted destinations.
-    pub route: Vec<RouteDestination>,
-}
-
-/// `tls[].match[]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct TlsMatchAttributes {
-    /// At least one, each within the document's hosts.
-    pub sni_hosts: Vec<String>,
-    /// The Gateway server's port number; 0: any.
-    pub port: u32,
-    /// Only by these gateways.
-    pub gateways: Vec<String>,
-    /// Not evaluated at gateways.
-    pub destination_subnets: Vec<String>,
-    /// Not evaluated at gateways.
-    pub source_labels: BTreeMap<String, String>,
-    /// Not evaluated at gateways.
-    pub source_namespace: String,
-}
-
-/// `tcp[]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct TcpRoute {
-    /// Any of them; empty: every connection.
-    #[serde(rename = "match")]
-    pub matches: Vec<L4MatchAttributes>,
-    /// Weighted destinations.
-    pub route: Vec<RouteDestination>,
-}
-
-/// `tcp[].match[]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct L4MatchAttributes {
-    /// The Gateway server's port number; 0: any.
-    pub port: u32,
-    /// Only by these gateways.
-    pub gateways: Vec<String>,
-    /// Not evaluated at gateways.
-    pub destination_subnets: Vec<String>,
-    /// Not evaluated at gateways.
-    pub source_subnet: String,
-    /// Not evaluated at gateways.
-    pub source_labels: BTreeMap<String, String>,
-    /// Not evaluated at gateways.
-    pub source_namespace: String,
 }

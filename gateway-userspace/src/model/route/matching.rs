@@ -1,90 +1,12 @@
-//! HTTP routing: virtual hosts, routes, matches. Matching is pure and lives here, so that the proxy, `explain`
-//! and the tests ask the same code.
+//! What is looked at to choose a route: the conditions of `HTTPMatchRequest`, and the request that they are held
+//! against.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use regex::Regex;
 use serde::{Serialize, Serializer};
-
-use super::cluster::WeightedCluster;
-use super::host::{HostMap, HostPattern};
-use super::snapshot::DocumentRef;
-
-/// The virtual hosts of one plaintext port or one HTTPS server.
-#[derive(Debug, Serialize)]
-pub struct RouteTable {
-    /// `http.<port>` or `https.<number>.<portName>.<gateway>.<namespace>`.
-    pub name: Arc<str>,
-    /// In order of first appearance.
-    pub virtual_hosts: Vec<VirtualHost>,
-    #[serde(skip)]
-    by_host: HostMap<usize>,
-}
-
-impl RouteTable {
-    /// Indexes the virtual hosts by their domains.
-    pub fn new(name: Arc<str>, virtual_hosts: Vec<VirtualHost>) -> Self {
-        let mut by_host = HostMap::default();
-        for (index, host) in virtual_hosts.iter().enumerate() {
-            by_host.insert(&host.domain, index);
-        }
-        Self { name, virtual_hosts, by_host }
-    }
-
-    /// The virtual host of an authority as sent; its port is ignored. There is no fall-through to a wider one.
-    pub fn virtual_host(&self, authority: &str) -> Option<&VirtualHost> {
-        self.virtual_hosts.get(*self.by_host.get(without_port(authority))?)
-    }
-}
-
-/// Cuts `:port` off an authority; IPv6 literals keep their brackets' content only.
-pub fn without_port(authority: &str) -> &str {
-    if let Some(rest) = authority.strip_prefix('[') {
-        return rest.split_once(']').map_or(authority, |(address, _)| address);
-    }
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    }
-}
-
-/// One domain and its routes.
-#[derive(Debug, Serialize)]
-pub struct VirtualHost {
-    /// The intersection of a server's host and a VirtualService's.
-    pub domain: HostPattern,
-    /// First match wins.
-    pub routes: Vec<Route>,
-    /// `tls.httpsRedirect` of a server on this table: cleartext requests get 301 before any route is looked at.
-    pub https_redirect: bool,
-}
-
-impl VirtualHost {
-    /// The first route that matches.
-    pub fn route(&self, head: &RequestHead<'_>) -> Option<&Route> {
-        self.routes.iter().find(|route| route.matcher.matches(head))
-    }
-}
-
-/// A condition and what follows from it.
-#[derive(Debug, Clone, Serialize)]
-pub struct Route {
-    /// `HTTPRoute.name`, with the match's name behind a dot; empty when unnamed.
-    pub name: Arc<str>,
-    /// Condition.
-    pub matcher: RouteMatch,
-    /// Consequence.
-    pub action: RouteAction,
-    /// `headers.request`, the destination's merged in (Istio: a lone destination's come after the route's).
-    pub request_headers: HeaderOps,
-    /// `headers.response`, merged likewise.
-    pub response_headers: HeaderOps,
-    /// The VirtualService, `name.namespace`.
-    pub virtual_service: DocumentRef,
-}
 
 /// What is looked at to match a request. Paths are normalised before.
 #[derive(Debug, Clone, Copy)]
@@ -269,7 +191,7 @@ impl HeaderMatch {
     }
 }
 
-fn line_text(value: &HeaderValue) -> std::borrow::Cow<'_, str> {
+pub(super) fn line_text(value: &HeaderValue) -> Cow<'_, str> {
     String::from_utf8_lossy(value.as_bytes())
 }
 
@@ -329,169 +251,8 @@ impl Serialize for FullRegex {
     }
 }
 
-/// What a matching route does.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum RouteAction {
-    /// To a cluster.
-    Forward(Forward),
-    /// 3xx.
-    Redirect(Redirect),
-    /// An answer of our own.
-    Direct(DirectResponse),
-}
-
-/// `HTTPRoute.route` and what comes with it.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Forward {
-    /// Chosen by weight for each request. Never empty.
-    pub destinations: Vec<WeightedCluster>,
-    /// Header operations of each destination, same order as `destinations`; applied before the route's own. Empty
-    /// when there is one destination (merged into the route's).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub destination_headers: Vec<(HeaderOps, HeaderOps)>,
-    /// `rewrite`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rewrite: Option<Rewrite>,
-    /// `timeout`, from the request's head to the end of the response; `None` is none. Istio's gateway counts from the
-    /// request's end, so that a slow upload has more time there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<Duration>,
-}
-
-/// `HTTPRewrite`.
-#[derive(Debug, Clone, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Rewrite {
-    /// Replaces the matched prefix, or the whole path on exact and regex matches. A route without a path match has the
-    /// prefix `/`, as in Istio: `/head` makes `/headsome/path` of `/some/path`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uri: Option<String>,
-    /// `uriRegexRewrite`: every hit in the path is substituted. `$` in the replacement is already escaped and RE2's
-    /// `\1` turned into `${1}`.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "regex_rewrite")]
-    pub regex: Option<(Regex, String)>,
-    /// The Host towards the backend; beats a Host set by header operations.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub authority: Option<String>,
-}
-
-#[expect(clippy::ref_option, reason = "the signature that serde calls")]
-fn regex_rewrite<S: Serializer>(value: &Option<(Regex, String)>, serializer: S) -> Result<S::Ok, S::Error> {
-    value.as_ref().map(|(regex, substitution)| (regex.as_str(), substitution)).serialize(serializer)
-}
-
-impl Rewrite {
-    /// The new path (without query) of a request that came by `matched`, or `None` when paths are left alone.
-    pub fn path(&self, matched: &PathMatch, path: &str) -> Option<String> {
-        if let Some((regex, substitution)) = &self.regex {
-            return Some(regex.replace_all(path, substitution.as_str()).into_owned());
-        }
-        let uri = self.uri.as_deref()?;
-        Some(match matched {
-            PathMatch::Exact { .. } | PathMatch::Regex(_) => uri.to_owned(),
-            PathMatch::Prefix { prefix, .. } => format!("{uri}{}", path.get(prefix.len()..).unwrap_or("")),
-            PathMatch::Any => format!("{uri}{}", path.strip_prefix('/').unwrap_or(path)),
-        })
-    }
-}
-
-/// `HTTPRedirect`.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Redirect {
-    /// Replaces the whole path; the request's query stays unless this has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uri: Option<String>,
-    /// Replaces the authority's host; a port in it is dropped.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub authority: Option<String>,
-    /// `http` or `https`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub scheme: Option<String>,
-    /// `port` or `derivePort`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<RedirectPort>,
-    /// 301, 302, 303, 307 or 308.
-    #[serde(serialize_with = "status")]
-    pub code: StatusCode,
-}
-
-/// `port` or `derivePort` of a redirect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum RedirectPort {
-    /// `port: N`; left out of the location where it is the scheme's default.
-    Number(u16),
-    /// `FROM_PROTOCOL_DEFAULT`: no port.
-    ProtocolDefault,
-    /// `FROM_REQUEST_PORT`: the Gateway server's port number, carried here by `translate`.
-    Request(u16),
-}
-
-/// `HTTPDirectResponse`.
-#[derive(Debug, Clone, Serialize)]
-pub struct DirectResponse {
-    /// 200–599.
-    #[serde(serialize_with = "status")]
-    pub status: StatusCode,
-    /// Up to 1 MiB.
-    #[serde(serialize_with = "body")]
-    pub body: bytes::Bytes,
-}
-
-/// `Headers.HeaderOperations`; the order of execution is remove, set, add.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct HeaderOps {
-    /// Taken away.
-    #[serde(serialize_with = "names", skip_serializing_if = "Vec::is_empty")]
-    pub remove: Vec<HeaderName>,
-    /// Overwritten.
-    #[serde(serialize_with = "pairs", skip_serializing_if = "Vec::is_empty")]
-    pub set: Vec<(HeaderName, HeaderValue)>,
-    /// Appended.
-    #[serde(serialize_with = "pairs", skip_serializing_if = "Vec::is_empty")]
-    pub add: Vec<(HeaderName, HeaderValue)>,
-    /// `host` or `:authority` in set or add: the Host towards the backend.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub authority: Option<String>,
-}
-
-impl HeaderOps {
-    /// Executes the operations (not the authority: that is the request line's matter).
-    pub fn apply(&self, headers: &mut HeaderMap) {
-        for name in &self.remove {
-            headers.remove(name);
-        }
-        for (name, value) in &self.set {
-            headers.insert(name.clone(), value.clone());
-        }
-        for (name, value) in &self.add {
-            headers.append(name.clone(), value.clone());
-        }
-    }
-}
-
 fn display<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
-fn status<S: Serializer>(code: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u16(code.as_u16())
-}
-
-fn body<S: Serializer>(bytes: &bytes::Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&String::from_utf8_lossy(bytes))
-}
-
-fn names<S: Serializer>(names: &[HeaderName], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(names.iter().map(HeaderName::as_str))
-}
-
-fn pairs<S: Serializer>(pairs: &[(HeaderName, HeaderValue)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(pairs.iter().map(|(name, value)| (name.as_str(), line_text(value))))
 }
 
 #[cfg(test)]
@@ -500,20 +261,6 @@ mod tests {
 
     fn head<'a>(path: &'a str, query: Option<&'a str>, headers: &'a HeaderMap) -> RequestHead<'a> {
         RequestHead { path, query, method: "GET", scheme: "http", authority: "a.test:8080", headers }
-    }
-
-    #[test]
-    fn ports_are_cut_off_authorities() {
-        for (authority, want) in [
-            ("a.test", "a.test"),
-            ("a.test:80", "a.test"),
-            ("[::1]:80", "::1"),
-            ("[::1]", "::1"),
-            ("[broken", "[broken"),
-            ("a:b", "a:b"),
-        ] {
-            assert_eq!(without_port(authority), want, "{authority}");
-        }
     }
 
     #[test]
@@ -574,28 +321,5 @@ mod tests {
         };
         assert!(on("a.test:8080").matches(&head("/", None, &headers)));
         assert!(!on("a.test").matches(&head("/", None, &headers)));
-    }
-
-    #[test]
-    fn rewriting_a_prefix_is_by_bytes() {
-        let rewrite = |uri: &str| Rewrite { uri: Some(uri.to_owned()), ..Rewrite::default() };
-        let prefix = |prefix: &str| PathMatch::Prefix { prefix: prefix.to_owned(), ignore_case: false };
-        for (matched, uri, path, want) in [
-            (prefix("/kiali"), "/", "/kiali/x", "//x"),
-            (prefix("/kiali"), "/", "/kialix", "/x"),
-            (prefix("/slash/"), "/", "/slash/x", "/x"),
-            (prefix("/to/"), "/new", "/to/x", "/newx"),
-            (PathMatch::Any, "/head", "/some/path", "/headsome/path"),
-            (PathMatch::Any, "/head/", "/some/path", "/head/some/path"),
-            (PathMatch::Any, "/head", "/", "/head"),
-            (PathMatch::Exact { path: "/a".into(), ignore_case: false }, "/b", "/a", "/b"),
-            (PathMatch::Regex(FullRegex::new("/.*").unwrap()), "/b", "/a/c", "/b"),
-        ] {
-            assert_eq!(
-                rewrite(uri).path(&matched, path).as_deref(),
-                Some(want),
-                "{matched:?} → {uri} on {path}"
-            );
-        }
     }
 }
