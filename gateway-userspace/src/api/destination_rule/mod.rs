@@ -3,15 +3,22 @@
 mod balance;
 mod outlier;
 mod pool;
+mod tls;
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
-pub use balance::{ConsistentHash, LoadBalancerSettings, Simple};
+pub use balance::{
+    ConsistentHash, CookieAttribute, Distribute, Failover, HttpCookie, LoadBalancerSettings,
+    LocalityLoadBalancerSetting, Maglev, RingHash, Simple, WarmupConfiguration,
+};
 pub use outlier::OutlierDetection;
-pub use pool::{ConnectionPoolSettings, ProxyProtocol, ProxyProtocolVersion, TcpSettings};
+pub use pool::{
+    ConnectionPoolSettings, H2UpgradePolicy, HttpSettings, ProxyProtocol, ProxyProtocolVersion, RetryBudget,
+    TcpKeepalive, TcpSettings, TunnelSettings,
+};
+pub use tls::{ClientTlsMode, ClientTlsSettings};
 
 /// `DestinationRule.spec`.
 #[derive(Debug, Default, Deserialize)]
@@ -59,16 +66,16 @@ pub struct TrafficPolicy {
     pub connection_pool: Option<ConnectionPoolSettings>,
     /// Endpoints that fail are left out.
     pub outlier_detection: Option<OutlierDetection>,
-    /// Not supported.
-    pub tls: Option<IgnoredAny>,
+    /// Not supported but for `DISABLE`.
+    pub tls: Option<ClientTlsSettings>,
     /// In place of the whole policy for single ports.
     pub port_level_settings: Vec<PortTrafficPolicy>,
     /// Not supported.
-    pub tunnel: Option<IgnoredAny>,
+    pub tunnel: Option<TunnelSettings>,
     /// Header that connections begin with.
     pub proxy_protocol: Option<ProxyProtocol>,
     /// Not supported.
-    pub retry_budget: Option<IgnoredAny>,
+    pub retry_budget: Option<RetryBudget>,
 }
 
 /// `portLevelSettings[]`.
@@ -83,8 +90,10 @@ pub struct PortTrafficPolicy {
     pub connection_pool: Option<ConnectionPoolSettings>,
     /// Endpoints that fail are left out.
     pub outlier_detection: Option<OutlierDetection>,
+    /// Not supported but for `DISABLE`.
+    pub tls: Option<ClientTlsSettings>,
     /// Not supported.
-    pub tls: Option<IgnoredAny>,
+    pub tunnel: Option<TunnelSettings>,
 }
 
 /// `portLevelSettings[].port`.

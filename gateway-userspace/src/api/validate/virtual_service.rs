@@ -97,7 +97,11 @@ pub(super) fn check_destination(
         found.error(field, "destination is required");
         return;
     };
-    let field = field.field("destination");
+    check_destination_host(found, &field.field("destination"), destination);
+}
+
+/// Host and port of a destination.
+pub(super) fn check_destination_host(found: &mut Findings<'_>, field: &FieldPath, destination: &Destination) {
     if destination.host == "*" {
         found.error(&field.field("host"), "invalid destination host *");
     } else {

@@ -1,15 +1,21 @@
 //! networking.istio.io VirtualService, as written.
 
+mod delegate;
 mod filters;
 mod l4;
 mod match_;
+mod mirror;
+mod retry;
 mod route;
 
 use serde::Deserialize;
 
-pub use filters::Fault;
+pub use delegate::Delegate;
+pub use filters::{Abort, CorsPolicy, Delay, HttpFaultInjection, Percent, UnmatchedPreflights};
 pub use l4::{L4MatchAttributes, RouteDestination, TcpRoute, TlsMatchAttributes, TlsRoute};
 pub use match_::{HttpMatchRequest, StringMatch};
+pub use mirror::HttpMirrorPolicy;
+pub use retry::HttpRetry;
 pub use route::{
     DerivePort, Destination, HeaderOperations, Headers, HttpBody, HttpDirectResponse, HttpRedirect,
     HttpRewrite, HttpRoute, HttpRouteDestination, PortSelector, RegexRewrite,

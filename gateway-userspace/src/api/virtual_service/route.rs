@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
-use super::filters::Fault;
+use super::delegate::Delegate;
+use super::filters::{CorsPolicy, HttpFaultInjection, Percent};
 use super::match_::HttpMatchRequest;
+use super::mirror::HttpMirrorPolicy;
+use super::retry::HttpRetry;
 use crate::api::duration::DurationText;
 
 /// `http[]`.
@@ -24,8 +26,8 @@ pub struct HttpRoute {
     pub redirect: Option<HttpRedirect>,
     /// In place of destinations.
     pub direct_response: Option<HttpDirectResponse>,
-    /// Not supported.
-    pub delegate: Option<IgnoredAny>,
+    /// In place of destinations; not supported.
+    pub delegate: Option<Delegate>,
     /// Before forwarding.
     pub rewrite: Option<HttpRewrite>,
     /// Of the whole request; none: no limit.
@@ -33,19 +35,19 @@ pub struct HttpRoute {
     /// Header operations.
     pub headers: Option<Headers>,
     /// Not supported.
-    pub retries: Option<IgnoredAny>,
+    pub retries: Option<HttpRetry>,
     /// Not supported.
-    pub fault: Option<Fault>,
+    pub fault: Option<HttpFaultInjection>,
+    /// Gets copies of requests; not supported.
+    pub mirror: Option<Destination>,
+    /// Several of the same, each with its share; not supported.
+    pub mirrors: Vec<HttpMirrorPolicy>,
+    /// Whole percent for `mirror`; deprecated, counts where `mirrorPercentage` is absent.
+    pub mirror_percent: Option<u32>,
+    /// For `mirror`; absent: all requests.
+    pub mirror_percentage: Option<Percent>,
     /// Not supported.
-    pub mirror: Option<IgnoredAny>,
-    /// Not supported.
-    pub mirrors: Option<IgnoredAny>,
-    /// Not supported.
-    pub mirror_percent: Option<IgnoredAny>,
-    /// Not supported.
-    pub mirror_percentage: Option<IgnoredAny>,
-    /// Not supported.
-    pub cors_policy: Option<IgnoredAny>,
+    pub cors_policy: Option<CorsPolicy>,
 }
 
 /// `http[].route[]`.
@@ -86,8 +88,8 @@ pub struct PortSelector {
 pub struct HttpRedirect {
     /// Replaces the path.
     pub uri: String,
-    /// Not supported.
-    pub prefix_rewrite: Option<IgnoredAny>,
+    /// Replaces the matched prefix; not supported.
+    pub prefix_rewrite: String,
     /// Replaces the host.
     pub authority: String,
     /// One of `port` and `derivePort`.

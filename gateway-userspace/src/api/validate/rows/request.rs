@@ -13,4 +13,15 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 /// DestinationRule, below a policy.
-pub(super) const POLICY: &[Row] = &[Row("retryBudget", Ignored, ""), Row("connectionPool.http", Ignored, "")];
+pub(super) const POLICY: &[Row] = &[
+    Row("retryBudget", Ignored, ""),
+    Row("connectionPool.http.http1MaxPendingRequests", Ignored, ""),
+    Row("connectionPool.http.http2MaxRequests", Ignored, ""),
+    Row("connectionPool.http.maxRequestsPerConnection", Ignored, ""),
+    Row("connectionPool.http.maxRetries", Ignored, ""),
+    Row("connectionPool.http.idleTimeout", Ignored, ""),
+    Row("connectionPool.http.h2UpgradePolicy=UPGRADE", Ignored, ""),
+    Row("connectionPool.http.useClientProtocol", Ignored, ""),
+    Row("connectionPool.http.maxConcurrentStreams", Ignored, ""),
+    Row("connectionPool.http.http2KeepAlive", Ignored, ""),
+];
