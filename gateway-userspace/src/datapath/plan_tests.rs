@@ -13,10 +13,8 @@ fn name(host: &str) -> ClusterName {
 }
 
 fn destination(host: &str, weight: u32, endpoints: &[(&str, Health)]) -> WeightedCluster {
-    let endpoints = endpoints
-        .iter()
-        .map(|(address, health)| Endpoint { address: address.parse().unwrap(), health: *health })
-        .collect();
+    let endpoints =
+        endpoints.iter().map(|(address, health)| Endpoint::new(address.parse().unwrap(), *health)).collect();
     let cluster = Cluster::new(name(host), UpstreamProtocol::Tcp, endpoints);
     WeightedCluster { name: name(host), cluster: Some(Arc::new(cluster)), weight }
 }

@@ -1,5 +1,6 @@
 //! Where requests and flows go: clusters and their endpoints.
 
+mod eligible;
 mod endpoint;
 mod policy;
 
@@ -12,6 +13,7 @@ use serde::{Serialize, Serializer};
 use super::outlier::{OutlierDetection, Outliers};
 use super::snapshot::DocumentRef;
 
+pub use eligible::Candidate;
 pub use endpoint::{Endpoint, Health};
 pub use policy::{Affinity, ProxyVersion, UpstreamProtocol};
 
@@ -85,13 +87,11 @@ impl Cluster {
         self.endpoints.iter().filter(|endpoint| endpoint.health == Health::Healthy)
     }
 
-    /// Endpoints that may get new requests and flows at `now`: ready and not ejected. When fewer than
-    /// `minHealthPercent` of the ready ones are left, all of those; unready ones never.
+    /// The eligible endpoints at `now`, by what a tracker knows.
     pub fn available(&self, outliers: &Outliers, now: Instant) -> impl Iterator<Item = &Endpoint> + Clone {
-        let ejected = outliers.to_avoid(self, now);
-        self.healthy().filter(move |endpoint| {
-            ejected.as_ref().is_none_or(|ejected| !ejected.contains(endpoint.address, now))
-        })
+        let ejected = outliers.ejected_of(self);
+        self.eligible(ejected.map(|ejected| move |address| ejected.contains(address, now)))
+            .map(|candidate| candidate.endpoint)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::api::kubernetes::{Conditions, EndpointSlice, ServicePort};
 use crate::api::{Code, FieldPath, Objects, Severity, Sourced};
@@ -43,8 +44,9 @@ pub(super) fn endpoints(
     slices: &[&Sourced<EndpointSlice>],
     report: &mut Report,
 ) -> Vec<Endpoint> {
-    let mut found: BTreeMap<SocketAddr, Health> = BTreeMap::new();
+    let mut found: BTreeMap<SocketAddr, Endpoint> = BTreeMap::new();
     for slice in slices {
+        let labels = Arc::new(slice.metadata.labels.clone());
         let ports = slice.spec.ports.iter().filter(|p| p.name == port.name && is_tcp(p.protocol.as_deref()));
         let numbers: Vec<u16> = ports.filter_map(|port| port.port).filter(|port| *port != 0).collect();
         for (at, endpoint) in slice.spec.endpoints.iter().enumerate() {
@@ -54,16 +56,20 @@ pub(super) fn endpoints(
                 continue;
             };
             for number in &numbers {
-                let health = health(&endpoint.conditions);
+                let address = SocketAddr::new(address, *number);
+                let endpoint = Endpoint {
+                    labels: labels.clone(),
+                    ..Endpoint::new(address, health(&endpoint.conditions))
+                };
                 // The same address in two slices, as while one replaces another: the better state counts.
-                let slot = found.entry(SocketAddr::new(address, *number)).or_insert(health);
-                if health == Health::Healthy {
-                    *slot = health;
+                let slot = found.entry(address).or_insert_with(|| endpoint.clone());
+                if endpoint.health == Health::Healthy {
+                    *slot = endpoint;
                 }
             }
         }
     }
-    found.into_iter().map(|(address, health)| Endpoint { address, health }).collect()
+    found.into_values().collect()
 }
 
 fn report_address(slice: &Sourced<EndpointSlice>, at: usize, written: &str, report: &mut Report) {
