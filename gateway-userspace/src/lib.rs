@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod agent;
+pub mod analysis;
 pub mod api;
 pub mod cli;
 pub mod datapath;

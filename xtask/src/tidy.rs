@@ -12,7 +12,7 @@ const LEVELS: &[&[&str]] = &[
     &["telemetry", "net", "api", "model"],
     &["settings"],
     &["translate", "source", "tls", "datapath"],
-    &["upstream"],
+    &["upstream", "analysis"],
     &["proxy", "admin"],
     &["cli", "agent"],
     &["main", "lib"],

@@ -2,14 +2,15 @@
 
 use std::collections::HashSet;
 use std::io::IsTerminal;
-use std::sync::Arc;
+use std::time::SystemTime;
 
+use crate::analysis::{Analysis, analyse};
 use crate::api::diagnostic::{Diagnostic, Severity, render};
 use crate::proxy::Runtime;
 use crate::settings::RunArgs;
 use crate::source::FileSource;
-use crate::tls::ServerConfigs;
-use crate::translate::{Surroundings, translate};
+use crate::tls::CredentialFault;
+use crate::translate::Surroundings;
 
 /// One generation, ready to be put in force.
 pub(super) struct Generation {
@@ -25,7 +26,6 @@ pub(super) struct Configuration {
     surroundings: Surroundings,
     generation: u64,
     said: Said,
-    said_faults: Said,
     colour: bool,
 }
 
@@ -36,7 +36,6 @@ impl Configuration {
             surroundings: Surroundings::of(args.identity.identity()),
             generation: 0,
             said: Said::default(),
-            said_faults: Said::default(),
             colour: std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
         }
     }
@@ -45,23 +44,14 @@ impl Configuration {
     pub(super) fn next(&mut self, previous: &Runtime) -> Generation {
         let loaded = self.source.load();
         self.generation += 1;
-        let translation = translate(&loaded.objects, &self.surroundings, self.generation);
-        let snapshot = Arc::new(translation.snapshot);
-        let (tls, faults) = ServerConfigs::build(&snapshot, &previous.tls);
-        let mut diagnostics = loaded.diagnostics;
-        diagnostics.extend(translation.diagnostics);
+        let now = SystemTime::now();
+        let Analysis { snapshot, tls, credential_faults, diagnostics } =
+            analyse(loaded, &self.surroundings, self.generation, &previous.tls, now);
         self.say(&diagnostics);
-        let credential_faults: Vec<_> =
-            faults.iter().map(|fault| (fault.secret.to_string(), fault.error.to_string())).collect();
-        let words = credential_faults.iter().map(|(secret, reason)| format!("{secret}: {reason}"));
-        for fault in self.said_faults.news(words.collect()) {
-            tracing::error!(
-                "credential cannot be used (the one before stays, else clients are reset): {fault}"
-            );
-        }
+        let of = |fault: &CredentialFault| (fault.secret.to_string(), fault.error.to_string());
         Generation {
             runtime: Runtime { snapshot, tls },
-            credential_faults,
+            credential_faults: credential_faults.iter().map(of).collect(),
             diagnostics: diagnostics
                 .iter()
                 .filter(|it| it.severity != Severity::Info)

@@ -4,8 +4,9 @@
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+pub use super::code::Code;
 use super::object::ObjectRef;
 
 /// How bad it is. Orders from harmless to grave.
@@ -28,97 +29,6 @@ impl Severity {
             Self::Warning => "warning",
             Self::Error => "error",
         }
-    }
-}
-
-/// A stable code for each kind of finding. Istio's where Istio has one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Code {
-    /// A gateway, secret, host or port that a document names does not exist.
-    ReferencedResourceNotFound,
-    /// The document breaks the rules of its kind.
-    SchemaValidation,
-    /// A destination names no port and its service has several.
-    DestinationNeedsPort,
-    /// A rule can never be reached.
-    UnreachableRule,
-    /// A match can never be reached.
-    IneffectiveMatch,
-    /// A host of a VirtualService is in none of its gateways' servers.
-    HostNotFoundInGateway,
-    /// The document breaks no rule but surely is not meant so.
-    SchemaWarning,
-    /// Two servers claim the same host on the same port.
-    ConflictingGateways,
-    /// A Secret lacks a usable certificate, key or CA.
-    InvalidGatewayCredential,
-    /// The gateway's own Service does not have a Gateway's port.
-    GatewayPortNotDefinedOnService,
-    /// Not YAML.
-    Yaml,
-    /// No apiVersion, kind or metadata.name.
-    NotADocument,
-    /// A kind that a gateway does not read.
-    KindNotRead,
-    /// A kind or field that is not supported yet and has no effect.
-    NotSupported,
-    /// A kind or field that is not supported yet and must not be ignored.
-    NotEnforced,
-    /// The same kind, namespace and name twice.
-    DuplicateDocument,
-    /// A file cannot be read.
-    Unreadable,
-    /// A refused document's predecessor stays in force.
-    LastGoodInForce,
-    /// A server leads nowhere: its port is not opened.
-    NoRoute,
-    /// A server's protocol does not go with an older server's on the port.
-    ProtocolConflict,
-    /// A Gateway selects another gateway.
-    NotSelected,
-    /// A part of a document can never take effect here.
-    NoEffect,
-}
-
-impl Code {
-    /// The code shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ReferencedResourceNotFound => "IST0101",
-            Self::SchemaValidation => "IST0106",
-            Self::DestinationNeedsPort => "IST0112",
-            Self::UnreachableRule => "IST0130",
-            Self::IneffectiveMatch => "IST0131",
-            Self::HostNotFoundInGateway => "IST0132",
-            Self::SchemaWarning => "IST0133",
-            Self::ConflictingGateways => "IST0145",
-            Self::InvalidGatewayCredential => "IST0161",
-            Self::GatewayPortNotDefinedOnService => "IST0162",
-            Self::Yaml => "SLU0001",
-            Self::NotADocument => "SLU0002",
-            Self::KindNotRead => "SLU0003",
-            Self::NotSupported => "SLU0004",
-            Self::NotEnforced => "SLU0005",
-            Self::DuplicateDocument => "SLU0006",
-            Self::Unreadable => "SLU0007",
-            Self::LastGoodInForce => "SLU0008",
-            Self::NoRoute => "SLU0009",
-            Self::ProtocolConflict => "SLU0010",
-            Self::NotSelected => "SLU0011",
-            Self::NoEffect => "SLU0012",
-        }
-    }
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl Serialize for Code {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -179,13 +89,16 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// A finding without a place.
+    /// A finding without a place. Whatever has no effect or not the one wanted comes with what to do, if only its
+    /// code's remedy.
     pub fn new(severity: Severity, code: Code, message: impl Into<String>) -> Self {
+        debug_assert!(code.severities().contains(&severity), "{code} is never of severity {severity:?}");
+        let help = (severity > Severity::Info).then(|| code.remedy().to_owned());
         Self {
             severity,
             code,
             message: message.into(),
-            help: None,
+            help,
             document: None,
             field: None,
             position: None,

@@ -61,7 +61,7 @@ pub fn read_document(file: &Arc<str>, chunk: Chunk<'_>, default_namespace: &str)
 fn unparsable(file: &Arc<str>, chunk: Chunk<'_>, default_namespace: &str, error: YamlError) -> Reading {
     let reference = guess_reference(chunk.text, default_namespace);
     let mut diagnostic = Diagnostic::new(Severity::Error, Code::Yaml, error.message);
-    diagnostic.help = error.help;
+    diagnostic.help = error.help.or(diagnostic.help);
     let secret = chunk.text.lines().any(|line| line.contains("kind") && line.contains("Secret"));
     let text = if secret { "" } else { chunk.text };
     diagnostic.position = Some(position(file, text, chunk.first_line, error.span));
@@ -243,6 +243,12 @@ fn kind_of(version: &str, kind: &str) -> KindOf {
         ("discovery.k8s.io", "EndpointSlice") => KindOf::EndpointSlice,
         ("", "Secret") => KindOf::Secret,
         ("", "List") => KindOf::List,
+        // Its settings are this program's flags; who brings one must hear that it does nothing.
+        ("install.istio.io", _) => other(
+            Severity::Warning,
+            Code::NotSupported,
+            format!("{kind} is not read: what it sets is set by the flags of `sluice run`"),
+        ),
         ("security.istio.io", _) => other(
             Severity::Error,
             Code::NotEnforced,
@@ -372,6 +378,6 @@ fn misfit(source: &Source, top: &str, error: DecodeError) -> Diagnostic {
         _ => error.message,
     };
     let mut found = source.diagnostic_at(Severity::Error, Code::SchemaValidation, &path, span, message);
-    found.help = error.help.filter(|_| &*source.reference.kind != "Secret");
+    found.help = error.help.filter(|_| &*source.reference.kind != "Secret").or(found.help);
     found
 }

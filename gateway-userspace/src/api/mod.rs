@@ -2,6 +2,7 @@
 //! it, and what is wrong with it by itself. What documents mean together is `translate`'s matter.
 
 pub mod annotation;
+pub mod code;
 pub mod decode;
 pub mod destination_rule;
 pub mod diagnostic;
@@ -19,8 +20,9 @@ pub mod virtual_service;
 pub mod yaml;
 
 pub use annotation::GatewayAnnotations;
+pub use code::Code;
 pub use destination_rule::DestinationRule;
-pub use diagnostic::{Code, Diagnostic, Position, Related, Severity, render};
+pub use diagnostic::{Diagnostic, Position, Related, Severity, render};
 pub use document::{Reading, read_document};
 pub use gateway::Gateway;
 pub use kubernetes::{EndpointSlice, Secret, Service};

@@ -101,6 +101,9 @@ impl Source {
         diagnostic.document = Some(self.reference.clone());
         diagnostic.field = Some(field.to_string()).filter(|field| !field.is_empty());
         diagnostic.position = self.position(span);
+        if let (Code::SchemaValidation, Some(page)) = (code, reference_page(&self.reference.kind)) {
+            diagnostic.help = Some(format!("what the field may hold: {page}"));
+        }
         diagnostic
     }
 
@@ -116,6 +119,18 @@ impl Source {
     fn position(&self, span: Span) -> Option<Position> {
         Some(position(self.file.as_ref()?, &self.text, self.first_line, span))
     }
+}
+
+/// Where the fields of a kind are described.
+fn reference_page(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        "Gateway" => "https://istio.io/latest/docs/reference/config/networking/gateway/",
+        "VirtualService" => "https://istio.io/latest/docs/reference/config/networking/virtual-service/",
+        "DestinationRule" => "https://istio.io/latest/docs/reference/config/networking/destination-rule/",
+        "ServiceEntry" => "https://istio.io/latest/docs/reference/config/networking/service-entry/",
+        "WorkloadEntry" => "https://istio.io/latest/docs/reference/config/networking/workload-entry/",
+        _ => return None,
+    })
 }
 
 /// The place of a span in a text that begins on a line of a file.

@@ -3,16 +3,18 @@
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::table;
+use crate::analysis::{Analysis, analyse};
 use crate::api::{Diagnostic, Severity, render};
-use crate::model::Snapshot;
 use crate::settings::IdentityArgs;
 use crate::source::FileSource;
-use crate::translate::{Surroundings, translate};
+use crate::tls::ServerConfigs;
+use crate::translate::Surroundings;
 
 /// Check documents without serving them
 #[derive(Debug, Clone, Args)]
@@ -56,10 +58,9 @@ pub struct Findings {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Reads, translates and reports. `more` looks at the snapshot for what documents alone don't show, such as
-/// certificates that don't fit their keys.
-pub fn run(args: &CheckArgs, more: impl Fn(&Snapshot) -> Vec<Diagnostic>) -> anyhow::Result<ExitCode> {
-    let findings = find(args, more);
+/// Reads, analyses as the agent does, and reports.
+pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let findings = find(args);
     let out = match args.output {
         Output::Json => format!("{}\n", serde_json::to_string_pretty(&findings)?),
         Output::Text => {
@@ -74,20 +75,14 @@ pub fn run(args: &CheckArgs, more: impl Fn(&Snapshot) -> Vec<Diagnostic>) -> any
 }
 
 /// What `run` reports.
-pub fn find(args: &CheckArgs, more: impl Fn(&Snapshot) -> Vec<Diagnostic>) -> Findings {
+pub fn find(args: &CheckArgs) -> Findings {
     let loaded = FileSource::new(args.files.clone(), args.identity.default_namespace.as_str()).load();
     let surroundings = Surroundings::of(args.identity.identity());
-    let translation = translate(&loaded.objects, &surroundings, 1);
-    let mut diagnostics = loaded.diagnostics;
-    diagnostics.extend(translation.diagnostics);
-    diagnostics.extend(more(&translation.snapshot));
+    let documents = loaded.documents;
+    let Analysis { diagnostics, .. } =
+        analyse(loaded, &surroundings, 1, &ServerConfigs::default(), SystemTime::now());
     let count = |severity| diagnostics.iter().filter(|found| found.severity == severity).count();
-    Findings {
-        documents: loaded.documents,
-        errors: count(Severity::Error),
-        warnings: count(Severity::Warning),
-        diagnostics,
-    }
+    Findings { documents, errors: count(Severity::Error), warnings: count(Severity::Warning), diagnostics }
 }
 
 fn text(findings: &Findings, quiet: bool, colour: bool) -> String {
@@ -129,24 +124,11 @@ mod tests {
             "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: a}\nspec: {servers: []}\n";
         fs::write(&file, format!("{document}---\nkind: X\n")).unwrap();
         let path = file.display().to_string();
-        let findings = find(&args(&[path.as_str()]), |_| Vec::new());
+        let findings = find(&args(&[path.as_str()]));
         assert_eq!((findings.documents, findings.errors, findings.warnings), (2, 2, 0));
         let text = text(&findings, false, false);
         assert!(text.starts_with("error[IST0106]: gateway must have at least one server\n"), "{text}");
         assert!(text.ends_with("\n2 documents, 2 errors, 0 warnings\n"), "{text}");
         assert!(serde_json::to_value(&findings).unwrap()["diagnostics"][0]["position"]["line"] == 4);
-    }
-
-    #[test]
-    fn other_checks_can_look_at_the_snapshot() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().display().to_string();
-        let more = |_: &Snapshot| {
-            vec![Diagnostic::new(Severity::Warning, crate::api::Code::InvalidGatewayCredential, "expired")]
-        };
-        let check = args(&[path.as_str(), "--warnings-as-errors"]);
-        assert_eq!(find(&check, more).warnings, 1);
-        assert_eq!(run(&check, more).unwrap(), ExitCode::FAILURE);
-        assert_eq!(run(&check, |_| Vec::new()).unwrap(), ExitCode::SUCCESS);
     }
 }

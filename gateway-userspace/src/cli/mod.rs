@@ -17,10 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::api::{Code, Diagnostic, Severity};
-use crate::model::Snapshot;
 use crate::settings::RunArgs;
-use crate::tls::ServerConfigs;
 
 /// Sluice, an ingress gateway that speaks Istio's API.
 #[derive(Debug, Parser)]
@@ -81,7 +78,7 @@ Examples:
 pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(_) => anyhow::bail!("`run` is the agent's own"),
-        Command::Check(args) => check::run(args, credential_faults),
+        Command::Check(args) => check::run(args),
         Command::ProxyConfig(args) => proxy_config::run(args),
         Command::Status(args) => status::run(args),
         Command::Maps(args) => maps::run(args).map(|()| ExitCode::SUCCESS),
@@ -90,15 +87,4 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Cleanup(args) => cleanup::run(args).map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => completions::run(args),
     }
-}
-
-/// What only shows when certificates and keys are put together.
-fn credential_faults(snapshot: &Snapshot) -> Vec<Diagnostic> {
-    let (_, faults) = ServerConfigs::build(snapshot, &ServerConfigs::default());
-    let diagnostic = |fault: crate::tls::CredentialFault| {
-        let message = format!("secret {}: {}", fault.secret, fault.error);
-        Diagnostic::new(Severity::Error, Code::InvalidGatewayCredential, message)
-            .help(format!("clients of {} are reset until the secret is mended", fault.chain))
-    };
-    faults.into_iter().map(diagnostic).collect()
 }

@@ -48,9 +48,6 @@ fn words(status: &Status) -> Result<String, fmt::Error> {
     for (listener, reason) in &status.bind_failures {
         writeln!(out, "not open:      {listener}: {reason}")?;
     }
-    for (secret, reason) in &status.credential_faults {
-        writeln!(out, "secret:        {secret}: {reason}")?;
-    }
     for diagnostic in &status.diagnostics {
         writeln!(out, "document:      {diagnostic}")?;
     }

@@ -29,6 +29,7 @@ fn route(destinations: Vec<WeightedCluster>) -> Arc<TcpRoute> {
         virtual_service: "vs.default".into(),
         destinations,
         idle_timeout: Duration::from_hours(1),
+        origin: None,
     })
 }
 
@@ -41,6 +42,7 @@ fn listener(bind: Option<&str>, port: u16, destinations: Vec<WeightedCluster>) -
         source_address: SourceAddress::Snat,
         proxy_protocol: None,
         limits: Limits::default(),
+        servers: Vec::new(),
     }
 }
 
@@ -55,6 +57,7 @@ fn passing(port: u16, hosts: Vec<(&str, Vec<WeightedCluster>)>) -> Listener {
         name: host.into(),
         sni: vec![HostPattern::new(host)],
         action: ChainAction::Passthrough(route(destinations)),
+        origin: None,
     };
     let tls = TlsListener::new(hosts.into_iter().map(chain).collect());
     let kind = ListenerKind::Tls(tls);
@@ -221,6 +224,7 @@ fn serving(port: u16, https_redirect: bool, destinations: Vec<WeightedCluster>) 
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
         virtual_service: "vs.default".into(),
+        origin: None,
     };
     let routes = destinations.into_iter().map(route).collect();
     let host = VirtualHost { domain: HostPattern::Any, routes, https_redirect };

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::cluster::{ProxyVersion, UpstreamProtocol, WeightedCluster};
 use super::credential::{Credential, CredentialProblem};
 use super::host::{HostMap, HostPattern};
+use super::origin::Origin;
 use super::route::RouteTable;
 
 /// Identifies a listener over all generations: sockets and kernel entries are kept by it.
@@ -47,6 +48,17 @@ pub struct Listener {
     pub proxy_protocol: Option<ProxyVersion>,
     /// How many connections it takes.
     pub limits: Limits,
+    /// The servers that share it, oldest first.
+    pub servers: Vec<ServerRef>,
+}
+
+/// A server of a Gateway, as clients and documents know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServerRef {
+    /// `port.number`: where clients of the gateway's own Service come, and what VirtualServices speak of.
+    pub number: u16,
+    /// Where it is written.
+    pub origin: Arc<Origin>,
 }
 
 impl Listener {
@@ -144,6 +156,9 @@ pub struct FilterChain {
     pub sni: Vec<HostPattern>,
     /// What is done with the connection.
     pub action: ChainAction,
+    /// The server, or the `tls` rule, it comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Arc<Origin>>,
 }
 
 /// What a filter chain does with a TLS connection.
@@ -227,6 +242,9 @@ pub struct TcpRoute {
     /// Both directions silent for so long: closed. Default 1 h; DestinationRule connectionPool.tcp.idleTimeout of
     /// the first destination.
     pub idle_timeout: Duration,
+    /// The `tcp` or `tls` rule it comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Arc<Origin>>,
 }
 
 /// Which plane serves a listener. What the machine lacks is not in here: `datapath` finds that at start.

@@ -11,6 +11,7 @@ pub mod lengths;
 pub mod limiter;
 pub mod listener;
 pub mod locality;
+pub mod origin;
 pub mod outlier;
 pub mod plane;
 pub mod publish;
@@ -31,10 +32,11 @@ pub use identity::GatewayIdentity;
 pub use lengths::Lengths;
 pub use limiter::{Admission, Limiter};
 pub use listener::{
-    ChainAction, FilterChain, Limits, Listener, ListenerKey, ListenerKind, ServerTls, SourceAddress,
-    Steering, TcpRoute, TlsMode, TlsVersion, UserSpaceReason,
+    ChainAction, FilterChain, Limits, Listener, ListenerKey, ListenerKind, ServerRef, ServerTls,
+    SourceAddress, Steering, TcpRoute, TlsMode, TlsVersion, UserSpaceReason,
 };
 pub use locality::Locality;
+pub use origin::Origin;
 pub use outlier::{Outcome, OutlierDetection, Outliers};
 pub use plane::KernelPlaneState;
 pub use publish::{Published, Subscription};

@@ -97,7 +97,12 @@ mod tests {
 
     fn route() -> Arc<TcpRoute> {
         let idle_timeout = Duration::from_hours(1);
-        Arc::new(TcpRoute { virtual_service: "a.b".into(), destinations: Vec::new(), idle_timeout })
+        Arc::new(TcpRoute {
+            virtual_service: "a.b".into(),
+            destinations: Vec::new(),
+            idle_timeout,
+            origin: None,
+        })
     }
 
     fn listener(kind: ListenerKind, steering: Steering) -> Listener {
@@ -109,11 +114,13 @@ mod tests {
             source_address: SourceAddress::Snat,
             proxy_protocol: None,
             limits: Limits::default(),
+            servers: Vec::new(),
         }
     }
 
     fn passing_through() -> ListenerKind {
-        let chain = |name: &str, action| FilterChain { name: name.into(), sni: Vec::new(), action };
+        let chain =
+            |name: &str, action| FilterChain { name: name.into(), sni: Vec::new(), action, origin: None };
         ListenerKind::Tls(TlsListener::new(vec![chain("through", ChainAction::Passthrough(route()))]))
     }
 

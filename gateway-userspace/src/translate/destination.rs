@@ -30,9 +30,13 @@ pub(super) fn resolve(
     let mut clusters = Vec::with_capacity(destinations.len());
     for (at, (destination, weight)) in destinations.iter().enumerate() {
         let weight = if alone { 1 } else { u32::try_from(*weight).unwrap_or(0) };
-        let Some(destination) = destination.filter(|_| weight > 0) else { continue };
+        let Some(destination) = destination else { continue };
         let field = field.index(at).field("destination");
-        clusters.push((at, cluster(context, bound, &field, destination, (weight, server_port), report)));
+        // One of weight 0 is looked up too: a slip in it should be known before it gets its share.
+        let cluster = cluster(context, bound, &field, destination, (weight, server_port), report);
+        if weight > 0 {
+            clusters.push((at, cluster));
+        }
     }
     clusters
 }
@@ -56,10 +60,13 @@ fn cluster(
     let name = ClusterName { host: host.to_ascii_lowercase().into(), port, subset: subset.map(Into::into) };
     let cluster = context.registry.cluster(&name).cloned();
     if cluster.is_none() {
-        report.add(
-            missing(bound, field, destination, &name, ports)
-                .help("requests that come here are answered with 503 (flag NC), connections are closed"),
-        );
+        let help = match weight {
+            0 => {
+                "nothing comes here while the weight is 0; with a weight, requests would be answered with 503 (flag NC)"
+            }
+            _ => "requests that come here are answered with 503 (flag NC), connections are closed",
+        };
+        report.add(missing(bound, field, destination, &name, ports).help(help));
     }
     WeightedCluster { name, cluster, weight }
 }
@@ -71,27 +78,27 @@ fn missing(
     name: &ClusterName,
     ports: Option<&[u16]>,
 ) -> Diagnostic {
-    let warning = |code, field: &FieldPath, message: String| {
-        bound.document.diagnostic(Severity::Warning, code, field, message)
+    let error = |code, field: &FieldPath, message: String| {
+        bound.document.diagnostic(Severity::Error, code, field, message)
     };
     let host = &destination.host;
     match ports {
         None => {
             let shown = if *host == *name.host { host.clone() } else { format!("{host} ({})", name.host) };
-            warning(
+            error(
                 Code::ReferencedResourceNotFound,
                 &field.field("host"),
                 format!("Referenced host not found: \"{shown}\""),
             )
         }
-        Some(_) if !destination.subset.is_empty() => warning(
+        Some(_) if !destination.subset.is_empty() => error(
             Code::ReferencedResourceNotFound,
             &field.field("subset"),
             format!("Referenced host+subset in destinationrule not found: \"{host}+{}\"", destination.subset),
         ),
         Some(ports) if destination.port.is_none() => {
             let list = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
-            warning(
+            error(
                 Code::DestinationNeedsPort,
                 field,
                 format!(
@@ -100,7 +107,7 @@ fn missing(
                 ),
             )
         }
-        Some(_) => warning(
+        Some(_) => error(
             Code::ReferencedResourceNotFound,
             &field.field("port").field("number"),
             format!("Referenced host:port not found: \"{host}:{}\"", name.port),

@@ -90,6 +90,7 @@ fn join(port: &Port<'_>, server: &SelectedServer<'_>, kind: PortKind, report: &m
     // Istio asks only whether there is a tls block, so that servers with httpsRedirect on a plaintext port fall
     // under this rule too.
     if server.server.tls.is_none() {
+        report_shared_hosts(port, server, report);
         return true;
     }
     let with_tls = port.servers.iter().filter(|other| other.server.tls.is_some());
@@ -102,6 +103,30 @@ fn join(port: &Port<'_>, server: &SelectedServer<'_>, kind: PortKind, report: &m
         }
     }
     true
+}
+
+/// Plaintext servers may share a host, which `istioctl analyze` calls an error though Istio serves both.
+fn report_shared_hosts(port: &Port<'_>, server: &SelectedServer<'_>, report: &mut Report) {
+    for (at, host) in server.hosts.entries().iter().enumerate() {
+        let mut elsewhere = port.servers.iter().filter(|other| !std::ptr::eq(other.gateway, server.gateway));
+        let Some((other, same)) = elsewhere.find_map(|other| Some((other, other.hosts.position(host)?)))
+        else {
+            continue;
+        };
+        let message = format!(
+            "host {} of port {} is another Gateway's too: the routes of both are served, the oldest document's first",
+            server.server.hosts.get(at).map_or("*", String::as_str),
+            server.number
+        );
+        let hosts = |server: &SelectedServer<'_>, at: usize| server.field().field("hosts").index(at);
+        report.add(
+            server
+                .gateway
+                .diagnostic(Severity::Info, Code::ConflictingGateways, &hosts(server, at), message)
+                .related(other.gateway.related(&hosts(other, same), "has the host too"))
+                .help("leave the host to one of the two if their routes are not meant to mix"),
+        );
+    }
 }
 
 fn protocol_conflict(

@@ -14,6 +14,7 @@ mod hosts;
 mod http;
 mod matching;
 mod merge;
+mod origin;
 mod policy;
 mod ports;
 mod registry;
@@ -94,6 +95,7 @@ fn listener(context: &Context<'_>, port: &Port<'_>, report: &mut Report) -> Opti
         source_address,
         proxy_protocol,
         limits,
+        servers: port.servers.iter().map(origin::of_server).collect(),
     })
 }
 

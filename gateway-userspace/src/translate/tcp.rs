@@ -11,6 +11,7 @@ use super::bind::Bound;
 use super::destination::{self, Weighted};
 use super::matching::{names_gateway, names_port};
 use super::merge::Port;
+use super::origin::origin;
 use super::report::Report;
 use super::select::SelectedServer;
 
@@ -46,7 +47,12 @@ pub(super) fn server_route(
         };
         context.bindings.mark(document, "tcp", index);
         let field = FieldPath::spec().field("tcp").index(index).field("route");
-        return route(context, bound, server, &field, &destination::of_l4(&rule.route), report);
+        let mut route = route(context, bound, server, &field, &destination::of_l4(&rule.route), report)?;
+        let condition = rule.matches.iter().position(|condition| {
+            names_port(condition.port, server) && names_gateway(&condition.gateways, bound, server)
+        });
+        route.origin = Some(origin(bound.document, "tcp", index, condition));
+        return Some(route);
     }
     report_no_route(server, "tcp", report);
     None
@@ -71,6 +77,7 @@ pub(super) fn route(
         virtual_service: bound.label().into(),
         destinations: resolved.into_iter().map(|(_, cluster)| cluster).collect(),
         idle_timeout,
+        origin: None,
     })
 }
 

@@ -12,6 +12,7 @@ use crate::model::{ChainAction, FilterChain, HostPattern};
 use super::bind::Bound;
 use super::matching::{names_gateway, names_port};
 use super::merge::Port;
+use super::origin;
 use super::report::Report;
 use super::select::SelectedServer;
 use super::{Context, destination, http, tcp};
@@ -60,7 +61,8 @@ impl Chains {
             self.claimed.insert(entry.pattern.clone(), server.gateway.related(&field, "has the name"));
             sni.push(entry.pattern.clone());
         }
-        self.list.push(FilterChain { name, sni, action });
+        let origin = Some(origin::of_server(server).origin);
+        self.list.push(FilterChain { name, sni, action, origin });
     }
 
     fn add_passthrough(&mut self, context: &Context<'_>, server: &SelectedServer<'_>, report: &mut Report) {
@@ -83,16 +85,19 @@ impl Chains {
                     let Some(sni) = self.claim(server, bound, condition, &place, report) else { continue };
                     let destinations = destination::of_l4(&rule.route);
                     let to = field.field("route");
-                    let Some(route) = tcp::route(context, bound, server, &to, &destinations, report) else {
+                    let Some(mut route) = tcp::route(context, bound, server, &to, &destinations, report)
+                    else {
                         continue;
                     };
+                    let origin = Some(origin::origin(bound.document, "tls", index, Some(at)));
+                    route.origin.clone_from(&origin);
                     let name = format!(
                         "{}/tls[{index}].match[{at}]/{}",
                         bound.label(),
                         http::server_name("tls", server)
                     );
                     let action = ChainAction::Passthrough(Arc::new(route));
-                    self.list.push(FilterChain { name: name.into(), sni, action });
+                    self.list.push(FilterChain { name: name.into(), sni, action, origin });
                 }
             }
         }

@@ -191,6 +191,7 @@ pub(crate) fn snapshot(generation: u64, port: u16, endpoints: &[SocketAddr]) -> 
         virtual_service: "tcp.default".into(),
         destinations: vec![destination],
         idle_timeout: Duration::from_hours(1),
+        origin: None,
     };
     let listener = Listener {
         name: format!("0.0.0.0_{port}").into(),
@@ -200,6 +201,7 @@ pub(crate) fn snapshot(generation: u64, port: u16, endpoints: &[SocketAddr]) -> 
         source_address: SourceAddress::Snat,
         proxy_protocol: None,
         limits: Limits::default(),
+        servers: Vec::new(),
     };
     Arc::new(Snapshot { generation, listeners: vec![Arc::new(listener)], ..Snapshot::default() })
 }

@@ -124,7 +124,7 @@ fn check_tls(found: &mut Findings<'_>, field: &FieldPath, tls: &ServerTlsSetting
                 "only `httpsRedirect: true` is allowed here; for TLS set `protocol: HTTPS`",
             );
         }
-        ProtocolFamily::Http => {}
+        ProtocolFamily::Http => check_idle_settings(found, field, tls, "a plaintext server ends no TLS"),
         ProtocolFamily::Tcp => {
             found.error_with_help(
                 field,
@@ -166,7 +166,31 @@ fn check_mode(found: &mut Findings<'_>, field: &FieldPath, tls: &ServerTlsSettin
         }
         _ => {}
     }
+    match tls.mode {
+        Mode::Passthrough => {
+            check_idle_settings(found, field, tls, "in PASSTHROUGH mode TLS does not end here");
+        }
+        Mode::Simple if !tls.ca_cert_credential_name.is_empty() => {
+            let message = "SIMPLE mode asks clients for no certificate: the CA has no effect";
+            let help = "set `mode: MUTUAL` to ask every client for a certificate";
+            found.warning(&field.field("caCertCredentialName"), message).help = Some(help.to_owned());
+        }
+        _ => {}
+    }
     check_versions(found, field, tls);
+}
+
+/// Settings of a handshake that somebody else makes.
+fn check_idle_settings(found: &mut Findings<'_>, field: &FieldPath, tls: &ServerTlsSettings, why: &str) {
+    for (name, is_set) in [
+        ("minProtocolVersion", tls.min_protocol_version != Protocol::Auto),
+        ("maxProtocolVersion", tls.max_protocol_version != Protocol::Auto),
+        ("caCertCredentialName", !tls.ca_cert_credential_name.is_empty()),
+    ] {
+        if is_set {
+            found.warning(&field.field(name), format!("{name} has no effect: {why}"));
+        }
+    }
 }
 
 fn check_versions(found: &mut Findings<'_>, field: &FieldPath, tls: &ServerTlsSettings) {

@@ -19,6 +19,11 @@ use super::text::{EmptyPrefix, check_match};
 use super::virtual_service::{check_destination, check_weights};
 use super::{Findings, check_duration};
 
+/// Matches of a rule that are held against earlier ones: comparing thousands is not worth a warning.
+const MAX_MATCHES: usize = 100;
+/// Prefixes that later matches are held against.
+const MAX_PREFIXES: usize = 1000;
+
 /// Codes that lead to an action; Istio lets the others pass and then serves no new routes at all.
 const REDIRECT_CODES: [u32; 5] = [301, 302, 303, 307, 308];
 /// Largest body of a direct response, in bytes.
@@ -274,8 +279,12 @@ fn check_prefixes(
     (rule_at, rule): (usize, &HttpRoute),
     prefixes: &mut Vec<(String, usize, usize)>,
 ) {
-    // Bounded: comparing thousands of matches with each other is not worth a warning.
-    for (at, condition) in rule.matches.iter().enumerate().take(100) {
+    if rule.matches.len() > MAX_MATCHES {
+        let message =
+            format!("matches behind the first {MAX_MATCHES} are not held against those before them");
+        found.add(Severity::Info, Code::NotFullyChecked, field, message);
+    }
+    for (at, condition) in rule.matches.iter().enumerate().take(MAX_MATCHES) {
         let Some(uri) = &condition.uri else { continue };
         let (kind, path) = match uri {
             StringMatch { prefix: Some(prefix), .. } => ("prefix", prefix),
@@ -290,8 +299,14 @@ fn check_prefixes(
                  rule #{rule} of prefix {prefix} on #{index})"
             );
             found.add(Severity::Info, Code::IneffectiveMatch, &field.index(at), message);
-        } else if kind == "prefix" && is_path_only(condition) && prefixes.len() < 1000 {
+        } else if kind == "prefix" && is_path_only(condition) && prefixes.len() < MAX_PREFIXES {
             prefixes.push((path.clone(), rule_at, at));
+            if prefixes.len() == MAX_PREFIXES {
+                let message = format!(
+                    "matches are held against the first {MAX_PREFIXES} prefixes only, of which this is the last"
+                );
+                found.add(Severity::Info, Code::NotFullyChecked, &field.index(at), message);
+            }
         }
     }
 }

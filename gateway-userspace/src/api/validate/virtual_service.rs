@@ -1,11 +1,14 @@
 //! VirtualService.
 
-use crate::api::diagnostic::Diagnostic;
+use crate::api::diagnostic::{Code, Diagnostic, Severity};
 use crate::api::object::Sourced;
 use crate::api::path::FieldPath;
 use crate::api::virtual_service::{Destination, VirtualService};
 
 use super::{Findings, check_port, host, http, l4, rows, unsupported};
+
+/// Hosts that each host is compared with, so that a list of thousands costs no more than it is worth.
+const MAX_COMPARED: usize = 500;
 
 /// Checks one VirtualService.
 pub fn virtual_service(document: &Sourced<VirtualService>) -> Vec<Diagnostic> {
@@ -45,12 +48,16 @@ fn check_hosts(found: &mut Findings<'_>, field: &FieldPath, spec: &VirtualServic
                 "name the gateways it is for in `gateways`",
             );
         }
-        // Bounded, so that a list of thousands of hosts costs no more than it is worth.
-        let earlier = spec.hosts[..at].iter().take(500).find(|earlier| host::overlap(earlier, name));
+        let earlier = spec.hosts[..at].iter().take(MAX_COMPARED).find(|earlier| host::overlap(earlier, name));
         if let Some(earlier) = earlier {
             let message = format!("duplicate hosts in virtual service: {earlier} & {name}");
             found.error(&field.index(at), message);
         }
+    }
+    if spec.hosts.len() > MAX_COMPARED + 1 {
+        let message =
+            format!("hosts are compared with the first {MAX_COMPARED} only: others may be there twice");
+        found.add(Severity::Info, Code::NotFullyChecked, field, message);
     }
 }
 

@@ -72,16 +72,49 @@ impl RouteMatch {
 
     /// Whether a request fulfils every condition.
     pub fn matches(&self, head: &RequestHead<'_>) -> bool {
-        let holds =
-            |condition: &Option<StringMatch>, value| condition.as_ref().is_none_or(|c| c.matches(value));
-        self.path.matches(head.path)
-            && holds(&self.scheme, head.scheme)
-            && holds(&self.method, head.method)
-            && holds(&self.authority, head.authority)
-            && self.headers.iter().all(|condition| condition.holds(head.headers))
-            && !self.without_headers.iter().any(|condition| condition.holds_or_empty(head.headers))
-            && self.query_params.iter().all(|condition| condition.holds(head.query))
+        self.unmet(head).is_none()
     }
+
+    /// The first condition that a request does not fulfil.
+    pub fn unmet(&self, head: &RequestHead<'_>) -> Option<Unmet<'_>> {
+        fn failing<'a>(condition: &'a Option<StringMatch>, value: &str) -> Option<&'a StringMatch> {
+            condition.as_ref().filter(|condition| !condition.matches(value))
+        }
+        if !self.path.matches(head.path) {
+            return Some(Unmet::Path(&self.path));
+        }
+        let scheme = || failing(&self.scheme, head.scheme).map(Unmet::Scheme);
+        let method = || failing(&self.method, head.method).map(Unmet::Method);
+        let authority = || failing(&self.authority, head.authority).map(Unmet::Authority);
+        let header =
+            || self.headers.iter().find(|condition| !condition.holds(head.headers)).map(Unmet::Header);
+        let without = || {
+            let mut conditions = self.without_headers.iter();
+            conditions.find(|condition| condition.holds_or_empty(head.headers)).map(Unmet::WithoutHeader)
+        };
+        let query =
+            || self.query_params.iter().find(|condition| !condition.holds(head.query)).map(Unmet::Query);
+        scheme().or_else(method).or_else(authority).or_else(header).or_else(without).or_else(query)
+    }
+}
+
+/// A condition that a request does not fulfil, in the order in which they are looked at.
+#[derive(Debug, Clone, Copy)]
+pub enum Unmet<'a> {
+    /// `uri`.
+    Path(&'a PathMatch),
+    /// `scheme`.
+    Scheme(&'a StringMatch),
+    /// `method`.
+    Method(&'a StringMatch),
+    /// `authority`.
+    Authority(&'a StringMatch),
+    /// One of `headers`.
+    Header(&'a HeaderMatch),
+    /// One of `withoutHeaders`.
+    WithoutHeader(&'a HeaderMatch),
+    /// One of `queryParams`.
+    Query(&'a QueryMatch),
 }
 
 /// `uri` with `ignoreUriCase` folded in.

@@ -12,13 +12,14 @@ use serde::Serialize;
 
 use super::cluster::WeightedCluster;
 use super::host::{HostMap, HostPattern};
+use super::origin::Origin;
 use super::snapshot::DocumentRef;
 
 pub use action::{DirectResponse, Redirect, RedirectPort, RouteAction};
 pub use forward::{Forward, Rewrite};
 pub use headers::HeaderOps;
 pub use matching::{
-    FullRegex, HeaderMatch, PathMatch, QueryMatch, RequestHead, RouteMatch, StringMatch, ValueMatch,
+    FullRegex, HeaderMatch, PathMatch, QueryMatch, RequestHead, RouteMatch, StringMatch, Unmet, ValueMatch,
 };
 
 /// The virtual hosts of one plaintext port or one HTTPS server.
@@ -101,6 +102,9 @@ pub struct Route {
     pub response_headers: HeaderOps,
     /// The VirtualService, `name.namespace`.
     pub virtual_service: DocumentRef,
+    /// The rule and match it comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Arc<Origin>>,
 }
 
 #[cfg(test)]

@@ -100,6 +100,7 @@ fn table(cluster: Cluster) -> RouteTable {
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
         virtual_service: "v.default".into(),
+        origin: None,
     };
     let host = VirtualHost { domain: HostPattern::Any, routes: vec![route], https_redirect: false };
     RouteTable::new("http.80".into(), vec![host])

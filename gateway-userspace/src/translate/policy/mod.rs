@@ -119,11 +119,14 @@ impl<'a> DestinationRules<'a> {
         let used = self.used.borrow();
         let unused = self.groups.iter().enumerate().filter(|(group, _)| !used.contains(group));
         for document in unused.flat_map(|(_, documents)| documents) {
-            let message = format!("Referenced host not found: \"{}\"", document.spec.host);
+            let message = format!(
+                "The host {} defined in the DestinationRule does not match any services in the mesh.",
+                document.spec.host
+            );
             let field = FieldPath::spec().field("host");
             report.add(
                 document
-                    .diagnostic(Severity::Warning, Code::ReferencedResourceNotFound, &field, message)
+                    .diagnostic(Severity::Warning, Code::DestinationRuleWithoutHost, &field, message)
                     .help(
                         "no Service of that name is left to this rule; another namespace's is named in full",
                     ),

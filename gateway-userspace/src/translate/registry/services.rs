@@ -60,11 +60,14 @@ fn with_labels<'a>(
 
 fn report_empty(placed: PlacedSubset<'_>, host: &str, report: &mut Report) {
     let field = placed.field().field("labels");
-    let message = format!("no endpoint of {host} has the labels of subset {}", placed.subset.name);
+    let message = format!(
+        "The Subset {} defined in the DestinationRule does not select any pods. ({host} has no endpoint with its labels)",
+        placed.subset.name
+    );
     report.add(
         placed
             .document
-            .diagnostic(Severity::Warning, Code::NoEffect, &field, message)
+            .diagnostic(Severity::Error, Code::SubsetWithoutEndpoints, &field, message)
             .help("pods are not read: the labels of an endpoint are those of its EndpointSlice's metadata"),
     );
 }

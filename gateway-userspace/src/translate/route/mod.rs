@@ -7,11 +7,12 @@ mod headers;
 use std::sync::Arc;
 
 use crate::api::virtual_service::{HttpRoute, HttpRouteDestination};
-use crate::model::{Route, RouteAction, RouteMatch};
+use crate::model::{Origin, Route, RouteAction, RouteMatch};
 
 use super::Context;
 use super::bind::Bound;
 use super::matching;
+use super::origin::origin;
 use super::report::Report;
 use super::select::SelectedServer;
 
@@ -25,16 +26,16 @@ pub(super) fn compile(
 ) -> Vec<Route> {
     let mut routes = Vec::new();
     for (index, rule) in bound.document.spec.http.iter().enumerate() {
-        let matchers = matchers(context, bound, server, rule);
+        let matchers = matchers(context, (bound, server), (index, rule));
         if matchers.is_empty() {
             continue;
         }
         let compiler = Compiler { context, bound, server, rule, index };
         let Some(template) = compiler.template(report) else { continue };
         context.bindings.mark(document, "http", index);
-        for (name, matcher) in matchers {
+        for (name, matcher, origin) in matchers {
             let ends = matcher.is_catch_all();
-            routes.push(Route { name, matcher, ..template.clone() });
+            routes.push(Route { name, matcher, origin: Some(origin), ..template.clone() });
             if ends {
                 mark_rest(context, document, bound, index);
                 return routes;
@@ -54,22 +55,23 @@ fn mark_rest(context: &Context<'_>, document: usize, bound: &Bound<'_>, index: u
 /// The conditions that can hold at a server, with the name of each route.
 fn matchers(
     context: &Context<'_>,
-    bound: &Bound<'_>,
-    server: &SelectedServer<'_>,
-    rule: &HttpRoute,
-) -> Vec<(Arc<str>, RouteMatch)> {
+    (bound, server): (&Bound<'_>, &SelectedServer<'_>),
+    (index, rule): (usize, &HttpRoute),
+) -> Vec<(Arc<str>, RouteMatch, Arc<Origin>)> {
+    let origin = |condition| origin(bound.document, "http", index, condition);
     if rule.matches.is_empty() {
-        return vec![(rule.name.as_str().into(), RouteMatch::default())];
+        return vec![(rule.name.as_str().into(), RouteMatch::default(), origin(None))];
     }
     rule.matches
         .iter()
-        .filter(|condition| matching::applies(condition, bound, server, context.identity))
-        .filter_map(|condition| {
+        .enumerate()
+        .filter(|(_, condition)| matching::applies(condition, bound, server, context.identity))
+        .filter_map(|(at, condition)| {
             let name = match condition.name.as_str() {
                 "" => rule.name.as_str().into(),
                 name => format!("{}.{name}", rule.name).into(),
             };
-            Some((name, matching::route_match(condition).ok()?))
+            Some((name, matching::route_match(condition).ok()?, origin(Some(at))))
         })
         .collect()
 }
@@ -109,6 +111,7 @@ impl Compiler<'_> {
             request_headers,
             response_headers,
             virtual_service: self.bound.label().into(),
+            origin: None,
         })
     }
 }

@@ -53,29 +53,29 @@ fn the_first_namespace_with_a_rule_has_the_service_and_in_it_the_narrowest_host(
     for (rules, want, found) in [
         (vec![one("shop", "a", "", 1)], 1, &[][..]),
         (vec![one("shop", "'*.shop.svc.cluster.local'", "", 1)], 1, &[]),
-        (vec![one("shop", "'*'", "", 1), one("shop", "a", "", 2)], 2, &["IST0101"]),
+        (vec![one("shop", "'*'", "", 1), one("shop", "a", "", 2)], 2, &["IST0174"]),
         // The gateway lives in the root namespace, whose rules for the whole mesh come last.
-        (vec![one("shop", "a", "", 1), one("istio-system", "'*'", "", 2)], 1, &["IST0101"]),
-        (vec![one("shop", "a", "", 1), one("istio-system", FULL, "", 2)], 1, &["IST0101"]),
-        (vec![one("shop", "a", "", 1), one("istio-system", "'*'", "exportTo: [.], ", 2)], 2, &["IST0101"]),
+        (vec![one("shop", "a", "", 1), one("istio-system", "'*'", "", 2)], 1, &["IST0174"]),
+        (vec![one("shop", "a", "", 1), one("istio-system", FULL, "", 2)], 1, &["IST0174"]),
+        (vec![one("shop", "a", "", 1), one("istio-system", "'*'", "exportTo: [.], ", 2)], 2, &["IST0174"]),
         (
             vec![one("shop", "a", "", 1), one("istio-system", "'*'", "exportTo: [istio-system], ", 2)],
             2,
-            &["IST0101"],
+            &["IST0174"],
         ),
         (
             vec![one("istio-system", FULL, "", 1), one("istio-system", "'*'", "exportTo: [.], ", 2)],
             2,
-            &["IST0101"],
+            &["IST0174"],
         ),
         (
             vec![one("shop", "a", "", 1), one("istio-system", "'*'", &selecting("istio: ingressgateway"), 2)],
             2,
-            &["IST0101"],
+            &["IST0174"],
         ),
-        (vec![one("other", FULL, "", 1), one("istio-system", "'*'", "", 2)], 2, &["IST0101"]),
-        (vec![one("other", FULL, "", 1)], 10, &["IST0101"]),
-        (vec![one("istio-system", "a", "", 1)], 10, &["IST0101"]),
+        (vec![one("other", FULL, "", 1), one("istio-system", "'*'", "", 2)], 2, &["IST0174"]),
+        (vec![one("other", FULL, "", 1)], 10, &["IST0174"]),
+        (vec![one("istio-system", "a", "", 1)], 10, &["IST0174"]),
         (vec![one("istio-system", FULL, "exportTo: [.], ", 1)], 1, &[]),
         (vec![one("shop", "a", "exportTo: [.], ", 1)], 10, &["SLU0012"]),
         (vec![one("shop", "a", "exportTo: [x, istio-system], ", 1)], 1, &[]),
@@ -145,7 +145,7 @@ fn ports_replace_the_whole_policy_and_subsets_its_blocks() {
     }
     assert_eq!(cluster(&translation, "outbound|80||").connect_timeout, Duration::from_secs(3));
     assert_eq!(cluster(&translation, "outbound|80|v1|").connect_timeout, Duration::from_secs(10));
-    assert_eq!(codes(&translation), ["SLU0012"], "nothing has the labels of v2, which is said once");
+    assert_eq!(codes(&translation), ["IST0173"], "nothing has the labels of v2, which is said once");
 }
 
 #[test]

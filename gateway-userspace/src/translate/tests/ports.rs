@@ -114,9 +114,9 @@ fn the_oldest_server_decides_what_a_port_speaks() {
             services(&["a"]),
             "---\napiVersion: v1\nkind: Secret\nmetadata: {name: c, namespace: istio-system}\nstringData: {cert: a, key: b}\n".to_owned(),
         ]);
-        let found = codes(&translation);
-        let conflicts: Vec<_> = found.iter().filter(|code| ["SLU0010", "IST0145"].contains(code)).collect();
-        assert_eq!(conflicts, conflict.iter().collect::<Vec<_>>(), "{older} and {newer}");
+        let grave = translation.diagnostics.iter().filter(|found| found.is_error());
+        let conflicts: Vec<&str> = grave.map(|found| found.code.as_str()).collect();
+        assert_eq!(conflicts, conflict.iter().copied().collect::<Vec<_>>(), "{older} and {newer}");
         let mut served: Vec<&str> = Vec::new();
         for host in ["a.test", "b.test"] {
             let listener =
@@ -276,11 +276,28 @@ fn the_same_documents_give_the_same_snapshot() {
     let text = include_str!("../../../../tests/data/documents/everything.yaml");
     let json = |text: &str| {
         let translation = world(&[text.to_owned()]);
-        (serde_json::to_string(&translation.snapshot).unwrap(), translation.diagnostics)
+        // Lines belong to the files, not to what they mean.
+        let shown = serde_json::to_string(&translation.snapshot).unwrap();
+        let mut parts = shown.split(" (t.yaml:");
+        let mut meaning = parts.next().unwrap_or("").to_owned();
+        parts.for_each(|part| meaning.push_str(part.split_once(')').expect("a line").1));
+        (meaning, translation.diagnostics)
     };
     let (first, found) = json(text);
     assert_eq!((first.clone(), found), json(text));
     let mut documents: Vec<&str> = text.split("---\n").collect();
     documents.reverse();
     assert_eq!(first, json(&documents.join("\n---\n")).0, "the order of files is no matter");
+}
+
+#[test]
+fn a_host_of_two_plaintext_gateways_is_told_but_served() {
+    let (one, two) = ("80 http HTTP a.test,b.test", "80 http HTTP b.test,'*.test'");
+    let translation = world(&[gateway("{name: one}", &[one]), gateway("{name: two}", &[two])]);
+    let shared: Vec<(&str, &str, &str)> = translation
+        .diagnostics
+        .iter()
+        .map(|found| (found.code.as_str(), found.severity.as_str(), found.field.as_deref().unwrap_or("")))
+        .collect();
+    assert_eq!(shared, [("IST0145", "info", "spec.servers[0].hosts[0]")]);
 }

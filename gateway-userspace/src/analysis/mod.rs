@@ -1,0 +1,55 @@
+//! What documents mean and all that is wrong with them: one analysis, asked by `sluice check`, `sluice explain` and the
+//! running agent, so that none of them finds what another does not. What `translate` finds on its way is joined by what
+//! only shows in its result: certificates put together with their keys, and rules that meet on a host.
+
+mod credentials;
+mod shadowed;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::api::Diagnostic;
+use crate::model::Snapshot;
+use crate::source::Loaded;
+use crate::tls::{CredentialFault, ServerConfigs};
+use crate::translate::{Surroundings, translate};
+
+/// All that is known of a set of documents.
+#[derive(Debug)]
+pub struct Analysis {
+    /// What the gateway does.
+    pub snapshot: Arc<Snapshot>,
+    /// Configurations of its terminating chains.
+    pub tls: ServerConfigs,
+    /// Secrets that cannot be used.
+    pub credential_faults: Vec<CredentialFault>,
+    /// In the order of files and lines, then what concerns several documents.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Translates what was loaded, takes over from `previous` what stays the same, and reports. `now` is what certificates
+/// are held against.
+pub fn analyse(
+    loaded: Loaded,
+    surroundings: &Surroundings,
+    generation: u64,
+    previous: &ServerConfigs,
+    now: SystemTime,
+) -> Analysis {
+    let Loaded { objects, mut diagnostics, .. } = loaded;
+    let translation = translate(&objects, surroundings, generation);
+    let (tls, credential_faults) = ServerConfigs::build(&translation.snapshot, previous);
+    diagnostics.extend(translation.diagnostics);
+    diagnostics.extend(shadowed::report(&objects, &translation.snapshot));
+    diagnostics.extend(credentials::report(
+        &objects,
+        &surroundings.identity.namespace,
+        &translation.snapshot,
+        &credential_faults,
+        now,
+    ));
+    Analysis { snapshot: Arc::new(translation.snapshot), tls, credential_faults, diagnostics }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! What only shows once documents are put together: certificates with their keys, rules that meet on a host.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{CertificateParams, KeyPair};
+
+use super::analyse;
+use crate::api::{Diagnostic, Severity, read_document, split};
+use crate::source::Loaded;
+use crate::tls::ServerConfigs;
+use crate::translate::Surroundings;
+
+const WEB: &str = "\
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {ports: [{name: http, port: 80}]}
+";
+
+fn found(text: &str, now: SystemTime) -> Vec<Diagnostic> {
+    let file: Arc<str> = "t.yaml".into();
+    let readings: Vec<_> =
+        split(text).into_iter().flat_map(|chunk| read_document(&file, chunk, "default")).collect();
+    let diagnostics: Vec<Diagnostic> = readings.iter().flat_map(|it| it.diagnostics.clone()).collect();
+    let objects = readings.into_iter().filter_map(|reading| reading.object).collect();
+    let loaded = Loaded { objects, diagnostics, documents: 0 };
+    analyse(loaded, &Surroundings::default(), 1, &ServerConfigs::default(), now).diagnostics
+}
+
+/// `code line: message`, and the lines of what is related.
+fn lines(found: &[Diagnostic]) -> Vec<String> {
+    let line = |found: &Diagnostic| {
+        let place = found.position.as_ref().map_or(0, |position| position.line);
+        let related =
+            found.related.iter().filter_map(|it| it.position.as_ref()).map(|it| it.line.to_string());
+        let related: Vec<String> = related.collect();
+        format!("{} {place} [{}]: {}", found.code, related.join(" "), found.message)
+    };
+    found.iter().map(line).collect()
+}
+
+fn http_gateway(hosts: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: edge}}\nspec:\n  servers:\n  - port: \
+         {{number: 80, name: http, protocol: HTTP}}\n    hosts: [{hosts}]\n"
+    )
+}
+
+fn virtual_service(name: &str, created: u32, http: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}, creationTimestamp: \
+         \"20{created}-01-01T00:00:00Z\"}}\nspec:\n  hosts: [a.test]\n  gateways: [edge]\n  http:\n{http}"
+    )
+}
+
+const TO_WEB: &str = "  - route: [{destination: {host: web}}]\n";
+
+#[test]
+fn a_rule_behind_another_documents_catch_all_is_reported_with_both_lines() {
+    let documents = WEB.to_owned()
+        + &http_gateway("a.test")
+        + &virtual_service("older", 20, TO_WEB)
+        + &virtual_service("newer", 21, TO_WEB);
+    let found = found(&documents, SystemTime::now());
+    let newer = documents.lines().collect::<Vec<_>>().len();
+    let want = format!(
+        "IST0130 {newer} [{}]: virtualService rule #0 not used (VirtualService default/older takes every request for \
+         a.test before it)",
+        newer - 9
+    );
+    assert_eq!(lines(&found), [want]);
+    assert_eq!(found[0].severity, Severity::Warning);
+}
+
+#[test]
+fn a_rule_that_is_reached_on_one_of_its_hosts_is_not_reported() {
+    let wide = virtual_service("newer", 21, TO_WEB).replace("[a.test]", "[a.test, b.test]");
+    let narrow = "  - match: [{uri: {prefix: /x}}]\n    route: [{destination: {host: web}}]\n";
+    for newer in [wide, virtual_service("newer", 21, narrow)] {
+        let documents =
+            WEB.to_owned() + &http_gateway("'*.test'") + &virtual_service("older", 20, TO_WEB) + &newer;
+        assert_eq!(lines(&found(&documents, SystemTime::now())), [""; 0], "{documents}");
+    }
+}
+
+fn https_gateway(name: &str, host: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: {name}}}\nspec:\n  servers:\n  - port: \
+         {{number: 443, name: https, protocol: HTTPS}}\n    hosts: [{host}]\n    tls: {{mode: SIMPLE, credentialName: \
+         pair}}\n"
+    )
+}
+
+fn secret(certificate: &str, key: &str) -> String {
+    let block = |pem: &str| pem.lines().map(|line| format!("    {line}\n")).collect::<String>();
+    format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: pair, namespace: istio-system}}\nstringData:\n  tls.crt: \
+         |\n{}  tls.key: |\n{}",
+        block(certificate),
+        block(key)
+    )
+}
+
+/// A certificate that is in force around a moment, and its key.
+fn pair(until: SystemTime) -> (String, String) {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(vec!["a.test".to_owned()]).expect("parameters");
+    params.not_before = (until - Duration::from_hours(2)).into();
+    params.not_after = until.into();
+    (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
+}
+
+#[test]
+fn certificates_are_held_against_their_keys_and_the_clock() {
+    let now = SystemTime::now();
+    let (sound, key) = pair(now + Duration::from_hours(1));
+    let (expired, old_key) = pair(now - Duration::from_hours(1));
+    for (certificate, key, want) in [
+        (&sound, &key, None),
+        (&sound, &old_key, Some((Severity::Error, "IST0161", "private key does not match the certificate"))),
+        (&expired, &old_key, Some((Severity::Warning, "SLU0013", "is in force from"))),
+        (&"x".to_owned(), &key, Some((Severity::Error, "IST0161", "holds no certificate in PEM form"))),
+    ] {
+        let documents = https_gateway("edge", "a.test") + &secret(certificate, key);
+        let found = found(&documents, now);
+        let about =
+            found.iter().find(|found| found.document.as_ref().is_some_and(|it| &*it.kind == "Secret"));
+        let Some((severity, code, message)) = want else {
+            assert!(about.is_none(), "{about:?}");
+            continue;
+        };
+        let about = about.expect(message);
+        assert_eq!((about.severity, about.code.as_str()), (severity, code));
+        assert!(about.message.contains(message), "{about:?}");
+        let position = about.position.as_ref().expect("a place in the Secret");
+        assert!(position.line > 10 && position.text.is_empty(), "a line, and never its text: {position:?}");
+        assert_eq!(about.related[0].position.as_ref().expect("the server's").line, 9, "{about:?}");
+    }
+}
+
+#[test]
+fn one_certificate_of_two_gateways_is_told() {
+    let now = SystemTime::now();
+    let (certificate, key) = pair(now + Duration::from_hours(1));
+    let documents =
+        https_gateway("edge", "a.test") + &https_gateway("other", "b.test") + &secret(&certificate, &key);
+    let found = found(&documents, now);
+    let duplicate: Vec<&Diagnostic> = found.iter().filter(|it| it.code.as_str() == "IST0138").collect();
+    assert_eq!(duplicate.len(), 1, "{found:?}");
+    assert_eq!(&*duplicate[0].document.as_ref().expect("a document").name, "other");
+}
