@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -178,10 +180,22 @@ async fn respond(request: &Request<Incoming>, view: &View, scope: Scope) -> Answ
         "/connections" => json(&view.connections()),
         "/handed-over" => json(&view.handed_over.view()),
         "/config_dump" => json(&dump::config(view)),
+        _ if path.starts_with("/explain/") => explain(view, &path["/explain/".len()..]),
         _ => match path.strip_prefix("/proxy-config/").and_then(Kind::parse) {
             Some(kind) => json(&dump::items(view, kind)),
             None => text(StatusCode::NOT_FOUND, INDEX),
         },
+    }
+}
+
+/// The question as JSON in base64 for URLs (RFC 4648, 5): headers may hold what a path may not.
+fn explain(view: &View, encoded: &str) -> Answer {
+    let decoded = URL_SAFE_NO_PAD.decode(encoded).ok();
+    match decoded.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+        Some(question) => json(&view.explain(&question)),
+        None => {
+            text(StatusCode::BAD_REQUEST, "wanted: what `sluice explain` sends; is it of another version?\n")
+        }
     }
 }
 
@@ -216,6 +230,7 @@ const INDEX: &str = "\
 /connections                   opaque connections in user space: what `sluice flows` shows below the kernel's
 /handed-over                   connections that user space has given to the kernel: server name and cluster of each
 /config_dump                   the whole configuration in force
+/explain/                      what `sluice explain` asks
 /proxy-config/listeners        and routes, clusters, endpoints, secrets: what `sluice proxy-config` shows
 /trace                         POST, on the unix socket: what `sluice trace` shows
 ";

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::kernel::Kernel;
 use crate::datapath;
 use crate::datapath::handoff::Ledger;
+use crate::model::explain::{Explanation, Question, decide};
 use crate::model::{ConnectionView, Counts, KernelPlaneState, Snapshot};
 use crate::settings::TierLimit;
 use crate::telemetry::AccessLog;
@@ -71,6 +72,14 @@ impl View {
     /// The opaque connections of user space, the oldest first.
     pub fn connections(&self) -> Vec<ConnectionView> {
         self.counts.connections.view(Instant::now())
+    }
+
+    /// The way of a request, with the endpoints that are not ejected at the moment.
+    pub fn explain(&self, question: &Question) -> Explanation {
+        let now = Instant::now();
+        decide(&self.snapshot, question, &|cluster| {
+            cluster.available(&self.counts.outliers, now).map(|endpoint| endpoint.address).collect()
+        })
     }
 
     /// The summary, with what the kernel plane says.

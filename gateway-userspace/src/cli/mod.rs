@@ -5,6 +5,7 @@ mod admin_client;
 pub mod check;
 pub mod cleanup;
 pub mod completions;
+pub mod explain;
 pub mod flows;
 pub mod maps;
 pub mod proxy_config;
@@ -33,6 +34,7 @@ use crate::settings::RunArgs;
 Examples:
   sluice check config/examples
   sluice run --config config/quickstart
+  sluice explain --url https://webapp.example.com/api config/examples
   sluice proxy-config listeners
   sluice proxy-config routes --name http.80 -o yaml
   sluice flows --watch
@@ -56,6 +58,8 @@ Examples:
     Run(Box<RunArgs>),
     /// Check documents without serving them; exit status 1 on an error.
     Check(check::CheckArgs),
+    /// Say where a request would go, step by step, and which lines of which documents are responsible.
+    Explain(explain::ExplainArgs),
     /// Show what a running agent serves: listeners, routes, clusters, endpoints, secrets.
     #[command(visible_alias = "pc")]
     ProxyConfig(proxy_config::ProxyConfigArgs),
@@ -79,6 +83,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(_) => anyhow::bail!("`run` is the agent's own"),
         Command::Check(args) => check::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::ProxyConfig(args) => proxy_config::run(args),
         Command::Status(args) => status::run(args),
         Command::Maps(args) => maps::run(args).map(|()| ExitCode::SUCCESS),

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod connections;
 pub mod counts;
 pub mod credential;
+pub mod explain;
 pub mod host;
 pub mod identity;
 pub mod lengths;

@@ -10,4 +10,5 @@ mod request;
 mod serve;
 mod upgrade;
 
+pub use path::normalize;
 pub(super) use serve::{Connection, serve};

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 /// The normal form, or `None` for a path that is refused: an encoded NUL, a broken escape in what would be decoded, a
 /// relative path. `*` (OPTIONS) is left alone.
-pub(super) fn normalize(path: &str) -> Option<Cow<'_, str>> {
+pub fn normalize(path: &str) -> Option<Cow<'_, str>> {
     if path == "*" {
         return Some(path.into());
     }

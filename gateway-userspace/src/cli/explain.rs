@@ -1,0 +1,178 @@
+//! `sluice explain`: which listener, filter chain, virtual host, route, cluster and endpoints a request would meet, and
+//! which lines of which documents say so.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::{Args, ValueEnum};
+use http::{HeaderName, HeaderValue, Method, Uri};
+
+use super::{admin_client, table};
+use crate::analysis::analyse;
+use crate::api::Diagnostic;
+use crate::model::explain::{Explanation, Question, Step, decide};
+use crate::proxy;
+use crate::settings::{IdentityArgs, default_admin_socket};
+use crate::source::FileSource;
+use crate::tls::ServerConfigs;
+use crate::translate::Surroundings;
+
+/// Say where a request would go and which documents are responsible
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  sluice explain --url https://webapp.example.com/api/catalog
+  sluice explain --url http://webapp.example.com/ -H 'x-user: jason' config/examples
+  sluice explain --url https://10.0.0.1:8443/ --sni vault.example.com -o json")]
+pub struct ExplainArgs {
+    /// Files and directories to look in; without any, a running agent is asked
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The same, as `sluice run` takes them
+    #[arg(long, num_args = 1.., value_name = "DIR-OR-FILE")]
+    pub config: Vec<PathBuf>,
+    /// What is asked for: `http://` or `https://`, host, port, path and query
+    #[arg(long)]
+    pub url: String,
+    /// A header, `name: value`; `host` takes the place of the URL's
+    #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = parse_header)]
+    pub headers: Vec<(String, String)>,
+    /// Server name of the ClientHello, where it is not the URL's host; empty: none
+    #[arg(long)]
+    pub sni: Option<String>,
+    /// Address that the client comes from
+    #[arg(long)]
+    pub client_ip: Option<IpAddr>,
+    /// Method of the request
+    #[arg(short = 'X', long, default_value = "GET", value_parser = parse_method)]
+    pub method: String,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// The agent's unix socket
+    #[arg(long, env = "SLUICE_ADMIN_SOCKET", default_value_os_t = default_admin_socket())]
+    pub admin_socket: PathBuf,
+    /// Which gateway the documents are for.
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+}
+
+/// `--output`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For machines: one object.
+    Json,
+}
+
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("expected `name: value`")?;
+    let (name, value) = (name.trim(), value.trim());
+    HeaderName::from_bytes(name.as_bytes()).map_err(|error| error.to_string())?;
+    HeaderValue::from_str(value).map_err(|error| error.to_string())?;
+    Ok((name.to_ascii_lowercase(), value.to_owned()))
+}
+
+fn parse_method(text: &str) -> Result<String, String> {
+    Method::from_bytes(text.as_bytes()).map(|method| method.to_string()).map_err(|error| error.to_string())
+}
+
+/// Asks, and prints the way.
+pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+    let question = question(args)?;
+    let files: Vec<PathBuf> = args.files.iter().chain(&args.config).cloned().collect();
+    let explanation =
+        if files.is_empty() { ask(args, &question)? } else { from_files(args, files, &question) };
+    let text = match args.output {
+        Output::Json => format!("{}\n", serde_json::to_string_pretty(&explanation)?),
+        Output::Text => text(&args.method, &args.url, &explanation),
+    };
+    table::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a client would send for these flags.
+fn question(args: &ExplainArgs) -> anyhow::Result<Question> {
+    let no_url = || format!("`{}` is no URL: begin it with http:// or https:// and a host", args.url);
+    let uri: Uri = args.url.parse().with_context(no_url)?;
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { bail!(no_url()) };
+    let tls = match scheme {
+        "http" => false,
+        "https" => true,
+        other => bail!("`{other}` is not served: http:// or https://"),
+    };
+    let host = authority.host().trim_matches(['[', ']']);
+    let address: Option<IpAddr> = host.parse().ok();
+    let path = proxy::normalize(uri.path()).context("the path is answered 400: it cannot be normalised")?;
+    let sent = args.headers.iter().find(|(name, _)| name == "host").map(|(_, value)| value.clone());
+    // A client names no address in its ClientHello (RFC 6066, 3).
+    let named = args.sni.clone().or_else(|| address.is_none().then(|| host.to_owned()));
+    Ok(Question {
+        port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+        address,
+        tls,
+        sni: named.filter(|name| tls && !name.is_empty()),
+        method: args.method.clone(),
+        authority: sent.unwrap_or_else(|| authority.as_str().to_owned()),
+        path: path.into_owned(),
+        query: uri.query().map(str::to_owned),
+        headers: args.headers.clone(),
+        client: args.client_ip,
+    })
+}
+
+fn ask(args: &ExplainArgs, question: &Question) -> anyhow::Result<Explanation> {
+    let question = URL_SAFE_NO_PAD.encode(serde_json::to_vec(question)?);
+    admin_client::get(&args.admin_socket, &format!("/explain/{question}"))
+}
+
+fn from_files(args: &ExplainArgs, files: Vec<PathBuf>, question: &Question) -> Explanation {
+    let loaded = FileSource::new(files, args.identity.default_namespace.as_str()).load();
+    let surroundings = Surroundings::of(args.identity.identity());
+    let analysis = analyse(loaded, &surroundings, 1, &ServerConfigs::default(), SystemTime::now());
+    let errors = analysis.diagnostics.iter().filter(|found| Diagnostic::is_error(found)).count();
+    if errors > 0 {
+        let plural = if errors == 1 { "" } else { "s" };
+        eprintln!("the documents have {errors} error{plural}, which may be why: `sluice check` shows them");
+    }
+    decide(&analysis.snapshot, question, &|cluster| {
+        let nobody = None::<fn(std::net::SocketAddr) -> bool>;
+        cluster.eligible(nobody).map(|candidate| candidate.endpoint.address).collect()
+    })
+}
+
+/// Columns before what is said of a stage.
+const INDENT: usize = 16;
+
+fn text(method: &str, url: &str, explanation: &Explanation) -> String {
+    let mut out = format!("{method} {url}\n{}\n", explanation.summary);
+    for step in &explanation.steps {
+        let name = step.found.as_deref().unwrap_or("none fits");
+        let _ = writeln!(out, "\n  {:<14}{name}", step.stage.to_string());
+        for line in details(step) {
+            let _ = writeln!(out, "{:INDENT$}{line}", "");
+        }
+    }
+    out
+}
+
+fn details(step: &Step) -> Vec<String> {
+    let mut lines: Vec<String> = step.origins.iter().map(|origin| format!("from {origin}")).collect();
+    lines.extend(step.notes.iter().cloned());
+    if !step.passed_over.is_empty() {
+        let heading = if step.found.is_some() { "tried before it:" } else { "nearest:" };
+        lines.push(heading.to_owned());
+    }
+    for miss in &step.passed_over {
+        lines.push(format!("- {}: {}", miss.name, miss.why));
+        lines.extend(miss.origin.iter().map(|origin| format!("  {origin}")));
+    }
+    lines
+}
