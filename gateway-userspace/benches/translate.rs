@@ -1,0 +1,150 @@
+//! What a configuration of a large mesh costs: reading and translating 10,000 VirtualServices of 5 routes, 5,000 Services
+//! and 50,000 endpoints, the same when one VirtualService has changed, and finding a route at 10,000 hosts. `cargo bench
+//! --package gateway-userspace --bench translate [VIRTUALSERVICES]`.
+
+#![allow(clippy::unwrap_used, reason = "a measurement that cannot be made ends")]
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use gateway_userspace::model::{ListenerKind, RequestHead, RouteTable, Snapshot};
+use gateway_userspace::source::FileSource;
+use gateway_userspace::translate::{Surroundings, translate};
+use http::HeaderMap;
+
+const ROUNDS: usize = 5;
+/// Documents of a file, as people keep them apart by team.
+const FILE: usize = 100;
+const ROUTES: usize = 5;
+const ENDPOINTS: usize = 10;
+const LOOKUPS: usize = 200_000;
+
+fn main() {
+    let numbers = std::env::args().skip(1).find_map(|word| word.parse().ok());
+    let virtual_services: usize = numbers.unwrap_or(10_000);
+    let services = virtual_services / 2;
+    let directory = tempfile::tempdir().unwrap();
+    write(directory.path(), virtual_services, services);
+    println!(
+        "{virtual_services} VirtualServices of {ROUTES} routes, {services} Services of {ENDPOINTS} endpoints; medians of \
+         {ROUNDS} rounds"
+    );
+    let source = || FileSource::new(vec![directory.path().to_owned()], "default");
+    row("read all files", median(|| time(|| source().load())));
+    let mut source = source();
+    let loaded = source.load();
+    let errors = loaded.diagnostics.iter().filter(|found| found.is_error()).count();
+    assert_eq!(errors, 0, "{:?}", loaded.diagnostics.first());
+    let surroundings = Surroundings::default();
+    row("translate all", median(|| time(|| translate(&loaded.objects, &surroundings, 1))));
+    let mut round = 0;
+    let change = || {
+        round += 1;
+        write_virtual_services(directory.path(), 0, services, round);
+        time(|| translate(&source.load().objects, &surroundings, 2))
+    };
+    row("read and translate after one VirtualService changed", median(change));
+    let snapshot = translate(&loaded.objects, &surroundings, 3).snapshot;
+    let table = table(&snapshot);
+    assert_eq!(table.virtual_hosts.len(), virtual_services);
+    println!(
+        "{:>10.0} ns  find the last of {ROUTES} routes at {virtual_services} hosts",
+        find(table, virtual_services)
+    );
+}
+
+fn row(what: &str, took: Duration) {
+    println!("{:>10.1} ms  {what}", took.as_secs_f64() * 1e3);
+}
+
+fn median(mut measure: impl FnMut() -> Duration) -> Duration {
+    let mut times: Vec<Duration> = (0..ROUNDS).map(|_| measure()).collect();
+    times.sort();
+    times[ROUNDS / 2]
+}
+
+/// Without the time that it takes to free the result.
+fn time<T>(work: impl FnOnce() -> T) -> Duration {
+    let start = Instant::now();
+    let result = work();
+    let took = start.elapsed();
+    drop(black_box(result));
+    took
+}
+
+fn table(snapshot: &Snapshot) -> &RouteTable {
+    match &snapshot.listeners[0].kind {
+        ListenerKind::Http(table) => table,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Nanoseconds for a virtual host and its last route, hosts in an order that no cache foresees.
+fn find(table: &RouteTable, hosts: usize) -> f64 {
+    let authorities: Vec<String> = (0..hosts).map(|at| format!("h{at}.example.com")).collect();
+    let headers = HeaderMap::new();
+    let look = |at: usize| {
+        let authority = &authorities[at * 7919 % hosts];
+        let head = RequestHead {
+            path: "/p4/x",
+            query: None,
+            method: "GET",
+            scheme: "http",
+            authority,
+            headers: &headers,
+        };
+        table.virtual_host(authority).and_then(|host| host.route(&head)).is_some()
+    };
+    let all = || (0..LOOKUPS).filter(|at| look(*at)).count();
+    assert_eq!(all(), LOOKUPS);
+    median(|| time(all)).as_secs_f64() * 1e9 / LOOKUPS as f64
+}
+
+fn write(directory: &Path, virtual_services: usize, services: usize) {
+    let gateway = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge}\nspec:\n  servers:\n  - {port: \
+                   {number: 80, name: http, protocol: HTTP}, hosts: ['*.example.com']}\n";
+    std::fs::write(directory.join("gateway.yaml"), gateway).unwrap();
+    for first in (0..virtual_services).step_by(FILE) {
+        write_virtual_services(directory, first, services, 0);
+    }
+    for first in (0..services).step_by(FILE) {
+        let text: String = (first..services.min(first + FILE)).map(service).collect();
+        std::fs::write(directory.join(format!("services-{first}.yaml")), text).unwrap();
+    }
+}
+
+/// A file of VirtualServices; `change` shows in the first one.
+fn write_virtual_services(directory: &Path, first: usize, services: usize, change: usize) {
+    let mut text = String::new();
+    for at in first..first + FILE {
+        let _ = write!(
+            text,
+            "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v{at}}}\nspec:\n  hosts: \
+             [h{at}.example.com]\n  gateways: [edge]\n  http:\n"
+        );
+        for route in 0..ROUTES {
+            let service = (at + route) % services;
+            let version = if at == first && route == 0 { change } else { 0 };
+            let _ = writeln!(
+                text,
+                "  - match: [{{uri: {{prefix: /p{route}/}}, headers: {{x-version: {{exact: 'v{version}'}}}}}}, {{uri: \
+                 {{prefix: /p{route}/}}}}]\n    route: [{{destination: {{host: s{service}}}}}]"
+            );
+        }
+    }
+    std::fs::write(directory.join(format!("routes-{first}.yaml")), text).unwrap();
+}
+
+fn service(at: usize) -> String {
+    let addresses: Vec<String> = (0..ENDPOINTS)
+        .map(|endpoint| format!("{{addresses: [10.{}.{}.{endpoint}]}}", at / 250, at % 250))
+        .collect();
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{at}}}\nspec: {{ports: [{{name: http, port: 80}}]}}\n---\n\
+         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: s{at}-1, labels: \
+         {{kubernetes.io/service-name: s{at}}}}}\nports: [{{name: http, port: 8080}}]\nendpoints: [{}]\n",
+        addresses.join(", ")
+    )
+}
