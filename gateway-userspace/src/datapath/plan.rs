@@ -159,7 +159,7 @@ pub struct Opaque {
     /// Listeners that have some.
     pub listeners: BTreeSet<ListenerKey>,
     /// Their backends: in the state, or why the kernel can send nothing there, in words.
-    pub backends: BTreeMap<SocketAddr, Result<BackendSpec, String>>,
+    pub backends: BTreeMap<BackendKey, Result<BackendSpec, String>>,
 }
 
 /// The result of planning.
@@ -212,21 +212,29 @@ fn kernel_listeners(snapshot: &Snapshot) -> impl Iterator<Item = (&Listener, &Tc
 pub(super) fn opaque_routes(snapshot: &Snapshot) -> impl Iterator<Item = (&Listener, &TcpRoute)> {
     let is_reachable = |listener: &&Arc<Listener>| !listener.key.bind.is_some_and(|ip| ip.is_loopback());
     snapshot.listeners.iter().filter(is_reachable).flat_map(|listener| {
+        let preserve = preserves(listener);
         let (route, chains) = match (&listener.kind, &listener.steering) {
             (ListenerKind::Tcp(route), Steering::UserSpace(_)) => (Some(route), [].as_slice()),
             (ListenerKind::Tls(tls), _) => (None, tls.chains.as_slice()),
             (ListenerKind::Tcp(_), Steering::Kernel) | (ListenerKind::Http(_), _) => (None, [].as_slice()),
         };
-        let routes = route.into_iter().chain(chains.iter().filter_map(passed_through));
+        let routes = route.into_iter().chain(chains.iter().filter_map(move |chain| carried(chain, preserve)));
         routes.map(|route| (listener.as_ref(), route.as_ref()))
     })
 }
 
-fn passed_through(chain: &Arc<FilterChain>) -> Option<&Arc<TcpRoute>> {
+/// Whose bytes the kernel may carry later, or at least answers to the client's address.
+fn carried(chain: &Arc<FilterChain>, preserve: bool) -> Option<&Arc<TcpRoute>> {
     match &chain.action {
         ChainAction::Passthrough(route) => Some(route),
+        ChainAction::TerminateTcp { route, .. } if preserve => Some(route),
         ChainAction::TerminateHttp { .. } | ChainAction::TerminateTcp { .. } => None,
     }
+}
+
+/// Whether a listener's backends are to see the client's own address.
+pub(super) fn preserves(listener: &Listener) -> bool {
+    listener.source_address == SourceAddress::Preserve
 }
 
 /// Plans what the maps should hold.
@@ -244,9 +252,10 @@ pub fn plan(snapshot: &Snapshot, surroundings: &Surroundings) -> Plan {
     for (listener, route) in opaque_routes(snapshot) {
         plan.opaque.listeners.insert(listener.key);
         for endpoint in healthy(route) {
-            let backend = reach(endpoint.address, false, surroundings);
+            let key = BackendKey { address: endpoint.address, preserve: preserves(listener) };
+            let backend = reach(key.address, key.preserve, surroundings);
             plan.state.backends.extend(backend.iter().map(|backend| (backend.key, *backend)));
-            plan.opaque.backends.insert(endpoint.address, backend);
+            plan.opaque.backends.insert(key, backend);
         }
     }
     plan
@@ -270,7 +279,7 @@ fn place(
         if mine.peek().is_none() {
             continue;
         }
-        let preserve = listener.source_address == SourceAddress::Preserve;
+        let preserve = preserves(listener);
         match weigh(&route.destinations, family, preserve, surroundings) {
             Ok(backends) => {
                 let spec = specify(listener, route, preserve, &backends);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 
 use super::detect::{self, DetectError};
-use super::tcp::Downstream;
+use super::tcp::{Downstream, Introduction};
 use super::worker::{Shared, unmapped};
 use super::{http, tcp, tls};
 use crate::model::{Admission, Limits, Listener, ListenerKey, ListenerKind};
@@ -64,10 +64,10 @@ pub(super) async fn serve(
             cleartext(connection, stream).await;
         }
         ListenerKind::Tcp(route) => {
-            let (route, proxy) = (route.clone(), listener.proxy_protocol);
+            let (route, introduction) = (route.clone(), Introduction::of(listener));
             drop(runtime);
             let downstream = Downstream::Plain(stream, Bytes::new());
-            tcp::serve(&shared, (ends, None), downstream, (&route, proxy), stay).await;
+            tcp::serve(&shared, (ends, None), downstream, (&route, introduction), stay).await;
         }
         ListenerKind::Tls(_) => tls::serve(shared, ends, stream, runtime, stay).await,
     }

@@ -12,7 +12,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::connection::{Ends, HTTP_IDLE, Stay, first_bytes, refuse};
 use super::detect::{self, HttpVersion};
-use super::tcp::Downstream;
+use super::tcp::{Downstream, Introduction};
 use super::worker::Shared;
 use super::{Runtime, http, tcp};
 use crate::model::{ChainAction, FilterChain, ListenerKind};
@@ -42,7 +42,9 @@ pub(super) async fn serve(
     };
     let Some(chain) = select(&runtime, ends, &hello) else { return socket::reset(stream) };
     let config = runtime.tls.get(ends.listener, &chain.name);
-    let proxy = runtime.snapshot.listener(ends.listener).and_then(|listener| listener.proxy_protocol);
+    let Some(introduction) = runtime.snapshot.listener(ends.listener).map(|it| Introduction::of(it)) else {
+        return socket::reset(stream);
+    };
     let generation = runtime.snapshot.generation;
     // A connection may last for days; the rest of its snapshot need not.
     drop(runtime);
@@ -50,12 +52,12 @@ pub(super) async fn serve(
     let name = hello.sni.as_deref();
     match &chain.action {
         ChainAction::Passthrough(route) => {
-            tcp::serve(&shared, (ends, name), Downstream::Plain(stream, read), (route, proxy), stay).await;
+            tcp::serve(&shared, (ends, name), Downstream::Plain(stream, read), (route, introduction), stay).await;
         }
         ChainAction::TerminateTcp { route, .. } => {
             if let Some(stream) = handshake.complete(Rewound::new(read, stream)).await {
                 let stream = Downstream::Terminated(Box::new(stream));
-                tcp::serve(&shared, (ends, name), stream, (route, proxy), stay).await;
+                tcp::serve(&shared, (ends, name), stream, (route, introduction), stay).await;
             }
         }
         ChainAction::TerminateHttp { routes, .. } => {
