@@ -86,9 +86,11 @@ pub(crate) static TRANSLATIONS: Array<Translation> = Array::with_max_entries(1, 
 
 /// Backends that may answer a socket of the gateway's own under a client's address.
 #[map]
-pub(crate) static ANSWERS4: HashMap<ListenerKey<Addr4>, u32> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+pub(crate) static ANSWERS4: HashMap<ListenerKey<Addr4>, u32> =
+    HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 #[map]
-pub(crate) static ANSWERS6: HashMap<ListenerKey<Addr6>, u32> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+pub(crate) static ANSWERS6: HashMap<ListenerKey<Addr6>, u32> =
+    HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 
 /// What SYNs of the gateway's own sockets do not offer, by source port.
 #[map]

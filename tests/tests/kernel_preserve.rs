@@ -136,7 +136,9 @@ impl Site {
         let rules = ["-4", "-6"].map(|family| ip(&[family, "rule", "show"])).concat();
         let rules = rules.lines().filter(|line| line.contains("lookup 21356")).map(str::to_owned);
         let routes = ["-4", "-6"].map(|family| ip(&[family, "route", "show", "table", "21356"])).concat();
-        rules.chain(routes.lines().map(str::to_owned)).collect()
+        let mut all: Vec<String> = rules.chain(routes.lines().map(str::to_owned)).collect();
+        all.sort_unstable();
+        all
     }
 }
 
@@ -261,7 +263,11 @@ fn a_port_that_the_client_uses_twice_is_seen_once() {
                 assert_eq!(seen.port() == 50_001, port == TLS, "{tier} {port}: {seen}");
                 streams.push(stream);
             }
-            assert_eq!(site.verdict("port_taken"), 1, "{tier}: the steered listener's was user space's to serve");
+            assert_eq!(
+                site.verdict("port_taken"),
+                1,
+                "{tier}: the steered listener's was user space's to serve"
+            );
             for stream in &mut streams {
                 assert_eq!(line(stream, "still here\n"), "still here\n", "{tier}");
             }

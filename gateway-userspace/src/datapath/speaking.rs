@@ -84,7 +84,9 @@ impl Speaking {
         let families: BTreeSet<Family> = self.known.iter().map(|backend| Family::of(backend.ip())).collect();
         let rules = families.iter().flat_map(|family| interfaces.iter().map(|name| (*family, name.clone())));
         let problem = self.delivery.uphold(rules.collect()).err().map(|error| {
-            format!("answers to its clients' addresses cannot be delivered here by a rule of routing: {error}")
+            format!(
+                "answers to its clients' addresses cannot be delivered here by a rule of routing: {error}"
+            )
         });
         if let Some(problem) = problem.as_ref().filter(|problem| self.problem.as_ref() != Some(*problem)) {
             tracing::error!(%problem, "sluice.dev/source-address: preserve");
@@ -93,11 +95,7 @@ impl Speaking {
     }
 
     /// Removes what an agent before this one has left, if this one has no use for it, once nobody of that agent is present.
-    pub(super) fn forget(
-        &mut self,
-        maps: &mut Maps,
-        presence: Option<&Presence>,
-    ) -> Result<(), MapsError> {
+    pub(super) fn forget(&mut self, maps: &mut Maps, presence: Option<&Presence>) -> Result<(), MapsError> {
         if self.is_settled || presence.is_some_and(|presence| !presence.is_alone()) {
             return Ok(());
         }

@@ -37,7 +37,9 @@ impl KernelPlaneState {
         }
         let reason = match (&listener.kind, &listener.steering) {
             (ListenerKind::Http(_), _) => UserSpaceReason::NeedsHttp.to_string(),
-            (_, Steering::UserSpace(UserSpaceReason::LoopbackBind)) => UserSpaceReason::LoopbackBind.to_string(),
+            (_, Steering::UserSpace(UserSpaceReason::LoopbackBind)) => {
+                UserSpaceReason::LoopbackBind.to_string()
+            }
             _ if self.off.is_some() => "no kernel plane".to_owned(),
             _ => match self.unpreserved.get(&listener.key) {
                 Some(reason) => reason.clone(),

@@ -183,7 +183,11 @@ mod tests {
             ("::1", "fd00:1::2", false),
             ("fe80::1", "fd00:1::2", false),
         ] {
-            assert_eq!(can_meet(client.parse().unwrap(), backend.parse().unwrap()), can, "{client} {backend}");
+            assert_eq!(
+                can_meet(client.parse().unwrap(), backend.parse().unwrap()),
+                can,
+                "{client} {backend}"
+            );
         }
     }
 }

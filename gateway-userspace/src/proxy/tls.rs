@@ -52,7 +52,8 @@ pub(super) async fn serve(
     let name = hello.sni.as_deref();
     match &chain.action {
         ChainAction::Passthrough(route) => {
-            tcp::serve(&shared, (ends, name), Downstream::Plain(stream, read), (route, introduction), stay).await;
+            tcp::serve(&shared, (ends, name), Downstream::Plain(stream, read), (route, introduction), stay)
+                .await;
         }
         ChainAction::TerminateTcp { route, .. } => {
             if let Some(stream) = handshake.complete(Rewound::new(read, stream)).await {

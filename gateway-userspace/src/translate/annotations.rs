@@ -94,9 +94,8 @@ pub(super) fn report_unfulfilled(
             );
         }
     }
-    let http = |server: &&SelectedServer<'_>| {
-        annotations(server).proxy_protocol.is_some() && carries_http(server)
-    };
+    let http =
+        |server: &&SelectedServer<'_>| annotations(server).proxy_protocol.is_some() && carries_http(server);
     for server in port.servers.iter().filter(http) {
         let field = annotation::field(PROXY_PROTOCOL);
         let message = format!("port {number} carries HTTP, whose backends get no PROXY protocol header");
@@ -113,9 +112,9 @@ fn hides_clients(port: &Port<'_>, steering: &Steering) -> Option<UserSpaceReason
         Steering::UserSpace(UserSpaceReason::NoHealthyBackend) => None,
         // Connections to its backends are for any client's request.
         _ if port.servers.iter().any(carries_http) => Some(UserSpaceReason::NeedsHttp),
-        Steering::UserSpace(
-            reason @ (UserSpaceReason::LoopbackBind | UserSpaceReason::LoopbackBackend),
-        ) => Some(*reason),
+        Steering::UserSpace(reason @ (UserSpaceReason::LoopbackBind | UserSpaceReason::LoopbackBackend)) => {
+            Some(*reason)
+        }
         Steering::UserSpace(_) | Steering::Kernel => None,
     }
 }
