@@ -100,7 +100,7 @@ pub struct RunArgs {
 /// `--tier`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum TierLimit {
-    /// Each connection's best.
+    /// Up to the kernel plane, as early as possible; once its tables are filling up, only connections that last.
     #[default]
     Auto,
     /// Up to the kernel plane, as early as possible.
@@ -112,13 +112,16 @@ pub enum TierLimit {
     /// Up to the kernel plane, each connection after another number of bytes: for tests.
     #[value(hide = true)]
     Random,
+    /// Up to the kernel plane, only connections that last: for tests.
+    #[value(hide = true)]
+    Lasting,
 }
 
 impl TierLimit {
     /// The best tier that it allows a connection which user space has accepted.
     pub fn highest(self) -> Tier {
         match self {
-            Self::Auto | Self::Handoff | Self::Random => Tier::Handoff,
+            Self::Auto | Self::Handoff | Self::Random | Self::Lasting => Tier::Handoff,
             Self::Splice => Tier::Splice,
             Self::Copy => Tier::Copy,
         }
@@ -129,7 +132,8 @@ impl TierLimit {
         match self {
             Self::Handoff => Ascent::AtOnce,
             Self::Random => Ascent::AtRandom,
-            Self::Auto | Self::Splice | Self::Copy => Ascent::WhenWorthIt,
+            Self::Lasting => Ascent::WhenLasting,
+            Self::Auto | Self::Splice | Self::Copy => Ascent::WithRoom,
         }
     }
 }

@@ -52,7 +52,7 @@ struct Cell {
 }
 
 const EARLY: Cell = Cell { tier: "handoff", family: Family::V4, most: 256 << 10 };
-const MIDSTREAM: Cell = Cell { tier: "auto", family: Family::V4, most: 3 << 20 };
+const MIDSTREAM: Cell = Cell { tier: "lasting", family: Family::V4, most: 3 << 20 };
 
 fn cells() -> impl Iterator<Item = Cell> {
     [EARLY, MIDSTREAM].into_iter().flat_map(|cell| FAMILIES.map(|family| Cell { family, ..cell }))

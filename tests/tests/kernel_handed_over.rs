@@ -146,7 +146,7 @@ fn one_that_is_silent_for_too_long_is_reset_and_one_that_talks_is_not() {
 #[test]
 fn time_before_the_hand_over_is_no_silence() {
     let policy = "{connectionPool: {tcp: {idleTimeout: 3s}}}";
-    let site = Site::start(Family::V4, Some(policy), &["--tier", "auto"]);
+    let site = Site::start(Family::V4, Some(policy), &["--tier", "lasting"]);
     let address = site.address();
     let mut stream = site.lab.client.enter(move || greet(address, &hello()).expect("an echoed hello"));
     let begun = Instant::now();
@@ -215,9 +215,23 @@ fn those_of_a_backend_that_is_gone_are_reset_after_the_drain_time() {
 }
 
 #[test]
+fn the_last_room_is_for_connections_that_last() {
+    let site = Site::start(Family::V4, None, &["--max-flows", "64"]);
+    let chat = Chatter::start_behind(&site.lab.client, site.address(), 56, hello());
+    assert_eq!(site.handed_over(), 48 + 1, "the last before a quarter is left, too");
+    chat.expect_unharmed();
+    let (mut lasting, _) = site.connect();
+    let long = "x".repeat(300_000) + "\n";
+    assert_eq!(line(&mut lasting, &long), long);
+    wait::until("a long one in the kernel", || (site.handed_over() == 50).then_some(()));
+    assert_eq!(line(&mut lasting, "still here\n"), "still here\n");
+    chat.expect_unharmed();
+}
+
+#[test]
 fn a_stop_hands_over_what_user_space_has_and_the_next_agent_tells_of_its_end() {
     for family in FAMILIES {
-        let mut site = Site::start(family, None, &["--tier", "auto"]);
+        let mut site = Site::start(family, None, &["--tier", "lasting"]);
         let opening = hello();
         let chat = Chatter::start_behind(&site.lab.client, site.address(), 20, opening);
         assert_eq!(site.handed_over(), 0, "none is long or quiet yet");

@@ -395,5 +395,5 @@ matrix! {
     spliced: None &["--tier", "splice"];
     handed_over_early: Most &["--tier", "handoff"];
     handed_over_at_random: Lasting &["--tier", "random"];
-    handed_over_midway: Lasting &["--tier", "auto"];
+    handed_over_midway: Lasting &["--tier", "lasting"];
 }

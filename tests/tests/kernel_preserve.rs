@@ -209,7 +209,7 @@ fn transfer(stream: TcpStream, bytes: u64) {
 }
 
 /// How connections are carried, and how many of two are handed over.
-const TIERS: [(&str, u64); 4] = [("copy", 0), ("splice", 0), ("handoff", 2), ("auto", 2)];
+const TIERS: [(&str, u64); 4] = [("copy", 0), ("splice", 0), ("handoff", 2), ("lasting", 2)];
 
 fn shows_clients(family: Family) {
     for (tier, handed_over) in TIERS {
@@ -217,7 +217,7 @@ fn shows_clients(family: Family) {
         for (source_port, port) in [(50_001, TLS), (50_002, HEADED)] {
             let (stream, seen) = site.connect(source_port, port, BULK);
             assert_eq!(seen, SocketAddr::new(site.client(), source_port), "{tier} {port}");
-            // More than a policy wants to have seen, so that `auto` hands over on the way.
+            // Those that are handed over when they have lasted are in the middle of it then.
             transfer(stream, 3 * MEBIBYTE);
         }
         assert_eq!(site.handed_over(), handed_over, "{tier}");

@@ -57,6 +57,13 @@ impl Translations {
         (free.unused as usize - free.given_back.len() + ahead) as u32
     }
 
+    /// Whether at least a quarter is free. Those of an agent before this one count as free until they are met.
+    pub fn are_plenty(&self) -> bool {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = (self.capacity() - free.unused) as usize + free.given_back.len();
+        left >= self.capacity() as usize / 4
+    }
+
     /// Leaves those alone that flows have already, in use or not freed yet.
     pub fn adopt<A: Address>(&self, flows: &Flows<A>) {
         let flows = flows.all().map(|(_, _, flow)| flow).chain(flows.retired());

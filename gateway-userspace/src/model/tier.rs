@@ -21,11 +21,13 @@ pub enum Tier {
 /// When an opaque connection is handed over to the kernel plane, if it may be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Ascent {
-    /// When it has carried much or has been quiet for a while; at once where connections mostly carry much.
+    /// At once as long as the plane has much room; then as [`Self::WhenLasting`].
     #[default]
-    WhenWorthIt,
+    WithRoom,
     /// At once.
     AtOnce,
+    /// When it has carried much or has been quiet for a while; at once where connections mostly carry much.
+    WhenLasting,
     /// After some number of bytes, another for each: for tests.
     AtRandom,
 }

@@ -1,6 +1,7 @@
-//! When an opaque connection is handed over to the kernel plane. Handing over costs some ten µs, and a connection that ends
-//! soon after has gained nothing: so it is relayed until it has carried much, or has been quiet for a while, unless the
-//! connections to its cluster have mostly been long ones.
+//! When an opaque connection is handed over to the kernel plane. That costs less than to relay a single byte each way
+//! (`cargo xtask bench sni --measures brief`), so it is done before anything is relayed. But the plane's tables are of a
+//! given size: once they are filling up, what room there is goes to connections that have carried much, or have been quiet
+//! for a while, or go to a cluster whose connections have mostly been long ones.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use bytes::Bytes;
 
 use super::connection::Ends;
 use super::worker::Shared;
+use crate::datapath::Targets;
 use crate::datapath::handoff::{self, Entry, Refusal, Settling};
 use crate::datapath::targets::SourcePort;
 use crate::datapath::view::Tuple;
@@ -69,7 +71,7 @@ impl<'a> Climb<'a> {
         let port = port.ok();
         let after = match shared.ascent {
             Ascent::AtOnce => 0,
-            Ascent::WhenWorthIt => lengths::LONG,
+            Ascent::WithRoom | Ascent::WhenLasting => lengths::LONG,
             Ascent::AtRandom => 1 << fastrand::u32(..LARGEST_POWER),
         };
         let (attempts, next) = (0, since);
@@ -106,10 +108,18 @@ impl<'a> Climb<'a> {
         }
     }
 
-    /// Whether the connection is taken for a long one before it has carried anything.
+    /// Whether the connection is handed over before it has carried anything.
     fn is_early(&self) -> bool {
         let are_long = |cluster: &ClusterName| self.shared.counts.lengths.are_mostly_long(cluster);
-        !self.is_over() && (self.after == 0 || self.entry.cluster.as_ref().is_some_and(are_long))
+        let is_long = || self.entry.cluster.as_ref().is_some_and(are_long);
+        !self.is_over() && (self.after == 0 || self.is_free_for_all() || is_long())
+    }
+
+    /// Whether the plane has room for connections of any length.
+    fn is_free_for_all(&self) -> bool {
+        let has_room =
+            |targets: &Targets| targets.tables().is_some_and(|tables| tables.translations.are_plenty());
+        self.shared.ascent == Ascent::WithRoom && has_room(&self.shared.targets.current())
     }
 
     fn is_due(&self, carried: Carried, is_draining: bool) -> bool {

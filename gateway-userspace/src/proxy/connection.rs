@@ -38,7 +38,8 @@ pub(super) struct Stay {
     pub(super) admission: Option<Admission<ListenerKey>>,
 }
 
-/// Serves a connection as the snapshot in force at its accept says.
+/// Serves a connection as the snapshot in force at its accept says. What follows differs much in size: each has an
+/// allocation of its own, so that no connection takes, or is moved with, the room of the largest.
 pub(super) async fn serve(
     shared: Rc<Shared>,
     key: ListenerKey,
@@ -61,15 +62,15 @@ pub(super) async fn serve(
             drop(runtime);
             let _admission = stay.admission.take();
             let connection = http::Connection::new(shared, ends, None, table, generation, stay.drain);
-            cleartext(connection, stream).await;
+            Box::pin(cleartext(connection, stream)).await;
         }
         ListenerKind::Tcp(route) => {
             let (route, introduction) = (route.clone(), Introduction::of(listener));
             drop(runtime);
             let downstream = Downstream::Plain(stream, Bytes::new());
-            tcp::serve(&shared, (ends, None), downstream, (&route, introduction), stay).await;
+            Box::pin(tcp::serve(&shared, (ends, None), downstream, (&route, introduction), stay)).await;
         }
-        ListenerKind::Tls(_) => tls::serve(shared, ends, stream, runtime, stay).await,
+        ListenerKind::Tls(_) => Box::pin(tls::serve(shared, ends, stream, runtime, stay)).await,
     }
 }
 

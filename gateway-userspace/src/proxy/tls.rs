@@ -52,21 +52,21 @@ pub(super) async fn serve(
     let name = hello.sni.as_deref();
     match &chain.action {
         ChainAction::Passthrough(route) => {
-            tcp::serve(&shared, (ends, name), Downstream::Plain(stream, read), (route, introduction), stay)
-                .await;
+            let stream = Downstream::Plain(stream, read);
+            Box::pin(tcp::serve(&shared, (ends, name), stream, (route, introduction), stay)).await;
         }
         ChainAction::TerminateTcp { route, .. } => {
-            if let Some(stream) = handshake.complete(Rewound::new(read, stream)).await {
-                let stream = Downstream::Terminated(Box::new(stream));
-                tcp::serve(&shared, (ends, name), stream, (route, introduction), stay).await;
+            if let Some(stream) = Box::pin(handshake.complete(Rewound::new(read, stream))).await {
+                let stream = Downstream::Terminated(stream);
+                Box::pin(tcp::serve(&shared, (ends, name), stream, (route, introduction), stay)).await;
             }
         }
         ChainAction::TerminateHttp { routes, .. } => {
-            if let Some(stream) = handshake.complete(Rewound::new(read, stream)).await {
+            if let Some(stream) = Box::pin(handshake.complete(Rewound::new(read, stream))).await {
                 let (name, routes) = (Some(chain.name.clone()), routes.clone());
                 let Stay { drain, admission: _admission } = stay;
-                serve_http(http::Connection::new(shared, ends, name, routes, generation, drain), stream)
-                    .await;
+                let connection = http::Connection::new(shared, ends, name, routes, generation, drain);
+                Box::pin(serve_http(connection, *stream)).await;
             }
         }
     }
@@ -110,7 +110,7 @@ struct Handshake<'a> {
 }
 
 impl Handshake<'_> {
-    async fn complete(self, stream: Rewound<TcpStream>) -> Option<Terminated> {
+    async fn complete(self, stream: Rewound<TcpStream>) -> Option<Box<Terminated>> {
         let (ends, chain) = (self.ends, &self.chain.name);
         let Some(config) = self.config else {
             tracing::debug!(listener = %ends.listener, %chain, "no usable credential: connection reset");
@@ -118,7 +118,7 @@ impl Handshake<'_> {
             return None;
         };
         match timeout_at(self.deadline, TlsAcceptor::from(config).accept(stream)).await {
-            Ok(Ok(stream)) => Some(stream),
+            Ok(Ok(stream)) => Some(Box::new(stream)),
             Ok(Err(error)) => {
                 tracing::debug!(listener = %ends.listener, peer = %ends.peer, %chain, %error, "handshake failed");
                 None

@@ -280,7 +280,6 @@ async fn accept(socket: Rc<TcpListener>, key: ListenerKey, shared: Rc<Shared>, d
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
-                socket::prepare(&stream);
                 let peer = unmapped(peer);
                 tokio::task::spawn_local(connection::serve(shared.clone(), key, stream, peer, drain.clone()));
             }

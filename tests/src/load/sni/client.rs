@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -18,7 +19,7 @@ pub struct Way {
     kind: Kind,
     /// By [`Choice`].
     targets: [Vec<SocketAddr>; 2],
-    hellos: [Vec<u8>; 2],
+    hellos: [Arc<[u8]>; 2],
 }
 
 impl Way {
@@ -29,12 +30,12 @@ impl Way {
             Program::None => name.addresses(arena),
             _ => vec![arena.gateway(SNI)],
         };
-        Self { kind, targets: names.map(target), hellos: names.map(hello) }
+        Self { kind, targets: names.map(target), hellos: names.map(|name| hello(name).into()) }
     }
 
     /// Of addresses that are known, in this order of [`Choice`]s.
     pub fn known(kind: Kind, targets: [Vec<SocketAddr>; 2]) -> Self {
-        Self { kind, targets, hellos: Choice::ALL.map(|choice| hello(Name { kind, choice })) }
+        Self { kind, targets, hellos: Choice::ALL.map(|choice| hello(Name { kind, choice }).into()) }
     }
 
     /// The addresses, by [`Choice`].
@@ -49,6 +50,11 @@ impl Way {
         (Name { kind: self.kind, choice }, targets[(number / 2) as usize % targets.len()])
     }
 
+    /// The ClientHello for a backend.
+    pub fn hello(&self, choice: Choice) -> Arc<[u8]> {
+        self.hellos[usize::from(choice == Choice::B)].clone()
+    }
+
     /// Opens the `number`-th connection from the calling thread's namespace, from any port of an address if one is
     /// given: sends the ClientHello, and checks that the backend that it names answers.
     pub fn open(&self, number: u64, from: Option<IpAddr>) -> Result<TcpStream> {
@@ -61,7 +67,7 @@ impl Way {
         let mut stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(LIMIT))?;
         stream.set_nodelay(true)?;
-        stream.write_all(&self.hellos[usize::from(name.choice == Choice::B)])?;
+        stream.write_all(&self.hello(name.choice))?;
         let mut letter = [0];
         stream.read_exact(&mut letter).with_context(|| format!("nobody answers for {}", name.host()))?;
         ensure!(letter[0] == name.choice.letter(), "backend {} answers for {}", letter[0], name.host());

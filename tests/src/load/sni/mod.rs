@@ -9,6 +9,7 @@ pub mod behaviour;
 pub mod client;
 pub mod handshake;
 pub mod idle;
+pub mod touch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -14,6 +14,8 @@ pub(crate) enum Measure {
     Bulk,
     /// New connections, with a TLS handshake each.
     Connections,
+    /// New connections that end as soon as they were answered.
+    Brief,
     /// Latency of requests on many connections that stay.
     Latency,
     /// What connections that do nothing take.
@@ -50,6 +52,13 @@ const CONNECTIONS: &[Column] = &[
         .panel("CPU microseconds per new connection (less is better)"),
     column("connection_added_cpu_us", "above routed", 1),
     column("connections_failed", "failed", 0),
+];
+
+const BRIEF: &[Column] = &[
+    column("brief_per_s", "connections/s", 0).ratio(),
+    column("brief_cpu_us", "CPU µs each", 1).ratio(),
+    column("brief_added_cpu_us", "above routed", 1),
+    column("brief_failed", "failed", 0),
 ];
 
 const LATENCY: &[Column] = &[
@@ -97,6 +106,7 @@ pub(crate) const OVER_ROUTED: &[(&str, &str)] = &[
     ("bulk_1_cpu_s_per_gb", "bulk_1_added_cpu_s_per_gb"),
     ("bulk_16_cpu_s_per_gb", "bulk_16_added_cpu_s_per_gb"),
     ("connection_cpu_us", "connection_added_cpu_us"),
+    ("brief_cpu_us", "brief_added_cpu_us"),
     ("memory_slab_bytes", "memory_added_slab_bytes"),
 ];
 
@@ -111,6 +121,7 @@ impl Kind for Measure {
         match self {
             Self::Bulk => BULK,
             Self::Connections => CONNECTIONS,
+            Self::Brief => BRIEF,
             Self::Latency => LATENCY,
             Self::Memory => MEMORY,
             Self::Handoff => HANDOFF,
@@ -121,7 +132,7 @@ impl Kind for Measure {
 impl Measure {
     /// Whether it is measured in rounds; otherwise once, with a gateway that has done nothing yet.
     pub(crate) fn is_in_rounds(self) -> bool {
-        matches!(self, Self::Bulk | Self::Connections | Self::Latency)
+        !matches!(self, Self::Memory | Self::Handoff)
     }
 
     /// What the work is, in a line or two. `open` connections, a request on each every `interval` milliseconds.
@@ -133,6 +144,10 @@ impl Measure {
             Self::Connections => format!(
                 "connections: connect, a full TLS 1.3 handshake, {REQUEST} bytes up, {ANSWER} bytes down, close; {} at \
                  once, to both backends in turns; both ends' share of the handshake is in the CPU time, the whole machine's",
+                connections::AT_ONCE
+            ),
+            Self::Brief => format!(
+                "brief: connect, a ClientHello up, a byte down, close: the least that there is to carry; {} at once",
                 connections::AT_ONCE
             ),
             Self::Latency => format!(

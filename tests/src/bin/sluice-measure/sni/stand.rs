@@ -1,15 +1,17 @@
 //! A contender in an arena of its own, and its figures so far.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use harness::arena::Arena;
 use harness::load::backend::Backend;
 use harness::load::bulk::Streams;
-use harness::load::connections::{self, Ports};
+use harness::load::connections::{self, Exchange, Ports};
 use harness::load::paced::{self, Sizes, Times};
 use harness::load::sni::client::Way;
 use harness::load::sni::handshake::Handshake;
+use harness::load::sni::touch::Touch;
 use harness::load::sni::{ANSWER, Ends, Kind, REQUEST, backend};
 use harness::peers::sni::Contender;
 use harness::peers::{Contender as _, Peer};
@@ -81,16 +83,35 @@ impl Stand {
     }
 
     fn connections(&mut self, length: Duration) -> Result<()> {
-        let (way, config, ports) = (self.way(Kind::Tls), self.ends.client.clone(), self.ports);
+        let (way, config) = (self.way(Kind::Tls), self.ends.client.clone());
         let next = move |number| {
             let (name, target) = way.turn(number);
             (target, Handshake::new(&config, name))
         };
+        self.connect(next, length, ["connections_per_s", "connection_cpu_us", "connections_failed"])
+    }
+
+    fn brief(&mut self, length: Duration) -> Result<()> {
+        let way = self.way(Kind::Answers);
+        let next = move |number| {
+            let (name, target) = way.turn(number);
+            (target, Touch::new(way.hello(name.choice), name.choice))
+        };
+        self.connect(next, length, ["brief_per_s", "brief_cpu_us", "brief_failed"])
+    }
+
+    fn connect<E: Exchange>(
+        &mut self,
+        next: impl Fn(u64) -> (SocketAddr, E) + Send + 'static,
+        length: Duration,
+        [per_second, cpu, failed]: [&'static str; 3],
+    ) -> Result<()> {
+        let ports = self.ports;
         let (done, ports) = self.arena.lab.client.enter(move || connections::run_by(next, ports, length))?;
         self.ports = ports;
-        self.figures.note("connections_per_s", done.per_second);
-        self.figures.note("connection_cpu_us", done.cpu_microseconds);
-        self.figures.note("connections_failed", done.failed as f64);
+        self.figures.note(per_second, done.per_second);
+        self.figures.note(cpu, done.cpu_microseconds);
+        self.figures.note(failed, done.failed as f64);
         Ok(())
     }
 
@@ -143,6 +164,7 @@ impl compare::Stand for Stand {
         match measure {
             Measure::Bulk => self.bulk(length),
             Measure::Connections => self.connections(length),
+            Measure::Brief => self.brief(length),
             Measure::Latency => self.latency(length),
             Measure::Memory | Measure::Handoff => Ok(()),
         }

@@ -1,4 +1,4 @@
-//! What the agent tells about handing connections over: member `handoff` of `sluice status --json`,
+//! What the agent tells about handing connections over: member `kernel.handoff` of `sluice status --json`,
 //! `{attempted, handedOver, refused: {reason: count}, microseconds: {p50, p99}}`.
 
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ impl Told {
     }
 
     fn parse(status: &Value) -> Option<Self> {
-        let told = status.get("handoff")?;
+        let told = status.get("kernel")?.get("handoff")?;
         let refused = told["refused"].as_object().into_iter().flatten();
         let is_any = told["handedOver"].as_u64()? > 0;
         let time = |name| told["microseconds"][name].as_f64().filter(|_| is_any);
@@ -68,10 +68,10 @@ mod tests {
     #[test]
     fn counts_are_those_since_and_times_of_all() {
         let told = |attempted: u64, busy: u64| {
-            Told::parse(&json!({"handoff": {
+            Told::parse(&json!({"kernel": {"handoff": {
                 "attempted": attempted, "handedOver": attempted - busy, "refused": {"busy": busy, "mss": 2},
                 "microseconds": {"p50": 30.5, "p99": 90},
-            }}))
+            }}}))
             .unwrap()
         };
         let since = told(12, 3).since(&told(5, 1));
@@ -83,7 +83,8 @@ mod tests {
     #[test]
     fn an_agent_that_does_not_tell_is_understood() {
         assert_eq!(Told::parse(&json!({"ready": true})), None);
-        let none = json!({"handoff": {"attempted": 0, "handedOver": 0, "refused": {}, "microseconds": {"p50": 0, "p99": 0}}});
-        assert_eq!(Told::parse(&none).unwrap().p50, None);
+        let none =
+            json!({"attempted": 0, "handedOver": 0, "refused": {}, "microseconds": {"p50": 0, "p99": 0}});
+        assert_eq!(Told::parse(&json!({"kernel": {"handoff": none}})).unwrap().p50, None);
     }
 }
