@@ -341,6 +341,40 @@ fn rules_of_routing_are_there_for_as_long_as_they_are_of_use() {
     wait::until("an agent without use for them to remove them", || site.rules().is_empty().then_some(()));
 }
 
+#[test]
+fn another_mark_does_as_well() {
+    let site = Site::start(Family::V4, Some(PRESERVE), &["--tier", "copy", "--mark", "0x20000/0xff0000"]);
+    let (stream, seen) = site.connect(50_001, TLS, BULK);
+    assert_eq!(seen, SocketAddr::new(site.client(), 50_001));
+    transfer(stream, MEBIBYTE);
+    let rules = site.rules();
+    assert!(rules.iter().any(|rule| rule.contains("fwmark 0x20000/0xff0000 iif b0")), "{rules:?}");
+}
+
+/// What comes out of TLS that ends at the gateway is for backends that see who sent it, too.
+#[test]
+fn clients_of_terminated_tls_are_seen() {
+    const PORT: u16 = 8444;
+    let authority = Authority::new("the gateway's");
+    let site = Site::start(Family::V6, None, &[]);
+    let documents =
+        annotated_gateway("edge", &[PRESERVE], &[documents::Server::terminated(PORT, "key", &[ECHO])])
+            + &tcp_route("echo", PORT, "edge", "echo")
+            + &tcp_service("echo", &[site.echo.address])
+            + &documents::secret("key", &authority.issue(&[ECHO]), None);
+    site.gateway.apply("site", &documents);
+    let address = SocketAddr::new(site.lab.gateway_address(site.family), PORT);
+    let client = TlsClient::new(authority.roots(), ECHO);
+    let mut stream = wait::until("a listener with a key", || {
+        let client = client.clone();
+        site.lab.client.enter(move || client.connect(address).ok())
+    });
+    stream.write_all(&hello(ECHO)).expect("sending");
+    let seen: SocketAddr = read_line(&mut stream).trim().parse().expect("an address");
+    assert_eq!(seen, stream.sock.local_addr().expect("an address"));
+    assert_eq!(line(&mut stream, "and back\n"), "and back\n");
+}
+
 /// Connections that are handed over need no rule, nor an agent.
 #[test]
 fn handed_over_ones_outlive_agent_and_rules() {

@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use nix::sys::socket::SockProtocol;
 
 use super::netlink::{CREATE, EXCLUSIVE, Netlink};
+use crate::settings::Mark;
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
@@ -37,12 +38,6 @@ const RT_SCOPE_HOST: u8 = 254;
 
 /// Loopback, in every network namespace.
 const LOOPBACK: u32 = 1;
-
-/// A bit that nobody else is known to use: Cilium has 0x0f00 and all above 0xffff, Calico likewise above 0xffff, kube-proxy
-/// 0x4000 and 0x8000, CNI's port mapping 0x2000, Istio 0x0539.
-pub const MARK: u32 = 0x1000;
-/// With it, none of theirs: a mark of theirs that happens to have the bit too is theirs.
-pub const MASK: u32 = 0xffff;
 
 /// Before the rules of others that tell where packets to some address go, behind none but the local table's.
 const PREFERENCE: u32 = 60;
@@ -75,12 +70,18 @@ impl Family {
 }
 
 /// The rules that this agent upholds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Delivery {
+    mark: Mark,
     upheld: BTreeSet<(Family, String)>,
 }
 
 impl Delivery {
+    /// None yet.
+    pub(super) fn new(mark: Mark) -> Self {
+        Self { mark, upheld: BTreeSet::new() }
+    }
+
     /// Makes these rules be there, and no others of an earlier call. Those of an agent before this one, or of another
     /// gateway, are the same; whatever somebody has removed comes back with the next call.
     pub(super) fn uphold(&mut self, wanted: BTreeSet<(Family, String)>) -> io::Result<()> {
@@ -91,10 +92,12 @@ impl Delivery {
             }
         }
         for (family, interface) in &wanted {
-            existing_is_fine(netlink.tell(RTM_NEWRULE, CREATE | EXCLUSIVE, &rule(*family, Some(interface))))?;
+            let rule = rule(*family, Some((interface, self.mark)));
+            existing_is_fine(netlink.tell(RTM_NEWRULE, CREATE | EXCLUSIVE, &rule))?;
         }
         for (family, interface) in self.upheld.difference(&wanted) {
-            absent_is_fine(netlink.tell(RTM_DELRULE, 0, &rule(*family, Some(interface))))?;
+            let rule = rule(*family, Some((interface, self.mark)));
+            absent_is_fine(netlink.tell(RTM_DELRULE, 0, &rule))?;
         }
         self.upheld = wanted;
         Ok(())
@@ -132,17 +135,16 @@ fn absent_is_fine(told: io::Result<()>) -> io::Result<Option<()>> {
 }
 
 /// `fib_rule_hdr` and its attributes: the rule of an interface, or whichever of ours, to remove it.
-fn rule(family: Family, interface: Option<&str>) -> Vec<u8> {
+fn rule(family: Family, of: Option<(&str, Mark)>) -> Vec<u8> {
     let mut message = vec![family.number(), 0, 0, 0, 0, 0, 0, FR_ACT_TO_TBL, 0, 0, 0, 0];
-    if let Some(interface) = interface {
-        attribute(&mut message, FRA_IIFNAME, &[interface.as_bytes(), &[0]].concat());
-    }
-    for (kind, value) in
-        [(FRA_PRIORITY, PREFERENCE), (FRA_FWMARK, MARK), (FRA_FWMASK, MASK), (FRA_TABLE, TABLE)]
-    {
-        attribute(&mut message, kind, &value.to_ne_bytes());
-    }
+    attribute(&mut message, FRA_PRIORITY, &PREFERENCE.to_ne_bytes());
+    attribute(&mut message, FRA_TABLE, &TABLE.to_ne_bytes());
     attribute(&mut message, FRA_PROTOCOL, &[PROTOCOL]);
+    if let Some((interface, Mark { value, mask })) = of {
+        attribute(&mut message, FRA_IIFNAME, &[interface.as_bytes(), &[0]].concat());
+        attribute(&mut message, FRA_FWMARK, &value.to_ne_bytes());
+        attribute(&mut message, FRA_FWMASK, &mask.to_ne_bytes());
+    }
     message
 }
 
@@ -167,22 +169,14 @@ mod tests {
 
     #[test]
     fn attributes_are_padded_to_words_and_say_their_own_length() {
-        let message = rule(Family::V6, Some("b0"));
+        let message = rule(Family::V6, Some(("b0", Mark { value: 0x1000, mask: 0xffff })));
         assert_eq!(message[..12], [10, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
-        assert_eq!(message[12..20], [7, 0, 3, 0, b'b', b'0', 0, 0]);
-        assert_eq!(message[20..28], [8, 0, 6, 0, 60, 0, 0, 0]);
+        assert_eq!(message[12..20], [8, 0, 6, 0, 60, 0, 0, 0]);
+        assert_eq!(message[28..36], [5, 0, 21, 0, 83, 0, 0, 0]);
+        assert_eq!(message[36..44], [7, 0, 3, 0, b'b', b'0', 0, 0]);
         assert_eq!(message.len() % 4, 0);
         let message = route(Family::V4);
         assert_eq!(message[..12], [2, 0, 0, 0, 0, 83, 254, 2, 0, 0, 0, 0]);
         assert_eq!(message[12..20], [8, 0, 15, 0, 0x6c, 0x53, 0, 0]);
-    }
-
-    #[test]
-    fn the_mark_is_among_the_bits_that_it_is_held_against() {
-        assert_eq!(MARK & MASK, MARK);
-        // Cilium, kube-proxy, port mapping of CNI, Istio.
-        for theirs in [0x0f00, 0x4000, 0x8000, 0x2000, 1337] {
-            assert_eq!(MARK & theirs, 0, "{theirs:#x}");
-        }
     }
 }

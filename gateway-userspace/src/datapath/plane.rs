@@ -267,7 +267,7 @@ impl KernelPlane {
         loaded.maps.translations.adopt(&loaded.maps.v4.flows);
         loaded.maps.translations.adopt(&loaded.maps.v6.flows);
         let tables = Arc::new(loaded.maps.tables(pins.attend()?)?);
-        let speaking = Speaking::adopt(&loaded.maps)?;
+        let speaking = Speaking::adopt(&loaded.maps, args.mark)?;
         let orphans = Orphans::find(&loaded.maps, &tables.config, &installed);
         let attached = Attached::adopt(&pins, args.datapath, &mut programs(&mut loaded)?, &interfaces)?;
         let mut plane = Self {
@@ -443,7 +443,7 @@ impl KernelPlane {
     /// Removes what a stop has left for the sake of connections in user space, which are over. Another agent that has
     /// begun meanwhile is left alone.
     pub fn leave(args: &KernelArgs) -> Result<(), Unavailable> {
-        takeover::finish(&Pins::below(&args.pin_dir))
+        takeover::finish(&Pins::below(&args.pin_dir), args)
     }
 
     /// Resets the flows of backends that have been gone for the drain time.
@@ -608,7 +608,8 @@ impl KernelPlane {
             unheard.for_each(|(_, target)| *target = Err(NoTarget::Unreachable(problem.to_owned())));
         }
         let listeners = self.installed.owners().collect();
-        let targets = Targets { tables: Some(self.tables.clone()), backends, listeners, mtus };
+        let generation = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.generation);
+        let targets = Targets { generation, tables: Some(self.tables.clone()), backends, listeners, mtus };
         if !targets.says_the_same(&self.targets.current()) {
             self.targets.publish(Arc::new(targets));
         }

@@ -10,10 +10,12 @@ use gateway_common::{Address, Be16, ListenerKey};
 use super::delivery::{self, Delivery, Family};
 use super::maps::{FamilyMaps, Maps, MapsError};
 use super::pin::Presence;
+use crate::settings::Mark;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Speaking {
+    mark: Mark,
     delivery: Delivery,
     /// Backends that the programs know. One is forgotten only for want of room: a connection to it may last.
     known: BTreeSet<SocketAddr>,
@@ -27,10 +29,11 @@ pub(super) struct Speaking {
 
 impl Speaking {
     /// Takes over what the programs were told by an agent before this one.
-    pub(super) fn adopt(maps: &Maps) -> Result<Self, MapsError> {
+    pub(super) fn adopt(maps: &Maps, mark: Mark) -> Result<Self, MapsError> {
         let mut known: BTreeSet<SocketAddr> = addresses(&maps.v4)?.collect();
         known.extend(addresses(&maps.v6)?);
-        Ok(Self { delivery: Delivery::default(), known, is_on: false, is_settled: false, problem: None })
+        let delivery = Delivery::new(mark);
+        Ok(Self { mark, delivery, known, is_on: false, is_settled: false, problem: None })
     }
 
     /// Why no connection may speak under its client's address.
@@ -51,7 +54,7 @@ impl Speaking {
         }
         self.is_settled = true;
         self.learn(maps, backends)?;
-        set_mark(maps, delivery::MARK, delivery::MASK)?;
+        set_mark(maps, self.mark.value, self.mark.mask)?;
         self.deliver(interfaces);
         Ok(())
     }
@@ -105,11 +108,16 @@ impl Speaking {
 
     /// No connection speaks under its client's address any more.
     pub(super) fn end(&mut self, maps: &mut Maps) -> Result<(), MapsError> {
-        if let Err(error) = delivery::remove() {
-            tracing::warn!(%error, "cannot remove the rules for answers to clients' addresses; `sluice cleanup` does");
-        }
+        remove_rules();
         set_mark(maps, 0, 0)?;
         self.make_room(maps, &BTreeSet::new())
+    }
+}
+
+/// The same without the maps, which are gone.
+pub(super) fn remove_rules() {
+    if let Err(error) = delivery::remove() {
+        tracing::warn!(%error, "cannot remove the rules for answers to clients' addresses; `sluice cleanup` does");
     }
 }
 

@@ -9,8 +9,8 @@ use super::maps::{self, Maps, MapsError};
 use super::pin::{Lock, PinError, Pins};
 use super::plane::{self, Unavailable};
 use super::ports::PortRange;
-use super::speaking::Speaking;
-use super::{attach, delivery, interfaces, load, stats};
+use super::speaking::{self, Speaking};
+use super::{attach, interfaces, load, stats};
 use crate::settings::KernelArgs;
 
 /// Takes the pin directory, and leaves the flows of other versions to themselves.
@@ -133,7 +133,7 @@ fn leave_own(pins: &Pins) -> Result<(), Unavailable> {
 
 /// Removes what an agent's stop has left for the sake of its connections, which are over: all of it if there is no flow,
 /// else what only connections needed. Whoever has the directory by now sees to it.
-pub(super) fn finish(pins: &Pins) -> Result<(), Unavailable> {
+pub(super) fn finish(pins: &Pins, args: &KernelArgs) -> Result<(), Unavailable> {
     let Some(_lock) = pins.lock()? else { return Ok(()) };
     if !pins.maps().exists() {
         return Ok(());
@@ -142,15 +142,13 @@ pub(super) fn finish(pins: &Pins) -> Result<(), Unavailable> {
     if maps.going_on(stats::monotonic()) == 0 {
         return Ok(remove(pins)?);
     }
-    Ok(Speaking::adopt(&maps)?.end(&mut maps)?)
+    Ok(Speaking::adopt(&maps, args.mark)?.end(&mut maps)?)
 }
 
 /// Removes this version's programs and maps from the kernel.
 pub(super) fn remove(pins: &Pins) -> Result<(), PinError> {
     pins.remove_own()?;
-    if let Err(error) = delivery::remove() {
-        tracing::warn!(%error, "cannot remove the rules for answers to clients' addresses; `sluice cleanup` does");
-    }
+    speaking::remove_rules();
     // Without a list of interfaces there are no filters to be found either.
     let _ = interfaces::list().map(|found| attach::detach_clsact(&found));
     Ok(())

@@ -14,7 +14,7 @@ use super::pin::Presence;
 use super::plan::{self, BackendKey};
 use super::translations::Translations;
 use super::view::Tuple;
-use crate::model::{ListenerKey, Snapshot};
+use crate::model::{Endpoint, ListenerKey, Snapshot};
 use crate::net::repair::TcpInfo;
 
 /// Bytes of IP and TCP header without options.
@@ -24,7 +24,7 @@ pub(super) const HEADERS6: u32 = 60;
 /// Keeps a backend's number and bitmap from being given to another one, as flows do, for as long as a copy of it is
 /// anywhere but with the plane.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Hold(Arc<()>);
+pub struct Hold(Arc<()>);
 
 impl Hold {
     /// Whether there is another copy.
@@ -116,7 +116,7 @@ impl SourcePort {
 
     /// Leaves the port to a flow that has been put into the table: it is given back with the flow's record. What is
     /// returned has answers to a client's address come to this node for as long as the flow's socket lives.
-    pub(super) fn keep(mut self) -> Option<Hold> {
+    pub fn keep(mut self) -> Option<Hold> {
         self.is_counted = false;
         self.speaker.take()
     }
@@ -200,6 +200,8 @@ impl Tables {
 /// See the module. Empty until there is a plane, and when there is none any more.
 #[derive(Debug, Default)]
 pub struct Targets {
+    /// Of the snapshot whose backends these are.
+    pub(super) generation: u64,
     pub(super) tables: Option<Arc<Tables>>,
     pub(super) backends: HashMap<BackendKey, Result<Target, NoTarget>>,
     pub(super) listeners: HashMap<ListenerKey, ListenerId>,
@@ -208,14 +210,28 @@ pub struct Targets {
 }
 
 impl Targets {
+    /// Whether there is a plane, which knows the backends of a snapshot, or of a later one.
+    pub fn know(&self, generation: u64) -> bool {
+        self.tables.is_some() && self.generation >= generation
+    }
+
     /// The flow tables; `None` without a plane.
     pub fn tables(&self) -> Option<&Arc<Tables>> {
         self.tables.as_ref()
     }
 
-    /// A backend, or why flows cannot be sent to it; with `preserve`, under their clients' addresses.
-    pub fn backend(&self, address: SocketAddr, preserve: bool) -> Result<&Target, NoTarget> {
-        match self.backends.get(&BackendKey { address, preserve }) {
+    /// A backend that sees the gateway, or why flows cannot be sent to it.
+    pub fn backend(&self, address: SocketAddr) -> Result<&Target, NoTarget> {
+        self.find(BackendKey { address, preserve: false })
+    }
+
+    /// One that sees its clients.
+    pub fn preserving(&self, address: SocketAddr) -> Result<&Target, NoTarget> {
+        self.find(BackendKey { address, preserve: true })
+    }
+
+    fn find(&self, key: BackendKey) -> Result<&Target, NoTarget> {
+        match self.backends.get(&key) {
             Some(target) => target.as_ref().map_err(Clone::clone),
             None => Err(NoTarget::Unknown),
         }
@@ -238,8 +254,8 @@ impl Targets {
         let mut sizes = HashMap::new();
         for (listener, route) in plan::opaque_routes(snapshot) {
             let preserve = plan::preserves(listener);
-            let targets =
-                plan::healthy(route).filter_map(|endpoint| self.backend(endpoint.address, preserve).ok());
+            let target = |endpoint: &Endpoint| self.find(BackendKey { address: endpoint.address, preserve });
+            let targets = plan::healthy(route).filter_map(|endpoint| target(endpoint).ok());
             if let Some(narrowest) = targets.map(|target| target.mtu).min().filter(|mtu| *mtu < widest) {
                 // A socket for every address takes clients of both families.
                 let headers =
@@ -259,6 +275,7 @@ impl Targets {
             _ => false,
         };
         same_tables
+            && self.generation == other.generation
             && self.backends == other.backends
             && self.listeners == other.listeners
             && self.mtus == other.mtus

@@ -65,7 +65,8 @@ pub(super) async fn serve(
             Box::pin(cleartext(connection, stream)).await;
         }
         ListenerKind::Tcp(route) => {
-            let (route, introduction) = (route.clone(), Introduction::of(listener));
+            let (route, introduction) =
+                (route.clone(), Introduction::of(listener, runtime.snapshot.generation));
             drop(runtime);
             let downstream = Downstream::Plain(stream, Bytes::new());
             Box::pin(tcp::serve(&shared, (ends, None), downstream, (&route, introduction), stay)).await;

@@ -24,6 +24,9 @@ const STARTING: Duration = Duration::from_secs(15);
 /// What the backend's socket is bound to, or why the connection cannot be handed over.
 pub(super) type Port = Result<SourcePort, Below>;
 
+/// Of a snapshot: whichever the kernel plane knows the backends of.
+const ANY_GENERATION: u64 = 0;
+
 /// Ports that are tried in place of the client's own where that is taken.
 const OTHER_PORTS: usize = 8;
 
@@ -70,16 +73,17 @@ pub(super) async fn connect(
     }
 }
 
-/// Connects from the client's own address if that is wished and can be had, else from the gateway's.
+/// Connects from the client's own address if that is wished and can be had, else from the gateway's. `wished` is of the
+/// snapshot of a generation.
 pub(super) async fn connect_as(
-    wished: SourceAddress,
+    (wished, generation): (SourceAddress, u64),
     shared: &Shared,
     ends: Ends,
     client: Result<TcpInfo, Below>,
     to: (SocketAddr, Duration),
 ) -> Result<Reached, ConnectError> {
     if wished == SourceAddress::Preserve
-        && let Some(reached) = connect_transparently(shared, ends, client, to).await?
+        && let Some(reached) = connect_transparently(shared, generation, ends, client, to).await?
     {
         return Ok(reached);
     }
@@ -91,6 +95,7 @@ pub(super) async fn connect_as(
 /// client's, by another listener. `None` if the backend would not see the client, or no port was found.
 async fn connect_transparently(
     shared: &Shared,
+    generation: u64,
     ends: Ends,
     client: Result<TcpInfo, Below>,
     (address, timeout): (SocketAddr, Duration),
@@ -98,8 +103,8 @@ async fn connect_transparently(
     if !can_meet(ends.peer.ip(), address.ip()) {
         return Ok(None);
     }
-    let targets = targets(shared).await;
-    let (Some(tables), Ok(target)) = (targets.tables(), targets.backend(address, true)) else {
+    let targets = targets(shared, generation).await;
+    let (Some(tables), Ok(target)) = (targets.tables(), targets.preserving(address)) else {
         return Ok(None);
     };
     let client = if shared.highest_tier < Tier::Handoff { Err(Below::Limited) } else { client };
@@ -142,25 +147,26 @@ async fn reserve(shared: &Shared, ends: Ends, backend: SocketAddr) -> Result<Res
     if shared.highest_tier < Tier::Handoff {
         return Err(Below::Limited);
     }
-    let targets = targets(shared).await;
+    let targets = targets(shared, ANY_GENERATION).await;
     let tables = targets.tables().ok_or(Below::NoKernelPlane)?;
-    let target = targets.backend(backend, false).map_err(|_| Below::Backend)?;
+    let target = targets.backend(backend).map_err(|_| Below::Backend)?;
     let port = target.claim(tables).ok_or(Below::NoRoom)?;
     let mut handoff = shared.handoff.borrow_mut();
     let handoff = handoff.as_mut().ok_or(Below::NoKernelPlane)?;
     Ok(Reserved { segment_size: handoff.segment_size(&targets, ends.peer.ip(), target), port })
 }
 
-/// Where connections can be handed over to. An agent's listeners are open before its kernel plane is there: clients that
-/// come as soon as that wait a moment, else they would be user space's for good.
-async fn targets(shared: &Shared) -> Arc<Targets> {
+/// Where connections can be handed over to. An agent's listeners are open before its kernel plane is there, and know of new
+/// backends before it does: clients that come as soon as that wait a moment, else they would be user space's for good, or
+/// seen as the gateway.
+async fn targets(shared: &Shared, generation: u64) -> Arc<Targets> {
     let targets = shared.targets.current();
-    if targets.tables().is_some() {
+    if targets.know(generation) {
         return targets;
     }
     let mut published = shared.targets.clone();
     // Whoever has no plane says that nothing will be published.
-    let starting = async { while published.current().tables().is_none() && published.changed().await {} };
+    let starting = async { while !published.current().know(generation) && published.changed().await {} };
     // What takes longer than that is no start any more.
     let _ = tokio::time::timeout(STARTING, starting).await;
     shared.targets.current()

@@ -44,12 +44,14 @@ pub(super) struct Introduction {
     proxy: Option<ProxyVersion>,
     /// By the address that it comes from.
     source: SourceAddress,
+    /// Of the snapshot that says so.
+    generation: u64,
 }
 
 impl Introduction {
     /// As a listener's documents wish it.
-    pub(super) fn of(listener: &Listener) -> Self {
-        Self { proxy: listener.proxy_protocol, source: listener.source_address }
+    pub(super) fn of(listener: &Listener, generation: u64) -> Self {
+        Self { proxy: listener.proxy_protocol, source: listener.source_address, generation }
     }
 }
 
@@ -213,7 +215,8 @@ async fn open(
     (introduction, client): (Introduction, Result<TcpInfo, Below>),
 ) -> Result<Reached, ConnectError> {
     let to = (lease.address, cluster.connect_timeout);
-    let mut reached = reserve::connect_as(introduction.source, shared, ends, client, to).await?;
+    let source = (introduction.source, introduction.generation);
+    let mut reached = reserve::connect_as(source, shared, ends, client, to).await?;
     if let Some(version) = introduction.proxy {
         let header = match version {
             ProxyVersion::V1 => proxy_protocol::version_1(ends.peer, ends.local),

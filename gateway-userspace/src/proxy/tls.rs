@@ -42,10 +42,10 @@ pub(super) async fn serve(
     };
     let Some(chain) = select(&runtime, ends, &hello) else { return socket::reset(stream) };
     let config = runtime.tls.get(ends.listener, &chain.name);
-    let Some(introduction) = runtime.snapshot.listener(ends.listener).map(|it| Introduction::of(it)) else {
-        return socket::reset(stream);
-    };
     let generation = runtime.snapshot.generation;
+    let introduction =
+        runtime.snapshot.listener(ends.listener).map(|listener| Introduction::of(listener, generation));
+    let Some(introduction) = introduction else { return socket::reset(stream) };
     // A connection may last for days; the rest of its snapshot need not.
     drop(runtime);
     let handshake = Handshake { ends, chain: &chain, config, deadline };
