@@ -155,7 +155,7 @@ fn shows_clients(family: Family) {
     let server = mirror(place(&lab, family, 0));
     let backends = [server.address];
     let clients = [lab.client_address(family), lab.add_client(family, 3).expect("an address")];
-    let steered = Steered::start(lab, &PRESERVE, &backends, &[]);
+    let steered = Steered::start(lab, &PRESERVE, &backends, &["--tier", "copy"]);
 
     let mut streams: Vec<TcpStream> = Vec::new();
     for client in clients {

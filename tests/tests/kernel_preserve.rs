@@ -209,7 +209,7 @@ fn transfer(stream: TcpStream, bytes: u64) {
 }
 
 /// How connections are carried, and how many of two are handed over.
-const TIERS: [(&str, u64); 4] = [("copy", 0), ("splice", 0), ("handoff", 2), ("lasting", 2)];
+const TIERS: [(&str, u64); 3] = [("copy", 0), ("splice", 0), ("handoff", 2)];
 
 fn shows_clients(family: Family) {
     for (tier, handed_over) in TIERS {
@@ -217,7 +217,6 @@ fn shows_clients(family: Family) {
         for (source_port, port) in [(50_001, TLS), (50_002, HEADED)] {
             let (stream, seen) = site.connect(source_port, port, BULK);
             assert_eq!(seen, SocketAddr::new(site.client(), source_port), "{tier} {port}");
-            // Those that are handed over when they have lasted are in the middle of it then.
             transfer(stream, 3 * MEBIBYTE);
         }
         assert_eq!(site.handed_over(), handed_over, "{tier}");
@@ -235,6 +234,29 @@ fn backends_see_clients_of_what_user_space_accepts() {
 #[test]
 fn backends_see_ipv6_clients_of_what_user_space_accepts() {
     shows_clients(Family::V6);
+}
+
+#[test]
+fn a_hand_over_on_the_way_leaves_the_address_as_it_is() {
+    for family in FAMILIES {
+        let site = Site::start(family, Some(PRESERVE), &["--tier", "lasting"]);
+        let (mut stream, seen) = site.connect(50_001, TLS, ECHO);
+        assert_eq!(seen, SocketAddr::new(site.client(), 50_001));
+        // More than it takes to be a lasting one.
+        let long = "to and fro ".repeat(30_000) + "\n";
+        let mut sending = stream.try_clone().expect("a second handle");
+        for (round, handed_over) in [(1, 0), (2, 1)] {
+            assert!(site.handed_over() >= handed_over, "round {round}");
+            let said = long.clone();
+            let mut hand = sending.try_clone().expect("a third handle");
+            let speaking = std::thread::spawn(move || hand.write_all(said.as_bytes()).expect("sending"));
+            assert!(read_line(&mut stream) == long, "round {round}");
+            speaking.join().expect("a thread that does not panic");
+            wait::until("a hand-over", || (site.handed_over() == 1).then_some(()));
+        }
+        sending.write_all(b"still here\n").expect("sending");
+        assert_eq!(read_line(&mut stream), "still here\n");
+    }
 }
 
 #[test]
