@@ -57,8 +57,8 @@ pub struct Flow<A> {
     pub attempts: u32,
     /// One more than the flow's element of `TRANSLATIONS`, or [`NO_TRANSLATION`].
     pub translation: u32,
-    /// Zero.
-    pub reserved: [u32; 2],
+    /// The number behind each end's last byte, in its own count, once its FIN was seen; by [`Direction`].
+    pub ends: [u32; 2],
     /// Kernel monotonic clock at the flow's first SYN, in ns.
     pub created: u64,
     /// [`State`], changed by both sides at once.
@@ -73,20 +73,41 @@ pub const NO_PORTS: u32 = u32::MAX;
 /// Both ends of the flow count alike: the handshake was theirs.
 pub const NO_TRANSLATION: u32 = 0;
 
-/// One direction's counters.
+/// One direction's counters, and how far its stream has got.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Half {
     /// Packets on the wire: a super-packet counts as its segments.
     pub packets: u64,
-    /// Bytes of frames, without the headers that segmentation adds.
-    pub bytes: u64,
+    /// The next sequence number of this end, as far as the other end has told by its acknowledgements, in this end's own
+    /// count; while the handshake goes on, the one after its initial one. Above its 32 bits, how often the count has gone
+    /// round. The evidence that a segment is of this end ([`crate::Numbers`]).
+    pub next: u64,
     /// [`ticks`] at the latest packet.
     pub last_seen: u32,
-    /// The next sequence number of this end, as far as the other end has told by its acknowledgements, in this end's own
-    /// count; while the handshake goes on, the one after its initial one. The evidence that a segment is of this end
-    /// ([`crate::Numbers`]).
-    pub expected: u32,
+    /// The sequence number of the stream's first byte.
+    pub first: u32,
+}
+
+impl Half {
+    /// Of an end whose next byte has this number, and that has brought so many bytes before.
+    #[inline]
+    pub const fn resumed(next: u32, carried: u64) -> Self {
+        let first = next.wrapping_sub(carried as u32);
+        Self { packets: 0, next: first as u64 + carried, last_seen: 0, first }
+    }
+
+    /// The next sequence number, as segments have it.
+    #[inline(always)]
+    pub const fn expected(&self) -> u32 {
+        self.next as u32
+    }
+}
+
+/// A sequence number with its rounds: of those that have it, the one nearest to another.
+#[inline(always)]
+pub const fn unrolled(number: u32, near: u64) -> u64 {
+    near.wrapping_add_signed(number.wrapping_sub(near as u32).cast_signed() as i64)
 }
 
 /// A coarse clock of 32 bits, in units of 2^20 ns (about 1 ms); goes round in 52 days.
@@ -125,6 +146,29 @@ impl<A: Copy> Flow<A> {
             Direction::ToBackend => self.backend,
             Direction::ToClient => self.client.reversed(),
         }
+    }
+
+    /// Bytes of the stream that one end has brought to the other: those that were acknowledged, and all if it has closed,
+    /// as the last acknowledgement may be on its way. What was sent twice counts once.
+    #[inline]
+    pub const fn carried(&self, direction: Direction) -> u64 {
+        let ([client, backend], [client_end, backend_end]) = (&self.halves, self.ends);
+        let (half, end) = match direction {
+            Direction::ToBackend => (client, client_end),
+            Direction::ToClient => (backend, backend_end),
+        };
+        let state = State(self.state);
+        let end = unrolled(end, half.next);
+        let behind = match state.phase() {
+            _ if !state.seen(direction).any(Seen::FIN) => half.next,
+            // The rest may never come.
+            Phase::Reset if half.next < end => half.next,
+            // A FIN has a number of its own, which was acknowledged too.
+            _ => end,
+        };
+        let carried = behind.wrapping_sub(half.first as u64).cast_signed();
+        // An acknowledgement that was sent again from before the first byte.
+        if carried < 0 { 0 } else { carried.cast_unsigned() }
     }
 }
 
@@ -341,6 +385,77 @@ mod tests {
             assert_eq!(state.seen(Direction::ToBackend), Seen(to_backend));
             assert_eq!(state.seen(Direction::ToClient), Seen(to_client));
             assert_eq!(state.generation(), 7);
+        }
+    }
+
+    fn flow(state: u64, halves: [Half; 2], ends: [u32; 2]) -> Flow<Addr4> {
+        let address = Addr4::from(core::net::Ipv4Addr::LOCALHOST);
+        let port = Be16::new(1);
+        let key =
+            FlowKey { source: address, destination: address, source_port: port, destination_port: port };
+        Flow {
+            client: key,
+            backend: key,
+            oif: [1; 2],
+            backend_id: 1,
+            listener: 1,
+            ports: NO_PORTS,
+            idle_timeout: 1,
+            attempts: 0,
+            translation: NO_TRANSLATION,
+            ends,
+            created: 0,
+            state,
+            halves,
+        }
+    }
+
+    #[test]
+    fn bytes_of_a_stream_are_counted_from_its_first_to_its_last_wherever_its_numbers_begin() {
+        let (open, fin, rst) = (Seen::SYN | Seen::ACK, Seen::FIN, Seen::RST);
+        for first in [0, 1, 5000, u32::MAX, 1 << 31] {
+            let at = |ahead: u64| Half { next: u64::from(first) + ahead, first, ..Half::default() };
+            for (what, seen, others, acknowledged, sent, want) in [
+                ("nothing", open, open, 0, 0, 0),
+                ("some", open, open, 700, 0, 700),
+                ("many rounds", open, open, 5 << 40, 0, 5 << 40),
+                ("closed, not acknowledged yet", open | fin, open, 700, 1000, 1000),
+                ("closed, half of it lost", open | fin, open | rst, 700, 1000, 700),
+                ("closed and acknowledged", open | fin, open | fin, 1001, 1000, 1000),
+                ("reset after that", open | fin, open | fin | rst, 1001, 1000, 1000),
+                ("closed after many rounds", open | fin, open, 5 << 40, (5 << 40) + 1000, (5 << 40) + 1000),
+            ] {
+                let end = (u64::from(first) + sent) as u32;
+                for direction in [Direction::ToBackend, Direction::ToClient] {
+                    let state = State::bits(direction, seen) | State::bits(direction.reversed(), others);
+                    let flow = flow(state, [at(acknowledged); 2], [end; 2]);
+                    assert_eq!(flow.carried(direction), want, "{what} from {first}");
+                }
+            }
+            let behind = Half { next: u64::from(first).wrapping_sub(3), first, ..Half::default() };
+            assert_eq!(flow(0, [behind; 2], [0; 2]).carried(Direction::ToBackend), 0);
+        }
+    }
+
+    #[test]
+    fn a_stream_is_resumed_at_any_number_with_what_it_has_brought_before() {
+        for next in [0, 1, u32::MAX, 1 << 31] {
+            for carried in [0, 1, 700, u64::from(u32::MAX), 5 << 40] {
+                let half = Half::resumed(next, carried);
+                assert_eq!(half.expected(), next);
+                let flow = flow(State::bits(Direction::ToBackend, Seen::ACK), [half; 2], [0; 2]);
+                assert_eq!(flow.carried(Direction::ToBackend), carried, "at {next}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_is_unrolled_forwards_and_backwards() {
+        for near in [0_u64, 5, u64::from(u32::MAX), 1 << 32, (7 << 32) + 3] {
+            for step in [0_i64, 1, 1 << 25, -1, -(1 << 25)] {
+                let want = near.wrapping_add_signed(step);
+                assert_eq!(unrolled(want as u32, near), want, "{near} {step}");
+            }
         }
     }
 

@@ -91,12 +91,32 @@ impl Hash {
 /// chooses anew.
 #[inline(always)]
 pub fn choose<A: Address>(key: u64, table: &Table, tuple: &FlowKey<A>, attempt: u32) -> u32 {
-    let hash = if table.flags & Table::BY_CLIENT != 0 {
+    table.base.wrapping_add(slot(chooser(key, table, tuple, attempt), table.size))
+}
+
+/// What chooses that slot.
+#[inline(always)]
+pub fn chooser<A: Address>(key: u64, table: &Table, tuple: &FlowKey<A>, attempt: u32) -> u32 {
+    if table.flags & Table::BY_CLIENT != 0 {
         client(key, tuple.source, attempt)
     } else {
         flow(key, tuple, attempt)
-    };
-    table.base.wrapping_add(slot(hash, table.size))
+    }
+}
+
+/// Slots of a listener's table that are looked at for another backend than the one that a flow has.
+pub const LOOKS: u32 = 32;
+
+/// What chooses the slot of each such look, the first of which is 0. Anywhere in the table: its slots are no lots. Where a
+/// backend's permutation takes small steps, hundreds of neighbours are its own, and of two backends each has such a stretch
+/// in one table of fifty.
+#[inline(always)]
+pub const fn look(chooser: u32, look: u32) -> u32 {
+    // The finaliser of MurmurHash3.
+    let mut bits = chooser.wrapping_add(look.wrapping_mul(FACTOR as u32));
+    bits = (bits ^ bits >> 16).wrapping_mul(0x85eb_ca6b);
+    bits = (bits ^ bits >> 13).wrapping_mul(0xc2b2_ae35);
+    bits ^ bits >> 16
 }
 
 /// What chooses a flow's backend: its four-tuple, and which try this is.

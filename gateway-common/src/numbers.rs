@@ -5,9 +5,9 @@
 use crate::flow::Seen;
 
 /// How far numbers may be from the latest acknowledged ones: what is in flight, or was a moment ago. Windows scale up to
-/// 1 GiB (RFC 7323), but a receiver offers a few MiB: Linux 6 at most, buffers' overhead included, unless it was tuned for
-/// long ways. Two numbers that only happen to be as near come once in 2^14 forged segments.
-pub const REACH: u32 = 1 << 24;
+/// 1 GiB (RFC 7323), but a receiver offers less: Linux, unless it was tuned for long ways, 6 MiB at most, and of late 32
+/// (`tcp_rmem`), buffers' overhead included. Two numbers that only happen to be as near come once in 2^12 forged segments.
+pub const REACH: u32 = 1 << 25;
 
 /// Sequence and acknowledgement number of a segment, or those that its sender has come to as far as the other end told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -153,16 +153,16 @@ pub(crate) fn unlist<A: Maps>(config: &Config, record: &Record<A>, direction: Di
 #[inline(always)]
 pub(crate) fn record<A: Family>(found: &Found<A>, segment: &Segment<A>, packet: &impl Packet) {
     let Found { record, direction, .. } = found;
-    record.count(*direction, ticks(packet::now_coarse()), packet.segments(), packet.len());
+    record.count(*direction, ticks(packet::now_coarse()), packet.segments());
     let before = record.state();
     // Nobody has told yet where the ends of a handshake begin.
     let is_open = record.kind == Kind::Flows || before.any(State::WAITING);
     let mut seen = if is_open { believe(found, segment) } else { segment.flags };
-    if seen & Seen::FIN != 0
-        && !before.seen(*direction).any(Seen::FIN)
-        && !before.seen(direction.reversed()).any(Seen::FIN)
-    {
-        seen |= Seen::FIN_FIRST;
+    if seen & Seen::FIN != 0 {
+        record.end_stream(*direction, segment.sequence.wrapping_add(segment.payload));
+        if !before.seen(*direction).any(Seen::FIN) && !before.seen(direction.reversed()).any(Seen::FIN) {
+            seen |= Seen::FIN_FIRST;
+        }
     }
     let bits = State::bits(*direction, seen);
     let before = record.mark(bits);

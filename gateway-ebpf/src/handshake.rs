@@ -26,10 +26,6 @@ const SILENCE: u32 = 700;
 /// Backends that are tried for a flow.
 const ATTEMPTS: u32 = 4;
 
-/// Slots of a listener's table that are looked at for another backend, one after the other. Of two backends each has
-/// every second one, so with few of them many clients would miss the other backend: with 4 one in 16.
-const LOOKS: u32 = 32;
-
 /// A first acknowledgement may be this far behind the backend's SYN: it may have sent data at once (RFC 7413).
 const FIRST_WINDOW: u32 = 1 << 20;
 
@@ -71,6 +67,7 @@ pub(crate) fn open<A: Maps>(
         created,
     };
     let state = record.fill(&opening, State::LIVE);
+    record.begin_stream(Direction::ToBackend, segment.sequence.wrapping_add(1));
     match list(config, &record, hash) {
         Ok(()) => Ok(Found { record, direction: Direction::ToBackend, state }),
         Err(verdict) => {
@@ -177,6 +174,7 @@ fn from_client<A: Maps>(
 ) -> Result<(Found<A>, Verdict), Verdict> {
     let answered = found.state.seen(Direction::ToClient).any(Seen::SYN);
     if segment.opens() && !answered {
+        found.record.begin_stream(Direction::ToBackend, segment.sequence.wrapping_add(1));
         return Ok(retry(config, segment, found));
     }
     if answered && segment.flags & (Seen::SYN | Seen::RST | Seen::ACK) == Seen::ACK {
@@ -199,7 +197,7 @@ fn from_backend<A: Maps>(
 ) -> Result<(Found<A>, Verdict), Verdict> {
     let answered = found.state.seen(Direction::ToClient).any(Seen::SYN);
     if segment.flags & (Seen::SYN | Seen::RST) == Seen::SYN {
-        found.record.expect(Direction::ToClient, segment.sequence.wrapping_add(1));
+        found.record.begin_stream(Direction::ToClient, segment.sequence.wrapping_add(1));
     } else if segment.flags & Seen::RST != 0 && !answered {
         flow::tell(&found.record, EventKind::Refused);
         if other_backend(config, &found.record).is_some() {
@@ -252,12 +250,12 @@ fn other_id<A: Maps>(config: &Config, record: &Record<A>) -> BackendId {
     let Some(table) = maps::table(&ListenerKey::new(key.destination, key.destination_port)) else {
         return NO_BACKEND;
     };
-    let place = hash::choose(config.balance_key, table, &key, tried + 1).wrapping_sub(table.base);
-    // The last answer is the one that counts, so the nearest slot is looked at last.
+    let chooser = hash::chooser(config.balance_key, table, &key, tried + 1);
+    // The last answer is the one that counts, so the first choice is looked at last.
     let mut other = NO_BACKEND;
-    for look in (0..LOOKS).rev() {
-        let ahead = place.wrapping_add(look).checked_rem(table.size).unwrap_or(u32::MAX);
-        let id = maps::slot(table.base.wrapping_add(ahead)).unwrap_or(NO_BACKEND);
+    for look in (0..hash::LOOKS).rev() {
+        let place = hash::slot(hash::look(chooser, look), table.size);
+        let id = maps::slot(table.base.wrapping_add(place)).unwrap_or(NO_BACKEND);
         other = if id == NO_BACKEND || id == record.backend_id() { other } else { id };
     }
     other

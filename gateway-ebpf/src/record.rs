@@ -5,7 +5,7 @@ use core::ptr;
 
 use gateway_common::{
     BackendId, Direction, Flow, FlowKey, Half, Reference, State, Word as _,
-    flow::{NO_PORTS, NO_TRANSLATION},
+    flow::{NO_PORTS, NO_TRANSLATION, unrolled},
 };
 
 use crate::{
@@ -83,6 +83,7 @@ impl<A: Maps> Record<A> {
             (*self.flow).idle_timeout = opening.idle_timeout;
             (*self.flow).attempts = 0;
             (*self.flow).translation = NO_TRANSLATION;
+            (*self.flow).ends = [0; 2];
             (*self.flow).created = opening.created;
             (*self.flow).halves[0] = Half::default();
             (*self.flow).halves[1] = Half::default();
@@ -105,6 +106,7 @@ impl<A: Maps> Record<A> {
             (*to).idle_timeout = (*from).idle_timeout;
             (*to).attempts = (*from).attempts;
             (*to).translation = NO_TRANSLATION;
+            (*to).ends = (*from).ends;
             (*to).created = (*from).created;
             (*to).halves[0] = (*from).halves[0];
             (*to).halves[1] = (*from).halves[1];
@@ -164,29 +166,57 @@ impl<A: Maps> Record<A> {
 
     /// Counts a packet.
     #[inline(always)]
-    pub(crate) fn count(&self, direction: Direction, now: u32, packets: u32, bytes: u32) {
+    pub(crate) fn count(&self, direction: Direction, now: u32, packets: u32) {
         let half = self.half(direction);
         // SAFETY: aligned words of a map value; `Shared` is a transparent `u64`.
         unsafe {
             (*half).last_seen = now;
-            let (packet_count, byte_count) = (&raw mut (*half).packets, &raw mut (*half).bytes);
-            (*packet_count.cast::<Shared>()).add(packets.into());
-            (*byte_count.cast::<Shared>()).add(bytes.into());
+            (*(&raw mut (*half).packets).cast::<Shared>()).add(packets.into());
         }
     }
 
     /// The next sequence number of the end that sends in a direction, as far as the other end has told.
     #[inline(always)]
     pub(crate) fn expected(&self, direction: Direction) -> u32 {
-        // SAFETY: an aligned word of a map value.
-        unsafe { ptr::read_volatile(&raw const (*self.half(direction)).expected) }
+        self.next(direction) as u32
     }
 
-    /// Keeps that number.
+    /// The same with the rounds that it has made.
+    #[inline(always)]
+    fn next(&self, direction: Direction) -> u64 {
+        // SAFETY: an aligned word of a map value.
+        unsafe { ptr::read_volatile(&raw const (*self.half(direction)).next) }
+    }
+
+    /// Keeps that number. Of two CPUs that do so at once either is right about the rounds.
     #[inline(always)]
     pub(crate) fn expect(&self, direction: Direction, sequence: u32) {
+        let next = unrolled(sequence, self.next(direction));
         // SAFETY: as above.
-        unsafe { ptr::write_volatile(&raw mut (*self.half(direction)).expected, sequence) };
+        unsafe { ptr::write_volatile(&raw mut (*self.half(direction)).next, next) };
+    }
+
+    /// The stream of the end that sends in a direction begins with this number.
+    #[inline(always)]
+    pub(crate) fn begin_stream(&self, direction: Direction, first: u32) {
+        let half = self.half(direction);
+        // SAFETY: as above.
+        unsafe {
+            ptr::write_volatile(&raw mut (*half).first, first);
+            ptr::write_volatile(&raw mut (*half).next, first.into());
+        }
+    }
+
+    /// It ends before this number.
+    #[inline(always)]
+    pub(crate) fn end_stream(&self, direction: Direction, end: u32) {
+        // SAFETY: as above.
+        unsafe {
+            match direction {
+                Direction::ToBackend => ptr::write_volatile(&raw mut (*self.flow).ends[0], end),
+                Direction::ToClient => ptr::write_volatile(&raw mut (*self.flow).ends[1], end),
+            }
+        }
     }
 
     /// Clock of the latest packet of a direction.

@@ -227,7 +227,7 @@ fn flow(number: u32) -> Flow<Addr4> {
         idle_timeout: 3600,
         attempts: 0,
         translation: NO_TRANSLATION,
-        reserved: [0; 2],
+        ends: [0; 2],
         created: now,
         state: State::bits(Direction::ToBackend, open) | State::bits(Direction::ToClient, open),
         halves: [Half { last_seen: ticks(now), ..Half::default() }; 2],

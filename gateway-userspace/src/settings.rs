@@ -74,8 +74,7 @@ pub struct RunArgs {
     #[arg(long, env = "SLUICE_LOG", default_value = "info")]
     pub log: String,
     /// File that each TCP connection of either plane gets a line in when it is over; `/dev/stdout` too. Default: none,
-    /// as Istio's. Bytes are those of the stream in user space, and those of frames, headers included, in the kernel.
-    /// Opened anew at SIGHUP.
+    /// as Istio's. Bytes are those of the stream, without headers and without what was sent again. Opened anew at SIGHUP.
     #[arg(long, env = "SLUICE_ACCESS_LOG", value_name = "FILE")]
     pub access_log: Option<PathBuf>,
     /// Istio's default format, or its JSON: `text` or `json`.

@@ -45,6 +45,8 @@ mod rows;
 mod shapes;
 #[path = "kernel_packets/strange.rs"]
 mod strange;
+#[path = "kernel_packets/streams.rs"]
+mod streams;
 #[path = "kernel_packets/sums.rs"]
 mod sums;
 #[path = "kernel_packets/transparent.rs"]

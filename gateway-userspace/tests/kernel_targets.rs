@@ -128,7 +128,7 @@ fn flow(target: &Target, listener: u32, port: u16) -> Flow<Addr4> {
         idle_timeout: 3600,
         attempts: 0,
         translation: NO_TRANSLATION,
-        reserved: [0; 2],
+        ends: [0; 2],
         created: 0,
         state: State::COUNTED,
         halves: Default::default(),

@@ -316,7 +316,7 @@ fn ports_of_connections_in_user_space_come_back_when_their_sockets_are_gone() {
     wait::within(RECOVERY, || (in_use(&site)["sourcePorts"] == 0).then_some(())).expect("free ports");
     // Another agent, which has not learned that connections are long ones here.
     site.gateway.kill();
-    site.restart(None, "auto");
+    site.restart(None, "lasting");
     let opening = TlsClient::new(Authority::new("nobody's").roots(), "chat-v4.test").hello();
     let chat = Chatter::start_behind(&site.lab.client, site.address(Family::V4), 5, opening);
     assert_eq!(in_use(&site)["sourcePorts"], 5);

@@ -16,11 +16,13 @@ use harness::documents::{self, destination_rule, service, sni_route};
 use harness::gateway::{Gateway, Kernel};
 use harness::lab::{Family, Lab};
 use harness::namespace;
+use harness::relay::{Harm, Relay};
 use harness::serve::Server;
-use harness::steered::place;
+use harness::steered::{place, switch_offloads_off, verify_checksums};
 use harness::tls::TlsClient;
 use harness::{echo, wait};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const PORT: u16 = 443;
 const NAME: &str = "chat.test";
@@ -33,6 +35,7 @@ struct Site {
     gateway: Gateway,
     echo: Server,
     directory: tempfile::TempDir,
+    relay: Option<Relay>,
     lab: Lab,
     family: Family,
 }
@@ -49,6 +52,26 @@ impl Site {
     fn start(family: Family, policy: Option<&str>, flags: &[&str]) -> Self {
         let lab = Lab::new(1).expect("namespaces");
         let echo = echo::start_silent(place(&lab, family, 0));
+        Self::around((lab, None), family, echo, policy, flags)
+    }
+
+    /// One whose backend says everything twice, and whose clients are behind a link that loses segments.
+    fn start_behind_loss(family: Family, flags: &[&str]) -> Self {
+        let (lab, mut relay) = Lab::relayed(1).expect("namespaces");
+        verify_checksums(&lab);
+        switch_offloads_off(&lab.gateway, "c0");
+        relay.run_with(Harm { lost: 53, ..Harm::default() });
+        let twice = Server::start(place(&lab, family, 0), say_twice);
+        Self::around((lab, Some(relay)), family, twice, None, flags)
+    }
+
+    fn around(
+        (lab, relay): (Lab, Option<Relay>),
+        family: Family,
+        echo: Server,
+        policy: Option<&str>,
+        flags: &[&str],
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let log = directory.path().join("access").display().to_string();
         let gateway = Gateway::arrange()
@@ -58,7 +81,7 @@ impl Site {
             .flags(flags)
             .document("site", &route(&[echo.address], policy))
             .start();
-        Self { gateway, echo, directory, lab, family }
+        Self { gateway, echo, directory, relay, lab, family }
     }
 
     fn address(&self) -> SocketAddr {
@@ -77,6 +100,21 @@ impl Site {
 
     fn handed_over(&self) -> u64 {
         self.gateway.status()["kernel"]["handoff"]["handedOver"].as_u64().expect("a number")
+    }
+
+    /// A client's flow, as `sluice flows` shows it.
+    fn flow(&self, client: SocketAddr) -> Value {
+        let said = self.gateway.sluice(&["flows", "-o", "json"]).expect_success();
+        let flows: Vec<Value> = serde_json::from_str(&said.out).expect("JSON");
+        let flow = flows.iter().find(|flow| flow["client"] == client.to_string());
+        flow.unwrap_or_else(|| panic!("{client} is not in {}{}", said.out, said.err)).clone()
+    }
+
+    /// What the agent says of connections that it has handed over.
+    fn told(&self) -> Vec<Value> {
+        let answer = self.gateway.ask("/handed-over").expect("the gateway's admin socket");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+        serde_json::from_str(body).expect("JSON")
     }
 
     fn log(&self) -> PathBuf {
@@ -99,6 +137,19 @@ impl Site {
     }
 }
 
+async fn say_twice(mut stream: tokio::net::TcpStream) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+        for _ in 0..2 {
+            if stream.write_all(&buffer[..length]).await.is_err() {
+                return;
+            }
+        }
+    }
+    // The client has gone, or hears the end.
+    let _ = stream.shutdown().await;
+}
+
 fn hello() -> Vec<u8> {
     TlsClient::new(Authority::new("nobody's").roots(), NAME).hello()
 }
@@ -116,6 +167,51 @@ fn greet(address: SocketAddr, hello: &[u8]) -> std::io::Result<TcpStream> {
 fn expect_reset(stream: &mut TcpStream) {
     let end = stream.read(&mut [0]).map_err(|error| error.kind());
     assert_eq!(end, Err(ErrorKind::ConnectionReset));
+}
+
+/// Its record has no room for a name: the agent that has read it tells it.
+#[test]
+fn the_server_name_is_shown_as_long_as_its_agent_runs() {
+    for family in FAMILIES {
+        let mut site = Site::start(family, None, &["--tier", "handoff"]);
+        let (stays, _) = site.connect();
+        let (goes, _) = site.connect();
+        let [stays_at, goes_at] = [&stays, &goes].map(|stream| stream.local_addr().expect("an address"));
+        for client in [stays_at, goes_at] {
+            let flow = site.flow(client);
+            assert_eq!(
+                (&flow["tier"], &flow["plane"], &flow["sni"]),
+                (&"handoff".into(), &"kernel".into(), &NAME.into()),
+                "{flow}"
+            );
+        }
+        let table = site.gateway.sluice(&["flows", "-o", "wide"]).expect_success().out;
+        let names = table.lines().filter(|line| line.contains("handoff") && line.ends_with(NAME)).count();
+        assert_eq!(names, 2, "{table}");
+        let told = site.told();
+        let clients: Vec<_> = told.iter().map(|entry| entry["client"].clone()).collect();
+        assert_eq!(clients, [stays_at.to_string(), goes_at.to_string()], "the oldest first: {told:?}");
+        for entry in &told {
+            assert_eq!(
+                (&entry["listener"], &entry["sni"]),
+                (&site.address().to_string().into(), &NAME.into()),
+                "{entry}"
+            );
+            let cluster = entry["cluster"].as_str().expect("a cluster");
+            assert!(cluster.starts_with("outbound|") && cluster.contains("||chat."), "{entry}");
+        }
+        drop(goes);
+        wait::until("the end of the one that goes", || (site.told().len() == 1).then_some(()));
+        assert_eq!(site.flow(stays_at)["sni"], NAME);
+
+        assert!(site.gateway.stop().success());
+        site.gateway.restart();
+        let flow = site.flow(stays_at);
+        assert_eq!((&flow["tier"], &flow["sni"]), (&"handoff".into(), &Value::Null), "{flow}");
+        assert!(site.told().is_empty());
+        drop(stays);
+        site.expect_all_given_back();
+    }
 }
 
 #[test]
@@ -184,12 +280,49 @@ fn a_half_closed_one_carries_the_other_direction_to_its_end() {
         );
         assert_eq!(told["upstream_host"], site.echo.address.to_string(), "{told}");
         for field in ["bytes_received", "bytes_sent"] {
-            // Frames, from the hand-over on: with headers.
-            let bytes = told[field].as_u64().expect("a number");
-            assert!(bytes > hello as u64 + (1 << 20), "{field}: {told}");
+            assert_eq!(told[field], hello + (1 << 20), "{field}: {told}");
         }
         site.expect_all_given_back();
     }
+}
+
+/// Whoever carried them, user space at first and then the kernel, and however often they were sent.
+#[test]
+fn each_byte_of_both_streams_is_told_of_once() {
+    const PART: usize = (1 << 20) + 7;
+    for (family, tier) in [(Family::V4, "handoff"), (Family::V4, "auto"), (Family::V6, "auto")] {
+        let site = Site::start_behind_loss(family, &["--tier", tier]);
+        let (address, hello) = (site.address(), hello());
+        let length = hello.len();
+        let mut stream = site.lab.client.enter(move || greet(address, &hello).expect("an echoed hello"));
+        // The hello for the second time, and each part twice.
+        exchange(&mut stream, PART, length + 2 * PART);
+        wait::until("a hand-over", || (site.handed_over() == 1).then_some(()));
+        let lost = || site.relay.as_ref().map_or(0, |relay| relay.damage()[0]);
+        let before = lost();
+        exchange(&mut stream, PART, 2 * PART);
+        assert!(lost() > before + 10, "nothing was sent again after the hand-over");
+        let flow = site.flow(stream.local_addr().expect("an address"));
+        let bytes = length + 2 * PART;
+        assert_eq!(flow["bytesToBackend"], bytes, "{tier} {family:?}: {flow}");
+        stream.shutdown(Shutdown::Write).expect("half-closing");
+        assert_eq!(read_to_end(&mut stream), (Vec::new(), None));
+        let told = site.line(0);
+        assert_eq!(
+            (&told["bytes_received"], &told["bytes_sent"]),
+            (&bytes.into(), &(2 * bytes).into()),
+            "{tier} {family:?}: {told}"
+        );
+    }
+}
+
+/// Sends so many bytes while so many come.
+#[track_caller]
+fn exchange(stream: &mut TcpStream, send: usize, receive: usize) {
+    let mut sending = stream.try_clone().expect("a second handle");
+    let sent = std::thread::spawn(move || sending.write_all(&vec![b'x'; send]));
+    stream.read_exact(&mut vec![0; receive]).expect("all of it");
+    sent.join().expect("a thread that does not panic").expect("sending");
 }
 
 #[test]

@@ -176,6 +176,7 @@ async fn respond(request: &Request<Incoming>, view: &View, scope: Scope) -> Answ
         "/" => text(StatusCode::OK, INDEX),
         "/status" => json(&view.status(view.kernel_plane.status().await)),
         "/connections" => json(&view.connections()),
+        "/handed-over" => json(&view.handed_over.view()),
         "/config_dump" => json(&dump::config(view)),
         _ => match path.strip_prefix("/proxy-config/").and_then(Kind::parse) {
             Some(kind) => json(&dump::items(view, kind)),
@@ -213,6 +214,7 @@ const INDEX: &str = "\
 /healthz/ready                 200 when traffic is served
 /status                        what `sluice status` shows
 /connections                   opaque connections in user space: what `sluice flows` shows below the kernel's
+/handed-over                   connections that user space has given to the kernel: server name and cluster of each
 /config_dump                   the whole configuration in force
 /proxy-config/listeners        and routes, clusters, endpoints, secrets: what `sluice proxy-config` shows
 /trace                         POST, on the unix socket: what `sluice trace` shows

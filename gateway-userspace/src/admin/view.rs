@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kernel::Kernel;
 use crate::datapath;
+use crate::datapath::handoff::Ledger;
 use crate::model::{ConnectionView, Counts, KernelPlaneState, Snapshot};
 use crate::settings::TierLimit;
 use crate::telemetry::AccessLog;
@@ -32,6 +33,8 @@ pub struct View {
     pub kernel_plane: Kernel,
     /// The best tier that opaque connections may reach.
     pub tier: TierLimit,
+    /// What is known of connections that user space has handed over to the kernel plane.
+    pub handed_over: Arc<Ledger>,
     /// Where TCP connections are told of.
     pub access_log: Option<AccessLog>,
 }

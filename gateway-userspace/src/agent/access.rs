@@ -24,8 +24,8 @@ pub(super) fn connection(
     Connection {
         started: now.checked_sub(age).unwrap_or(now),
         duration: ended.duration,
-        received: entry.to_backend + ended.traffic.bytes_to_backend,
-        sent: entry.to_client + ended.traffic.bytes_to_client,
+        received: ended.traffic.bytes_to_backend,
+        sent: ended.traffic.bytes_to_client,
         flags: flags(ended.end),
         upstream_host: Some(backend),
         upstream_cluster: entry

@@ -13,7 +13,7 @@ use super::watching::Tracing;
 use crate::admin::Kernel;
 use crate::admin::kernel::Question;
 use crate::admin::trace::{Line, Wanted};
-use crate::datapath::handoff::{Entry, Ledger};
+use crate::datapath::handoff::{Entry, Identity, Ledger};
 use crate::datapath::tally::Ended;
 use crate::datapath::{Applied, DatapathError, KernelPlane, Placement, Status, Stopped, Targets, stats};
 use crate::model::{KernelPlaneState, Lengths, Outliers, Published, Snapshot};
@@ -272,10 +272,11 @@ impl<'a> Driver<'a> {
     fn tell(&self, ended: &[Ended]) {
         let (now, monotonic) = (SystemTime::now(), stats::monotonic());
         for flow in ended {
-            let entry = self.handed_over.ledger.take(flow.client_side);
-            if let Some(Entry { cluster: Some(cluster), to_backend, to_client, .. }) = &entry {
+            let identity = Identity { client_side: flow.client_side, created: flow.created };
+            let entry = self.handed_over.ledger.take(identity);
+            if let Some(Entry { cluster: Some(cluster), .. }) = &entry {
                 let carried = flow.traffic.bytes_to_backend + flow.traffic.bytes_to_client;
-                self.handed_over.lengths.record(cluster, carried + to_backend + to_client);
+                self.handed_over.lengths.record(cluster, carried);
             }
             if let Some(log) = &self.access_log {
                 log.write(access::connection(flow, entry, &self.snapshot, (now, monotonic)));

@@ -48,11 +48,13 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let counts = Counts::default();
     let access_log = open_access_log(args)?;
     let inbox = Inbox::new();
+    let ledger = Arc::new(Ledger::default());
     let view = Published::new(View {
         counts: counts.clone(),
         kernel_plane: inbox.asker(),
         tier: args.tier,
         access_log: access_log.clone(),
+        handed_over: ledger.clone(),
         ..View::default()
     });
     let _admin = Admin::open(args, &view).await?;
@@ -63,7 +65,6 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let first = configuration.next(&Runtime::default());
     let runtime = Published::new(Runtime::default());
     let targets = Published::default();
-    let ledger = Arc::new(Ledger::default());
     let settings = proxy_settings(args, access_log.clone(), targets.subscribe(), ledger.clone());
     let (reports, mut worker_reports) = mpsc::channel(settings.workers * 4);
     let workers = Workers::start(&settings, &runtime.subscribe(), &counts, &reports)

@@ -278,7 +278,7 @@ mod tests {
             source_port: Be16::new(1),
             destination_port: Be16::new(2),
         };
-        let half = |last| Half { packets: 1, bytes: 1, last_seen: ticks(last * SECOND), expected: 0 };
+        let half = |last| Half { packets: 1, last_seen: ticks(last * SECOND), ..Half::default() };
         Flow {
             client: tuple,
             backend: tuple,
@@ -289,7 +289,7 @@ mod tests {
             idle_timeout: 600,
             attempts: 0,
             translation: NO_TRANSLATION,
-            reserved: [0; 2],
+            ends: [0; 2],
             created: SECOND,
             state: State::bits(Direction::ToBackend, to_backend)
                 | State::bits(Direction::ToClient, to_client),

@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use gateway_common::{Address, Config, Direction, Flow, Seen, State, Translation};
+use gateway_common::{Address, Config, Direction, Flow, Half, Seen, State, Translation};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::ageing;
@@ -139,7 +139,7 @@ struct LastWord {
 
 impl LastWord {
     fn of<A: Address>(flow: &Flow<A>, translation: Option<&Translation>, direction: Direction) -> Self {
-        let expected = |of: Direction| flow.halves.get(of as usize).map_or(0, |half| half.expected);
+        let expected = |of: Direction| flow.halves.get(of as usize).map_or(0, Half::expected);
         let shift = translation.map_or(0, |translation| translation.sequence(direction));
         Self {
             tuple: Tuple::of(&flow.leaving(direction)),

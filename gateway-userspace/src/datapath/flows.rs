@@ -6,10 +6,12 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use gateway_common::flow::{NO_PORTS, ticks};
+use gateway_common::flow::NO_PORTS;
 use gateway_common::index::Refused;
 use gateway_common::ports::{self, PORTS_PER_WORD, PROBES};
-use gateway_common::{Address, Config, Direction, Flow, FlowKey, Hash, ListenerId, Pair, Reference, State};
+use gateway_common::{
+    Address, Config, Direction, Flow, FlowKey, Half, Hash, ListenerId, Pair, Reference, State,
+};
 
 use super::ageing;
 use super::memory::{Records, Words};
@@ -350,9 +352,9 @@ impl<A: Address> Flows<A> {
         self.discard(config, number, flow);
     }
 
-    /// Sets both ends' next sequence numbers of a frozen flow, which no packet changes, and says that it was active now.
-    pub fn expect(&self, number: u32, expected: [u32; 2], now: u64) {
-        self.established.records.expect(number, ticks(now), expected);
+    /// Sets how far the streams of a frozen flow, which no packet changes, have got, and when it was active.
+    pub fn resume(&self, number: u32, halves: [Half; 2]) {
+        self.established.records.resume(number, halves);
     }
 
     /// Changes a record's state if it is as it was; else returns what it is.

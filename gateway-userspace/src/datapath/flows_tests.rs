@@ -68,7 +68,7 @@ fn flow(number: u32) -> Flow<Addr4> {
         idle_timeout: 3600,
         attempts: 0,
         translation: NO_TRANSLATION,
-        reserved: [0; 2],
+        ends: [0; 2],
         created: 0,
         state: State::COUNTED,
         halves: Default::default(),

@@ -102,6 +102,8 @@ fn hash(address: SocketAddr) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use gateway_common::hash::{LOOKS, look, slot};
+
     use super::*;
 
     fn backends(weights: impl IntoIterator<Item = u64>) -> Weights {
@@ -131,6 +133,23 @@ mod tests {
             (size(1), size(2), size(4), size(16), size(17), size(5000)),
             (1021, 4093, 4093, 16_381, 65_537, 65_537)
         );
+    }
+
+    /// Two ports with which two in five of the slots have 31 neighbours ahead of the same owner.
+    #[test]
+    fn another_backend_is_found_wherever_a_flow_begins_to_look() {
+        let addresses = ["[2001:db8::1]:45260", "[2001:db8::2]:46000"];
+        let weights: Weights = addresses.into_iter().map(|address| (address.parse().unwrap(), 1)).collect();
+        let size = size(2);
+        let table = build(&weights, size).unwrap();
+        let longest = table.chunk_by(|one, next| one == next).map(<[usize]>::len).max().unwrap();
+        assert!(longest > 5 * LOOKS as usize, "{longest}: no table of the kind that is meant");
+        for chooser in (0..100_000_u32).map(|number| number.wrapping_mul(0x9e37_79b9)) {
+            let owners = (0..LOOKS).map(|number| table[slot(look(chooser, number), size) as usize]);
+            let mut found = [false; 2];
+            owners.for_each(|owner| found[owner] = true);
+            assert_eq!(found, [true; 2], "{chooser}");
+        }
     }
 
     #[test]

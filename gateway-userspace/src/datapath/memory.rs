@@ -141,13 +141,17 @@ impl<A: Address> Records<A> {
         })
     }
 
-    /// Sets when a record's ends were last heard, and their next sequence numbers.
-    pub(super) fn expect(&self, number: u32, now: u32, expected: [u32; 2]) {
+    /// Sets when a record's ends were last heard, and how far their streams have got.
+    pub(super) fn resume(&self, number: u32, halves: [Half; 2]) {
         const { assert!(std::mem::offset_of!(Half, last_seen).is_multiple_of(WORD)) };
-        let first = std::mem::offset_of!(Flow<A>, halves) + std::mem::offset_of!(Half, last_seen);
-        for (half, expected) in expected.into_iter().enumerate() {
-            if let Some(word) = self.record(number).get((first + half * size_of::<Half>()) / WORD) {
-                word.store(pair(now, expected), Ordering::Release);
+        const { assert!(std::mem::offset_of!(Half, next).is_multiple_of(WORD)) };
+        let start = std::mem::offset_of!(Flow<A>, halves) / WORD;
+        let places = self.record(number).iter().skip(start);
+        let words =
+            halves.iter().flat_map(|half| [None, Some(half.next), Some(pair(half.last_seen, half.first))]);
+        for (place, word) in places.zip(words) {
+            if let Some(word) = word {
+                place.store(word, Ordering::Release);
             }
         }
     }

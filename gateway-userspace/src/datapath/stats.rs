@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway_common::{ListenerId, Translation};
 use nix::time::{ClockId, clock_gettime};
@@ -207,4 +207,10 @@ pub fn monotonic() -> u64 {
     // Reading this clock cannot fail on Linux; 0 would make every flow look fresh, the safe way to be wrong.
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The same clock at a moment that has passed.
+pub fn monotonic_at(moment: Instant) -> u64 {
+    let age = u64::try_from(moment.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    monotonic().saturating_sub(age)
 }

@@ -18,24 +18,24 @@ pub struct Traffic {
     pub flows: u64,
     /// Packets from clients.
     pub packets_to_backend: u64,
-    /// Bytes of frames from clients.
+    /// Bytes of their streams from clients.
     pub bytes_to_backend: u64,
     /// Packets to clients.
     pub packets_to_client: u64,
-    /// Bytes of frames to clients.
+    /// Bytes of their streams to clients.
     pub bytes_to_client: u64,
 }
 
 impl Traffic {
     /// Of one flow.
-    fn of<A>(flow: &Flow<A>) -> Self {
+    fn of<A: Address>(flow: &Flow<A>) -> Self {
         let [to_backend, to_client] = flow.halves;
         Self {
             flows: 1,
             packets_to_backend: to_backend.packets,
-            bytes_to_backend: to_backend.bytes,
+            bytes_to_backend: flow.carried(Direction::ToBackend),
             packets_to_client: to_client.packets,
-            bytes_to_client: to_client.bytes,
+            bytes_to_client: flow.carried(Direction::ToClient),
         }
     }
 

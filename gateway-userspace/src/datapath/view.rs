@@ -68,7 +68,7 @@ pub struct FlowView {
     pub kind: Kind,
     /// Packets in this direction.
     pub packets: u64,
-    /// Bytes of frames in this direction.
+    /// Bytes of the stream in this direction, see [`Flow::carried`].
     pub bytes: u64,
     /// Monotonic clock of the SYN, in ns.
     pub created: u64,
@@ -186,7 +186,7 @@ fn entry<A: Address>(flow: &Flow<A>, kind: Kind, direction: Direction) -> FlowVi
         state,
         kind,
         packets: half.packets,
-        bytes: half.bytes,
+        bytes: flow.carried(direction),
         created: flow.created,
         last_seen: half.last_seen,
         oif: flow.oif.get(at).copied().unwrap_or_default(),

@@ -92,9 +92,7 @@ pub struct ConnectionView {
 impl Connections {
     /// Lists one more.
     pub fn open(&self, mut route: Route, tier: Tier, below: Option<Below>, now: Instant) -> Connection {
-        if let Some(name) = route.sni.take() {
-            route.sni = Some(name.get(..LONGEST_NAME).map_or_else(|| name.clone(), Box::from));
-        }
+        route.sni = route.sni.map(bounded);
         let open = Arc::new(Open {
             route,
             began: now,
@@ -167,6 +165,11 @@ impl Open {
             bytes_to_client: self.to_client.load(Ordering::Relaxed),
         }
     }
+}
+
+/// As much of a server name as is kept.
+pub fn bounded(name: Box<str>) -> Box<str> {
+    name.get(..LONGEST_NAME).map(Box::from).unwrap_or(name)
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -11,6 +11,7 @@ use super::connection::Ends;
 use super::worker::Shared;
 use crate::datapath::Targets;
 use crate::datapath::handoff::{self, Entry, Refusal, Settling};
+use crate::datapath::stats;
 use crate::datapath::targets::SourcePort;
 use crate::datapath::view::Tuple;
 use crate::model::{Ascent, Below, ClusterName, lengths};
@@ -32,7 +33,8 @@ pub(super) struct Climb<'a> {
     shared: &'a Shared,
     ends: Ends,
     idle: Duration,
-    since: Instant,
+    /// Monotonic clock when the client connected, in ns.
+    created: u64,
     /// What the backend's socket is bound to; held as long as that lives.
     port: Option<SourcePort>,
     entry: Entry,
@@ -74,8 +76,9 @@ impl<'a> Climb<'a> {
             Ascent::WithRoom | Ascent::WhenLasting => lengths::LONG,
             Ascent::AtRandom => 1 << fastrand::u32(..LARGEST_POWER),
         };
+        let created = stats::monotonic_at(since);
         let (attempts, next) = (0, since);
-        Self { shared, ends, idle, since, port, entry, drain, after, attempts, next, is_refused, below }
+        Self { shared, ends, idle, created, port, entry, drain, after, attempts, next, is_refused, below }
     }
 
     /// Whether there is nothing more to try.
@@ -168,14 +171,11 @@ impl<'a> Climb<'a> {
             port,
             listener: self.ends.listener,
             idle_timeout: self.idle,
-            since: self.since,
+            created: self.created,
             to_backend: prefix.into(),
             to_client: answer.into(),
-            entry: Entry {
-                to_backend: carried.up,
-                to_client: carried.down,
-                ..std::mem::take(&mut self.entry)
-            },
+            carried: [carried.up, carried.down],
+            entry: std::mem::take(&mut self.entry),
         };
         self.attempts += 1;
         let targets = self.shared.targets.current();

@@ -27,7 +27,7 @@ pub struct Connection {
     pub started: SystemTime,
     /// To its last byte.
     pub duration: Duration,
-    /// Bytes from the client: of the stream in user space, of frames with their headers in the kernel.
+    /// Bytes of the stream from the client.
     pub received: u64,
     /// Bytes to the client, likewise.
     pub sent: u64,

@@ -90,7 +90,8 @@ impl Net {
     }
 
     pub(crate) fn syn(self, port: u16) -> Segment {
-        Segment::new(self.client(port), self.gateway(), SYN).with_options(&MSS)
+        let syn = Segment::new(self.client(port), self.gateway(), SYN).with_options(&MSS);
+        Segment { sequence: CLIENT_INITIAL, ..syn }
     }
 
     pub(crate) fn is_v4(self) -> bool {
@@ -123,6 +124,7 @@ pub(crate) struct Peek {
     pub(crate) attempts: u32,
     /// Packets in both directions.
     pub(crate) packets: [u64; 2],
+    /// Bytes of both streams.
     pub(crate) bytes: [u64; 2],
     /// Next sequence numbers of client and backend, as the other one has told.
     pub(crate) expected: [u32; 2],
@@ -219,27 +221,30 @@ impl Bench {
 
     /// The backend that a tuple of a client should get first, by an account of our own.
     pub(crate) fn choice(&self, client: Tuple) -> u32 {
-        let (slots, place) = self.slots(client, 0);
-        slots[place]
+        let (table, slots) = self.table(client);
+        slots[hash::slot(chooser(table, client, 0), table.size) as usize]
     }
 
     /// The backend that a handshake should get when another is needed, after so many were tried.
     pub(crate) fn next_choice(&self, client: Tuple, current: u32, tried: u32) -> Option<u32> {
-        let (slots, place) = self.slots(client, tried + 1);
-        let mut others = slots.iter().cycle().skip(place).take(32).copied().filter(|id| *id != current);
+        let (table, slots) = self.table(client);
+        let chooser = chooser(table, client, tried + 1);
+        let looks = (0..32).map(|look| slots[hash::slot(hash::look(chooser, look), table.size) as usize]);
+        let mut others = looks.filter(|id| *id != current);
         if tried >= 4 { None } else { others.next() }
     }
 
-    /// A listener's table, and where an attempt's choice begins in it.
-    fn slots(&self, client: Tuple, attempt: u32) -> (&[u32], usize) {
-        let is_v4 = client.source.is_ipv4();
-        let (table, slots) = &self.tables[&is_v4];
-        let slot = if is_v4 {
-            hash::choose(BALANCE_KEY, table, &key_of::<Addr4>(client), attempt)
-        } else {
-            hash::choose(BALANCE_KEY, table, &key_of::<Addr6>(client), attempt)
-        };
-        (slots, (slot - table.base) as usize)
+    /// The table of a client's listener, and its slots.
+    fn table(&self, client: Tuple) -> (&Table, &[u32]) {
+        let (table, slots) = &self.tables[&client.source.is_ipv4()];
+        (table, slots)
+    }
+
+    /// Puts the slots of each backend together.
+    pub(crate) fn sort_table(&mut self, net: Net) {
+        let (table, slots) = self.tables.get_mut(&net.is_v4()).unwrap();
+        slots.sort_unstable();
+        self.loaded.maps.write_table(table.base, slots).unwrap();
     }
 
     /// Has the agent look at all records as if so many seconds had passed. Returns how many handshakes and ports are in use
@@ -466,9 +471,18 @@ fn peek<A: Address>(flows: &Flows<A>, config: &Config, arriving: Tuple) -> Optio
         backend: flow.backend_id,
         attempts: flow.attempts,
         packets: flow.halves.map(|half| half.packets),
-        bytes: flow.halves.map(|half| half.bytes),
-        expected: flow.halves.map(|half| half.expected),
+        bytes: [Direction::ToBackend, Direction::ToClient].map(|direction| flow.carried(direction)),
+        expected: flow.halves.map(|half| half.expected()),
     })
+}
+
+/// What chooses a client's backend.
+fn chooser(table: &Table, client: Tuple, attempt: u32) -> u32 {
+    if client.source.is_ipv4() {
+        hash::chooser(BALANCE_KEY, table, &key_of::<Addr4>(client), attempt)
+    } else {
+        hash::chooser(BALANCE_KEY, table, &key_of::<Addr6>(client), attempt)
+    }
 }
 
 /// A tuple as the maps have it.

@@ -78,7 +78,7 @@ fn put<A: Address>(
     (element, translation, bits): (u32, &Translation, u64),
 ) -> u32 {
     let now = stats::monotonic();
-    let half = |end: &End| Half { last_seen: ticks(now), expected: end.taken, ..Half::default() };
+    let half = |end: &End| Half { last_seen: ticks(now), ..Half::resumed(end.taken, 0) };
     let record = Flow::<A> {
         client: key_of(flow.client),
         backend: key_of(flow.backend),
@@ -89,7 +89,7 @@ fn put<A: Address>(
         idle_timeout: 600,
         attempts: 0,
         translation: element,
-        reserved: [0; 2],
+        ends: [0; 2],
         created: now,
         state: open() | bits,
         halves: translation.ends.each_ref().map(half),
@@ -160,10 +160,11 @@ impl HandedOver {
     /// Says what the ends have acknowledged, at a time.
     fn expect(self, bench: &Bench, expected: [u32; 2], now: u64) {
         let maps = &bench.loaded.maps;
+        let halves = expected.map(|next| Half { last_seen: ticks(now), ..Half::resumed(next, 0) });
         if self.is_v4() {
-            maps.v4.flows.expect(self.number, expected, now);
+            maps.v4.flows.resume(self.number, halves);
         } else {
-            maps.v6.flows.expect(self.number, expected, now);
+            maps.v6.flows.resume(self.number, halves);
         }
     }
 }

@@ -187,7 +187,6 @@ fn take(bench: &mut Bench, what: &str, flow: &mut Opened, (client, flags, ahead,
     assert_eq!(outcome.packet, flow.rewritten(&segment).bytes(), "{what}");
     let (after, at) = (flow.peek(bench), usize::from(!client));
     assert_eq!(after.packets[at], before.packets[at] + 1, "{what}");
-    assert_eq!(after.bytes[at], before.bytes[at] + segment.bytes().len() as u64, "{what}");
     assert_eq!(after.packets[1 - at], before.packets[1 - at], "{what}");
 }
 
@@ -224,6 +223,20 @@ fn a_backend_that_nobody_can_replace_may_refuse() {
 fn no_client_of_one_bad_backend_misses_the_good_one() {
     let mut bench = Bench::serving(ROOMY);
     for net in FAMILIES {
+        for _ in 0..500 {
+            let mut flow = bench.opened(net);
+            take(&mut bench, "refused", &mut flow, REFUSAL);
+            take(&mut bench, "sent again", &mut flow, (CLIENT, SYN, 0, Retried));
+        }
+    }
+}
+
+/// As they are in part of a Maglev table where the steps of two permutations go together.
+#[test]
+fn no_client_misses_it_where_the_slots_of_each_are_neighbours() {
+    let mut bench = Bench::serving(ROOMY);
+    for net in FAMILIES {
+        bench.sort_table(net);
         for _ in 0..500 {
             let mut flow = bench.opened(net);
             take(&mut bench, "refused", &mut flow, REFUSAL);

@@ -22,8 +22,9 @@ use clap::{Args, ValueEnum};
 #[command(after_help = "\
 Shows flows that the kernel steers, and below them opaque connections that user space carries: TCP, TLS passed through,
 WebSockets. A flow's tier is `kernel`; `handoff`, given to the kernel by user space; `splice`, moved from socket to socket;
-or `copy`. With -o wide or json it says why it is no better. Bytes are those of frames in the kernel, headers included, and
-those of the stream in user space; the rate is of both directions together, between two readings.
+or `copy`. With -o wide or json it says why it is no better, and which server name a TLS client asked for, as long as the agent
+runs that has read it. Bytes are those of the stream that have come through, since the connection began; the rate is of both
+directions together, between two readings.
 
 Examples:
   sluice flows

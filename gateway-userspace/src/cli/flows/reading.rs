@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use super::row::{FlowRow, Plane};
 use crate::cli::{admin_client, maps};
+use crate::datapath::handoff::EntryView;
 use crate::datapath::maps::Maps;
 use crate::datapath::stats;
 use crate::datapath::view::{self, FlowView};
@@ -22,6 +23,9 @@ pub(super) struct Sources<'a> {
 
 /// What tells a flow from a later one on the same tuple: its plane, its ends, and the time of its SYN or its number.
 type Identity = (Plane, SocketAddr, SocketAddr, u64);
+
+/// Server names of connections that were handed over.
+type Names = HashMap<Identity, Box<str>>;
 
 /// The flows at one moment; their rates are not known yet.
 pub(super) struct Reading {
@@ -47,12 +51,27 @@ impl<'a> Sources<'a> {
             Ok(maps) => flows.extend(view::pairs(maps).iter().map(|flow| steered(flow, at))),
             Err(error) => unread.push(format!("flows in the kernel are not shown: {error:#}")),
         }
-        match connections {
-            Ok(connections) => flows.extend(connections.into_iter().map(carried)),
+        // When the kernel's are known, so that none of them was handed over later.
+        let told = connections.and_then(|connections| Ok((connections, self.handed_over()?)));
+        match told {
+            Ok((connections, handed_over)) => {
+                flows.iter_mut().for_each(|flow| name(flow, &handed_over));
+                flows.extend(connections.into_iter().map(carried));
+            }
             Err(error) => unread.push(format!("connections in user space are not shown: {error:#}")),
         }
         anyhow::ensure!(unread.len() < 2, "{}", unread.join("\n"));
         Ok(Reading { at, flows, unread })
+    }
+
+    /// The server names of the agent's handed-over connections.
+    fn handed_over(&self) -> Result<Names> {
+        let entries: Vec<EntryView> = admin_client::get(self.agent, "/handed-over")?;
+        let named = |entry: EntryView| {
+            let EntryView { client, listener, created, sni, .. } = entry;
+            Some(((Plane::Kernel, client, listener, created), sni?))
+        };
+        Ok(entries.into_iter().filter_map(named).collect())
     }
 }
 
@@ -61,10 +80,18 @@ impl Reading {
     pub(super) fn since(&self, before: &Self) -> Vec<FlowRow> {
         let earlier: HashMap<_, _> =
             before.flows.iter().map(|(identity, row)| (*identity, total(row))).collect();
+        let in_user_space: HashMap<_, _> = before
+            .flows
+            .iter()
+            .filter(|(_, row)| row.plane == Plane::UserSpace)
+            .map(|(_, row)| ((row.client, row.gateway), total(row)))
+            .collect();
         let nanoseconds = u128::from(self.at.saturating_sub(before.at).max(1));
         let rated = |(identity, row): &(Identity, FlowRow)| {
-            // A flow that was not there has carried all of it since.
-            let before = earlier.get(identity).copied().unwrap_or(0);
+            // What was handed over meanwhile has carried much of it before; any other that was not there all of it since.
+            let handed_over =
+                || in_user_space.get(&(row.client, row.gateway)).filter(|_| row.tier == Tier::Handoff);
+            let before = earlier.get(identity).or_else(handed_over).copied().unwrap_or(0);
             let bytes = u128::from(total(row).saturating_sub(before));
             let bytes_per_second = u64::try_from(bytes * 1_000_000_000 / nanoseconds).unwrap_or(u64::MAX);
             FlowRow { bytes_per_second, ..row.clone() }
@@ -97,6 +124,11 @@ fn steered([to_backend, to_client]: &[FlowView; 2], now: u64) -> (Identity, Flow
         bytes_per_second: 0,
     };
     ((Plane::Kernel, row.client, row.gateway, to_backend.created), row)
+}
+
+/// Gives a flow the server name that user space has read.
+fn name((identity, row): &mut (Identity, FlowRow), names: &Names) {
+    row.sni = names.get(identity).cloned();
 }
 
 /// A connection that user space carries.

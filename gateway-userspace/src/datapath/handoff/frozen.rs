@@ -79,8 +79,7 @@ impl<A: Address> Frozen<A> {
         let translation = translation(agreed, numbers, unsent);
         self.tables.translations.write(self.flow.translation, &translation);
         fault::reached(Step::Translated);
-        let taken = translation.ends.map(|end| end.taken);
-        self.flows.expect(self.number, taken, stats::monotonic());
+        self.flows.resume(self.number, halves(connection, translation.ends.map(|end| end.taken)));
         let mut bits = 0;
         for (direction, (numbers, unsent)) in
             [Direction::ToBackend, Direction::ToClient].into_iter().zip(numbers.into_iter().zip(unsent))
@@ -125,10 +124,7 @@ pub(super) fn read(connection: &mut Connection) -> Result<[Numbers; 2], Refusal>
 fn flow<A: Address>(connection: &Connection, way: Way, translation: u32) -> Result<Flow<A>, Refusal> {
     let target = connection.port.target();
     let backend = Tuple { source: connection.port.address(), destination: target.address };
-    let now = stats::monotonic();
-    let age = u64::try_from(connection.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let open = Seen::SYN | Seen::ACK;
-    let half = Half { last_seen: ticks(now), ..Half::default() };
     Ok(Flow {
         client: key(connection.client_side)?,
         backend: key(backend)?,
@@ -139,13 +135,24 @@ fn flow<A: Address>(connection: &Connection, way: Way, translation: u32) -> Resu
         idle_timeout: u32::try_from(connection.idle_timeout.as_secs()).unwrap_or(u32::MAX).max(1),
         attempts: 0,
         translation,
-        reserved: [0; 2],
-        created: now.saturating_sub(age),
+        ends: [0; 2],
+        created: connection.created,
         state: State::FROZEN
             | State::bits(Direction::ToBackend, open)
             | State::bits(Direction::ToClient, open),
-        halves: [half; 2],
+        halves: halves(connection, [0; 2]),
     })
+}
+
+/// How far the streams of both ends have got, when `next` are the numbers behind all that was taken from them.
+fn halves(connection: &Connection, next: [u32; 2]) -> [Half; 2] {
+    let last_seen = ticks(stats::monotonic());
+    let half = |next: u32, carried: u64, held: &[u8]| Half {
+        last_seen,
+        ..Half::resumed(next, carried + held.len() as u64)
+    };
+    let ([client, backend], [from_client, from_backend]) = (next, connection.carried);
+    [half(client, from_client, &connection.to_backend), half(backend, from_backend, &connection.to_client)]
 }
 
 fn key<A: Address>(tuple: Tuple) -> Result<FlowKey<A>, Refusal> {

@@ -31,7 +31,7 @@ use tokio::net::TcpStream;
 
 use self::fault::Step;
 use self::frozen::Frozen;
-pub use self::ledger::{Entry, Ledger};
+pub use self::ledger::{Entry, EntryView, Identity, Ledger};
 pub use self::refusal::Refusal;
 pub use self::settling::Settling;
 pub use self::tally::{Tallied, Tally};
@@ -61,8 +61,10 @@ pub struct Connection {
     pub listener: ListenerKey,
     /// So long may both ends be silent.
     pub idle_timeout: Duration,
-    /// When the client connected.
-    pub since: Instant,
+    /// Monotonic clock when the client connected, in ns.
+    pub created: u64,
+    /// Bytes that were brought from client and backend to the other one before.
+    pub carried: [u64; 2],
     /// What was read from the client and not sent on yet.
     pub to_backend: Vec<u8>,
     /// What was read from the backend and not sent on yet.
@@ -107,14 +109,15 @@ impl Handoff {
         targets: &Targets,
         mut connection: Connection,
     ) -> Result<Settling, Box<Kept>> {
-        let (begun, client_side) = (Instant::now(), connection.client_side);
-        self.ledger.enter(client_side, std::mem::take(&mut connection.entry));
+        let begun = Instant::now();
+        let identity = Identity { client_side: connection.client_side, created: connection.created };
+        self.ledger.enter(identity, std::mem::take(&mut connection.entry));
         let mut result = self.attempt(targets, connection);
         match &mut result {
             Ok(_) => self.ledger.tally.succeeded(begun.elapsed()),
             Err(kept) => {
                 self.ledger.tally.refused(&kept.refusal);
-                kept.connection.entry = self.ledger.take(client_side).unwrap_or_default();
+                kept.connection.entry = self.ledger.take(identity).unwrap_or_default();
             }
         }
         result
