@@ -1,6 +1,7 @@
 //! Process settings: what flags and environment say about this process. Never routing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -209,14 +210,9 @@ pub struct KernelArgs {
     pub backend_drain_time: u64,
     /// Where `sluice.dev/source-address: preserve` is wished: the mark of packets that answer to clients' addresses and are
     /// meant for this node, and the bits of it that count. Others of the node's must not give them.
-    #[arg(long, value_name = "MARK/MASK", default_value = DEFAULT_MARK)]
+    #[arg(long, value_name = "MARK/MASK", default_value_t)]
     pub mark: Mark,
 }
-
-/// A bit that nobody else is known to use: Cilium has 0x0f00 and all above 0xffff, Calico likewise above 0xffff, kube-proxy
-/// 0x4000 and 0x8000, CNI's port mapping 0x2000, Istio 0x0539. And none of theirs below 0xffff with it: a mark of theirs that
-/// happens to have the bit too is theirs.
-const DEFAULT_MARK: &str = "0x1000/0xffff";
 
 /// What rules of routing know packets by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,6 +221,21 @@ pub struct Mark {
     pub value: u32,
     /// The bits that count.
     pub mask: u32,
+}
+
+impl Default for Mark {
+    /// A bit that nobody else is known to use: Cilium has 0x0f00 and all above 0xffff, Calico likewise above 0xffff,
+    /// kube-proxy 0x4000 and 0x8000, CNI's port mapping 0x2000, Istio 0x0539. And none of theirs up to 0xffff with it: a
+    /// mark of theirs that happens to have the bit too is theirs.
+    fn default() -> Self {
+        Self { value: 0x1000, mask: 0xffff }
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}/{:#x}", self.value, self.mask)
+    }
 }
 
 impl FromStr for Mark {
@@ -239,7 +250,7 @@ impl FromStr for Mark {
         match numbers {
             Some((value, mask)) if value != 0 && value & mask == value => Ok(Self { value, mask }),
             Some(_) => Err(format!("`{text}` has no bit set, or one that its mask has not")),
-            None => Err(format!("`{text}` is not two numbers such as {DEFAULT_MARK}")),
+            None => Err(format!("`{text}` is not two numbers such as {}", Self::default())),
         }
     }
 }
@@ -348,7 +359,9 @@ mod tests {
             assert!(mark(bad).is_err(), "{bad}");
         }
         // Cilium, kube-proxy, port mapping of CNI, Istio.
-        let Mark { value, mask } = mark(DEFAULT_MARK).unwrap();
+        let default = Mark::default();
+        assert_eq!(mark(&default.to_string()), Ok(default));
+        let Mark { value, mask } = default;
         for theirs in [0x0f00, 0x4000, 0x8000, 0x2000, 1337] {
             assert_eq!((value & theirs, mask & theirs), (0, theirs), "{theirs:#x}");
         }

@@ -118,7 +118,6 @@ async fn carry(
                 cluster: Some(cluster.name.clone()),
                 listener_admission: admission,
                 cluster_admission,
-                ..Entry::default()
             };
             let climb = Climb::new(shared, ends, (idle, ends.since), port, entry, drain.clone());
             let highest = shared.highest_tier;

@@ -55,7 +55,9 @@ impl<'a> Sources<'a> {
         let told = connections.and_then(|connections| Ok((connections, self.handed_over()?)));
         match told {
             Ok((connections, handed_over)) => {
-                flows.iter_mut().for_each(|flow| name(flow, &handed_over));
+                for flow in &mut flows {
+                    name(flow, &handed_over);
+                }
                 flows.extend(connections.into_iter().map(carried));
             }
             Err(error) => unread.push(format!("connections in user space are not shown: {error:#}")),
