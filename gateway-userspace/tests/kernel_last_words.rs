@@ -7,7 +7,8 @@ mod kernel;
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
 
-use gateway_common::{Address, State};
+use gateway_common::flow::ticks;
+use gateway_common::{Address, Half, State};
 use gateway_userspace::datapath::flows::{Flows, Kind};
 use gateway_userspace::datapath::{KernelPlane, stats};
 use gateway_userspace::model::{Outliers, Published};
@@ -20,8 +21,9 @@ fn condemn<A: Address>(flows: &Flows<A>, shift: u32) -> usize {
     let living: Vec<_> = flows.all().filter(|(kind, _, flow)| lives(*kind, flow.state)).collect();
     for (_, number, flow) in &living {
         flows.mark(Kind::Established, *number, State::CONDEMNED);
-        let shifted = flow.halves.map(|half| half.expected.wrapping_add(shift));
-        flows.expect(*number, shifted, stats::monotonic());
+        let last_seen = ticks(stats::monotonic());
+        let shifted = |half: Half| Half::resumed(half.expected().wrapping_add(shift), 0);
+        flows.resume(*number, flow.halves.map(|half| Half { last_seen, ..shifted(half) }));
     }
     living.len()
 }

@@ -55,8 +55,8 @@ impl<'a> Sources<'a> {
         let told = connections.and_then(|connections| Ok((connections, self.handed_over()?)));
         match told {
             Ok((connections, handed_over)) => {
-                for flow in &mut flows {
-                    name(flow, &handed_over);
+                for (identity, row) in &mut flows {
+                    row.sni = handed_over.get(identity).cloned();
                 }
                 flows.extend(connections.into_iter().map(carried));
             }
@@ -126,11 +126,6 @@ fn steered([to_backend, to_client]: &[FlowView; 2], now: u64) -> (Identity, Flow
         bytes_per_second: 0,
     };
     ((Plane::Kernel, row.client, row.gateway, to_backend.created), row)
-}
-
-/// Gives a flow the server name that user space has read.
-fn name((identity, row): &mut (Identity, FlowRow), names: &Names) {
-    row.sni = names.get(identity).cloned();
 }
 
 /// A connection that user space carries.
