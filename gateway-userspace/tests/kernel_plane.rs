@@ -107,7 +107,7 @@ fn bulk_data_comes_through_whole() {
     assert_eq!(flows.len(), 4);
     for flow in flows {
         let (packets, bytes) = (flow["packets"].as_u64().unwrap(), flow["bytes"].as_u64().unwrap());
-        assert!(bytes > 16 << 20, "{flow}");
+        assert!(bytes >= 16 << 20, "{flow}");
         // Counted as on the wire: more than 1500 bytes to a packet would be a super-packet counted as one.
         assert!(bytes / packets < 1600, "{flow}");
     }

@@ -285,6 +285,27 @@ impl Gateway {
         self.status()["generation"].as_u64().expect("a generation")
     }
 
+    /// What it says of the kernel plane. On a busy machine that does not always answer in time.
+    #[track_caller]
+    pub fn kernel(&self) -> Value {
+        let answered = |mut status: Value| Some(status["kernel"].take()).filter(Value::is_object);
+        wait::until("an answer of the kernel plane", || answered(self.status()))
+    }
+
+    /// Connections that were handed over to the kernel so far.
+    #[track_caller]
+    pub fn handed_over(&self) -> u64 {
+        self.kernel()["handoff"]["handedOver"].as_u64().expect("a number")
+    }
+
+    /// Waits until nothing of the kernel's tables is in use.
+    #[track_caller]
+    pub fn expect_all_given_back(&self) {
+        let in_use = || self.kernel()["inUse"].clone();
+        let is_zero = |value: Value| value.as_object().expect("counts").values().all(|count| *count == 0);
+        wait::until("all to be given back", || is_zero(in_use()).then_some(()));
+    }
+
     /// Writes a file of documents without waiting.
     pub fn write(&self, name: &str, text: &str) {
         self.arrangement.home.write(name, text);

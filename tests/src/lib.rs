@@ -27,3 +27,4 @@ pub mod serve;
 pub mod steered;
 pub mod tls;
 pub mod wait;
+pub mod websocket;

@@ -78,6 +78,26 @@ fn routing() {
     assert_eq!(get(address, host, "/elsewhere").status, StatusCode::NOT_FOUND);
 }
 
+#[test]
+fn passthrough() {
+    let authority = Authority::new("the vault's");
+    let tls = server_config(&authority.issue(&["vault.example.com", "other.example.com"]));
+    let vault = Backend::tls("vault", tls, Place::loopback());
+    let (port, document) = (port::free(), read("examples/passthrough.yaml"));
+    let own = document.replace("port: 9443", &format!("port: {}", vault.server.address.port()));
+    assert_ne!(own, document, "the backend's port");
+    let gateway = Gateway::arrange()
+        .document("example", &own)
+        .document("service", &gateway_service(&[(8443, port)]))
+        .start();
+    assert_eq!(gateway.status()["diagnostics"], serde_json::json!([]), "the example is sound");
+    let connect = |name| TlsClient::new(authority.roots(), name).connect(gateway.at(port));
+    let mut stream = connect("vault.example.com").expect("a handshake with the backend");
+    let request = "GET / HTTP/1.1\r\nhost: vault.example.com\r\nconnection: close\r\n\r\n";
+    assert!(exchange(&mut stream, request).expect("an answer").contains("\"backend\":\"vault\""));
+    assert!(connect("other.example.com").is_err(), "another name");
+}
+
 /// The quickstart's gateway with its backends.
 struct Quickstart {
     gateway: Gateway,

@@ -159,6 +159,18 @@ fn those_of_java() {
     expect("Java", &recorded, Some(NAME), &["h2", "http/1.1"]);
 }
 
+/// Recorded, as `tests/data/hellos` tells: to install the browser takes 96 MB of downloads.
+#[test]
+fn those_of_chromium() {
+    let first = include_bytes!("../data/hellos/chromium-156.bin").as_slice();
+    let second = include_bytes!("../data/hellos/chromium-156-again.bin").as_slice();
+    assert_ne!(first.len(), second.len(), "its GREASE and the order of its extensions change");
+    for recorded in [first, second] {
+        assert!(recorded.len() > SEGMENT, "{} bytes with a post-quantum key share", recorded.len());
+        expect("Chromium", recorded, Some(NAME), &["h2", "http/1.1"]);
+    }
+}
+
 /// A client with one group for its key share.
 fn rustls_client(group: &'static dyn rustls::crypto::SupportedKxGroup, ech: Option<EchMode>) -> ClientConfig {
     let provider = rustls::crypto::CryptoProvider { kx_groups: vec![group], ..aws_lc_rs::default_provider() };

@@ -192,7 +192,11 @@ fn a_websocket_is_passed_through() {
         || serde_json::from_str::<Vec<Value>>(&gateway.sluice(&["flows", "-o", "json"]).out).expect("JSON");
     let before = seen();
     assert_eq!((before.len(), &before[0]["client"]), (1, &own.clone().into()), "{before:?}");
-    assert_eq!((&before[0]["tier"], &before[0]["reason"]), (&"copy".into(), &"pooled".into()), "{before:?}");
+    assert_eq!(
+        (&before[0]["tier"], &before[0]["reason"]),
+        (&"copy".into(), &"noKernelPlane".into()),
+        "{before:?}"
+    );
     assert_eq!(before[0]["bytesToBackend"], "hasty\nframe\n".len(), "{before:?}");
     let mut sending = stream.try_clone().expect("a second handle");
     let much = std::thread::spawn(move || sending.write_all(&vec![b'x'; 4 << 20]));
@@ -202,6 +206,94 @@ fn a_websocket_is_passed_through() {
     assert_eq!(after[0]["tier"], "splice", "{after:?}");
     drop(stream);
     wait::until("the end of the connection", || seen().is_empty().then_some(()));
+}
+
+/// What a request for a WebSocket is answered with when the backend does not switch.
+fn asked_for_websocket(address: SocketAddr, host: &str) -> client::Answer {
+    let headers = [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    client::send(address, client::request("GET", host, "/chat", &headers))
+}
+
+#[test]
+fn a_websocket_that_does_not_come_about_is_answered_like_any_request() {
+    const FORBIDDEN: &[u8] =
+        b"HTTP/1.1 403 Forbidden\r\ncontent-length: 4\r\nx-kept: 1\r\nconnection: close\r\n\r\nshut";
+    let refused = port::free();
+    let (forbids, mute, rambles) = (canned(FORBIDDEN), canned(b""), canned(b"SSH-2.0-OpenSSH\r\n"));
+    for (endpoint, status, words) in [
+        (forbids.address, StatusCode::FORBIDDEN, "shut"),
+        (mute.address, StatusCode::SERVICE_UNAVAILABLE, "reset reason: connection termination"),
+        (rambles.address, StatusCode::BAD_GATEWAY, "reset reason: protocol error"),
+        (
+            ([127, 0, 0, 1], refused).into(),
+            StatusCode::SERVICE_UNAVAILABLE,
+            "retried and the latest reset reason: remote connection failure",
+        ),
+    ] {
+        let (_gateway, address) = start("http", endpoint);
+        let answer = asked_for_websocket(address, HOST);
+        assert_eq!(answer.status, status, "{}", answer.text());
+        assert!(answer.text().ends_with(words), "{}", answer.text());
+        assert_eq!(answer.header("x-kept") == "1", status == StatusCode::FORBIDDEN);
+    }
+}
+
+#[test]
+fn a_websocket_finds_the_endpoint_that_is_alive() {
+    let alive = canned(
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\nhello\n",
+    );
+    let dead = SocketAddr::from(([127, 0, 0, 1], port::free()));
+    let port = port::free();
+    let documents = documents::gateway("edge", &[Server::http(port, &["*"])])
+        + &http_route("webapp", HOST, "edge", "webapp")
+        + &documents::http_service("webapp", &[dead, alive.address]);
+    let gateway = Gateway::arrange().document("site", &documents).start();
+    for _ in 0..10 {
+        let request =
+            format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+        let mut stream = client::connect(gateway.at(port));
+        stream.write_all(request.as_bytes()).expect("sending");
+        let (answer, _) = read_to_end(&mut stream);
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 101") && answer.ends_with("\r\n\r\nhello\n"), "{answer}");
+    }
+}
+
+#[test]
+fn backends_of_http2_are_asked_without_an_upgrade() {
+    let backend = Backend::start("webapp", Version::Http2, Place::loopback());
+    let (_gateway, address) = start("grpc", backend.server.address);
+    let answer = asked_for_websocket(address, HOST);
+    assert_eq!(answer.status, StatusCode::OK);
+    let seen = answer.json();
+    assert_eq!((&seen["headers"]["upgrade"], &seen["headers"]["connection"]), (&Value::Null, &Value::Null));
+}
+
+/// As by Istio's gateway, whose routes match no CONNECT.
+#[test]
+fn nothing_is_tunnelled_by_connect() {
+    let backend = Backend::http("webapp");
+    let (_gateway, address) = start("http", backend.server.address);
+    let target = format!("{HOST}:443");
+    let head = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n");
+    let mut stream = client::connect(address);
+    assert!(line(&mut stream, &head).starts_with("HTTP/1.1 404"));
+    client::runtime().block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+        let (mut sender, driver) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("a handshake");
+        tokio::spawn(driver);
+        let request = Request::connect(target).body(Empty::<Bytes>::new()).expect("a request");
+        let asked = tokio::time::timeout(client::LIMIT, sender.send_request(request)).await;
+        assert_eq!(asked.expect("in time").expect("an answer").status(), StatusCode::NOT_FOUND);
+    });
+    assert_eq!(backend.requests(), 0);
 }
 
 #[test]

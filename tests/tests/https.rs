@@ -9,8 +9,9 @@ use harness::client::{self, get};
 use harness::documents::{self, Server, http_route, http_service, secret};
 use harness::gateway::Gateway;
 use harness::program::{Said, curl, run};
+use harness::serve::Place;
 use harness::tls::{TlsClient, exchange};
-use harness::{port, wait};
+use harness::{port, wait, websocket};
 use hyper::StatusCode;
 
 const WEBAPP: &str = "webapp.istioinaction.io";
@@ -257,4 +258,32 @@ fn cleartext_on_the_https_port_harms_nobody() {
     let (answer, _) = client::read_to_end(&mut client);
     assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
     assert_served_by(site.fetch(WEBAPP), "webapp");
+}
+
+#[test]
+fn a_websocket_within_tls_is_copied_and_says_why() {
+    let authority = Authority::new("the test's");
+    let backend = websocket::start(Place::loopback());
+    let port = port::free();
+    let documents =
+        documents::gateway("edge", &[Server::https(port, "SIMPLE", "webapp-credential", &[WEBAPP])])
+            + &http_route("webapp", WEBAPP, "edge", "webapp")
+            + &http_service("webapp", &[backend.address])
+            + &secret("webapp-credential", &authority.issue(&[WEBAPP]), None);
+    let gateway = Gateway::arrange().document("site", &documents).start();
+    let client = TlsClient::new(authority.roots(), WEBAPP).alpn(&["http/1.1"]);
+    let stream = client.connect(gateway.at(port)).expect("a handshake");
+    let mut socket = websocket::shake_hands(stream, WEBAPP);
+    for (seed, length) in [(1, 10), (2, 1 << 20)] {
+        websocket::exchange(&mut socket, seed, length);
+    }
+    let flows = gateway.sluice(&["flows", "-o", "json"]).expect_success().out;
+    let flows: Vec<serde_json::Value> = serde_json::from_str(&flows).expect("rows");
+    assert_eq!(
+        (flows.len(), &flows[0]["tier"], &flows[0]["reason"]),
+        (1, &"copy".into(), &"terminatesTls".into()),
+        "{flows:?}"
+    );
+    socket.close(None).expect("sending");
+    websocket::expect_closed(&mut socket);
 }

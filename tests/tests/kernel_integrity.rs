@@ -90,7 +90,7 @@ const NARROW_CLIENT: Condition =
 const NARROW_PATH: Condition =
     Condition { name: "narrow path", link: Link::NarrowPath, largest: 32 * MEBIBYTE };
 
-/// A client, a gateway that passes TLS through, and backends. Ends before what it stands on.
+/// A client, a gateway that passes TLS through and upgrades requests, and backends. Ends before what it stands on.
 struct Site {
     gateway: Gateway,
     backends: Backends,
@@ -190,11 +190,13 @@ fn backend_address(lab: &Lab, is_far: bool, family: Family) -> IpAddr {
 }
 
 /// For each family: who talks, how many of them, and the most bytes each way.
-fn kinds(largest: u64) -> [(Pair, usize, u64); 12] {
+fn kinds(largest: u64) -> [(Pair, usize, u64); 14] {
     [
         (Pair::Raw, 150, 64 * KIBIBYTE),
         (Pair::Raw, 12, largest / 16),
         (Pair::Raw, 2, largest),
+        (Pair::Upgraded, 25, 256 * KIBIBYTE),
+        (Pair::Upgraded, 2, largest / 8),
         (Pair::Rustls12, 15, 256 * KIBIBYTE),
         (Pair::Rustls13, 25, 256 * KIBIBYTE),
         (Pair::Rustls13, 2, largest / 8),

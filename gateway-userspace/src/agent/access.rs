@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::datapath::handoff::Entry;
 use crate::datapath::tally::{End, Ended};
-use crate::model::{ChainAction, Listener, ListenerKey, ListenerKind, Snapshot, TcpRoute};
+use crate::model::{Listener, ListenerKey, Snapshot};
 use crate::telemetry::ResponseFlag;
 use crate::telemetry::access::Connection;
 
@@ -60,25 +60,11 @@ fn listener(snapshot: &Snapshot, address: SocketAddr) -> Option<&Listener> {
 /// Name of the cluster that a backend was chosen from, as far as it can still be told: a listener's only cluster had
 /// also those backends that have gone from it.
 fn cluster(listener: &Listener, backend: SocketAddr) -> Option<String> {
-    let routes: Vec<&TcpRoute> = match &listener.kind {
-        ListenerKind::Tcp(route) => vec![route],
-        ListenerKind::Tls(tls) => {
-            tls.chains.iter().filter_map(|chain| passed_through(&chain.action)).collect()
-        }
-        ListenerKind::Http(_) => vec![],
-    };
-    let destinations: Vec<_> = routes.iter().flat_map(|route| &route.destinations).collect();
+    let destinations: Vec<_> = listener.opaque_destinations().collect();
     let has_it = |destination: &&&crate::model::WeightedCluster| {
         let cluster = destination.cluster.as_ref();
         cluster.is_some_and(|cluster| cluster.endpoints.iter().any(|endpoint| endpoint.address == backend))
     };
     let only = || destinations.first().filter(|_| destinations.len() == 1);
     destinations.iter().find(has_it).or_else(only).map(|destination| destination.name.to_string())
-}
-
-fn passed_through(action: &ChainAction) -> Option<&TcpRoute> {
-    match action {
-        ChainAction::Passthrough(route) => Some(route),
-        ChainAction::TerminateHttp { .. } | ChainAction::TerminateTcp { .. } => None,
-    }
 }

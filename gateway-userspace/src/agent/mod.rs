@@ -313,11 +313,7 @@ impl Agent {
                     tracing::info!(listeners, steered, %interfaces, milliseconds, "serving");
                 }
                 Some(reason) => {
-                    tracing::info!(
-                        listeners,
-                        milliseconds,
-                        "serving in user space alone, every byte is copied: {reason}"
-                    );
+                    tracing::info!(listeners, milliseconds, "serving in user space alone: {reason}");
                     let preserving = |listener: &&Arc<Listener>| {
                         listener.source_address == SourceAddress::Preserve
                             && !matches!(listener.kind, ListenerKind::Http(_))

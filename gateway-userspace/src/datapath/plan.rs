@@ -10,15 +10,20 @@ use gateway_common::flow::LONGEST_IDLE;
 use serde::Serialize;
 
 use crate::model::{
-    Affinity, ChainAction, Cluster, ClusterName, Endpoint, FilterChain, Listener, ListenerKey, ListenerKind,
-    Snapshot, SourceAddress, Steering, TcpRoute, WeightedCluster,
+    Affinity, ChainAction, Cluster, ClusterName, Endpoint, Listener, ListenerKey, ListenerKind, Snapshot,
+    SourceAddress, Steering, TcpRoute, WeightedCluster,
 };
 
 use super::maglev::Weights;
 use super::routes::{NoRoute, Route};
+use super::targets::NoTarget;
 
 /// What integer weights are scaled by before they are split among endpoints.
 const WEIGHT_SCALE: u64 = 1 << 20;
+
+/// Backends that are planned only because HTTP requests to them may be upgraded: half of those whose source ports there
+/// is room for. Most of them never see one, and a listener that is added later must find room.
+const MOST_FOR_UPGRADES: usize = 512;
 
 /// What the node looks like.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -152,14 +157,15 @@ fn words<S: serde::Serializer>(refusals: &[Refusal], serializer: S) -> Result<S:
     serializer.collect_seq(refusals.iter().map(ToString::to_string))
 }
 
-/// What is known of opaque connections that user space accepts: passthrough by SNI, and TCP that the kernel cannot steer
-/// from the first packet on. The kernel may carry them later, so their backends are in the state like others.
+/// What is known of opaque connections that user space accepts: passthrough by SNI, TCP that the kernel cannot steer from
+/// the first packet on, and what HTTP requests are upgraded to. The kernel may carry them later, so their backends are in
+/// the state like others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Opaque {
     /// Listeners that have some.
     pub listeners: BTreeSet<ListenerKey>,
-    /// Their backends: in the state, or why the kernel can send nothing there, in words.
-    pub backends: BTreeMap<BackendKey, Result<BackendSpec, String>>,
+    /// Their backends: in the state, or why the kernel can send nothing there.
+    pub backends: BTreeMap<BackendKey, Result<BackendSpec, NoTarget>>,
 }
 
 /// The result of planning.
@@ -179,6 +185,16 @@ impl Plan {
         self.state.backends.values().map(|backend| backend.route.oif).collect()
     }
 
+    /// Puts the backends of opaque connections into the state.
+    fn expect_opaque(&mut self, endpoints: &OpaqueEndpoints, surroundings: &Surroundings) {
+        for key in &endpoints.expected {
+            let backend = reach(key.address, key.preserve, surroundings).map_err(NoTarget::Unreachable);
+            self.state.backends.extend(backend.iter().map(|backend| (backend.key, *backend)));
+            self.opaque.backends.insert(*key, backend);
+        }
+        self.opaque.backends.extend(endpoints.left_out.iter().map(|key| (*key, Err(NoTarget::NoRoom))));
+    }
+
     /// Notes that an address could not be steered after all.
     pub fn refuse(&mut self, address: SocketAddr, refusal: &Refusal) {
         for placement in self.placements.values_mut().filter(|placement| placement.steered.contains(&address))
@@ -191,14 +207,20 @@ impl Plan {
 
 /// Every address that a plan of this snapshot needs a route to.
 pub fn destinations(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
-    let routes = kernel_listeners(snapshot).chain(opaque_routes(snapshot)).map(|(_, route)| route);
-    routes.flat_map(healthy).map(|endpoint| endpoint.address.ip()).collect()
+    let steered = kernel_listeners(snapshot).flat_map(|(_, route)| healthy(route.destinations.iter()));
+    let opaque = opaque_endpoints(snapshot).expected.into_iter().map(|key| key.address);
+    steered.chain(opaque).map(|address| address.ip()).collect()
 }
 
-/// Endpoints of a route that connections may go to.
-pub(super) fn healthy(route: &TcpRoute) -> impl Iterator<Item = &Endpoint> {
-    let clusters = route.destinations.iter().filter_map(|destination| destination.cluster.as_deref());
-    clusters.flat_map(Cluster::healthy)
+/// Endpoints that connections to some destinations may go to. Each cluster is looked at once, however many routes lead
+/// to it.
+pub(super) fn healthy<'a>(
+    destinations: impl Iterator<Item = &'a WeightedCluster>,
+) -> impl Iterator<Item = SocketAddr> {
+    let clusters = destinations.filter_map(|destination| destination.cluster.as_deref());
+    let clusters: BTreeMap<*const Cluster, &Cluster> =
+        clusters.map(|cluster| (std::ptr::from_ref(cluster), cluster)).collect();
+    clusters.into_values().flat_map(Cluster::healthy).map(|endpoint| endpoint.address)
 }
 
 fn kernel_listeners(snapshot: &Snapshot) -> impl Iterator<Item = (&Listener, &TcpRoute)> {
@@ -208,33 +230,61 @@ fn kernel_listeners(snapshot: &Snapshot) -> impl Iterator<Item = (&Listener, &Tc
     })
 }
 
-/// The routes of opaque connections that user space accepts from elsewhere.
-pub(super) fn opaque_routes(snapshot: &Snapshot) -> impl Iterator<Item = (&Listener, &TcpRoute)> {
-    let is_reachable = |listener: &&Arc<Listener>| !listener.key.bind.is_some_and(|ip| ip.is_loopback());
-    snapshot.listeners.iter().filter(is_reachable).flat_map(|listener| {
-        let preserve = preserves(listener);
-        let (route, chains) = match (&listener.kind, &listener.steering) {
-            (ListenerKind::Tcp(route), Steering::UserSpace(_)) => (Some(route), [].as_slice()),
-            (ListenerKind::Tls(tls), _) => (None, tls.chains.as_slice()),
-            (ListenerKind::Tcp(_), Steering::Kernel) | (ListenerKind::Http(_), _) => (None, [].as_slice()),
-        };
-        let routes = route.into_iter().chain(chains.iter().filter_map(move |chain| carried(chain, preserve)));
-        routes.map(|route| (listener.as_ref(), route.as_ref()))
-    })
+/// Listeners with opaque connections that user space accepts from elsewhere.
+pub(super) fn opaque_listeners(snapshot: &Snapshot) -> impl Iterator<Item = &Listener> {
+    let is_reachable = |listener: &&Listener| !listener.key.bind.is_some_and(|ip| ip.is_loopback());
+    let has_some = |listener: &&Listener| {
+        let is_steered =
+            matches!((&listener.kind, &listener.steering), (ListenerKind::Tcp(_), Steering::Kernel));
+        !is_steered && expected(listener).next().is_some()
+    };
+    snapshot.listeners.iter().map(Arc::as_ref).filter(is_reachable).filter(has_some)
 }
 
-/// Whose bytes the kernel may carry later, or at least answers to the client's address.
-fn carried(chain: &Arc<FilterChain>, preserve: bool) -> Option<&Arc<TcpRoute>> {
-    match &chain.action {
-        ChainAction::Passthrough(route) => Some(route),
-        ChainAction::TerminateTcp { route, .. } if preserve => Some(route),
-        ChainAction::TerminateHttp { .. } | ChainAction::TerminateTcp { .. } => None,
-    }
+/// Backends of a listener's opaque connections.
+pub(super) fn backends(listener: &Listener) -> impl Iterator<Item = BackendKey> {
+    let preserve = preserves(listener);
+    healthy(expected(listener)).map(move |address| BackendKey { address, preserve })
 }
 
-/// Whether a listener's backends are to see the client's own address.
+/// Where connections go whose bytes the kernel may carry later, or whose backends must at least be known to answer their
+/// clients.
+fn expected(listener: &Listener) -> impl Iterator<Item = &WeightedCluster> {
+    let chains = match &listener.kind {
+        ListenerKind::Tls(tls) if preserves(listener) => tls.chains.as_slice(),
+        _ => &[],
+    };
+    let terminated = chains.iter().filter_map(|chain| match &chain.action {
+        ChainAction::TerminateTcp { route, .. } => Some(route),
+        ChainAction::TerminateHttp { .. } | ChainAction::Passthrough(_) => None,
+    });
+    listener.opaque_destinations().chain(terminated.flat_map(|route| &route.destinations))
+}
+
+/// Endpoints that opaque connections may go to which user space accepts.
+struct OpaqueEndpoints {
+    expected: BTreeSet<BackendKey>,
+    /// Not to take too much room for what may never come.
+    left_out: BTreeSet<BackendKey>,
+}
+
+fn opaque_endpoints(snapshot: &Snapshot) -> OpaqueEndpoints {
+    let (upgrades, carried): (Vec<_>, Vec<_>) =
+        opaque_listeners(snapshot).partition(|listener| matches!(listener.kind, ListenerKind::Http(_)));
+    let endpoints = |listeners: Vec<&Listener>| -> BTreeSet<BackendKey> {
+        listeners.into_iter().flat_map(backends).collect()
+    };
+    let mut expected = endpoints(carried);
+    let mut upgrades = endpoints(upgrades).into_iter().filter(|key| !expected.contains(key));
+    let more: Vec<_> = upgrades.by_ref().take(MOST_FOR_UPGRADES).collect();
+    let left_out = upgrades.collect();
+    expected.extend(more);
+    OpaqueEndpoints { expected, left_out }
+}
+
+/// Whether a listener's backends are to see the client's own address. Those of HTTP do not, whatever is upgraded.
 pub(super) fn preserves(listener: &Listener) -> bool {
-    listener.source_address == SourceAddress::Preserve
+    listener.source_address == SourceAddress::Preserve && !matches!(listener.kind, ListenerKind::Http(_))
 }
 
 /// Plans what the maps should hold.
@@ -249,15 +299,8 @@ pub fn plan(snapshot: &Snapshot, surroundings: &Surroundings) -> Plan {
         let placement = place(listener, route, surroundings, &claimed, &mut plan.state);
         plan.placements.insert(listener.key, placement);
     }
-    for (listener, route) in opaque_routes(snapshot) {
-        plan.opaque.listeners.insert(listener.key);
-        for endpoint in healthy(route) {
-            let key = BackendKey { address: endpoint.address, preserve: preserves(listener) };
-            let backend = reach(key.address, key.preserve, surroundings);
-            plan.state.backends.extend(backend.iter().map(|backend| (backend.key, *backend)));
-            plan.opaque.backends.insert(key, backend);
-        }
-    }
+    plan.opaque.listeners = opaque_listeners(snapshot).map(|listener| listener.key).collect();
+    plan.expect_opaque(&opaque_endpoints(snapshot), surroundings);
     plan
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::*;
 use crate::model::listener::TlsListener;
 use crate::model::{
-    ClusterName, Health, HostPattern, Limits, SourceAddress, UpstreamProtocol, UserSpaceReason,
+    ChainAction, ClusterName, FilterChain, Forward, HeaderOps, Health, HostPattern, Limits, RouteAction,
+    RouteMatch, RouteTable, SourceAddress, UpstreamProtocol, UserSpaceReason, VirtualHost,
 };
 
 fn name(host: &str) -> ClusterName {
@@ -214,16 +215,74 @@ fn backends_of_opaque_connections_are_planned_without_a_listener() {
     }));
 }
 
+/// One that serves HTTP in clear: a route for each destination.
+fn serving(port: u16, https_redirect: bool, destinations: Vec<WeightedCluster>) -> Listener {
+    let route = |destination| crate::model::Route {
+        name: "".into(),
+        matcher: RouteMatch::default(),
+        action: RouteAction::Forward(Forward {
+            destinations: vec![destination],
+            destination_headers: vec![],
+            rewrite: None,
+            timeout: None,
+        }),
+        request_headers: HeaderOps::default(),
+        response_headers: HeaderOps::default(),
+        virtual_service: "vs.default".into(),
+    };
+    let routes = destinations.into_iter().map(route).collect();
+    let host = VirtualHost { domain: HostPattern::Any, routes, https_redirect };
+    let kind = ListenerKind::Http(Arc::new(RouteTable::new("http".into(), vec![host])));
+    in_user_space(UserSpaceReason::NeedsHttp, Listener { kind, ..listener(None, port, Vec::new()) })
+}
+
+fn speaking(protocol: UpstreamProtocol, mut destination: WeightedCluster) -> WeightedCluster {
+    let cluster = destination.cluster.take().unwrap();
+    destination.cluster = Some(Arc::new(Cluster { protocol, ..(*cluster).clone() }));
+    destination
+}
+
+#[test]
+fn backends_that_http_requests_may_be_upgraded_at_are_planned() {
+    let to = |host: &str, address: &str| destination(host, 1, &healthy(&[address]));
+    let one = speaking(UpstreamProtocol::Http1, to("one", "10.0.0.2:80"));
+    let two = speaking(UpstreamProtocol::Http2, to("two", "10.0.0.3:80"));
+    let listeners =
+        vec![serving(80, false, vec![one, two]), serving(81, true, vec![to("elsewhere", "10.0.0.3:81")])];
+    let plan = plan(&snapshot(listeners), &surroundings());
+    let known: Vec<_> = plan.opaque.backends.keys().map(|key| key.address.to_string()).collect();
+    assert_eq!(known, ["10.0.0.2:80"], "not those of HTTP/2, nor those that no cleartext request gets to");
+    assert_eq!(plan.state.backends.len(), 1);
+    assert_eq!(plan.opaque.listeners.iter().map(|listener| listener.port).collect::<Vec<_>>(), [80]);
+    assert!(plan.placements.is_empty() && plan.state.listeners.is_empty());
+}
+
+#[test]
+fn what_may_be_upgraded_leaves_room_for_what_is_carried_anyway() {
+    let many: Vec<String> =
+        (0..MOST_FOR_UPGRADES + 10).map(|port| format!("10.0.0.2:{}", 1000 + port)).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let http = serving(80, false, vec![destination("many", 1, &healthy(&many))]);
+    // Its backends are the last ones, and one of those that HTTP has too.
+    let carried = healthy(&["10.0.0.2:60000", many[0]]);
+    let tls = passing(443, vec![("a.example", vec![destination("a", 1, &carried)])]);
+    let plan = plan(&snapshot(vec![http, tls]), &surroundings());
+    assert_eq!(plan.state.backends.len(), MOST_FOR_UPGRADES + 2);
+    let left_out = plan.opaque.backends.values().filter(|backend| **backend == Err(NoTarget::NoRoom));
+    assert_eq!(left_out.count(), 9);
+    assert_eq!(plan.opaque.backends.len(), many.len() + 1);
+}
+
 #[test]
 fn an_opaque_backend_that_the_kernel_cannot_send_to_says_why_and_harms_no_other() {
     let addresses = ["127.0.0.1:80", "10.0.0.2:80", "10.5.5.5:80", "10.9.0.2:80", "198.18.0.1:80"];
     let tls = passing(443, vec![("a.example", vec![destination("a", 1, &healthy(&addresses))])]);
     let plan = plan(&snapshot(vec![tls]), &surroundings());
-    let outcome: Vec<(String, Option<&str>)> = plan
+    let outcome: Vec<(String, Option<String>)> = plan
         .opaque
         .backends
         .iter()
-        .map(|(key, backend)| (key.address.to_string(), backend.as_ref().err().map(String::as_str)))
+        .map(|(key, backend)| (key.address.to_string(), backend.as_ref().err().map(ToString::to_string)))
         .collect();
     let want = [
         ("10.0.0.2:80", None),
@@ -232,7 +291,7 @@ fn an_opaque_backend_that_the_kernel_cannot_send_to_says_why_and_harms_no_other(
         ("127.0.0.1:80", Some("on loopback")),
         ("198.18.0.1:80", Some("address of this node itself")),
     ];
-    assert_eq!(outcome, want.map(|(address, reason)| (address.to_owned(), reason)));
+    assert_eq!(outcome, want.map(|(address, reason)| (address.to_owned(), reason.map(str::to_owned))));
     assert_eq!(plan.state.backends.len(), 1);
     assert!(plan.placements.is_empty());
 }

@@ -580,27 +580,25 @@ impl KernelPlane {
 
     /// Listeners whose backends are to see their clients' addresses and do not, as far as user space serves them, and why.
     fn unpreserved(&self, snapshot: &Snapshot) -> BTreeMap<ListenerKey, String> {
-        let problem = |address: SocketAddr| {
-            let key = BackendKey { address, preserve: true };
+        let problem = |key: BackendKey| {
             let problem = self.opaque.backends.get(&key).and_then(|backend| backend.as_ref().err());
-            problem.map(String::as_str).or(self.speaking.problem()).map(|problem| (address, problem))
+            let problem =
+                problem.map(ToString::to_string).or_else(|| self.speaking.problem().map(str::to_owned));
+            problem.map(|problem| format!("backend {}: {problem}", key.address))
         };
-        plan::opaque_routes(snapshot)
-            .filter(|(listener, _)| plan::preserves(listener))
-            .filter_map(|(listener, route)| {
-                let (address, problem) = plan::healthy(route).find_map(|it| problem(it.address))?;
-                Some((listener.key, format!("backend {address}: {problem}")))
-            })
+        plan::opaque_listeners(snapshot)
+            .filter(|listener| plan::preserves(listener))
+            .filter_map(|listener| Some((listener.key, plan::backends(listener).find_map(problem)?)))
             .collect()
     }
 
     /// Tells those who hand connections over, if there is news for them.
     fn publish_targets(&self) {
         let mtus: HashMap<u32, u32> = self.links.iter().map(|(index, link)| (*index, link.mtu)).collect();
-        let planned = self.opaque.backends.iter().map(|(key, backend)| {
-            let problem = backend.as_ref().err().cloned().map(NoTarget::Unreachable);
-            (*key, Err(problem.unwrap_or(NoTarget::NoRoom)))
-        });
+        let planned =
+            self.opaque.backends.iter().map(|(key, backend)| {
+                (*key, Err(backend.as_ref().err().cloned().unwrap_or(NoTarget::NoRoom)))
+            });
         let mut backends: HashMap<BackendKey, Result<Target, NoTarget>> = planned.collect();
         backends.extend(self.installed.targets(&mtus).map(|(key, target)| (key, Ok(target))));
         if let Some(problem) = self.speaking.problem() {

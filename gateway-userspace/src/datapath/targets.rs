@@ -14,7 +14,7 @@ use super::pin::Presence;
 use super::plan::{self, BackendKey};
 use super::translations::Translations;
 use super::view::Tuple;
-use crate::model::{Endpoint, ListenerKey, Snapshot};
+use crate::model::{ListenerKey, Snapshot};
 use crate::net::repair::TcpInfo;
 
 /// Bytes of IP and TCP header without options.
@@ -252,16 +252,13 @@ impl Targets {
     pub fn segment_sizes(&self, snapshot: &Snapshot) -> HashMap<ListenerKey, u32> {
         let widest = self.mtus.values().max().copied().unwrap_or(0);
         let mut sizes = HashMap::new();
-        for (listener, route) in plan::opaque_routes(snapshot) {
-            let preserve = plan::preserves(listener);
-            let target = |endpoint: &Endpoint| self.find(BackendKey { address: endpoint.address, preserve });
-            let targets = plan::healthy(route).filter_map(|endpoint| target(endpoint).ok());
+        for listener in plan::opaque_listeners(snapshot) {
+            let targets = plan::backends(listener).filter_map(|key| self.find(key).ok());
             if let Some(narrowest) = targets.map(|target| target.mtu).min().filter(|mtu| *mtu < widest) {
                 // A socket for every address takes clients of both families.
                 let headers =
                     if listener.key.bind.is_some_and(|ip| ip.is_ipv4()) { HEADERS4 } else { HEADERS6 };
-                let size = sizes.entry(listener.key).or_insert(u32::MAX);
-                *size = narrowest.saturating_sub(headers).min(*size);
+                sizes.insert(listener.key, narrowest.saturating_sub(headers));
             }
         }
         sizes

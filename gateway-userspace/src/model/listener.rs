@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::cluster::{ProxyVersion, WeightedCluster};
+use super::cluster::{ProxyVersion, UpstreamProtocol, WeightedCluster};
 use super::credential::{Credential, CredentialProblem};
 use super::host::{HostMap, HostPattern};
 use super::route::RouteTable;
@@ -47,6 +47,27 @@ pub struct Listener {
     pub proxy_protocol: Option<ProxyVersion>,
     /// How many connections it takes.
     pub limits: Limits,
+}
+
+impl Listener {
+    /// Where connections go whose bytes are carried unread: those of TCP and of TLS that is passed through, and those
+    /// that a cleartext request is upgraded to. HTTP/2 knows no such upgrade (RFC 9113, 8.6).
+    pub fn opaque_destinations(&self) -> impl Iterator<Item = &WeightedCluster> {
+        let (table, route, chains) = match &self.kind {
+            ListenerKind::Http(table) => (Some(table), None, [].as_slice()),
+            ListenerKind::Tcp(route) => (None, Some(route), [].as_slice()),
+            ListenerKind::Tls(tls) => (None, None, tls.chains.as_slice()),
+        };
+        let passed_through = chains.iter().filter_map(|chain| match &chain.action {
+            ChainAction::Passthrough(route) => Some(route),
+            ChainAction::TerminateHttp { .. } | ChainAction::TerminateTcp { .. } => None,
+        });
+        let upgrades = table.into_iter().flat_map(|table| table.forwards()).filter(|destination| {
+            let cluster = destination.cluster.as_ref();
+            cluster.is_none_or(|cluster| cluster.protocol != UpstreamProtocol::Http2)
+        });
+        route.into_iter().chain(passed_through).flat_map(|route| &route.destinations).chain(upgrades)
+    }
 }
 
 /// Which source address the backends see.

@@ -38,6 +38,15 @@ impl RouteTable {
     pub fn virtual_host(&self, authority: &str) -> Option<&VirtualHost> {
         self.virtual_hosts.get(*self.by_host.get(without_port(authority))?)
     }
+
+    /// Every destination that cleartext requests may be sent to.
+    pub fn forwards(&self) -> impl Iterator<Item = &WeightedCluster> {
+        let served = self.virtual_hosts.iter().filter(|host| !host.https_redirect);
+        served.flat_map(|host| &host.routes).flat_map(|route| match &route.action {
+            RouteAction::Forward(forward) => forward.destinations.as_slice(),
+            RouteAction::Redirect(_) | RouteAction::Direct(_) => &[],
+        })
+    }
 }
 
 /// Cuts `:port` off an authority; IPv6 literals keep their brackets' content only.

@@ -86,8 +86,6 @@ pub enum Below {
     SegmentSize,
     /// No source port, record or translation was free.
     NoRoom,
-    /// Its backend's socket was made for any request, not for this connection.
-    Pooled,
     /// Too much of it is under way at any time.
     Busy,
     /// One of its ends has closed.
@@ -97,7 +95,7 @@ pub enum Below {
 }
 
 impl Below {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 13] = [
         Self::FewBytes,
         Self::TerminatesTls,
         Self::NotPlainSockets,
@@ -108,7 +106,6 @@ impl Below {
         Self::Options,
         Self::SegmentSize,
         Self::NoRoom,
-        Self::Pooled,
         Self::Busy,
         Self::HalfClosed,
         Self::KernelRefused,
@@ -127,7 +124,6 @@ impl Below {
             Self::Options => "TCP options differ between the sides",
             Self::SegmentSize => "segments too large for the other side",
             Self::NoRoom => "no room in the kernel's tables",
-            Self::Pooled => "backend's connection is of a pool",
             Self::Busy => "too much in flight",
             Self::HalfClosed => "half-closed",
             Self::KernelRefused => "refused by the kernel",

@@ -93,7 +93,9 @@ fn admit(shared: &Shared, listener: &Listener) -> Result<Option<Admission<Listen
 async fn cleartext(connection: http::Connection, mut stream: TcpStream) {
     let ends = connection.ends();
     match first_bytes(&mut connection.drain(), detect::http_version(&mut stream, HTTP_IDLE)).await {
-        Ok((version, read)) => http::serve(connection, Rewound::new(read, stream), version).await,
+        Ok((version, read)) => {
+            http::serve(connection.over(&stream), Rewound::new(read, stream), version).await;
+        }
         Err(error) => refuse(ends, stream, &error),
     }
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::connection::Ends;
 use super::worker::Shared;
 use crate::datapath::Targets;
-use crate::datapath::targets::SourcePort;
+use crate::datapath::targets::{NoTarget, SourcePort};
 use crate::model::{Below, SourceAddress, Tier};
 use crate::net::repair::TcpInfo;
 use crate::upstream::ConnectError;
@@ -149,7 +149,10 @@ async fn reserve(shared: &Shared, ends: Ends, backend: SocketAddr) -> Result<Res
     }
     let targets = targets(shared, ANY_GENERATION).await;
     let tables = targets.tables().ok_or(Below::NoKernelPlane)?;
-    let target = targets.backend(backend).map_err(|_| Below::Backend)?;
+    let target = targets.backend(backend).map_err(|problem| match problem {
+        NoTarget::NoRoom => Below::NoRoom,
+        NoTarget::Unknown | NoTarget::Unreachable(_) => Below::Backend,
+    })?;
     let port = target.claim(tables).ok_or(Below::NoRoom)?;
     let mut handoff = shared.handoff.borrow_mut();
     let handoff = handoff.as_mut().ok_or(Below::NoKernelPlane)?;

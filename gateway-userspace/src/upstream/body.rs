@@ -2,6 +2,7 @@
 //! the connection is closed, as bytes of it may still be on their way.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -30,14 +31,19 @@ pub struct UpstreamBody {
     inner: Incoming,
     connection: Option<Returnable>,
     deadline: Option<Pin<Box<Sleep>>>,
-    _lease: Lease,
+    lease: Lease,
 }
 
 impl UpstreamBody {
     pub(super) fn new(inner: Incoming, connection: Option<Returnable>, lease: Lease) -> Self {
-        let mut body = Self { inner, connection, deadline: None, _lease: lease };
+        let mut body = Self { inner, connection, deadline: None, lease };
         body.return_if_ended();
         body
+    }
+
+    /// Where it comes from.
+    pub fn endpoint(&self) -> SocketAddr {
+        self.lease.address
     }
 
     /// Breaks the body off at an instant.

@@ -1,12 +1,14 @@
 //! Towards the backends: which endpoint, a connection to it, and the pool that keeps HTTP connections. All of it
 //! belongs to one worker and its thread; nothing is shared or locked but what `model::Counts` says.
 
+pub mod alone;
 pub mod balance;
 pub mod body;
 pub mod connect;
 pub mod executor;
 pub mod pool;
 
+pub use alone::send_alone;
 pub use balance::{Balancer, Lease};
 pub use body::UpstreamBody;
 pub use connect::ConnectError;

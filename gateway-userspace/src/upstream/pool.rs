@@ -13,6 +13,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
+use super::alone;
 use super::balance::Lease;
 use super::body::UpstreamBody;
 use super::connect::{ConnectError, connect};
@@ -190,15 +191,7 @@ impl Pool {
         address: SocketAddr,
         timeout: Duration,
     ) -> Result<http1::SendRequest<Incoming>, ConnectError> {
-        let stream = connect(address, timeout).await?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| ConnectError::Failed { address, source: std::io::Error::other(error) })?;
-        tokio::task::spawn_local(async move {
-            // Whoever waits for a response on this connection hears of the failure itself.
-            let _ = connection.with_upgrades().await;
-        });
-        Ok(sender)
+        alone::begin(connect(address, timeout).await?, address).await
     }
 
     async fn dial_http2(

@@ -8,20 +8,25 @@ use std::thread::JoinHandle;
 use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Ledger, openssl, ours, raw};
+use super::{Ledger, openssl, ours, raw, upgraded};
 use crate::authority::Authority;
-use crate::documents::{self, service, sni_route};
+use crate::documents::{self, http_route, service, sni_route};
 use crate::foreign::Language;
 use crate::lab::Family;
 use crate::namespace::Namespace;
 use crate::serve::{Place, Server};
 use crate::tls::server_config;
 
+/// Port of the gateway for requests in clear. It has its namespace for itself.
+pub const HTTP_PORT: u16 = 80;
+
 /// How a server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Speech {
     /// In clear, behind a hello.
     Raw,
+    /// In clear, behind a request for a WebSocket.
+    Upgraded,
     /// TLS by rustls, in process.
     Rustls,
     /// TLS by another language's library.
@@ -32,13 +37,20 @@ pub enum Speech {
 
 impl Speech {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Raw, Self::Rustls, Self::Foreign(Language::Go), Self::Foreign(Language::Java), Self::Openssl];
+    pub const ALL: [Self; 6] = [
+        Self::Raw,
+        Self::Upgraded,
+        Self::Rustls,
+        Self::Foreign(Language::Go),
+        Self::Foreign(Language::Java),
+        Self::Openssl,
+    ];
 
     /// The name by which clients ask for its server of a family.
     pub fn name(self, family: Family) -> String {
         let word = match self {
             Self::Raw => "raw",
+            Self::Upgraded => "upgraded",
             Self::Rustls => "rustls",
             Self::Foreign(Language::Go) => "go",
             Self::Foreign(Language::Java) => "java",
@@ -127,6 +139,7 @@ impl Backends {
         let ledger = self.ledger.clone();
         let started = match speech {
             Speech::Raw => Some(start_raw(Place::within(namespace, place), ledger)),
+            Speech::Upgraded => Some(start_upgraded(Place::within(namespace, place), ledger)),
             Speech::Rustls => Some(start_rustls(Place::within(namespace, place), ledger, acceptor)),
             Speech::Foreign(language) => language
                 .program_within(namespace)
@@ -146,13 +159,23 @@ impl Backends {
         self.addresses.iter().any(|(own, _)| own == name)
     }
 
-    /// Documents of a gateway that passes each name through to its server.
+    /// Documents of a gateway that passes each name through to its server, and serves those of [`Speech::Upgraded`] at
+    /// [`HTTP_PORT`].
     pub fn documents(&self, port: u16) -> String {
-        let mut text = documents::gateway("edge", &[documents::Server::passthrough(port, &["*.test"])]);
+        let servers = [
+            documents::Server::passthrough(port, &["*.test"]),
+            documents::Server::http(HTTP_PORT, &["*.test"]),
+        ];
+        let mut text = documents::gateway("edge", &servers);
         for (name, address) in &self.addresses {
             let word = name.trim_end_matches(".test");
-            text += &sni_route(word, port, name, "edge", word);
-            text += &service(word, "https", &[*address]);
+            if word.starts_with("upgraded") {
+                text += &http_route(word, name, "edge", word);
+                text += &service(word, "http", &[*address]);
+            } else {
+                text += &sni_route(word, port, name, "edge", word);
+                text += &service(word, "https", &[*address]);
+            }
         }
         text
     }
@@ -162,6 +185,13 @@ fn start_raw(place: Place, ledger: Ledger) -> (Running, SocketAddr) {
     ours(Server::start(place, move |stream| {
         let ledger = ledger.clone();
         async move { raw::serve(stream, &ledger).await }
+    }))
+}
+
+fn start_upgraded(place: Place, ledger: Ledger) -> (Running, SocketAddr) {
+    ours(Server::start(place, move |stream| {
+        let ledger = ledger.clone();
+        async move { upgraded::serve(stream, &ledger).await }
     }))
 }
 

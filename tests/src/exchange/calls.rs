@@ -18,9 +18,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_rustls::TlsConnector;
 
-use super::backends::{Backends, Program, Speech, outcome};
+use super::backends::{Backends, HTTP_PORT, Program, Speech, outcome};
 use super::openssl::{self, Slot};
-use super::{Closing, Plan, ours, raw};
+use super::{Closing, Plan, ours, raw, upgraded};
 use crate::foreign::Language;
 use crate::lab::Family;
 use crate::namespace::{self, Namespace};
@@ -37,6 +37,8 @@ const NEWER: &[&SupportedProtocolVersion] = &[&TLS13];
 pub enum Pair {
     /// Bytes in clear behind a hello.
     Raw,
+    /// Bytes in clear behind a request for a WebSocket.
+    Upgraded,
     /// rustls at both ends, with TLS 1.2.
     Rustls12,
     /// rustls at both ends, with TLS 1.3.
@@ -56,6 +58,7 @@ impl Pair {
     pub fn server(self) -> Speech {
         match self {
             Self::Raw => Speech::Raw,
+            Self::Upgraded => Speech::Upgraded,
             Self::Rustls12 | Self::Rustls13 | Self::From(_) | Self::FromOpenssl => Speech::Rustls,
             Self::To(language) => Speech::Foreign(language),
             Self::ToOpenssl => Speech::Openssl,
@@ -109,6 +112,13 @@ pub struct Way<'a> {
 impl Way<'_> {
     fn address(&self, family: Family) -> SocketAddr {
         self.to[usize::from(self.to[0].0 != family)].1
+    }
+
+    /// Where the gateway takes what a pair begins with.
+    fn entrance(&self, job: &Job) -> SocketAddr {
+        let address = self.address(job.family);
+        let is_http = job.pair == Pair::Upgraded;
+        SocketAddr::new(address.ip(), if is_http { HTTP_PORT } else { address.port() })
     }
 }
 
@@ -192,7 +202,7 @@ fn start_ours(
         older: client.clone().versions(OLDER).config(),
         newer: client.versions(NEWER).config(),
     });
-    let addressed: Vec<_> = jobs.into_iter().map(|job| (job, way.address(job.family))).collect();
+    let addressed: Vec<_> = jobs.into_iter().map(|job| (job, way.entrance(&job))).collect();
     let namespace = way.from.open();
     std::thread::spawn(move || {
         namespace::join(&namespace);
@@ -220,6 +230,9 @@ async fn call(address: SocketAddr, job: &Job, configurations: &Configurations) -
     let stream = TcpStream::connect(address).await.context("connecting")?;
     // Else pieces that are smaller than a segment would wait for each other's acknowledgement.
     stream.set_nodelay(true)?;
+    if job.pair == Pair::Upgraded {
+        return upgraded::call(stream, &job.name(), &job.plan).await;
+    }
     let name = job.name().try_into().context("a name")?;
     let config = match job.pair {
         Pair::Raw => return raw::call(stream, &configurations.newer, name, &job.plan).await,

@@ -10,6 +10,7 @@ pub mod calls;
 mod openssl;
 pub mod ours;
 pub mod raw;
+pub mod upgraded;
 
 use std::collections::HashMap;
 use std::fmt;

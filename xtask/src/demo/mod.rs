@@ -54,7 +54,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     }
     let kernel = kernel_programs();
     if let Err(reason) = &kernel {
-        println!("note: without the kernel plane, every byte is copied in user space: {reason:#}");
+        println!("note: without the kernel plane, user space carries all: {reason:#}");
     }
     cargo::build(args.profile)?;
 

@@ -55,12 +55,12 @@ pub(super) async fn forward(
         upgrade::ask(request.headers_mut());
     }
 
-    let sending = send(connection, &cluster, request);
+    let sending = send(connection, &cluster, request, upgrade.is_some());
     let response = match deadline {
         Some(deadline) => timeout_at(deadline, sending).await.map_err(|_| RequestError::Timeout)?,
         None => sending.await,
     }?;
-    let mut response = respond(connection, response, upgrade, deadline);
+    let mut response = respond(connection, &cluster, response, upgrade, deadline);
     if let Some((_, operations)) = destination_headers {
         operations.apply(response.headers_mut());
     }
@@ -127,6 +127,7 @@ async fn send(
     connection: &Connection,
     cluster: &Arc<Cluster>,
     mut request: Request<Incoming>,
+    is_upgrade: bool,
 ) -> Result<Response<UpstreamBody>, RequestError> {
     let balancer = &connection.shared.balancer;
     let mut tried: Vec<SocketAddr> = Vec::new();
@@ -135,7 +136,12 @@ async fn send(
         let lease = balancer.choose(cluster, client, &tried).ok_or(RequestError::NoHealthyUpstream)?;
         let endpoint = lease.address;
         tried.push(endpoint);
-        match connection.shared.pool.send(request, cluster, lease).await {
+        let sent = if is_upgrade && cluster.protocol != UpstreamProtocol::Http2 {
+            upgrade::send(connection, cluster, request, lease).await
+        } else {
+            connection.shared.pool.send(request, cluster, lease).await
+        };
+        match sent {
             Ok(response) => {
                 balancer.report(cluster, endpoint, Outcome::Status(response.status().as_u16()));
                 return Ok(response);
@@ -167,6 +173,7 @@ fn exchange_error(cluster: &Cluster, error: &hyper::Error) -> RequestError {
 
 fn respond(
     connection: &Connection,
+    cluster: &Cluster,
     mut response: Response<UpstreamBody>,
     upgrade: Option<upgrade::Wanted>,
     deadline: Option<Instant>,
@@ -174,7 +181,7 @@ fn respond(
     // The version is ours to say; a backend that speaks HTTP/1.0 would end the client's connection with it.
     *response.version_mut() = Version::HTTP_11;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return upgrade::switch(connection, response, upgrade);
+        return upgrade::switch(connection, cluster, response, upgrade);
     }
     let mut response = response.map(|body| {
         ResponseBody::Upstream(match deadline {

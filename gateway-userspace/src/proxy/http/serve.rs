@@ -9,10 +9,12 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use super::request;
-use crate::model::{ChainAction, ListenerKind, RouteTable, Snapshot};
+use crate::model::{Below, ChainAction, ListenerKind, RouteTable, Snapshot, Tier};
 use crate::net::drain::DrainWatch;
+use crate::net::repair::{self, TcpInfo};
 use crate::proxy::connection::{Ends, HTTP_IDLE};
 use crate::proxy::detect::HttpVersion;
 use crate::proxy::worker::Shared;
@@ -33,6 +35,8 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 pub(in crate::proxy) struct Connection {
     pub(super) shared: Rc<Shared>,
     pub(super) ends: Ends,
+    /// What was agreed on with the client, for connections that are made like its own; or why that is of no use.
+    pub(super) agreed: Result<TcpInfo, Below>,
     /// Held by upgraded connections beyond the life of this one.
     pub(super) drain: DrainWatch,
     /// The filter chain, when TLS was terminated.
@@ -42,6 +46,7 @@ pub(in crate::proxy) struct Connection {
 }
 
 impl Connection {
+    /// One whose client's bytes are not those of its socket, until [`Connection::over`] says so.
     pub(in crate::proxy) fn new(
         shared: Rc<Shared>,
         ends: Ends,
@@ -50,7 +55,18 @@ impl Connection {
         generation: u64,
         drain: DrainWatch,
     ) -> Self {
-        Self { shared, ends, drain, chain, table: RefCell::new((generation, table)) }
+        let agreed = Err(Below::TerminatesTls);
+        Self { shared, ends, agreed, drain, chain, table: RefCell::new((generation, table)) }
+    }
+
+    /// Likewise, one whose bytes are.
+    pub(in crate::proxy) fn over(mut self, stream: &TcpStream) -> Self {
+        self.agreed = if self.shared.highest_tier < Tier::Handoff {
+            Err(Below::Limited)
+        } else {
+            repair::info(stream).map_err(|_| Below::HalfClosed)
+        };
+        self
     }
 
     /// Who talks to which listener.

@@ -365,6 +365,37 @@ async fn a_drain_waits_for_websockets() {
 }
 
 #[tokio::test]
+async fn a_request_for_an_upgrade_has_a_connection_of_its_own() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut client, _serving) = rig.client();
+        client.write_all(GET.as_bytes()).await.unwrap();
+        let mut pooled = rig.accept().await;
+        read_to(&mut pooled, "\r\n\r\n").await;
+        pooled.write_all(OK.as_bytes()).await.unwrap();
+        read_to(&mut client, "ok").await;
+
+        for answer in ["200 OK", "403 Forbidden"] {
+            client.write_all(WEBSOCKET.as_bytes()).await.unwrap();
+            let mut own = rig.accept().await;
+            read_to(&mut own, "\r\n\r\n").await;
+            own.write_all(format!("HTTP/1.1 {answer}\r\ncontent-length: 3\r\n\r\nown").as_bytes())
+                .await
+                .unwrap();
+            let heard = read_to(&mut client, "own").await;
+            assert!(heard.starts_with(&format!("HTTP/1.1 {answer}")), "{heard}");
+            assert_eq!(soon(own.read(&mut [0])).await.unwrap(), 0, "closed, as nobody else may have it");
+        }
+
+        client.write_all(GET.as_bytes()).await.unwrap();
+        read_to(&mut pooled, "\r\n\r\n").await;
+        pooled.write_all(OK.as_bytes()).await.unwrap();
+        read_to(&mut client, "ok").await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn upgrade_asks_for_nothing_unless_connection_names_it() {
     run(async {
         let rig = Rig::new().await;

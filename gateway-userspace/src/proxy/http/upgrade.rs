@@ -1,8 +1,9 @@
-//! WebSocket upgrades over HTTP/1.1 (RFC 6455): asked for at the backend with the same words, and relayed once both
-//! sides have switched. Other upgrades are refused, h2c is ignored, as at Istio's gateway.
+//! WebSocket upgrades over HTTP/1.1 (RFC 6455): asked for at the backend with the same words, on a connection of their own,
+//! and carried unread once both sides have switched. Other upgrades are refused, h2c is ignored, as at Istio's gateway.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
@@ -16,16 +17,19 @@ use super::body::ResponseBody;
 use super::headers;
 use super::serve::Connection;
 use crate::datapath::handoff::Entry;
-use crate::model::Below;
+use crate::model::{Below, Cluster, ClusterName};
 use crate::net::drain::DrainWatch;
-use crate::net::relay::{Carried, Parts};
+use crate::net::keeping::Keeping;
+use crate::net::relay::{Carried, Parts, RelayEnd};
 use crate::net::rewind::Rewound;
+use crate::proxy::access::Line;
 use crate::proxy::climb::{Climb, End};
 use crate::proxy::connection::Ends;
 use crate::proxy::error::RequestError;
 use crate::proxy::opaque;
+use crate::proxy::reserve::{self, Port};
 use crate::proxy::worker::Shared;
-use crate::upstream::UpstreamBody;
+use crate::upstream::{self, Lease, SendError, UpstreamBody};
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 /// Silence after which an upgraded connection is closed; route timeouts do not end it.
@@ -35,13 +39,28 @@ const IDLE: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub(super) struct Wanted(OnUpgrade);
 
-/// What a switched connection keeps of the HTTP connection that it was.
+/// A backend's connection that requests for upgrades are sent on: no other request gets it. The port ends with it,
+/// unless both sides switch.
+type Own = Keeping<TcpStream, Port>;
+
+/// What a switched connection keeps of the HTTP connection and the request that it was.
 struct Switched {
     shared: Rc<Shared>,
     ends: Ends,
     terminates_tls: bool,
     /// What a drain waits for.
     drain: DrainWatch,
+    since: Instant,
+    cluster: ClusterName,
+    endpoint: SocketAddr,
+}
+
+/// The backend's side of one.
+struct Backend {
+    stream: TcpStream,
+    port: Port,
+    /// What it said right behind its answer.
+    answer: Bytes,
 }
 
 /// Whether the client asks for a WebSocket. `Upgrade` asks for nothing unless `Connection` names it (RFC 9110, 7.8).
@@ -64,10 +83,27 @@ pub(super) fn ask(headers: &mut HeaderMap) {
     headers.insert(UPGRADE, WEBSOCKET);
 }
 
-/// The backend has switched: passes its 101 on and relays what follows. A 101 that nobody asked for is a fault of the
+/// Sends the question on a connection that is made for it: what follows may last for days, and may be handed over to the
+/// kernel then.
+pub(super) async fn send(
+    connection: &Connection,
+    cluster: &Cluster,
+    request: Request<Incoming>,
+    lease: Lease,
+) -> Result<Response<UpstreamBody>, SendError> {
+    let Connection { shared, ends, agreed, .. } = connection;
+    let to = (lease.address, cluster.connect_timeout);
+    match reserve::connect(shared, *ends, *agreed, to).await {
+        Ok((stream, port)) => upstream::send_alone(Own::new(stream, port), request, lease).await,
+        Err(error) => Err(SendError::Connect { error, request: Box::new(request) }),
+    }
+}
+
+/// The backend has switched: passes its 101 on and carries what follows. A 101 that nobody asked for is a fault of the
 /// backend.
 pub(super) fn switch(
     connection: &Connection,
+    cluster: &Cluster,
     mut response: Response<UpstreamBody>,
     wanted: Option<Wanted>,
 ) -> Response<ResponseBody> {
@@ -78,54 +114,90 @@ pub(super) fn switch(
     };
     let upstream = hyper::upgrade::on(&mut response);
     let (head, body) = response.into_parts();
-    let drain = connection.drain.clone();
-    let connection = Switched {
+    let switched = Switched {
         shared: connection.shared.clone(),
         ends: connection.ends,
         terminates_tls: connection.scheme() == "https",
-        drain,
+        drain: connection.drain.clone(),
+        since: Instant::now(),
+        cluster: cluster.name.clone(),
+        endpoint: body.endpoint(),
     };
     tokio::task::spawn_local(async move {
-        // The body holds the endpoint's lease; the relay is what it counts.
+        // The body holds the endpoint's lease; what follows is what it counts.
         let _held = body;
         match tokio::try_join!(downstream, upstream) {
-            Ok((downstream, upstream)) => carry(connection, downstream, upstream).await,
+            Ok((downstream, upstream)) => switched.carry(downstream, upstream).await,
             Err(error) => tracing::debug!(%error, "upgrade failed"),
         }
     });
     Response::from_parts(head, ResponseBody::empty())
 }
 
-/// Relays what follows. Backends are spoken to over plain sockets; a client whose TLS ends here is not.
-async fn carry(connection: Switched, downstream: Upgraded, upstream: Upgraded) {
-    let Switched { shared, ends, terminates_tls, drain } = connection;
-    let (upstream, answer) = match upstream.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => (parts.io.into_inner(), parts.read_buf),
-        Err(upstream) => {
-            let streams = (TokioIo::new(downstream), TokioIo::new(upstream));
-            opaque::between_streams(None, streams, IDLE, || {}).await;
-            return;
+impl Switched {
+    async fn carry(self, downstream: Upgraded, upstream: Upgraded) {
+        let Some(backend) = backend(upstream) else { return };
+        let mut line = Line::begin(&self.shared, self.ends, None);
+        if let Some(line) = &mut line {
+            line.connected(&self.cluster, self.endpoint, backend.stream.local_addr().ok());
         }
-    };
-    match socket(downstream) {
-        Ok((downstream, prefix)) => {
-            let listed = opaque::list_sockets(&shared, (ends, None), &upstream);
-            let parts = Parts { downstream, upstream, prefix, answer, carried: Carried::default() };
-            let (port, entry) = (Err(Below::Pooled), Entry::default());
-            let climb = Climb::new(&shared, ends, (IDLE, ends.since), port, entry, drain.clone());
-            if let (_, End::HandedOver(settling)) =
-                opaque::between_sockets(climb, listed, shared.highest_tier, parts, IDLE, || {}).await
-            {
-                settling.finish().await;
-            }
-        }
-        Err(downstream) => {
-            let below = if terminates_tls { Below::TerminatesTls } else { Below::NotPlainSockets };
-            let listed = opaque::list_streams(&shared, (ends, None), &upstream, below);
-            let streams = (TokioIo::new(downstream), Rewound::new(answer, upstream));
-            opaque::between_streams(listed, streams, IDLE, || {}).await;
+        match socket(downstream) {
+            Ok(client) => self.between_sockets(client, backend, line).await,
+            Err(downstream) => self.between_streams(downstream, backend, line).await,
         }
     }
+
+    /// Until the end, or until the kernel plane has the connection. `prefix` is what was read behind the request.
+    async fn between_sockets(
+        &self,
+        (downstream, prefix): (TcpStream, Bytes),
+        backend: Backend,
+        line: Option<Line>,
+    ) {
+        let Backend { stream: upstream, port, answer } = backend;
+        let (shared, ends) = (&self.shared, self.ends);
+        let listed = opaque::list_sockets(shared, (ends, None), &upstream);
+        let parts = Parts { downstream, upstream, prefix, answer, carried: Carried::default() };
+        let entry = Entry { cluster: Some(self.cluster.clone()), ..Entry::default() };
+        let climb = Climb::new(shared, ends, (IDLE, self.since), port, entry, self.drain.clone());
+        match opaque::between_sockets(climb, listed, shared.highest_tier, parts, IDLE, || {}).await {
+            (_, End::HandedOver(settling)) => {
+                // The kernel plane tells of it at its end.
+                line.into_iter().for_each(Line::leave);
+                settling.finish().await;
+            }
+            (carried, End::Relayed(end)) => {
+                shared.counts.lengths.record(&self.cluster, carried.up + carried.down);
+                tell(line, carried, &end);
+            }
+        }
+    }
+
+    /// Until the end: a client whose TLS ends here is no plain socket.
+    async fn between_streams(&self, downstream: Upgraded, backend: Backend, line: Option<Line>) {
+        let Backend { stream, port: _port, answer } = backend;
+        let below = if self.terminates_tls { Below::TerminatesTls } else { Below::NotPlainSockets };
+        let listed = opaque::list_streams(&self.shared, (self.ends, None), &stream, below);
+        let streams = (TokioIo::new(downstream), Rewound::new(answer, stream));
+        let (carried, end) = opaque::between_streams(listed, streams, IDLE, || {}).await;
+        tell(line, carried, &end);
+    }
+}
+
+fn tell(line: Option<Line>, carried: Carried, end: &RelayEnd) {
+    if let Some(mut line) = line {
+        line.ended(carried, end);
+    }
+}
+
+/// The backend's socket, out of what [`send`] made of it.
+fn backend(upstream: Upgraded) -> Option<Backend> {
+    let Ok(parts) = upstream.downcast::<TokioIo<Own>>() else {
+        tracing::error!("a backend's connection has switched that no upgrade was asked for on");
+        return None;
+    };
+    let (stream, port) = parts.io.into_inner().into_parts();
+    Some(Backend { stream, port, answer: parts.read_buf })
 }
 
 /// The client's socket, and what was read from it beyond its request; as it was, if it is none.
