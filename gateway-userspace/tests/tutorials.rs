@@ -5,11 +5,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use gateway_userspace::api::{Diagnostic, Severity};
-use gateway_userspace::model::{
-    ChainAction, GatewayIdentity, ListenerKind, RouteAction, RouteTable, Snapshot, TcpRoute,
-};
+use gateway_userspace::model::{ChainAction, ListenerKind, RouteAction, RouteTable, Snapshot, TcpRoute};
 use gateway_userspace::source::{FileSource, Loaded};
-use gateway_userspace::translate::{Translation, translate};
+use gateway_userspace::translate::{Surroundings, Translation, translate};
 
 /// What the tutorials take for granted: the gateway's Service, the applications and the certificates.
 const CLUSTER: &str = r"
@@ -91,7 +89,7 @@ fn load(files: &[PathBuf], more: &[&str]) -> (Loaded, Translation) {
         paths.push(path);
     }
     let loaded = FileSource::new(paths, "default").load();
-    let translation = translate(&loaded.objects, &GatewayIdentity::default(), 1);
+    let translation = translate(&loaded.objects, &Surroundings::default(), 1);
     (loaded, translation)
 }
 
@@ -425,7 +423,7 @@ fn no_document_makes_anything_panic() {
         let text = lines.join(if round % 7 == 0 { "\r\n" } else { "\n" });
         fs::write(&file, &text).unwrap();
         let loaded = FileSource::new(vec![file.clone()], "default").load();
-        let translation = translate(&loaded.objects, &GatewayIdentity::default(), round);
+        let translation = translate(&loaded.objects, &Surroundings::default(), round);
         for found in loaded.diagnostics.iter().chain(&translation.diagnostics) {
             assert!(!gateway_userspace::api::render(found, true).is_empty());
         }

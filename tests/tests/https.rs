@@ -32,25 +32,38 @@ impl Site {
 
     /// `mode` and the authority of client certificates are for webapp alone.
     fn with(mode: &str, clients: Option<&Authority>) -> Self {
+        Self::arrange(mode, clients, true)
+    }
+
+    /// Webapp's Secret is not there yet.
+    fn without_webapps_secret() -> Self {
+        Self::arrange("SIMPLE", None, false)
+    }
+
+    fn arrange(mode: &str, clients: Option<&Authority>, has_secret: bool) -> Self {
         let backends = [Backend::http("webapp"), Backend::http("catalog")];
         let authority = Authority::new("the test's");
         let port = port::free();
-        let servers = [
-            Server::https(port, mode, "webapp-credential", &[WEBAPP]),
-            Server::https(port, "SIMPLE", "catalog-credential", &[CATALOG]),
-        ];
-        let documents = documents::gateway("edge", &servers)
-            + &http_route("webapp", WEBAPP, "edge", "webapp")
+        let documents = http_route("webapp", WEBAPP, "edge", "webapp")
             + &http_route("catalog", CATALOG, "edge", "catalog")
             + &http_service("webapp", &[backends[0].server.address])
             + &http_service("catalog", &[backends[1].server.address]);
         let clients = clients.map(Authority::certificate);
+        let webapp = secret("webapp-credential", &authority.issue(&[WEBAPP]), clients.as_deref());
         let gateway = Gateway::arrange()
+            .document("edge", &edge(port, mode))
             .document("site", &documents)
-            .document("webapp", &secret("webapp-credential", &authority.issue(&[WEBAPP]), clients.as_deref()))
+            .document("webapp", if has_secret { &webapp } else { "" })
             .document("catalog", &secret("catalog-credential", &authority.issue(&[CATALOG]), None))
             .start();
         Self { address: gateway.at(port), gateway, authority, _backends: backends }
+    }
+
+    /// Removes webapp's Secret and waits until the gateway has noticed.
+    fn remove_webapps_secret(&self) {
+        self.gateway.remove("webapp");
+        let status = || self.gateway.sluice(&["status"]).all();
+        wait::until("the Secret's end", || status().contains("webapp-credential not found").then_some(()));
     }
 
     fn client(&self, name: &str) -> TlsClient {
@@ -71,6 +84,17 @@ impl Site {
         }
         run(curl.args(arguments).arg(url.replace("PORT", &self.address.port().to_string())))
     }
+}
+
+/// The Gateway; `mode` is for webapp alone.
+fn edge(port: u16, mode: &str) -> String {
+    documents::gateway(
+        "edge",
+        &[
+            Server::https(port, mode, "webapp-credential", &[WEBAPP]),
+            Server::https(port, "SIMPLE", "catalog-credential", &[CATALOG]),
+        ],
+    )
 }
 
 /// A GET over a TLS connection of its own, as text with its head.
@@ -198,15 +222,35 @@ fn cleartext_is_redirected_where_the_server_says_so() {
 
 #[test]
 fn a_missing_secret_resets_its_own_names_alone() {
-    let site = Site::new();
-    site.gateway.remove("webapp");
-    wait::until("the secret's end", || site.fetch(WEBAPP).err());
+    let site = Site::without_webapps_secret();
+    let error = site.client(WEBAPP).connect(site.address).expect_err("there is no certificate");
+    assert!(is_cut_off(&error), "{error:#}");
     assert_served_by(site.fetch(CATALOG), "catalog");
     let status = site.gateway.sluice(&["status"]).all();
     assert!(status.contains("webapp-credential"), "the status names the secret:\n{status}");
-    // And back again.
+    // It comes later.
     site.gateway.apply("webapp", &secret("webapp-credential", &site.authority.issue(&[WEBAPP]), None));
-    wait::until("the secret", || site.fetch(WEBAPP).ok());
+    assert_served_by(site.fetch(WEBAPP), "webapp");
+}
+
+#[test]
+fn a_secret_that_goes_away_is_served_on() {
+    let site = Site::new();
+    site.remove_webapps_secret();
+    assert_served_by(site.fetch(WEBAPP), "webapp");
+    // Through further generations too.
+    site.gateway.apply("more", &http_service("more", &[]));
+    assert_served_by(site.fetch(WEBAPP), "webapp");
+}
+
+#[test]
+fn a_secret_that_went_away_does_not_stand_in_where_clients_must_show_a_certificate() {
+    let site = Site::new();
+    site.remove_webapps_secret();
+    site.gateway.apply("edge", &edge(site.address.port(), "MUTUAL"));
+    let error = site.client(WEBAPP).connect(site.address).expect_err("nobody could be verified");
+    assert!(is_cut_off(&error), "{error:#}");
+    assert_served_by(site.fetch(CATALOG), "catalog");
 }
 
 #[test]

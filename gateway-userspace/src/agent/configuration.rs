@@ -5,12 +5,11 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use crate::api::diagnostic::{Diagnostic, Severity, render};
-use crate::model::GatewayIdentity;
 use crate::proxy::Runtime;
 use crate::settings::RunArgs;
 use crate::source::FileSource;
 use crate::tls::ServerConfigs;
-use crate::translate::translate;
+use crate::translate::{Surroundings, translate};
 
 /// One generation, ready to be put in force.
 pub(super) struct Generation {
@@ -23,7 +22,7 @@ pub(super) struct Generation {
 /// The sources, and what has been said about them.
 pub(super) struct Configuration {
     source: FileSource,
-    identity: GatewayIdentity,
+    surroundings: Surroundings,
     generation: u64,
     said: Said,
     said_faults: Said,
@@ -34,7 +33,7 @@ impl Configuration {
     pub(super) fn new(args: &RunArgs) -> Self {
         Self {
             source: FileSource::new(args.config.clone(), &args.identity.default_namespace),
-            identity: args.identity.identity(),
+            surroundings: Surroundings::of(args.identity.identity()),
             generation: 0,
             said: Said::default(),
             said_faults: Said::default(),
@@ -46,7 +45,7 @@ impl Configuration {
     pub(super) fn next(&mut self, previous: &Runtime) -> Generation {
         let loaded = self.source.load();
         self.generation += 1;
-        let translation = translate(&loaded.objects, &self.identity, self.generation);
+        let translation = translate(&loaded.objects, &self.surroundings, self.generation);
         let snapshot = Arc::new(translation.snapshot);
         let (tls, faults) = ServerConfigs::build(&snapshot, &previous.tls);
         let mut diagnostics = loaded.diagnostics;

@@ -12,7 +12,7 @@ use crate::api::{Diagnostic, Severity, render};
 use crate::model::Snapshot;
 use crate::settings::IdentityArgs;
 use crate::source::FileSource;
-use crate::translate::translate;
+use crate::translate::{Surroundings, translate};
 
 /// Check documents without serving them
 #[derive(Debug, Clone, Args)]
@@ -76,7 +76,8 @@ pub fn run(args: &CheckArgs, more: impl Fn(&Snapshot) -> Vec<Diagnostic>) -> any
 /// What `run` reports.
 pub fn find(args: &CheckArgs, more: impl Fn(&Snapshot) -> Vec<Diagnostic>) -> Findings {
     let loaded = FileSource::new(args.files.clone(), args.identity.default_namespace.as_str()).load();
-    let translation = translate(&loaded.objects, &args.identity.identity(), 1);
+    let surroundings = Surroundings::of(args.identity.identity());
+    let translation = translate(&loaded.objects, &surroundings, 1);
     let mut diagnostics = loaded.diagnostics;
     diagnostics.extend(translation.diagnostics);
     diagnostics.extend(more(&translation.snapshot));

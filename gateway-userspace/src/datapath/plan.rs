@@ -10,7 +10,7 @@ use gateway_common::flow::LONGEST_IDLE;
 use serde::Serialize;
 
 use crate::model::{
-    Affinity, ChainAction, Cluster, ClusterName, Endpoint, Listener, ListenerKey, ListenerKind, Snapshot,
+    Affinity, Candidate, ChainAction, Cluster, ClusterName, Listener, ListenerKey, ListenerKind, Snapshot,
     SourceAddress, Steering, TcpRoute, WeightedCluster,
 };
 
@@ -399,8 +399,8 @@ fn addresses(
     }
 }
 
-/// The backends of a route in one address family, with their weights: a destination's weight is shared out evenly
-/// among its healthy endpoints. All or nothing: steering around a destination would give its share to the others.
+/// The backends of a route in one address family, with their weights: a destination's weight is shared out among
+/// its eligible endpoints by theirs. All or nothing: steering around a destination would give its share to the others.
 fn weigh(
     destinations: &[WeightedCluster],
     family: Family,
@@ -411,13 +411,12 @@ fn weigh(
     for destination in destinations {
         let name = destination.name.to_string();
         let Some(cluster) = &destination.cluster else { return Err(Refusal::NoService(name)) };
-        let is_ejected =
-            |endpoint: &Endpoint| surroundings.ejected.contains(&(cluster.name.clone(), endpoint.address));
-        let endpoints: Vec<&Endpoint> = cluster
-            .healthy()
-            .filter(|endpoint| family.has(endpoint.address.ip()) && !is_ejected(endpoint))
+        let is_ejected = |address| surroundings.ejected.contains(&(cluster.name.clone(), address));
+        let candidates: Vec<Candidate<'_>> = cluster
+            .eligible(Some(is_ejected))
+            .filter(|candidate| family.has(candidate.endpoint.address.ip()))
             .collect();
-        if endpoints.is_empty() {
+        if candidates.is_empty() {
             let has_others = cluster.healthy().any(|endpoint| !family.has(endpoint.address.ip()));
             return Err(if has_others {
                 Refusal::NoBackendOfFamily { family: family.name(), cluster: name }
@@ -425,8 +424,10 @@ fn weigh(
                 Refusal::NoBackend(name)
             });
         }
-        let share = u64::from(destination.weight) * WEIGHT_SCALE / endpoints.len() as u64;
-        for endpoint in endpoints {
+        let total: u128 = candidates.iter().map(|candidate| u128::from(candidate.weight)).sum();
+        let scaled = u128::from(u64::from(destination.weight) * WEIGHT_SCALE);
+        for Candidate { endpoint, weight } in candidates {
+            let share = u64::try_from(scaled * u128::from(weight) / total).unwrap_or(u64::MAX);
             let backend = reach(endpoint.address, preserve, surroundings)
                 .map_err(|reason| Refusal::Unreachable { address: endpoint.address, reason })?;
             *backends.entry(backend).or_default() += share.max(1);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::*;
 use crate::model::listener::TlsListener;
 use crate::model::{
-    ChainAction, ClusterName, FilterChain, Forward, HeaderOps, Health, HostPattern, Limits, RouteAction,
-    RouteMatch, RouteTable, SourceAddress, UpstreamProtocol, UserSpaceReason, VirtualHost,
+    ChainAction, ClusterName, Endpoint, FilterChain, Forward, HeaderOps, Health, HostPattern, Limits,
+    RouteAction, RouteMatch, RouteTable, SourceAddress, UpstreamProtocol, UserSpaceReason, VirtualHost,
 };
 
 fn name(host: &str) -> ClusterName {
@@ -14,10 +14,8 @@ fn name(host: &str) -> ClusterName {
 }
 
 fn destination(host: &str, weight: u32, endpoints: &[(&str, Health)]) -> WeightedCluster {
-    let endpoints = endpoints
-        .iter()
-        .map(|(address, health)| Endpoint { address: address.parse().unwrap(), health: *health })
-        .collect();
+    let endpoints =
+        endpoints.iter().map(|(address, health)| Endpoint::new(address.parse().unwrap(), *health)).collect();
     let cluster = Cluster::new(name(host), UpstreamProtocol::Tcp, endpoints);
     WeightedCluster { name: name(host), cluster: Some(Arc::new(cluster)), weight }
 }

@@ -677,7 +677,7 @@ impl KernelPlane {
     fn ejected(&self, snapshot: &Snapshot) -> BTreeSet<(ClusterName, SocketAddr)> {
         let now = Instant::now();
         let of_cluster = |cluster: &Arc<Cluster>| {
-            let ejected = self.outliers.to_avoid(cluster, now);
+            let ejected = self.outliers.ejected_of(cluster);
             let cluster = cluster.clone();
             ejected.into_iter().flat_map(move |ejected| {
                 let endpoints = cluster.endpoints.iter().map(|endpoint| endpoint.address);

@@ -174,12 +174,25 @@ pub enum ChainAction {
 pub struct ServerTls {
     /// Whether clients must show a certificate.
     pub mode: TlsMode,
+    /// Names of the Secrets that the document asks for: the server's, then the client CA's if it names one.
+    pub secrets: Vec<Arc<str>>,
     /// Certificate, key and client CA; a problem makes the chain reset its clients and harms no other.
     pub credential: Result<Arc<Credential>, CredentialProblem>,
     /// `minProtocolVersion`; default 1.2, and never below.
     pub min_version: TlsVersion,
     /// `maxProtocolVersion`; default 1.3.
     pub max_version: TlsVersion,
+}
+
+impl ServerTls {
+    /// Whether both want the same of the same Secrets, whatever these hold. What one was built for must not stand in for
+    /// another that asks for clients' certificates, or for those of another authority.
+    pub fn asks_the_same_as(&self, other: &Self) -> bool {
+        self.mode == other.mode
+            && self.secrets == other.secrets
+            && self.min_version == other.min_version
+            && self.max_version == other.max_version
+    }
 }
 
 /// Terminating TLS modes.

@@ -10,15 +10,18 @@ pub mod identity;
 pub mod lengths;
 pub mod limiter;
 pub mod listener;
+pub mod locality;
 pub mod outlier;
 pub mod plane;
 pub mod publish;
+pub mod resolved;
 pub mod route;
 pub mod snapshot;
 pub mod tier;
 
 pub use cluster::{
-    Affinity, Cluster, ClusterName, Endpoint, Health, ProxyVersion, UpstreamProtocol, WeightedCluster,
+    Affinity, Candidate, Cluster, ClusterName, Endpoint, Health, ProxyVersion, UpstreamProtocol,
+    WeightedCluster,
 };
 pub use connections::{Connection, ConnectionView, Connections};
 pub use counts::Counts;
@@ -31,9 +34,11 @@ pub use listener::{
     ChainAction, FilterChain, Limits, Listener, ListenerKey, ListenerKind, ServerTls, SourceAddress,
     Steering, TcpRoute, TlsMode, TlsVersion, UserSpaceReason,
 };
+pub use locality::Locality;
 pub use outlier::{Outcome, OutlierDetection, Outliers};
 pub use plane::KernelPlaneState;
 pub use publish::{Published, Subscription};
+pub use resolved::Resolved;
 pub use route::{
     DirectResponse, Forward, HeaderMatch, HeaderOps, PathMatch, QueryMatch, Redirect, RedirectPort,
     RequestHead, Rewrite, Route, RouteAction, RouteMatch, RouteTable, StringMatch, ValueMatch, VirtualHost,

@@ -174,14 +174,9 @@ impl Outliers {
         self.show(&monitors, now);
     }
 
-    /// The endpoints that a choice must leave out; `None`: none, or so many that all are used.
-    pub fn to_avoid(&self, cluster: &Cluster, now: Instant) -> Option<Arc<Ejected>> {
-        let rules = cluster.outlier.as_ref()?;
-        let ejected = self.of(&cluster.name)?;
-        let ready = cluster.healthy().count() as u64;
-        let left = cluster.healthy().filter(|known| !ejected.contains(known.address, now)).count() as u64;
-        let panics = left * 100 < u64::from(rules.min_health_percent) * ready;
-        (left < ready && !panics).then_some(ejected)
+    /// The endpoints of a cluster that are or were ejected; `None` where nobody was.
+    pub fn ejected_of(&self, cluster: &Cluster) -> Option<Arc<Ejected>> {
+        cluster.outlier.as_ref().and_then(|_| self.of(&cluster.name))
     }
 
     fn of(&self, cluster: &ClusterName) -> Option<Arc<Ejected>> {

@@ -9,7 +9,7 @@ fn address(index: u16) -> SocketAddr {
 
 fn cluster(endpoints: u16, rules: OutlierDetection) -> Cluster {
     let name = ClusterName { host: "a".into(), port: 80, subset: None };
-    let endpoint = |index| Endpoint { address: address(index), health: Health::Healthy };
+    let endpoint = |index| Endpoint::new(address(index), Health::Healthy);
     let mut cluster = Cluster::new(name, UpstreamProtocol::Tcp, (0..endpoints).map(endpoint).collect());
     cluster.outlier = Some(rules);
     cluster

@@ -1,4 +1,4 @@
-//! Every way a request can fail, mapped once to a status, a body and a response flag. Texts and statuses are Envoy's,
+//! Every way a request can fail, mapped once to a status, a body, response flags and details. Texts and statuses are Envoy's,
 //! as users know them.
 
 use http::StatusCode;
@@ -85,22 +85,76 @@ impl RequestError {
         }
     }
 
-    /// The flag of the access log.
-    pub(super) fn flag(self) -> Option<ResponseFlag> {
+    /// The flags of the access log, in the order in which Envoy raises them.
+    pub(super) fn flags(self) -> &'static [ResponseFlag] {
         match self {
-            Self::MissingHost | Self::UpgradeRefused => None,
+            Self::MissingHost | Self::UpgradeRefused => &[],
             Self::OldVersion | Self::UnknownTransferCoding | Self::InvalidPath => {
-                Some(ResponseFlag::DownstreamProtocolError)
+                &[ResponseFlag::DownstreamProtocolError]
             }
-            Self::NoRoute => Some(ResponseFlag::NoRoute),
-            Self::NoCluster => Some(ResponseFlag::NoCluster),
-            Self::NoHealthyUpstream => Some(ResponseFlag::NoHealthyUpstream),
-            Self::ConnectFailure { .. } | Self::ConnectTimeout { .. } => {
-                Some(ResponseFlag::UpstreamConnectionFailure)
+            Self::NoRoute => &[ResponseFlag::NoRoute],
+            Self::NoCluster => &[ResponseFlag::NoCluster],
+            Self::NoHealthyUpstream => &[ResponseFlag::NoHealthyUpstream],
+            Self::ConnectFailure { retried: false } | Self::ConnectTimeout { retried: false } => {
+                &[ResponseFlag::UpstreamConnectionFailure]
             }
-            Self::UpstreamClosed => Some(ResponseFlag::UpstreamConnectionTermination),
-            Self::UpstreamProtocol => Some(ResponseFlag::UpstreamProtocolError),
-            Self::Timeout => Some(ResponseFlag::UpstreamRequestTimeout),
+            Self::ConnectFailure { retried: true } | Self::ConnectTimeout { retried: true } => {
+                &[ResponseFlag::UpstreamRetryLimitExceeded, ResponseFlag::UpstreamConnectionFailure]
+            }
+            Self::UpstreamClosed => &[ResponseFlag::UpstreamConnectionTermination],
+            Self::UpstreamProtocol => &[ResponseFlag::UpstreamProtocolError],
+            Self::Timeout => &[ResponseFlag::UpstreamRequestTimeout],
+        }
+    }
+
+    /// Envoy's word for the reason (`%RESPONSE_CODE_DETAILS%`).
+    pub(super) fn details(self) -> &'static str {
+        match self {
+            Self::OldVersion => "low_version",
+            Self::UnknownTransferCoding => "http1.invalid_transfer_encoding",
+            Self::MissingHost => "missing_host_header",
+            Self::InvalidPath => "path_normalization_failed",
+            Self::NoRoute => "route_not_found",
+            Self::NoCluster => "cluster_not_found",
+            Self::NoHealthyUpstream => "no_healthy_upstream",
+            Self::ConnectFailure { .. } => {
+                "upstream_reset_before_response_started{remote_connection_failure}"
+            }
+            Self::ConnectTimeout { .. } => "upstream_reset_before_response_started{connection_timeout}",
+            Self::UpstreamClosed => "upstream_reset_before_response_started{connection_termination}",
+            Self::UpstreamProtocol => "upstream_reset_before_response_started{protocol_error}",
+            Self::Timeout => "response_timeout",
+            Self::UpgradeRefused => "upgrade_failed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_and_details_are_envoys() {
+        for (error, flags, details) in [
+            (RequestError::NoRoute, "NR", "route_not_found"),
+            (RequestError::NoCluster, "NC", "cluster_not_found"),
+            (RequestError::NoHealthyUpstream, "UH", "no_healthy_upstream"),
+            (
+                RequestError::ConnectFailure { retried: false },
+                "UF",
+                "upstream_reset_before_response_started{remote_connection_failure}",
+            ),
+            (
+                RequestError::ConnectTimeout { retried: true },
+                "URX,UF",
+                "upstream_reset_before_response_started{connection_timeout}",
+            ),
+            (RequestError::Timeout, "UT", "response_timeout"),
+            (RequestError::MissingHost, "", "missing_host_header"),
+            (RequestError::OldVersion, "DPE", "low_version"),
+        ] {
+            let found: Vec<String> = error.flags().iter().map(ToString::to_string).collect();
+            assert_eq!((found.join(",").as_str(), error.details()), (flags, details), "{error:?}");
         }
     }
 }

@@ -27,6 +27,12 @@ pub enum ResponseFlag {
     DownstreamProtocolError,
     /// URX: all retries are used up.
     UpstreamRetryLimitExceeded,
+    /// UR: the endpoint reset the request's stream.
+    UpstreamRemoteReset,
+    /// DI: a fault delayed the request.
+    DelayInjected,
+    /// FI: a fault answered the request.
+    FaultInjected,
 }
 
 impl fmt::Display for ResponseFlag {
@@ -43,6 +49,9 @@ impl fmt::Display for ResponseFlag {
             Self::DownstreamConnectionTermination => "DC",
             Self::DownstreamProtocolError => "DPE",
             Self::UpstreamRetryLimitExceeded => "URX",
+            Self::UpstreamRemoteReset => "UR",
+            Self::DelayInjected => "DI",
+            Self::FaultInjected => "FI",
         })
     }
 }

@@ -11,7 +11,8 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use super::certificate::{self, CertificateError};
 use crate::model::{
-    ChainAction, Credential, ListenerKey, ListenerKind, ServerTls, Snapshot, TlsMode, TlsVersion,
+    ChainAction, Credential, CredentialProblem, ListenerKey, ListenerKind, ServerTls, Snapshot, TlsMode,
+    TlsVersion,
 };
 
 /// A chain whose credential does not work; its clients are reset, all else is served.
@@ -39,29 +40,25 @@ impl ServerConfigs {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let (mut configs, mut faults) = (Self::default(), Vec::new());
         for (key, chain, tls) in terminating_chains(snapshot) {
-            let Ok(credential) = &tls.credential else { continue };
             let id = (key, chain.clone());
-            let kept = previous
-                .by_chain
-                .get(&id)
-                .filter(|(before, _)| before == tls)
-                .map(|(_, config)| config.clone());
-            match kept.map_or_else(|| server_config(tls, credential, &provider), Ok) {
-                Ok(config) => {
-                    configs.by_chain.insert(id, (tls.clone(), config));
-                }
-                Err(error) => {
-                    faults.push(CredentialFault {
-                        secret: credential.name.clone(),
-                        chain: chain.clone(),
-                        error,
-                    });
-                    // As Istio's gateway goes on with the certificate it had when a new one cannot be used.
-                    if let Some(before) = previous.by_chain.get(&id) {
-                        configs.by_chain.insert(id, before.clone());
+            let before = previous.by_chain.get(&id);
+            // As Istio's gateway goes on with the certificate it had when a new one cannot be used or the Secret is gone.
+            let kept = before.filter(|(before, _)| before.asks_the_same_as(tls)).cloned();
+            let built = match &tls.credential {
+                Ok(_) if before.is_some_and(|(before, _)| before == tls) => kept,
+                Ok(credential) => match server_config(tls, credential, &provider) {
+                    Ok(config) => Some((tls.clone(), config)),
+                    Err(error) => {
+                        let (secret, chain) = (credential.name.clone(), chain.clone());
+                        faults.push(CredentialFault { secret, chain, error });
+                        kept
                     }
-                }
-            }
+                },
+                Err(CredentialProblem::NotFound { .. }) => kept,
+                // Such as a revocation list, without which clients would get in that should not.
+                Err(CredentialProblem::Unusable { .. }) => None,
+            };
+            configs.by_chain.extend(built.map(|built| (id, built)));
         }
         (configs, faults)
     }

@@ -42,8 +42,11 @@ impl<'a> Credentials<'a> {
         if let Err(problem) = &credential {
             report_problem(server, tls, problem, report);
         }
+        let named = [tls.credential().unwrap_or(""), &tls.ca_cert_credential_name];
+        let named = named.into_iter().filter(|name| !name.is_empty());
         Some(ServerTls {
             mode,
+            secrets: named.map(|name| self.full_name(bare(name))).collect(),
             credential: credential.map(Arc::new),
             min_version: version(tls.min_protocol_version, TlsVersion::V1_2),
             max_version: version(tls.max_protocol_version, TlsVersion::V1_3),
@@ -170,7 +173,7 @@ fn report_problem(
         }
     };
     report.add(server.gateway.diagnostic(Severity::Error, code, &field, message).help(
-        "clients of this server's hosts are reset until the Secret is there, in the gateway's own namespace; all other \
-         servers work",
+        "clients of this server's hosts are reset until the Secret is there, in the gateway's own namespace; a running \
+         gateway goes on with the one before if it is merely gone; all other servers work",
     ));
 }

@@ -21,6 +21,7 @@ mod report;
 mod route;
 mod select;
 mod steering;
+mod surroundings;
 mod tcp;
 mod tls;
 
@@ -35,6 +36,7 @@ use credential::Credentials;
 use merge::{Port, PortKind};
 use registry::Registry;
 use report::Report;
+pub use surroundings::Surroundings;
 
 /// What documents mean.
 #[derive(Debug, Default)]
@@ -45,10 +47,11 @@ pub struct Translation {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Translates sound documents for one gateway. The same objects give the same result.
-pub fn translate(objects: &Objects, identity: &GatewayIdentity, generation: u64) -> Translation {
+/// Translates sound documents for one gateway. The same objects in the same surroundings give the same result.
+pub fn translate(objects: &Objects, surroundings: &Surroundings, generation: u64) -> Translation {
+    let identity = &surroundings.identity;
     let mut report = Report::default();
-    let registry = Registry::new(objects, identity, &mut report);
+    let registry = Registry::new(objects, surroundings, &mut report);
     let gateways = select::gateways(objects, identity, &mut report);
     let servers = ports::resolve(&gateways, objects, identity, &mut report);
     let ports = merge::merge(servers, &mut report);

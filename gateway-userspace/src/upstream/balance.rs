@@ -125,9 +125,8 @@ mod tests {
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn cluster(healths: &[Health]) -> Cluster {
-        let endpoint = |(index, health): (usize, &Health)| Endpoint {
-            address: SocketAddr::from(([127, 0, 0, 1], 1000 + index as u16)),
-            health: *health,
+        let endpoint = |(index, health): (usize, &Health)| {
+            Endpoint::new(SocketAddr::from(([127, 0, 0, 1], 1000 + index as u16)), *health)
         };
         let name = ClusterName { host: "a".into(), port: 80, subset: None };
         Cluster::new(name, UpstreamProtocol::Http1, healths.iter().enumerate().map(endpoint).collect())

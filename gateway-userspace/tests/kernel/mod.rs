@@ -182,7 +182,7 @@ pub(crate) fn bulk(connection: &mut Connection, bytes: usize) {
 /// A snapshot with one listener on every address, and a route to endpoints of equal weight.
 pub(crate) fn snapshot(generation: u64, port: u16, endpoints: &[SocketAddr]) -> Arc<Snapshot> {
     let mut endpoints: Vec<Endpoint> =
-        endpoints.iter().map(|address| Endpoint { address: *address, health: Health::Healthy }).collect();
+        endpoints.iter().map(|address| Endpoint::new(*address, Health::Healthy)).collect();
     endpoints.sort_by_key(|endpoint| endpoint.address);
     let name = ClusterName { host: "tcp.test".into(), port: 80, subset: None };
     let cluster = Cluster::new(name.clone(), UpstreamProtocol::Tcp, endpoints);

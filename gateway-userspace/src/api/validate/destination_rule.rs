@@ -1,19 +1,20 @@
 //! DestinationRule.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use crate::api::destination_rule::{
-    ConnectionPoolSettings, ConsistentHash, DestinationRule, LoadBalancerSettings, OutlierDetection,
+    ClientTlsSettings, ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, OutlierDetection,
     PortTrafficPolicy, TrafficPolicy,
 };
-use crate::api::diagnostic::{Code, Diagnostic, Severity};
-use crate::api::duration::DurationText;
+use crate::api::diagnostic::Diagnostic;
 use crate::api::object::Sourced;
 use crate::api::path::FieldPath;
 
+use super::balance::check_balancer;
+use super::client_tls::check_client_tls;
+use super::pool::check_pool;
 use super::virtual_service::check_export_to;
-use super::{Findings, check_port, host, unsupported};
+use super::{Findings, check_duration, check_port, host, rows, unsupported};
 
 /// Checks one DestinationRule.
 pub fn destination_rule(document: &Sourced<DestinationRule>) -> Vec<Diagnostic> {
@@ -34,7 +35,7 @@ pub fn destination_rule(document: &Sourced<DestinationRule>) -> Vec<Diagnostic> 
         check_policy(&mut found, &field.field("trafficPolicy"), subset.traffic_policy.as_ref(), &mut places);
     }
     for place in &places {
-        unsupported::report_below(&mut found, place, unsupported::TRAFFIC_POLICY);
+        unsupported::report_below(&mut found, place, rows::TRAFFIC_POLICY);
     }
     found.list
 }
@@ -62,7 +63,7 @@ fn check_policy(
     if policy.tunnel.is_some() && policy.proxy_protocol.is_some() {
         found.error(field, "tunnel and proxyProtocol must not be set together");
     }
-    let blocks = (&policy.load_balancer, &policy.connection_pool, &policy.outlier_detection);
+    let blocks = (&policy.load_balancer, &policy.connection_pool, &policy.outlier_detection, &policy.tls);
     check_blocks(found, field, blocks);
     for (at, port) in policy.port_level_settings.iter().enumerate() {
         let field = field.field("portLevelSettings").index(at);
@@ -78,22 +79,22 @@ fn check_port_policy(found: &mut Findings<'_>, field: &FieldPath, policy: &PortT
         let help = "name the Service's port: `port: {number: 80}`";
         found.error_with_help(field, "portTrafficPolicy must have valid port", help);
     }
-    let blocks = (&policy.load_balancer, &policy.connection_pool, &policy.outlier_detection);
+    let blocks = (&policy.load_balancer, &policy.connection_pool, &policy.outlier_detection, &policy.tls);
     check_blocks(found, field, blocks);
 }
 
-type Blocks<'a> =
-    (&'a Option<LoadBalancerSettings>, &'a Option<ConnectionPoolSettings>, &'a Option<OutlierDetection>);
-
-fn check_blocks(found: &mut Findings<'_>, field: &FieldPath, (balancer, pool, outlier): Blocks<'_>) {
+fn check_blocks(
+    found: &mut Findings<'_>,
+    field: &FieldPath,
+    (balancer, pool, outlier, tls): (
+        &Option<LoadBalancerSettings>,
+        &Option<ConnectionPoolSettings>,
+        &Option<OutlierDetection>,
+        &Option<ClientTlsSettings>,
+    ),
+) {
     if let Some(balancer) = balancer {
-        let field = field.field("loadBalancer");
-        if balancer.simple.is_some() && balancer.consistent_hash.is_some() {
-            found.error(&field, "only one of simple and consistentHash may be given");
-        }
-        if let Some(hash) = &balancer.consistent_hash {
-            check_hash(found, &field.field("consistentHash"), hash);
-        }
+        check_balancer(found, &field.field("loadBalancer"), balancer);
     }
     if let Some(pool) = pool {
         check_pool(found, &field.field("connectionPool"), pool);
@@ -101,41 +102,9 @@ fn check_blocks(found: &mut Findings<'_>, field: &FieldPath, (balancer, pool, ou
     if let Some(outlier) = outlier {
         check_outlier(found, &field.field("outlierDetection"), outlier);
     }
-}
-
-fn check_hash(found: &mut Findings<'_>, field: &FieldPath, hash: &ConsistentHash) {
-    let keys = [
-        hash.http_header_name.is_some(),
-        hash.http_cookie.is_some(),
-        hash.use_source_ip.is_some(),
-        hash.http_query_parameter_name.is_some(),
-    ];
-    let count = keys.into_iter().filter(|given| *given).count();
-    if count != 1 {
-        found.error_with_help(
-            field,
-            "exactly one of httpHeaderName, httpCookie, useSourceIp and httpQueryParameterName must be given",
-            "for TCP only `useSourceIp: true` tells clients apart",
-        );
+    if let Some(tls) = tls {
+        check_client_tls(found, &field.field("tls"), tls);
     }
-    if hash.use_source_ip == Some(false) {
-        let message = "useSourceIp is false: nothing keeps a client at an endpoint";
-        found.add(Severity::Warning, Code::NoEffect, &field.field("useSourceIp"), message);
-    }
-}
-
-fn check_pool(found: &mut Findings<'_>, field: &FieldPath, pool: &ConnectionPoolSettings) {
-    if pool.tcp.is_none() && pool.http.is_none() {
-        found.error(field, "connection pool must have at least one field");
-    }
-    let Some(tcp) = &pool.tcp else { return };
-    let field = field.field("tcp");
-    if tcp.max_connections < 0 {
-        found.error(&field.field("maxConnections"), "max connections must be non-negative");
-    }
-    check_duration(found, &field.field("connectTimeout"), tcp.connect_timeout);
-    let idle_timeout = tcp.idle_timeout.filter(|timeout| !timeout.0.is_zero());
-    check_duration(found, &field.field("idleTimeout"), idle_timeout);
 }
 
 fn check_outlier(found: &mut Findings<'_>, field: &FieldPath, outlier: &OutlierDetection) {
@@ -161,10 +130,10 @@ fn check_outlier(found: &mut Findings<'_>, field: &FieldPath, outlier: &OutlierD
             found.error(&field.field(name), format!("percentage {percent} is not in range 0..100"));
         }
     }
-}
-
-fn check_duration(found: &mut Findings<'_>, field: &FieldPath, duration: Option<DurationText>) {
-    if duration.is_some_and(|duration| duration.0 < Duration::from_millis(1)) {
-        found.error(field, "duration must be greater than 1ms");
+    for (at, code) in outlier.outlier_detection_http_error_codes.iter().enumerate() {
+        if !(100..=599).contains(code) {
+            let field = field.field("outlierDetectionHttpErrorCodes").index(at);
+            found.error(&field, format!("HTTP status {code} is not in range 100-599"));
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::api::gateway::{Gateway, Mode, Protocol, ProtocolFamily, Server, Serve
 use crate::api::object::Sourced;
 use crate::api::path::FieldPath;
 
-use super::{Findings, check_port, host, unsupported};
+use super::{Findings, check_port, host, rows, unsupported};
 
 /// Checks one Gateway.
 pub fn gateway(document: &Sourced<Gateway>) -> Vec<Diagnostic> {
@@ -40,7 +40,7 @@ pub fn gateway(document: &Sourced<Gateway>) -> Vec<Diagnostic> {
             found.error(&field.field("port").field("name"), message);
         }
     }
-    unsupported::report(&mut found, unsupported::GATEWAY);
+    unsupported::report(&mut found, rows::GATEWAY);
     found.list
 }
 

@@ -1,7 +1,5 @@
 //! `http` rules.
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use regex::Regex;
 
@@ -12,10 +10,14 @@ use crate::api::virtual_service::{
     StringMatch,
 };
 
-use super::Findings;
+use super::cors::check_cors;
+use super::fault::check_fault;
 use super::headers::check_headers;
+use super::mirror::check_mirrors;
+use super::retry::check_retries;
 use super::text::{EmptyPrefix, check_match};
 use super::virtual_service::{check_destination, check_weights};
+use super::{Findings, check_duration};
 
 /// Codes that lead to an action; Istio lets the others pass and then serves no new routes at all.
 const REDIRECT_CODES: [u32; 5] = [301, 302, 303, 307, 308];
@@ -42,9 +44,17 @@ pub(super) fn check_rule(found: &mut Findings<'_>, field: &FieldPath, rule: &Htt
     if let Some(headers) = &rule.headers {
         check_headers(found, field, headers);
     }
-    if rule.timeout.is_some_and(|timeout| timeout.0 < Duration::from_millis(1)) {
-        found.error(&field.field("timeout"), "duration must be greater than 1ms");
+    check_duration(found, &field.field("timeout"), rule.timeout);
+    if let Some(retries) = &rule.retries {
+        check_retries(found, &field.field("retries"), retries);
     }
+    if let Some(fault) = &rule.fault {
+        check_fault(found, &field.field("fault"), fault);
+    }
+    if let Some(cors) = &rule.cors_policy {
+        check_cors(found, &field.field("corsPolicy"), cors);
+    }
+    check_mirrors(found, field, rule);
 }
 
 fn check_action(found: &mut Findings<'_>, field: &FieldPath, rule: &HttpRoute) {
@@ -56,7 +66,7 @@ fn check_action(found: &mut Findings<'_>, field: &FieldPath, rule: &HttpRoute) {
         ("rewrite", rule.rewrite.is_some()),
         ("fault", rule.fault.is_some()),
         ("mirror", rule.mirror.is_some()),
-        ("mirrors", rule.mirrors.is_some()),
+        ("mirrors", !rule.mirrors.is_empty()),
     ];
     let set = |name: &str| has.iter().any(|(field, set)| *field == name && *set);
     if !set("route") && !set("redirect") && !set("direct_response") && !set("delegate") {
@@ -138,7 +148,7 @@ fn check_destinations(found: &mut Findings<'_>, field: &FieldPath, route: &[Http
 fn check_redirect(found: &mut Findings<'_>, field: &FieldPath, redirect: &HttpRedirect) {
     let HttpRedirect { uri, prefix_rewrite, authority, port, derive_port, scheme, redirect_code } = redirect;
     let has_port = port.is_some() || derive_port.is_some();
-    if uri.is_empty() && prefix_rewrite.is_none() && authority.is_empty() && scheme.is_empty() && !has_port {
+    if uri.is_empty() && prefix_rewrite.is_empty() && authority.is_empty() && scheme.is_empty() && !has_port {
         found.error(field, "redirect must specify URI, authority, scheme, or port");
     }
     if !scheme.is_empty() && scheme != "http" && scheme != "https" {

@@ -1,11 +1,19 @@
 //! What a single document must fulfil, in Istio's words; an error refuses the document as a whole.
 
+mod balance;
+mod client_tls;
+mod cors;
 mod destination_rule;
+mod fault;
 mod gateway;
 mod headers;
 mod host;
 mod http;
 mod l4;
+mod mirror;
+mod pool;
+mod retry;
+mod rows;
 mod text;
 mod unsupported;
 mod virtual_service;
@@ -15,7 +23,10 @@ pub use gateway::gateway;
 pub use headers::{is_authority, literal};
 pub use virtual_service::virtual_service;
 
+use std::time::Duration;
+
 use super::diagnostic::{Code, Diagnostic, Severity};
+use super::duration::DurationText;
 use super::object::Source;
 use super::path::FieldPath;
 
@@ -67,6 +78,16 @@ impl<'a> Findings<'a> {
         if let Err(message) = outcome {
             self.error(field, message);
         }
+    }
+}
+
+/// A duration that is given: at least 1 ms and in whole ones.
+fn check_duration(found: &mut Findings<'_>, field: &FieldPath, duration: Option<DurationText>) {
+    let Some(DurationText(duration)) = duration else { return };
+    if duration < Duration::from_millis(1) {
+        found.error(field, "duration must be greater than 1ms");
+    } else if duration.subsec_nanos() % 1_000_000 != 0 {
+        found.error(field, "only durations to ms precision are supported");
     }
 }
 

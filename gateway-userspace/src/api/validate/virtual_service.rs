@@ -5,7 +5,7 @@ use crate::api::object::Sourced;
 use crate::api::path::FieldPath;
 use crate::api::virtual_service::{Destination, VirtualService};
 
-use super::{Findings, check_port, host, http, l4, unsupported};
+use super::{Findings, check_port, host, http, l4, rows, unsupported};
 
 /// Checks one VirtualService.
 pub fn virtual_service(document: &Sourced<VirtualService>) -> Vec<Diagnostic> {
@@ -27,7 +27,7 @@ pub fn virtual_service(document: &Sourced<VirtualService>) -> Vec<Diagnostic> {
     for (at, rule) in spec.tcp.iter().enumerate() {
         l4::check_tcp_rule(&mut found, &field.field("tcp").index(at), rule);
     }
-    unsupported::report(&mut found, unsupported::VIRTUAL_SERVICE);
+    unsupported::report(&mut found, rows::VIRTUAL_SERVICE);
     found.list
 }
 
@@ -97,7 +97,11 @@ pub(super) fn check_destination(
         found.error(field, "destination is required");
         return;
     };
-    let field = field.field("destination");
+    check_destination_host(found, &field.field("destination"), destination);
+}
+
+/// Host and port of a destination.
+pub(super) fn check_destination_host(found: &mut Findings<'_>, field: &FieldPath, destination: &Destination) {
     if destination.host == "*" {
         found.error(&field.field("host"), "invalid destination host *");
     } else {

@@ -18,8 +18,8 @@ pub(super) async fn serve(connection: &Connection, mut request: Request<Incoming
     let mut response = match answer(connection, request).await {
         Ok(response) => response,
         Err(error) => {
-            let flag = error.flag().map_or_else(|| "-".to_owned(), |flag| flag.to_string());
-            tracing::debug!(peer = %connection.ends.peer, listener = %connection.ends.listener, %flag, ?error, "request not served");
+            let (flags, details) = (error.flags(), error.details());
+            tracing::debug!(peer = %connection.ends.peer, listener = %connection.ends.listener, ?flags, details, ?error, "request not served");
             reply::failure(error, is_grpc)
         }
     };

@@ -42,7 +42,7 @@ impl Rig {
     async fn with(say: impl FnOnce(&mut Cluster)) -> Self {
         let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let name = ClusterName { host: "a".into(), port: 80, subset: None };
-        let endpoint = Endpoint { address: backend.local_addr().unwrap(), health: Health::Healthy };
+        let endpoint = Endpoint::new(backend.local_addr().unwrap(), Health::Healthy);
         let mut cluster = Cluster::new(name, UpstreamProtocol::Http1, vec![endpoint]);
         cluster.connect_timeout = Duration::from_secs(5);
         say(&mut cluster);

@@ -12,11 +12,11 @@ use ::http::{HeaderMap, HeaderValue};
 
 use crate::api::{self, Object, Objects};
 use crate::model::{
-    ChainAction, Forward, GatewayIdentity, Health, ListenerKind, RequestHead, Route, RouteAction, RouteTable,
-    Snapshot, Steering, UserSpaceReason,
+    ChainAction, Forward, Health, ListenerKind, RequestHead, Route, RouteAction, RouteTable, Snapshot,
+    Steering, UserSpaceReason,
 };
 
-use super::{Translation, translate};
+use super::{Surroundings, Translation, translate};
 
 /// A Service with its pod, for every name that the tables route to.
 fn services(names: &[&str]) -> String {
@@ -78,7 +78,7 @@ fn objects(text: &str) -> Objects {
 }
 
 fn world(parts: &[String]) -> Translation {
-    translate(&objects(&parts.concat()), &GatewayIdentity::default(), 1)
+    translate(&objects(&parts.concat()), &Surroundings::default(), 1)
 }
 
 fn codes(translation: &Translation) -> Vec<&'static str> {

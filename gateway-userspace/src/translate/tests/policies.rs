@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Affinity, Cluster, Limits, OutlierDetection, ProxyVersion, SourceAddress};
+use crate::api::MeshConfig;
+use crate::api::duration::DurationText;
+use crate::model::{
+    Affinity, Cluster, GatewayIdentity, Limits, OutlierDetection, ProxyVersion, SourceAddress,
+};
 
 /// A Service `a` in a namespace, with two ports and two endpoints of which only the first has the label `version: v1`.
 fn service_of(namespace: &str) -> String {
@@ -50,7 +54,26 @@ fn the_first_namespace_with_a_rule_has_the_service_and_in_it_the_narrowest_host(
         (vec![one("shop", "a", "", 1)], 1, &[][..]),
         (vec![one("shop", "'*.shop.svc.cluster.local'", "", 1)], 1, &[]),
         (vec![one("shop", "'*'", "", 1), one("shop", "a", "", 2)], 2, &["IST0101"]),
-        (vec![one("shop", "a", "", 1), one("istio-system", "'*'", "", 2)], 2, &["IST0101"]),
+        // The gateway lives in the root namespace, whose rules for the whole mesh come last.
+        (vec![one("shop", "a", "", 1), one("istio-system", "'*'", "", 2)], 1, &["IST0101"]),
+        (vec![one("shop", "a", "", 1), one("istio-system", FULL, "", 2)], 1, &["IST0101"]),
+        (vec![one("shop", "a", "", 1), one("istio-system", "'*'", "exportTo: [.], ", 2)], 2, &["IST0101"]),
+        (
+            vec![one("shop", "a", "", 1), one("istio-system", "'*'", "exportTo: [istio-system], ", 2)],
+            2,
+            &["IST0101"],
+        ),
+        (
+            vec![one("istio-system", FULL, "", 1), one("istio-system", "'*'", "exportTo: [.], ", 2)],
+            2,
+            &["IST0101"],
+        ),
+        (
+            vec![one("shop", "a", "", 1), one("istio-system", "'*'", &selecting("istio: ingressgateway"), 2)],
+            2,
+            &["IST0101"],
+        ),
+        (vec![one("other", FULL, "", 1), one("istio-system", "'*'", "", 2)], 2, &["IST0101"]),
         (vec![one("other", FULL, "", 1)], 10, &["IST0101"]),
         (vec![one("istio-system", "a", "", 1)], 10, &["IST0101"]),
         (vec![one("istio-system", FULL, "exportTo: [.], ", 1)], 1, &[]),
@@ -64,6 +87,35 @@ fn the_first_namespace_with_a_rule_has_the_service_and_in_it_the_narrowest_host(
         let timeout = cluster(&translation, "outbound|80||").connect_timeout;
         assert_eq!(timeout, Duration::from_secs(want), "{rules:?}");
         assert_eq!(codes(&translation), found, "{rules:?}");
+    }
+}
+
+#[test]
+fn a_gateway_outside_the_root_namespace_has_its_own_namespaces_rules_first() {
+    let identity = GatewayIdentity { namespace: "edge".to_owned(), ..GatewayIdentity::default() };
+    let surroundings = Surroundings::of(identity);
+    let one = |namespace: &str, host: &str, most| {
+        rule(&format!("{{name: r, namespace: {namespace}}}"), &format!("{{host: {host}, {}}}", limit(most)))
+    };
+    let (edge, shop, root) = (one("edge", "'*'", 1), one("shop", "a", 2), one("istio-system", "'*'", 3));
+    for (rules, want) in [(vec![&edge, &shop, &root], 1), (vec![&shop, &root], 2), (vec![&root], 3)] {
+        let text: String = rules.into_iter().map(String::as_str).collect();
+        let translation = translate(&objects(&(service_of("shop") + &text)), &surroundings, 1);
+        assert_eq!(cluster(&translation, "outbound|80||").max_connections, Some(want), "{text}");
+    }
+}
+
+#[test]
+fn the_meshs_connect_timeout_holds_where_no_rule_has_one() {
+    let mesh = MeshConfig { connect_timeout: Some(DurationText(Duration::from_secs(3))) };
+    let surroundings = Surroundings { mesh, ..Surroundings::default() };
+    for (spec, want) in
+        [(limit(1), 3), ("trafficPolicy: {connectionPool: {tcp: {connectTimeout: 5s}}}".to_owned(), 5)]
+    {
+        let text = service_of("default") + &rule("{name: r}", &format!("{{host: a, {spec}}}"));
+        let translation = translate(&objects(&text), &surroundings, 1);
+        let timeout = cluster(&translation, "outbound|80||").connect_timeout;
+        assert_eq!(timeout, Duration::from_secs(want), "{spec}");
     }
 }
 

@@ -1,5 +1,8 @@
 //! Single documents against the rules of their kind: the spec, and all that is found in it.
 
+mod policies;
+mod requests;
+
 use std::sync::Arc;
 
 use crate::api::{Reading, read_document, split};
@@ -527,7 +530,7 @@ fn what_a_policy_asks_for_in_vain_is_said_wherever_it_stands() {
                 &[
                     &format!("warning spec.trafficPolicy.loadBalancer.simple: ROUND_ROBIN {ignored}"),
                     &format!(
-                        "warning spec.trafficPolicy.portLevelSettings[0].connectionPool.http: http {ignored}"
+                        "warning spec.trafficPolicy.portLevelSettings[0].connectionPool.http.http2MaxRequests: http2MaxRequests {ignored}"
                     ),
                     &format!(
                         "warning spec.subsets[0].trafficPolicy.loadBalancer.consistentHash.httpCookie: httpCookie {ignored}"

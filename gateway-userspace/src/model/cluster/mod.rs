@@ -1,7 +1,10 @@
 //! Where requests and flows go: clusters and their endpoints.
 
+mod eligible;
+mod endpoint;
+mod policy;
+
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +12,10 @@ use serde::{Serialize, Serializer};
 
 use super::outlier::{OutlierDetection, Outliers};
 use super::snapshot::DocumentRef;
+
+pub use eligible::Candidate;
+pub use endpoint::{Endpoint, Health};
+pub use policy::{Affinity, ProxyVersion, UpstreamProtocol};
 
 /// A cluster's name as Istio's users know it: `outbound|<port>|<subset>|<fqdn>`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,19 +38,6 @@ impl Serialize for ClusterName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
-}
-
-/// How the proxy speaks to the endpoints, from the service port's name or appProtocol (istio-semantics: HTTP/1.1
-/// unless the port says http2 or grpc, whatever the client spoke).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum UpstreamProtocol {
-    /// HTTP/1.1.
-    Http1,
-    /// HTTP/2 with prior knowledge.
-    Http2,
-    /// Opaque bytes.
-    Tcp,
 }
 
 /// One service port (or subset of it) and its endpoints.
@@ -93,56 +87,12 @@ impl Cluster {
         self.endpoints.iter().filter(|endpoint| endpoint.health == Health::Healthy)
     }
 
-    /// Endpoints that may get new requests and flows at `now`: ready and not ejected. When fewer than
-    /// `minHealthPercent` of the ready ones are left, all of those; unready ones never.
+    /// The eligible endpoints at `now`, by what a tracker knows.
     pub fn available(&self, outliers: &Outliers, now: Instant) -> impl Iterator<Item = &Endpoint> + Clone {
-        let ejected = outliers.to_avoid(self, now);
-        self.healthy().filter(move |endpoint| {
-            ejected.as_ref().is_none_or(|ejected| !ejected.contains(endpoint.address, now))
-        })
+        let ejected = outliers.ejected_of(self);
+        self.eligible(ejected.map(|ejected| move |address| ejected.contains(address, now)))
+            .map(|candidate| candidate.endpoint)
     }
-}
-
-/// What keeps a client at one endpoint.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Affinity {
-    /// Nothing: each request or flow is balanced by itself.
-    #[default]
-    None,
-    /// Its address (`consistentHash.useSourceIp`), without the port.
-    SourceAddress,
-}
-
-/// Version of the PROXY protocol's header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ProxyVersion {
-    /// Text.
-    V1,
-    /// Binary.
-    V2,
-}
-
-/// One address that serves a cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Endpoint {
-    /// Address and port of the pod or host.
-    pub address: SocketAddr,
-    /// From EndpointSlice conditions.
-    pub health: Health,
-}
-
-/// Whether an endpoint gets traffic (EndpointSlice conditions `ready`, `serving`, `terminating`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Health {
-    /// Ready: gets new requests.
-    Healthy,
-    /// Not ready: kept for the dumps, never used.
-    Unhealthy,
-    /// Terminating: existing flows go on, new ones go elsewhere.
-    Draining,
 }
 
 /// A destination of a route and its share.

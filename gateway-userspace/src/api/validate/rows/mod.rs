@@ -1,0 +1,18 @@
+//! What Istio has and this version does not do yet, in tables: whoever makes a field work deletes its row.
+
+mod balance;
+mod gateway;
+mod pool_tls;
+mod request;
+mod route_filters;
+
+use super::unsupported::Row;
+
+/// Gateway.
+pub(super) const GATEWAY: &[&[Row]] = &[gateway::ROWS];
+
+/// VirtualService.
+pub(super) const VIRTUAL_SERVICE: &[&[Row]] = &[route_filters::ROWS, request::ROWS];
+
+/// DestinationRule: `trafficPolicy`, and each of `portLevelSettings`.
+pub(super) const TRAFFIC_POLICY: &[&[Row]] = &[pool_tls::POLICY, request::POLICY, balance::POLICY];

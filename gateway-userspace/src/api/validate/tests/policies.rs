@@ -1,0 +1,122 @@
+//! What a DestinationRule's policy says about choosing endpoints and connecting to them: errors in Istio's words, also
+//! in what has no effect here yet.
+
+use super::found;
+
+/// What is found in a policy, besides that something is not supported; fields from the policy on.
+fn policy(text: &str) -> Vec<String> {
+    let all = found("DestinationRule", &format!("{{host: a, trafficPolicy: {text}}}"));
+    let others = all.iter().filter(|line| !line.contains("is not yet supported"));
+    others.map(|line| line.replace("spec.trafficPolicy.", "")).collect()
+}
+
+#[test]
+fn tls_towards_backends_is_never_left_out_by_a_slip_of_the_pen() {
+    for (tls, want) in [
+        ("{mode: simpel}", Some("error tls.mode: unknown value \"simpel\"")),
+        ("{mode: Simple}", Some("error tls.mode: unknown value \"Simple\"")),
+        ("{mdoe: SIMPLE}", Some("error tls.mdoe: unknown field \"mdoe\"")),
+        (
+            "{sni: a.test, caCertificates: /ca.pem}",
+            Some("warning tls: tls without a mode is DISABLE: requests go to the backends in the clear"),
+        ),
+        (
+            "{insecureSkipVerify: true}",
+            Some("warning tls: tls without a mode is DISABLE: requests go to the backends in the clear"),
+        ),
+        ("{}", None),
+        ("{mode: DISABLE, sni: a.test}", None),
+    ] {
+        let want: Vec<String> = want.iter().map(ToString::to_string).collect();
+        assert_eq!(policy(&format!("{{tls: {tls}}}")), want, "{tls}");
+        let in_subset = format!("{{host: a, subsets: [{{name: v, trafficPolicy: {{tls: {tls}}}}}]}}");
+        let found = found("DestinationRule", &in_subset);
+        let want: Vec<String> =
+            want.iter().map(|line| line.replacen(" tls", " spec.subsets[0].trafficPolicy.tls", 1)).collect();
+        assert_eq!(found, want, "{tls}");
+    }
+}
+
+#[test]
+fn tls_towards_backends_is_checked_in_istios_words() {
+    let (both, certificate, key) = (
+        "cannot specify client certificates or CA certificate or CA CRL If credentialName is set",
+        "client certificate required for mutual tls",
+        "private key required for mutual tls",
+    );
+    for (tls, want) in [
+        ("{mode: SIMPLE, credentialName: c, caCertificates: /ca.pem}", &[both][..]),
+        ("{mode: MUTUAL}", &[certificate, key]),
+        ("{mode: MUTUAL, credentialName: c}", &[]),
+        ("{mode: MUTUAL, clientCertificate: /c.pem, privateKey: /k.pem}", &[]),
+        (
+            "{mode: SIMPLE, insecureSkipVerify: true, subjectAltNames: [a]}",
+            &[
+                "cannot specify CaCertificates or CredentialName or SubjectAltNames when InsecureSkipVerify is set true",
+            ],
+        ),
+    ] {
+        let want: Vec<String> = want.iter().map(|text| format!("error tls: {text}")).collect();
+        assert_eq!(policy(&format!("{{tls: {tls}}}")), want, "{tls}");
+    }
+}
+
+#[test]
+fn pools_of_connections_are_checked_in_istios_words() {
+    for (pool, want) in [
+        ("{http: {http1MaxPendingRequests: 1, http2MaxRequests: 2, idleTimeout: 5s}}", None),
+        ("{tcp: {tcpKeepalive: {probes: 3, time: 7200s, interval: 75s}, maxConnectionDuration: 1h}}", None),
+        (
+            "{http: {http1MaxPendingRequests: -1}}",
+            Some("http.http1MaxPendingRequests: http1 max pending requests must be non-negative"),
+        ),
+        (
+            "{http: {h2UpgradePolicy: UPGRADE, useClientProtocol: true}}",
+            Some(
+                "http.useClientProtocol: use client protocol must not be true when H2UpgradePolicy is UPGRADE",
+            ),
+        ),
+        ("{http: {h2UpgradePolicy: upgrade}}", Some("http.h2UpgradePolicy: unknown value \"upgrade\"")),
+        ("{http: {maxRequests: 1}}", Some("http.maxRequests: unknown field \"maxRequests\"")),
+        (
+            "{tcp: {maxConnectionDuration: 0s}}",
+            Some("tcp.maxConnectionDuration: duration must be greater than 1ms"),
+        ),
+    ] {
+        let want: Vec<String> = want.iter().map(|text| format!("error connectionPool.{text}")).collect();
+        assert_eq!(policy(&format!("{{connectionPool: {pool}}}")), want, "{pool}");
+    }
+}
+
+#[test]
+fn choices_of_endpoints_are_checked_in_istios_words() {
+    for (balancer, want) in [
+        ("{consistentHash: {httpCookie: {name: c, ttl: 0s}, ringHash: {minimumRingSize: 1024}}}", None),
+        ("{simple: ROUND_ROBIN, warmup: {duration: 30s, minimumPercent: 10, aggression: 1}}", None),
+        ("{localityLbSetting: {distribute: [{from: 'a/*', to: {'a/*': 80, 'b/*': 20}}]}}", None),
+        (
+            "{consistentHash: {httpCookie: {}}}",
+            Some("consistentHash.httpCookie: name required for HttpCookie"),
+        ),
+        (
+            "{localityLbSetting: {distribute: [{from: a, to: {a: 80}}]}}",
+            Some("localityLbSetting.distribute[0].to: total locality weight 80 != 100"),
+        ),
+        (
+            "{localityLbSetting: {distribute: [{from: a, to: {a: 100}}], failover: [{from: a, to: b}]}}",
+            Some("localityLbSetting: can not simultaneously specify 'distribute' and 'failover'"),
+        ),
+        (
+            "{localityLbSetting: {failover: [{from: a, to: a}]}}",
+            Some(
+                "localityLbSetting.failover[0]: locality lb failover settings must specify different regions",
+            ),
+        ),
+    ] {
+        let want: Vec<String> = want.iter().map(|text| format!("error loadBalancer.{text}")).collect();
+        assert_eq!(policy(&format!("{{loadBalancer: {balancer}}}")), want, "{balancer}");
+    }
+    let codes = policy("{outlierDetection: {outlierDetectionHttpErrorCodes: [429, 99]}}");
+    let field = "outlierDetection.outlierDetectionHttpErrorCodes";
+    assert_eq!(codes, [format!("error {field}[1]: HTTP status 99 is not in range 100-599")]);
+}

@@ -1,0 +1,178 @@
+//! `http` rules: where requests go, and what becomes of them.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::delegate::Delegate;
+use super::filters::{CorsPolicy, HttpFaultInjection, Percent};
+use super::match_::HttpMatchRequest;
+use super::mirror::HttpMirrorPolicy;
+use super::retry::HttpRetry;
+use crate::api::duration::DurationText;
+
+/// `http[]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct HttpRoute {
+    /// For logs.
+    pub name: String,
+    /// Any of them; empty: every request.
+    #[serde(rename = "match")]
+    pub matches: Vec<HttpMatchRequest>,
+    /// Weighted destinations.
+    pub route: Vec<HttpRouteDestination>,
+    /// In place of destinations.
+    pub redirect: Option<HttpRedirect>,
+    /// In place of destinations.
+    pub direct_response: Option<HttpDirectResponse>,
+    /// In place of destinations; not supported.
+    pub delegate: Option<Delegate>,
+    /// Before forwarding.
+    pub rewrite: Option<HttpRewrite>,
+    /// Of the whole request; none: no limit.
+    pub timeout: Option<DurationText>,
+    /// Header operations.
+    pub headers: Option<Headers>,
+    /// Not supported.
+    pub retries: Option<HttpRetry>,
+    /// Not supported.
+    pub fault: Option<HttpFaultInjection>,
+    /// Gets copies of requests; not supported.
+    pub mirror: Option<Destination>,
+    /// Several of the same, each with its share; not supported.
+    pub mirrors: Vec<HttpMirrorPolicy>,
+    /// Whole percent for `mirror`; deprecated, counts where `mirrorPercentage` is absent.
+    pub mirror_percent: Option<u32>,
+    /// For `mirror`; absent: all requests.
+    pub mirror_percentage: Option<Percent>,
+    /// Not supported.
+    pub cors_policy: Option<CorsPolicy>,
+}
+
+/// `http[].route[]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct HttpRouteDestination {
+    /// Required.
+    pub destination: Option<Destination>,
+    /// Share of the sum of weights.
+    pub weight: i32,
+    /// Header operations for this destination alone.
+    pub headers: Option<Headers>,
+}
+
+/// `destination`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Destination {
+    /// Short names are completed with the VirtualService's namespace.
+    pub host: String,
+    /// A DestinationRule's subset.
+    pub subset: String,
+    /// May be left out for services of one port.
+    pub port: Option<PortSelector>,
+}
+
+/// `destination.port`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct PortSelector {
+    /// Service port.
+    pub number: u32,
+}
+
+/// `http[].redirect`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct HttpRedirect {
+    /// Replaces the path.
+    pub uri: String,
+    /// Replaces the matched prefix; not supported.
+    pub prefix_rewrite: String,
+    /// Replaces the host.
+    pub authority: String,
+    /// One of `port` and `derivePort`.
+    pub port: Option<u32>,
+    /// One of `port` and `derivePort`.
+    pub derive_port: Option<DerivePort>,
+    /// `http` or `https`.
+    pub scheme: String,
+    /// 0: 301.
+    pub redirect_code: u32,
+}
+
+/// `redirect.derivePort`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum DerivePort {
+    /// No port.
+    FromProtocolDefault,
+    /// The Gateway server's port number.
+    FromRequestPort,
+}
+
+/// `http[].directResponse`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct HttpDirectResponse {
+    /// 200–599.
+    pub status: u32,
+    /// Empty when absent.
+    pub body: Option<HttpBody>,
+}
+
+/// `directResponse.body`, one of the two.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct HttpBody {
+    /// As text.
+    pub string: Option<String>,
+    /// As base64.
+    pub bytes: Option<String>,
+}
+
+/// `http[].rewrite`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct HttpRewrite {
+    /// Replaces the matched prefix or the whole path.
+    pub uri: String,
+    /// Host towards the backend.
+    pub authority: String,
+    /// Substitution in the path.
+    pub uri_regex_rewrite: Option<RegexRewrite>,
+}
+
+/// `rewrite.uriRegexRewrite`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct RegexRewrite {
+    /// RE2.
+    #[serde(rename = "match")]
+    pub pattern: String,
+    /// With `\1` for groups.
+    pub rewrite: String,
+}
+
+/// `headers`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Headers {
+    /// Towards the backend.
+    pub request: HeaderOperations,
+    /// Towards the client.
+    pub response: HeaderOperations,
+}
+
+/// `headers.request` and `headers.response`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct HeaderOperations {
+    /// Overwrite.
+    pub set: BTreeMap<String, String>,
+    /// Append.
+    pub add: BTreeMap<String, String>,
+    /// Take away.
+    pub remove: Vec<String>,
+}

@@ -1,0 +1,87 @@
+//! Which endpoints of a cluster may get new requests and flows, and their shares: the one answer that both planes ask
+//! for, so that a client finds the same backends whichever of them carries it. Pure: who is ejected comes from outside.
+
+use std::net::SocketAddr;
+
+use super::{Cluster, Endpoint};
+
+/// An endpoint that may be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate<'a> {
+    /// Who.
+    pub endpoint: &'a Endpoint,
+    /// Its share is this over the sum of all candidates'; at least 1.
+    pub weight: u32,
+}
+
+impl Cluster {
+    /// Endpoints that are ready and not ejected. When fewer than `minHealthPercent` of the ready ones are left, all of
+    /// those; unready ones never. `ejected` is `None` where nobody can be, which spares the counting.
+    pub fn eligible<'a, F>(&'a self, ejected: Option<F>) -> impl Iterator<Item = Candidate<'a>> + Clone
+    where
+        F: Fn(SocketAddr) -> bool + Clone + 'a,
+    {
+        let avoided = ejected.filter(|is_ejected| !self.panics(is_ejected));
+        let candidate = |endpoint: &'a Endpoint| Candidate { endpoint, weight: endpoint.weight.max(1) };
+        let is_avoided = move |address| avoided.as_ref().is_some_and(|is_ejected: &F| is_ejected(address));
+        self.healthy().filter(move |endpoint| !is_avoided(endpoint.address)).map(candidate)
+    }
+
+    /// Whether so few would be left that ejections count for nothing.
+    fn panics(&self, is_ejected: &impl Fn(SocketAddr) -> bool) -> bool {
+        let Some(rules) = &self.outlier else { return false };
+        let ready = self.healthy().count() as u64;
+        let left = self.healthy().filter(|endpoint| !is_ejected(endpoint.address)).count() as u64;
+        left * 100 < u64::from(rules.min_health_percent) * ready
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ClusterName, Health, OutlierDetection, UpstreamProtocol};
+
+    fn cluster(healths: &[Health], min_health_percent: u32) -> Cluster {
+        let endpoint = |(at, health): (usize, &Health)| Endpoint::new(address(at), *health);
+        let endpoints = healths.iter().enumerate().map(endpoint).collect();
+        let name = ClusterName { host: "a".into(), port: 80, subset: None };
+        let mut cluster = Cluster::new(name, UpstreamProtocol::Tcp, endpoints);
+        cluster.outlier = Some(OutlierDetection { min_health_percent, ..OutlierDetection::default() });
+        cluster
+    }
+
+    fn address(at: usize) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, 1], 1000 + at as u16))
+    }
+
+    #[test]
+    fn the_ready_are_eligible_unless_ejected_and_all_of_them_when_too_few_are_left() {
+        use Health::{Draining, Healthy, Unhealthy};
+        for (healths, min_health_percent, ejected, want) in [
+            (&[Healthy, Unhealthy, Healthy, Draining][..], 0, &[][..], &[0, 2][..]),
+            (&[Healthy, Healthy, Healthy, Healthy], 0, &[1, 2], &[0, 3]),
+            (&[Healthy, Healthy], 0, &[0, 1], &[]),
+            (&[Healthy, Healthy, Healthy, Healthy], 50, &[1, 2], &[0, 3]),
+            (&[Healthy, Healthy, Healthy, Healthy], 50, &[0, 1, 2], &[0, 1, 2, 3]),
+            (&[Healthy, Unhealthy], 100, &[0], &[0]),
+            (&[Unhealthy, Draining], 0, &[], &[]),
+        ] {
+            let cluster = cluster(healths, min_health_percent);
+            let is_ejected = |address: SocketAddr| ejected.iter().any(|at| self::address(*at) == address);
+            let found: Vec<SocketAddr> =
+                cluster.eligible(Some(is_ejected)).map(|candidate| candidate.endpoint.address).collect();
+            let want: Vec<SocketAddr> = want.iter().map(|at| address(*at)).collect();
+            assert_eq!(found, want, "{healths:?} {min_health_percent} {ejected:?}");
+        }
+    }
+
+    #[test]
+    fn weights_are_the_documents_and_at_least_one() {
+        let mut cluster = cluster(&[Health::Healthy, Health::Healthy, Health::Healthy], 0);
+        cluster.endpoints[0].weight = 0;
+        cluster.endpoints[1].weight = 7;
+        let weights: Vec<u32> =
+            cluster.eligible(None::<fn(SocketAddr) -> bool>).map(|candidate| candidate.weight).collect();
+        assert_eq!(weights, [1, 7, 1]);
+    }
+}

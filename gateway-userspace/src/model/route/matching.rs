@@ -1,0 +1,325 @@
+//! What is looked at to choose a route: the conditions of `HTTPMatchRequest`, and the request that they are held
+//! against.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use regex::Regex;
+use serde::{Serialize, Serializer};
+
+/// What is looked at to match a request. Paths are normalised before.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestHead<'a> {
+    /// `:path` without query; starts with `/` (or is `*`).
+    pub path: &'a str,
+    /// Without `?`.
+    pub query: Option<&'a str>,
+    /// As sent.
+    pub method: &'a str,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// Host header or `:authority` as sent, port included.
+    pub authority: &'a str,
+    /// All header lines.
+    pub headers: &'a HeaderMap,
+}
+
+/// `HTTPMatchRequest`: every condition must hold. Conditions on port, gateways and labels are gone: `translate`
+/// has judged them.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteMatch {
+    /// On the path without query.
+    pub path: PathMatch,
+    /// On `:scheme`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<StringMatch>,
+    /// On the method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<StringMatch>,
+    /// On the authority as sent: case and port count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authority: Option<StringMatch>,
+    /// Each must match by at least one header line.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<HeaderMatch>,
+    /// None may match; an absent header counts as the empty string.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub without_headers: Vec<HeaderMatch>,
+    /// Each must match by the first value, undecoded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub query_params: Vec<QueryMatch>,
+}
+
+impl RouteMatch {
+    /// Whether nothing is asked: the route takes every request.
+    pub fn is_catch_all(&self) -> bool {
+        let any_path = match &self.path {
+            PathMatch::Any => true,
+            PathMatch::Prefix { prefix, .. } => prefix == "/",
+            PathMatch::Regex(regex) => regex.pattern() == ".*",
+            PathMatch::Exact { .. } => false,
+        };
+        any_path
+            && self.scheme.is_none()
+            && self.method.is_none()
+            && self.authority.is_none()
+            && self.headers.is_empty()
+            && self.without_headers.is_empty()
+            && self.query_params.is_empty()
+    }
+
+    /// Whether a request fulfils every condition.
+    pub fn matches(&self, head: &RequestHead<'_>) -> bool {
+        let holds =
+            |condition: &Option<StringMatch>, value| condition.as_ref().is_none_or(|c| c.matches(value));
+        self.path.matches(head.path)
+            && holds(&self.scheme, head.scheme)
+            && holds(&self.method, head.method)
+            && holds(&self.authority, head.authority)
+            && self.headers.iter().all(|condition| condition.holds(head.headers))
+            && !self.without_headers.iter().any(|condition| condition.holds_or_empty(head.headers))
+            && self.query_params.iter().all(|condition| condition.holds(head.query))
+    }
+}
+
+/// `uri` with `ignoreUriCase` folded in.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PathMatch {
+    /// No condition.
+    #[default]
+    Any,
+    /// The whole path.
+    Exact {
+        /// As written.
+        path: String,
+        /// ASCII case is ignored.
+        ignore_case: bool,
+    },
+    /// By bytes, not by segments: `/foo` takes `/foobar`.
+    Prefix {
+        /// As written.
+        prefix: String,
+        /// ASCII case is ignored.
+        ignore_case: bool,
+    },
+    /// The whole path must match.
+    Regex(FullRegex),
+}
+
+impl PathMatch {
+    /// Whether a path without query fulfils it.
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact { path: want, ignore_case: false } => path == want,
+            Self::Exact { path: want, ignore_case: true } => path.eq_ignore_ascii_case(want),
+            Self::Prefix { prefix, ignore_case: false } => path.starts_with(prefix.as_str()),
+            Self::Prefix { prefix, ignore_case: true } => {
+                path.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+            }
+            Self::Regex(regex) => regex.matches(path),
+        }
+    }
+}
+
+/// `StringMatch`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StringMatch {
+    /// Equal.
+    Exact(String),
+    /// Starts with.
+    Prefix(String),
+    /// Whole value.
+    Regex(FullRegex),
+}
+
+impl StringMatch {
+    /// Whether a value fulfils it.
+    pub fn matches(&self, value: &str) -> bool {
+        match self {
+            Self::Exact(want) => value == want,
+            Self::Prefix(want) => value.starts_with(want.as_str()),
+            Self::Regex(regex) => regex.matches(value),
+        }
+    }
+}
+
+/// A condition on a header's or query parameter's value.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ValueMatch {
+    /// `{}`: it is there.
+    Present,
+    /// Its value matches.
+    Value(StringMatch),
+}
+
+impl ValueMatch {
+    fn matches(&self, value: &str) -> bool {
+        match self {
+            Self::Present => true,
+            Self::Value(want) => want.matches(value),
+        }
+    }
+}
+
+/// A condition on a header.
+#[derive(Debug, Clone, Serialize)]
+pub struct HeaderMatch {
+    /// Lower case.
+    #[serde(serialize_with = "display")]
+    pub name: HeaderName,
+    /// On any one of its lines.
+    pub value: ValueMatch,
+}
+
+impl HeaderMatch {
+    fn holds(&self, headers: &HeaderMap) -> bool {
+        headers.get_all(&self.name).iter().any(|line| self.value.matches(&line_text(line)))
+    }
+
+    /// For `withoutHeaders`: an absent header counts as the empty string unless presence is what is asked.
+    fn holds_or_empty(&self, headers: &HeaderMap) -> bool {
+        match &self.value {
+            ValueMatch::Value(want) if !headers.contains_key(&self.name) => want.matches(""),
+            _ => self.holds(headers),
+        }
+    }
+}
+
+pub(super) fn line_text(value: &HeaderValue) -> Cow<'_, str> {
+    String::from_utf8_lossy(value.as_bytes())
+}
+
+/// A condition on a query parameter.
+#[derive(Debug, Clone, Serialize)]
+pub struct QueryMatch {
+    /// Compared undecoded.
+    pub name: String,
+    /// On its first value.
+    pub value: ValueMatch,
+}
+
+impl QueryMatch {
+    fn holds(&self, query: Option<&str>) -> bool {
+        let first = query.unwrap_or("").split('&').find_map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (name == self.name).then_some(value)
+        });
+        first.is_some_and(|value| self.value.matches(value))
+    }
+}
+
+/// A regular expression (RE2's syntax, linear time) that must match a whole value.
+#[derive(Debug, Clone)]
+pub struct FullRegex {
+    pattern: String,
+    anchored: Regex,
+}
+
+impl FullRegex {
+    /// Longest pattern Istio takes, in bytes.
+    pub const MAX_LEN: usize = 1024;
+
+    /// Compiles a pattern. The compiled size is bounded, so that a document cannot eat the memory.
+    pub fn new(pattern: &str) -> Result<Self, regex::Error> {
+        // The pattern alone first, so that an error speaks of what the document says, and a stray parenthesis
+        // cannot close ours.
+        Regex::new(pattern)?;
+        let anchored = regex::RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(1 << 20).build()?;
+        Ok(Self { pattern: pattern.to_owned(), anchored })
+    }
+
+    /// As the document says.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
+    /// Whether the whole value matches.
+    pub fn matches(&self, value: &str) -> bool {
+        self.anchored.is_match(value)
+    }
+}
+
+impl Serialize for FullRegex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.pattern)
+    }
+}
+
+fn display<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head<'a>(path: &'a str, query: Option<&'a str>, headers: &'a HeaderMap) -> RequestHead<'a> {
+        RequestHead { path, query, method: "GET", scheme: "http", authority: "a.test:8080", headers }
+    }
+
+    #[test]
+    fn prefix_is_by_bytes_and_regex_is_whole() {
+        let prefix = |prefix: &str, ignore_case| PathMatch::Prefix { prefix: prefix.to_owned(), ignore_case };
+        assert!(prefix("/foo", false).matches("/foobar"));
+        assert!(!prefix("/foo", false).matches("/FOO"));
+        assert!(prefix("/foo", true).matches("/FOObar"));
+        assert!(!prefix("/foo", true).matches("/fo"));
+        let regex = PathMatch::Regex(FullRegex::new("/a|/b").unwrap());
+        assert!(regex.matches("/a") && regex.matches("/b") && !regex.matches("/ab") && !regex.matches("x/b"));
+        assert!(FullRegex::new("a)(b").is_err());
+    }
+
+    #[test]
+    fn one_matching_header_line_is_enough_and_lines_are_not_joined() {
+        let mut headers = HeaderMap::new();
+        headers.append("x", HeaderValue::from_static("b"));
+        headers.append("x", HeaderValue::from_static("a"));
+        let exact = |value: &str| HeaderMatch {
+            name: HeaderName::from_static("x"),
+            value: ValueMatch::Value(StringMatch::Exact(value.to_owned())),
+        };
+        assert!(exact("a").holds(&headers) && exact("b").holds(&headers) && !exact("b,a").holds(&headers));
+    }
+
+    #[test]
+    fn without_headers_takes_an_absent_header_as_empty() {
+        let empty = HeaderMap::new();
+        let name = HeaderName::from_static("x");
+        let not = |value| RouteMatch {
+            without_headers: vec![HeaderMatch { name: name.clone(), value }],
+            ..RouteMatch::default()
+        };
+        assert!(not(ValueMatch::Present).matches(&head("/", None, &empty)));
+        assert!(not(ValueMatch::Value(StringMatch::Exact("a".into()))).matches(&head("/", None, &empty)));
+        assert!(!not(ValueMatch::Value(StringMatch::Exact(String::new()))).matches(&head("/", None, &empty)));
+    }
+
+    #[test]
+    fn query_values_are_compared_undecoded_and_the_first_counts() {
+        let exact = |value: &str| QueryMatch {
+            name: "q".into(),
+            value: ValueMatch::Value(StringMatch::Exact(value.to_owned())),
+        };
+        assert!(exact("1").holds(Some("a=0&q=1&q=2")) && !exact("2").holds(Some("q=1&q=2")));
+        assert!(!exact("a b").holds(Some("q=a%20b")));
+        let present = QueryMatch { name: "q".into(), value: ValueMatch::Present };
+        assert!(present.holds(Some("q")) && !present.holds(Some("r=q")) && !present.holds(None));
+    }
+
+    #[test]
+    fn authority_match_sees_the_port() {
+        let headers = HeaderMap::new();
+        let on = |want: &str| RouteMatch {
+            authority: Some(StringMatch::Exact(want.to_owned())),
+            ..RouteMatch::default()
+        };
+        assert!(on("a.test:8080").matches(&head("/", None, &headers)));
+        assert!(!on("a.test").matches(&head("/", None, &headers)));
+    }
+}

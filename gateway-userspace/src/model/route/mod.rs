@@ -1,0 +1,123 @@
+//! HTTP routing: the tables of virtual hosts and their routes. Matching is pure and lives below here, so that the
+//! proxy, `explain` and the tests ask the same code.
+
+mod action;
+mod forward;
+mod headers;
+mod matching;
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::cluster::WeightedCluster;
+use super::host::{HostMap, HostPattern};
+use super::snapshot::DocumentRef;
+
+pub use action::{DirectResponse, Redirect, RedirectPort, RouteAction};
+pub use forward::{Forward, Rewrite};
+pub use headers::HeaderOps;
+pub use matching::{
+    FullRegex, HeaderMatch, PathMatch, QueryMatch, RequestHead, RouteMatch, StringMatch, ValueMatch,
+};
+
+/// The virtual hosts of one plaintext port or one HTTPS server.
+#[derive(Debug, Serialize)]
+pub struct RouteTable {
+    /// `http.<port>` or `https.<number>.<portName>.<gateway>.<namespace>`.
+    pub name: Arc<str>,
+    /// In order of first appearance.
+    pub virtual_hosts: Vec<VirtualHost>,
+    #[serde(skip)]
+    by_host: HostMap<usize>,
+}
+
+impl RouteTable {
+    /// Indexes the virtual hosts by their domains.
+    pub fn new(name: Arc<str>, virtual_hosts: Vec<VirtualHost>) -> Self {
+        let mut by_host = HostMap::default();
+        for (index, host) in virtual_hosts.iter().enumerate() {
+            by_host.insert(&host.domain, index);
+        }
+        Self { name, virtual_hosts, by_host }
+    }
+
+    /// The virtual host of an authority as sent; its port is ignored. There is no fall-through to a wider one.
+    pub fn virtual_host(&self, authority: &str) -> Option<&VirtualHost> {
+        self.virtual_hosts.get(*self.by_host.get(without_port(authority))?)
+    }
+
+    /// Every destination that cleartext requests may be sent to.
+    pub fn forwards(&self) -> impl Iterator<Item = &WeightedCluster> {
+        let served = self.virtual_hosts.iter().filter(|host| !host.https_redirect);
+        served.flat_map(|host| &host.routes).flat_map(|route| match &route.action {
+            RouteAction::Forward(forward) => forward.destinations.as_slice(),
+            RouteAction::Redirect(_) | RouteAction::Direct(_) => &[],
+        })
+    }
+}
+
+/// Cuts `:port` off an authority; IPv6 literals keep their brackets' content only.
+pub fn without_port(authority: &str) -> &str {
+    if let Some(rest) = authority.strip_prefix('[') {
+        return rest.split_once(']').map_or(authority, |(address, _)| address);
+    }
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+/// One domain and its routes.
+#[derive(Debug, Serialize)]
+pub struct VirtualHost {
+    /// The intersection of a server's host and a VirtualService's.
+    pub domain: HostPattern,
+    /// First match wins.
+    pub routes: Vec<Route>,
+    /// `tls.httpsRedirect` of a server on this table: cleartext requests get 301 before any route is looked at.
+    pub https_redirect: bool,
+}
+
+impl VirtualHost {
+    /// The first route that matches.
+    pub fn route(&self, head: &RequestHead<'_>) -> Option<&Route> {
+        self.routes.iter().find(|route| route.matcher.matches(head))
+    }
+}
+
+/// A condition and what follows from it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Route {
+    /// `HTTPRoute.name`, with the match's name behind a dot; empty when unnamed.
+    pub name: Arc<str>,
+    /// Condition.
+    pub matcher: RouteMatch,
+    /// Consequence.
+    pub action: RouteAction,
+    /// `headers.request`, the destination's merged in (Istio: a lone destination's come after the route's).
+    pub request_headers: HeaderOps,
+    /// `headers.response`, merged likewise.
+    pub response_headers: HeaderOps,
+    /// The VirtualService, `name.namespace`.
+    pub virtual_service: DocumentRef,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_cut_off_authorities() {
+        for (authority, want) in [
+            ("a.test", "a.test"),
+            ("a.test:80", "a.test"),
+            ("[::1]:80", "::1"),
+            ("[::1]", "::1"),
+            ("[broken", "[broken"),
+            ("a:b", "a:b"),
+        ] {
+            assert_eq!(without_port(authority), want, "{authority}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What the blocks of a policy make of a cluster, in Envoy's defaults where they say nothing.
+
+use std::time::Duration;
+
+use crate::api::destination_rule::{DestinationRule, OutlierDetection as Written, ProxyProtocolVersion};
+use crate::api::{Code, FieldPath, Severity, Sourced};
+use crate::model::{Affinity, Cluster, OutlierDetection, ProxyVersion, UpstreamProtocol};
+
+use super::blocks::Blocks;
+use super::{PlacedSubset, ServiceRule};
+use crate::translate::report::Report;
+
+/// `idleTimeout: 0s` is none; this is as good, and clocks hold it.
+const NEVER: Duration = Duration::from_hours(24 * 365);
+
+impl<'a> ServiceRule<'_, 'a> {
+    /// Puts the policy of a cluster's port, and of its subset, in force.
+    pub(in crate::translate) fn apply(
+        &self,
+        cluster: &mut Cluster,
+        subset: Option<PlacedSubset<'a>>,
+        report: &mut Report,
+    ) {
+        cluster.destination_rule = Some(self.label().into());
+        let with_policy = self.documents.iter().find(|document| document.spec.traffic_policy.is_some());
+        let base = with_policy.and_then(|document| document.spec.traffic_policy.as_ref());
+        let port = cluster.name.port;
+        let mut blocks = base.map_or_else(Blocks::default, |policy| Blocks::of(policy, port).0);
+        if let Some(policy) = subset.and_then(|placed| placed.subset.traffic_policy.as_ref()) {
+            blocks = blocks.overridden_by(Blocks::of(policy, port));
+        }
+        blocks.apply(cluster);
+        let subsets_own = subset.filter(|placed| placed.subset.traffic_policy.is_some());
+        let place = match subsets_own {
+            Some(placed) => Some((placed.document, placed.field())),
+            None => with_policy.map(|document| (*document, FieldPath::spec())),
+        };
+        if let Some((document, field)) = place {
+            report_tcp_only(document, &field.field("trafficPolicy"), cluster, report);
+        }
+    }
+}
+
+/// What of a policy only TCP obeys, on a port that speaks HTTP.
+fn report_tcp_only(
+    document: &Sourced<DestinationRule>,
+    field: &FieldPath,
+    cluster: &Cluster,
+    report: &mut Report,
+) {
+    if cluster.protocol == UpstreamProtocol::Tcp {
+        return;
+    }
+    let of_tcp = [
+        (cluster.max_connections.is_some(), "connectionPool.tcp.maxConnections"),
+        (cluster.proxy_protocol.is_some(), "proxyProtocol"),
+    ];
+    for (_, name) in of_tcp.iter().filter(|(is_set, _)| *is_set) {
+        let message = format!(
+            "{name} is not yet supported for HTTP, which {}:{} speaks: it holds for TCP and passthrough alone",
+            cluster.name.host, cluster.name.port
+        );
+        let field = name.split('.').fold(field.clone(), |field, step| field.field(step));
+        report.add(document.diagnostic(Severity::Warning, Code::NotSupported, &field, message));
+    }
+}
+
+impl Blocks<'_> {
+    fn apply(self, cluster: &mut Cluster) {
+        let hash = self.load_balancer.and_then(|balancer| balancer.consistent_hash.as_ref());
+        if hash.is_some_and(|hash| hash.use_source_ip == Some(true)) {
+            cluster.affinity = Affinity::SourceAddress;
+        }
+        if let Some(tcp) = self.connection_pool.and_then(|pool| pool.tcp.as_ref()) {
+            cluster.max_connections = u32::try_from(tcp.max_connections).ok().filter(|most| *most > 0);
+            cluster.connect_timeout = tcp.connect_timeout.map_or(cluster.connect_timeout, |time| time.0);
+            cluster.idle_timeout =
+                tcp.idle_timeout.map(|time| if time.0.is_zero() { NEVER } else { time.0.min(NEVER) });
+        }
+        cluster.outlier = self.outlier_detection.map(outlier);
+        cluster.proxy_protocol = self.proxy_protocol.map(|proxy| match proxy.version {
+            ProxyProtocolVersion::V1 => ProxyVersion::V1,
+            ProxyProtocolVersion::V2 => ProxyVersion::V2,
+        });
+    }
+}
+
+/// What is not said is Envoy's default; a `maxEjectionPercent` of 0 is not said.
+fn outlier(written: &Written) -> OutlierDetection {
+    let default = OutlierDetection::default();
+    let percent = |value: i32| u32::try_from(value).unwrap_or(0);
+    let local = written.consecutive_local_origin_failures.filter(|count| *count > 0);
+    OutlierDetection {
+        consecutive_5xx: written.consecutive_5xx_errors.unwrap_or(default.consecutive_5xx),
+        consecutive_gateway: written.consecutive_gateway_errors.unwrap_or(default.consecutive_gateway),
+        consecutive_local_origin: local.unwrap_or(default.consecutive_local_origin),
+        split_local_origin: written.split_external_local_origin_errors,
+        interval: written.interval.map_or(default.interval, |time| time.0),
+        base_ejection_time: written.base_ejection_time.map_or(default.base_ejection_time, |time| time.0),
+        max_ejection_percent: match percent(written.max_ejection_percent) {
+            0 => default.max_ejection_percent,
+            percent => percent,
+        },
+        min_health_percent: percent(written.min_health_percent),
+    }
+}

@@ -1,0 +1,54 @@
+//! The blocks of a policy that hold for a port or a subset: `portLevelSettings` replace the whole policy, a subset's
+//! policy block by block.
+
+use crate::api::destination_rule::{
+    ConnectionPoolSettings, LoadBalancerSettings, OutlierDetection, ProxyProtocol, TrafficPolicy,
+};
+
+/// The blocks of a policy for one port.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Blocks<'a> {
+    pub(super) load_balancer: Option<&'a LoadBalancerSettings>,
+    pub(super) connection_pool: Option<&'a ConnectionPoolSettings>,
+    pub(super) outlier_detection: Option<&'a OutlierDetection>,
+    pub(super) proxy_protocol: Option<ProxyProtocol>,
+}
+
+impl<'a> Blocks<'a> {
+    /// Of a port, and whether it has settings of its own.
+    pub(super) fn of(policy: &'a TrafficPolicy, port: u16) -> (Self, bool) {
+        let is_port = |number: u32| number == u32::from(port);
+        let own = policy
+            .port_level_settings
+            .iter()
+            .find(|settings| settings.port.as_ref().is_some_and(|port| is_port(port.number)));
+        let blocks = match own {
+            Some(own) => Self {
+                load_balancer: own.load_balancer.as_ref(),
+                connection_pool: own.connection_pool.as_ref(),
+                outlier_detection: own.outlier_detection.as_ref(),
+                proxy_protocol: None,
+            },
+            None => Self {
+                load_balancer: policy.load_balancer.as_ref(),
+                connection_pool: policy.connection_pool.as_ref(),
+                outlier_detection: policy.outlier_detection.as_ref(),
+                proxy_protocol: policy.proxy_protocol,
+            },
+        };
+        (blocks, own.is_some())
+    }
+
+    /// A subset's port-level settings leave nothing of the service's policy.
+    pub(super) fn overridden_by(self, (subset, has_own): (Self, bool)) -> Self {
+        if has_own {
+            return subset;
+        }
+        Self {
+            load_balancer: subset.load_balancer.or(self.load_balancer),
+            connection_pool: subset.connection_pool.or(self.connection_pool),
+            outlier_detection: subset.outlier_detection.or(self.outlier_detection),
+            proxy_protocol: subset.proxy_protocol.or(self.proxy_protocol),
+        }
+    }
+}
