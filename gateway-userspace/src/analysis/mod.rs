@@ -3,6 +3,7 @@
 //! only shows in its result: certificates put together with their keys, and rules that meet on a host.
 
 mod credentials;
+mod ports;
 mod shadowed;
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub fn analyse(
     let (tls, credential_faults) = ServerConfigs::build(&translation.snapshot, previous);
     diagnostics.extend(translation.diagnostics);
     diagnostics.extend(shadowed::report(&objects, &translation.snapshot));
+    diagnostics.extend(ports::report(&objects));
     diagnostics.extend(credentials::report(
         &objects,
         &surroundings.identity.namespace,

@@ -1,16 +1,19 @@
 //! Rules that another document keeps from ever being reached: where two VirtualServices share a host, the older one's
 //! rule for every request comes before the newer one's.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::api::{Code, Diagnostic, FieldPath, Objects, Severity, Sourced, VirtualService};
-use crate::model::{ChainAction, ListenerKind, Origin, Route, RouteTable, Snapshot};
+use crate::model::{Origin, Route, Snapshot};
+
+/// By the names that origins have for them.
+type Documents<'a> = HashMap<String, &'a Sourced<VirtualService>>;
 
 /// Each rule once, at the first host on which it is never reached; only if there is no host on which it is.
 pub(super) fn report(objects: &Objects, snapshot: &Snapshot) -> Vec<Diagnostic> {
     let mut reached: HashSet<&Origin> = HashSet::new();
     let mut behind: Vec<(&Route, &Route, String)> = Vec::new();
-    for host in tables(snapshot).flat_map(|table| &table.virtual_hosts) {
+    for host in snapshot.route_tables().flat_map(|table| &table.virtual_hosts) {
         let mut catch_all: Option<&Route> = None;
         for route in &host.routes {
             match catch_all {
@@ -22,31 +25,22 @@ pub(super) fn report(objects: &Objects, snapshot: &Snapshot) -> Vec<Diagnostic> 
             }
         }
     }
+    if behind.is_empty() {
+        return Vec::new();
+    }
+    let documents: Documents<'_> =
+        objects.virtual_services.iter().map(|it| (it.reference().to_string(), it.as_ref())).collect();
     let mut said = HashSet::new();
     let never = behind.into_iter().filter(|(_, route, _)| {
         let origin = route.origin.as_deref();
         origin.is_some_and(|origin| !reached.contains(origin) && said.insert(origin))
     });
-    never.filter_map(|(first, route, host)| diagnostic(objects, first, route, &host)).collect()
+    never.filter_map(|(first, route, host)| diagnostic(&documents, first, route, &host)).collect()
 }
 
-fn tables(snapshot: &Snapshot) -> impl Iterator<Item = &RouteTable> {
-    snapshot.listeners.iter().flat_map(|listener| {
-        let (own, chains) = match &listener.kind {
-            ListenerKind::Http(table) => (Some(&**table), [].as_slice()),
-            ListenerKind::Tls(tls) => (None, tls.chains.as_slice()),
-            ListenerKind::Tcp(_) => (None, [].as_slice()),
-        };
-        own.into_iter().chain(chains.iter().filter_map(|chain| match &chain.action {
-            ChainAction::TerminateHttp { routes, .. } => Some(&**routes),
-            ChainAction::TerminateTcp { .. } | ChainAction::Passthrough(_) => None,
-        }))
-    })
-}
-
-fn diagnostic(objects: &Objects, first: &Route, route: &Route, host: &str) -> Option<Diagnostic> {
+fn diagnostic(documents: &Documents<'_>, first: &Route, route: &Route, host: &str) -> Option<Diagnostic> {
     let (older, newer) = (first.origin.as_deref()?, route.origin.as_deref()?);
-    let (before, document) = (document(objects, older)?, document(objects, newer)?);
+    let (before, document) = (documents.get(&*older.document)?, documents.get(&*newer.document)?);
     let message = format!(
         "virtualService rule #{} not used ({} takes every request for {host} before it)",
         newer.index, older.document
@@ -56,11 +50,6 @@ fn diagnostic(objects: &Objects, first: &Route, route: &Route, host: &str) -> Op
     let diagnostic =
         document.diagnostic(Severity::Warning, Code::UnreachableRule, &field(newer), message).help(help);
     Some(diagnostic.related(before.related(&field(older), "takes every request")))
-}
-
-fn document<'a>(objects: &'a Objects, origin: &Origin) -> Option<&'a Sourced<VirtualService>> {
-    let mut all = objects.virtual_services.iter().map(AsRef::as_ref);
-    all.find(|document| *document.reference().to_string() == *origin.document)
 }
 
 fn field(origin: &Origin) -> FieldPath {

@@ -151,3 +151,22 @@ fn one_certificate_of_two_gateways_is_told() {
     assert_eq!(duplicate.len(), 1, "{found:?}");
     assert_eq!(&*duplicate[0].document.as_ref().expect("a document").name, "other");
 }
+
+#[test]
+fn ports_whose_names_say_no_protocol_are_told() {
+    for (port, is_told) in [
+        ("{name: http, port: 80}", false),
+        ("{name: http-web, port: 80}", false),
+        ("{name: grpc-web-x, port: 80}", false),
+        ("{name: web, port: 80, appProtocol: http}", false),
+        ("{name: dns, port: 53, protocol: UDP}", false),
+        ("{name: web, port: 80}", true),
+        ("{name: httpd, port: 80}", true),
+        ("{port: 80}", true),
+    ] {
+        let documents = WEB.replace("{name: http, port: 80}", port);
+        let found = found(&documents, SystemTime::now());
+        let codes: Vec<&str> = found.iter().map(|found| found.code.as_str()).collect();
+        assert_eq!(codes, if is_told { vec!["IST0118"] } else { vec![] }, "{port}");
+    }
+}

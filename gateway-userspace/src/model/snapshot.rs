@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::cluster::{Cluster, ClusterName};
-use super::listener::{Listener, ListenerKey};
+use super::listener::{ChainAction, Listener, ListenerKey, ListenerKind};
+use super::route::RouteTable;
 
 /// Names a document in dumps: `name.namespace`, as istioctl writes it.
 pub type DocumentRef = Arc<str>;
@@ -28,6 +29,21 @@ impl Snapshot {
     pub fn listener(&self, key: ListenerKey) -> Option<&Arc<Listener>> {
         let index = self.listeners.binary_search_by_key(&key, |listener| listener.key).ok()?;
         self.listeners.get(index)
+    }
+
+    /// The route tables of all plaintext ports and HTTPS servers.
+    pub fn route_tables(&self) -> impl Iterator<Item = &RouteTable> {
+        self.listeners.iter().flat_map(|listener| {
+            let (own, chains) = match &listener.kind {
+                ListenerKind::Http(table) => (Some(&**table), [].as_slice()),
+                ListenerKind::Tls(tls) => (None, tls.chains.as_slice()),
+                ListenerKind::Tcp(_) => (None, [].as_slice()),
+            };
+            own.into_iter().chain(chains.iter().filter_map(|chain| match &chain.action {
+                ChainAction::TerminateHttp { routes, .. } => Some(&**routes),
+                ChainAction::TerminateTcp { .. } | ChainAction::Passthrough(_) => None,
+            }))
+        })
     }
 }
 

@@ -50,6 +50,7 @@ fn cluster(
     report: &mut Report,
 ) -> WeightedCluster {
     let host = full_name(&destination.host, bound.document.namespace(), &context.identity.domain);
+    let host = host.to_ascii_lowercase();
     let ports = context.registry.ports(&host);
     let written = destination.port.as_ref().and_then(|port| u16::try_from(port.number).ok());
     let port = written.unwrap_or(match ports {
@@ -57,7 +58,7 @@ fn cluster(
         _ => server_port,
     });
     let subset = Some(destination.subset.as_str()).filter(|subset| !subset.is_empty());
-    let name = ClusterName { host: host.to_ascii_lowercase().into(), port, subset: subset.map(Into::into) };
+    let name = ClusterName { host: host.as_str().into(), port, subset: subset.map(Into::into) };
     let cluster = context.registry.cluster(&name).cloned();
     if cluster.is_none() {
         let help = match weight {

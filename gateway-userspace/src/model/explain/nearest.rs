@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Miss, Question, words};
 use crate::model::host::HostPattern;
-use crate::model::listener::{ChainAction, FilterChain, Listener, ListenerKind};
+use crate::model::listener::{FilterChain, Listener};
 use crate::model::route::{RequestHead, Route, RouteTable, Unmet, without_port};
 use crate::model::snapshot::Snapshot;
 
@@ -60,14 +60,15 @@ pub(super) fn chains(chains: &[Arc<FilterChain>], sni: Option<&str>) -> Vec<Miss
 /// The domains that are most like a host, and other tables that have it.
 pub(super) fn hosts(snapshot: &Snapshot, table: &RouteTable, authority: &str) -> Vec<Miss> {
     let host = without_port(authority);
-    let elsewhere = tables(snapshot).filter(|other| !std::ptr::eq(*other, table)).filter_map(|other| {
-        let found = other.virtual_host(authority).filter(|host| host.domain != HostPattern::Any)?;
-        Some(Miss {
-            name: found.domain.to_string(),
-            origin: None,
-            why: format!("is served by {} only", other.name),
-        })
-    });
+    let elsewhere =
+        snapshot.route_tables().filter(|other| !std::ptr::eq(*other, table)).filter_map(|other| {
+            let found = other.virtual_host(authority).filter(|host| host.domain != HostPattern::Any)?;
+            Some(Miss {
+                name: found.domain.to_string(),
+                origin: None,
+                why: format!("is served by {} only", other.name),
+            })
+        });
     let own = table.virtual_hosts.iter().map(|own| {
         let miss = Miss {
             name: own.domain.to_string(),
@@ -88,20 +89,6 @@ fn why_not(domain: &HostPattern, host: &str) -> String {
         }
         _ => "is another name".to_owned(),
     }
-}
-
-fn tables(snapshot: &Snapshot) -> impl Iterator<Item = &RouteTable> {
-    snapshot.listeners.iter().flat_map(|listener| {
-        let (own, chains) = match &listener.kind {
-            ListenerKind::Http(table) => (Some(&**table), [].as_slice()),
-            ListenerKind::Tls(tls) => (None, tls.chains.as_slice()),
-            ListenerKind::Tcp(_) => (None, [].as_slice()),
-        };
-        own.into_iter().chain(chains.iter().filter_map(|chain| match &chain.action {
-            ChainAction::TerminateHttp { routes, .. } => Some(&**routes),
-            ChainAction::TerminateTcp { .. } | ChainAction::Passthrough(_) => None,
-        }))
-    })
 }
 
 /// The routes of which most conditions were fulfilled.

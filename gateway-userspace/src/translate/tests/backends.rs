@@ -12,6 +12,8 @@ fn destinations_are_found_as_istio_finds_them() {
         ("host: a, port: {number: 80}", "outbound|80||a.default.svc.cluster.local", None),
         ("host: a, port: {number: 81}", "outbound|81||a.default.svc.cluster.local", Some("IST0101")),
         ("host: a.default", "outbound|80||a.default", Some("IST0101")),
+        ("host: TWO, port: {number: 81}", "outbound|81||two.default.svc.cluster.local", None),
+        ("host: A", "outbound|80||a.default.svc.cluster.local", None),
         ("host: none", "outbound|80||none.default.svc.cluster.local", Some("IST0101")),
         ("host: two, port: {number: 81}", "outbound|81||two.default.svc.cluster.local", None),
         ("host: a, subset: v1", "outbound|80|v1|a.default.svc.cluster.local", Some("IST0101")),
@@ -214,4 +216,21 @@ fn a_slice_whose_port_has_another_name_is_reported() {
     let parts = [services(&["a"]).replacen("ports: [{name: http, port: 8080}]", "ports: [{port: 8080}]", 1)];
     assert_eq!(codes(&world(&parts)), ["SLU0012"]);
     assert_eq!(codes(&world(&[services(&["a"])])), Vec::<&str>::new());
+}
+
+#[test]
+fn a_destination_of_weight_0_is_looked_up_too_but_gets_nothing() {
+    let spec = "{gateways: [g], hosts: [a.test], http: [{route: [{destination: {host: a}, weight: 1}, {destination: {host: \
+                none}, weight: 0}]}]}";
+    let translation = world(&[
+        gateway("{name: g}", &["80 http HTTP '*'"]),
+        virtual_service("{name: v}", spec),
+        services(&["a"]),
+    ]);
+    let [found] = translation.diagnostics.as_slice() else { panic!("{:?}", translation.diagnostics) };
+    assert_eq!((found.code.as_str(), found.severity.as_str()), ("IST0101", "error"));
+    assert_eq!(found.field.as_deref(), Some("spec.http[0].route[1].destination.host"));
+    assert!(found.help.as_ref().is_some_and(|help| help.contains("while the weight is 0")), "{found:?}");
+    let table = table(&translation.snapshot, "0.0.0.0_80", None);
+    assert_eq!(answer(table, "a.test", "/"), "a");
 }

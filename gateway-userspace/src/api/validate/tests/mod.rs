@@ -1,5 +1,6 @@
 //! Single documents against the rules of their kind: the spec, and all that is found in it.
 
+mod idle;
 mod policies;
 mod requests;
 
