@@ -152,9 +152,11 @@ fn duplicates(objects: &Objects) -> Vec<Diagnostic> {
         {
             continue;
         }
+        let name = |gateway: &Sourced<Gateway>| format!("{}/{}", gateway.namespace(), gateway.name());
         let message = format!(
-            "duplicate certificate in multiple gateways may cause 404s if clients re-use HTTP2 connections: secret {}",
-            named.credential
+            "Duplicate certificate in multiple gateways [{} {}] may cause 404s if clients re-use HTTP2 connections.",
+            name(other.gateway),
+            name(named.gateway)
         );
         let (severity, code) = (Severity::Info, Code::DuplicateCertificate);
         let diagnostic = named.gateway.diagnostic(severity, code, &named.field, message);

@@ -77,15 +77,15 @@ impl RouteMatch {
 
     /// The first condition that a request does not fulfil.
     pub fn unmet(&self, head: &RequestHead<'_>) -> Option<Unmet<'_>> {
-        fn failing<'a>(condition: &'a Option<StringMatch>, value: &str) -> Option<&'a StringMatch> {
-            condition.as_ref().filter(|condition| !condition.matches(value))
+        fn failing<'a>(condition: Option<&'a StringMatch>, value: &str) -> Option<&'a StringMatch> {
+            condition.filter(|condition| !condition.matches(value))
         }
         if !self.path.matches(head.path) {
             return Some(Unmet::Path(&self.path));
         }
-        let scheme = || failing(&self.scheme, head.scheme).map(Unmet::Scheme);
-        let method = || failing(&self.method, head.method).map(Unmet::Method);
-        let authority = || failing(&self.authority, head.authority).map(Unmet::Authority);
+        let scheme = || failing(self.scheme.as_ref(), head.scheme).map(Unmet::Scheme);
+        let method = || failing(self.method.as_ref(), head.method).map(Unmet::Method);
+        let authority = || failing(self.authority.as_ref(), head.authority).map(Unmet::Authority);
         let header =
             || self.headers.iter().find(|condition| !condition.holds(head.headers)).map(Unmet::Header);
         let without = || {
