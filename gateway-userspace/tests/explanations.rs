@@ -91,16 +91,16 @@ spec:
   ports: [{port: 80, targetPort: 8080}, {port: 81}, {port: 443}, {port: 31400}]
 ";
 
-fn snapshot() -> Snapshot {
+fn translated(documents: &str) -> Snapshot {
     let file = "t.yaml".into();
     let readings =
-        api::split(DOCUMENTS).into_iter().flat_map(|chunk| api::read_document(&file, chunk, "default"));
+        api::split(documents).into_iter().flat_map(|chunk| api::read_document(&file, chunk, "default"));
     let objects: Objects = readings.filter_map(|reading| reading.object).collect();
     translate(&objects, &Surroundings::default(), 1).snapshot
 }
 
 fn explain(question: &Question) -> Explanation {
-    decide(&snapshot(), question, &|cluster| {
+    decide(&translated(DOCUMENTS), question, &|cluster| {
         let nobody = None::<fn(SocketAddr) -> bool>;
         cluster.eligible(nobody).map(|candidate| candidate.endpoint.address).collect()
     })
@@ -229,4 +229,22 @@ fn shares_of_a_split_are_told_and_who_can_serve() {
     assert_eq!(explanation.summary, "the connection goes to one of 2 clusters, of which 1 can serve");
     let weights: Vec<&str> = explanation.steps[2..].iter().map(|step| step.notes[0].as_str()).collect();
     assert_eq!(weights, ["weight 3 of 4", "weight 1 of 4"]);
+}
+
+#[test]
+fn a_listener_with_the_address_comes_before_one_for_all() {
+    let documents = DOCUMENTS.replace(
+        "  - port: {number: 31400",
+        "  - port: {number: 82, name: bound, protocol: HTTP}\n    bind: 10.9.9.9\n    hosts: [a.test]\n  - port: {number: 82, \
+         name: all, protocol: HTTP}\n    hosts: [a.test]\n  - port: {number: 31400",
+    );
+    let snapshot = translated(&documents);
+    for (address, want) in
+        [(None, "0.0.0.0_82"), (Some("10.9.9.9"), "10.9.9.9_82"), (Some("10.1.1.1"), "0.0.0.0_82")]
+    {
+        let address = address.map(|ip| ip.parse().expect("an address"));
+        let question = Question { address, ..question("GET http://a.test:82/") };
+        let explanation = decide(&snapshot, &question, &|_| Vec::new());
+        assert_eq!(explanation.steps[0].found.as_deref(), Some(want), "{address:?}");
+    }
 }

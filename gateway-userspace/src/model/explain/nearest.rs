@@ -11,20 +11,19 @@ use crate::model::snapshot::Snapshot;
 /// How many are told of.
 const SHOWN: usize = 3;
 
-/// The listener that a client meets: of the port itself, or of the one that the gateway's own Service leads to. One with
-/// an address of its own only if that is asked for.
+/// The listener that a client meets: of the port itself, else the one that the gateway's own Service leads to; of the
+/// address asked for rather than of all.
 pub(super) fn listener<'a>(snapshot: &'a Snapshot, question: &Question) -> Option<&'a Listener> {
-    let meets = |listener: &&Arc<Listener>| match (listener.key.bind, question.address) {
-        (None, _) => true,
-        (Some(bind), Some(address)) => bind == address,
-        (Some(_), None) => false,
+    let is_own = |listener: &Listener| listener.key.port == question.port;
+    let is_led = |listener: &Listener| listener.servers.iter().any(|server| server.number == question.port);
+    let fits = |listener: &Listener| match (listener.key.bind, question.address) {
+        (Some(bind), Some(asked)) => bind == asked,
+        // A name may stand for any address.
+        (None, _) | (_, None) => true,
     };
-    let led =
-        |listener: &&Arc<Listener>| listener.servers.iter().any(|server| server.number == question.port);
-    // A listener with the address takes its connections from one without.
-    let candidates = || snapshot.listeners.iter().filter(meets).rev();
-    let exact = candidates().find(|listener| listener.key.port == question.port);
-    exact.or_else(|| candidates().find(led)).map(|listener| &**listener)
+    let all = snapshot.listeners.iter().map(|listener| &**listener);
+    all.filter(|listener| fits(listener) && (is_own(listener) || is_led(listener)))
+        .max_by_key(|listener| (is_own(listener), listener.key.bind.is_some() == question.address.is_some()))
 }
 
 /// The ports there are.
