@@ -165,6 +165,7 @@ fn each_stage_names_its_document_and_line() {
     let want = [
         (Stage::Listener, "Gateway default/edge, spec.servers[0] (t.yaml:6)"),
         (Stage::Route, "VirtualService default/a, spec.http[0].match[0] (t.yaml:26)"),
+        (Stage::Cluster, "Service default/web, spec.ports[0] (t.yaml:61)"),
     ];
     assert_eq!(origins, want);
     let listener = &explanation.steps[0];

@@ -94,7 +94,7 @@ fn https_gateway(name: &str, host: &str) -> String {
 }
 
 fn secret(certificate: &str, key: &str) -> String {
-    let block = |pem: &str| pem.lines().map(|line| format!("    {line}\n")).collect::<String>();
+    let block = |pem: &str| format!("    {}\n", pem.trim_end().replace('\n', "\n    "));
     format!(
         "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: pair, namespace: istio-system}}\nstringData:\n  tls.crt: \
          |\n{}  tls.key: |\n{}",

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 pub struct Origin {
     /// `Kind namespace/name`.
     pub document: Arc<str>,
-    /// The list below `spec`: `servers`, `http`, `tls` or `tcp`.
+    /// The list below `spec`: `servers`, `http`, `tls`, `tcp` or `ports`.
     pub list: &'static str,
     /// Index in it.
     pub index: usize,

@@ -52,7 +52,8 @@ pub struct Translation {
 pub fn translate(objects: &Objects, surroundings: &Surroundings, generation: u64) -> Translation {
     let identity = &surroundings.identity;
     let mut report = Report::default();
-    let registry = Registry::new(objects, surroundings, &mut report);
+    let mut registry = Registry::new(objects, surroundings, &mut report);
+    origin::of_clusters(&mut registry, objects, &identity.domain);
     let gateways = select::gateways(objects, identity, &mut report);
     let servers = ports::resolve(&gateways, objects, identity, &mut report);
     let ports = merge::merge(servers, &mut report);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
 
+use super::origin::Origin;
 use super::outlier::{OutlierDetection, Outliers};
 use super::snapshot::DocumentRef;
 
@@ -49,6 +50,9 @@ pub struct Cluster {
     pub protocol: UpstreamProtocol,
     /// Sorted by address, without duplicates; unready ones included.
     pub endpoints: Vec<Endpoint>,
+    /// The Service's port that it stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Arc<Origin>>,
     /// The DestinationRules whose policy this is, `name.namespace`, joined by commas.
     pub destination_rule: Option<DocumentRef>,
     /// DestinationRule connectionPool.tcp.connectTimeout; default 10 s.
@@ -72,6 +76,7 @@ impl Cluster {
             name,
             protocol,
             endpoints,
+            origin: None,
             destination_rule: None,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: None,

@@ -21,6 +21,7 @@ pub(super) fn step(
         step.notes.push("does not exist: 503 without a body (flag NC); a connection is closed".to_owned());
         return (step, false);
     };
+    step.origins.extend(cluster.origin.iter().map(ToString::to_string));
     step.origins.extend(cluster.destination_rule.iter().map(|rule| format!("DestinationRule {rule}")));
     let chosen_from = available(cluster);
     step.notes.push(summary(cluster, chosen_from.len()));

@@ -62,6 +62,11 @@ impl Registry {
         self.ports.get(host).map(Vec::as_slice)
     }
 
+    /// All of them, while no route holds one.
+    pub(super) fn clusters_mut(&mut self) -> impl Iterator<Item = &mut Cluster> {
+        self.clusters.values_mut().map(Arc::make_mut)
+    }
+
     pub(super) fn cluster(&self, name: &ClusterName) -> Option<&Arc<Cluster>> {
         self.clusters.get(name)
     }

@@ -1,7 +1,7 @@
 //! Settings that have no effect where they stand, and what is too long to be looked at in full.
 
 use super::{check, found, read};
-use crate::api::{read_document, split};
+use crate::api::{Diagnostic, read_document, split};
 
 #[test]
 fn settings_of_a_handshake_that_is_not_ours_are_told() {
@@ -68,7 +68,7 @@ fn every_error_says_what_to_do() {
         ("DestinationRule", "{host: a, trafficPolicy: {}}"),
     ] {
         let found = read(kind, "x", spec).diagnostics;
-        assert!(found.iter().any(|found| found.is_error()), "{kind} {spec}");
+        assert!(found.iter().any(Diagnostic::is_error), "{kind} {spec}");
         for found in found.iter().filter(|found| found.is_error()) {
             let help = found.help.as_deref().unwrap_or_default();
             assert!(help.len() > 10, "{kind} {spec}: {found}");
