@@ -23,6 +23,7 @@ impl Compiler<'_> {
         };
         Some(Redirect {
             uri: non_empty(&redirect.uri),
+            prefix_rewrite: non_empty(&redirect.prefix_rewrite),
             authority: non_empty(&redirect.authority),
             scheme: non_empty(&redirect.scheme),
             port,

@@ -7,7 +7,7 @@ mod headers;
 use std::sync::Arc;
 
 use crate::api::virtual_service::{HttpRoute, HttpRouteDestination};
-use crate::model::{Route, RouteAction, RouteMatch};
+use crate::model::{Filters, Route, RouteAction, RouteMatch};
 
 use super::Context;
 use super::bind::Bound;
@@ -105,6 +105,7 @@ impl Compiler<'_> {
         Some(Route {
             name: "".into(),
             matcher: RouteMatch::default(),
+            filters: Filters::default(),
             action,
             request_headers,
             response_headers,
