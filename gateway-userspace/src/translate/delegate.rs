@@ -195,12 +195,16 @@ struct Conflict {
     what: &'static str,
 }
 
-/// A merged rule, and for each of its matches the index of the root's and of the delegate's.
-type Merged = (HttpRoute, Vec<(usize, usize)>);
+/// What was merged, a rule or its matches, and for each match the index of the root's and of the delegate's.
+type Merged<T> = (T, Vec<(usize, usize)>);
 
 impl Within<'_> {
     /// The delegate's rule, narrowed by the root's matches and completed by what the root says besides.
-    fn merge(&self, document: &Sourced<VirtualService>, leaf: &HttpRoute) -> Result<Merged, Conflict> {
+    fn merge(
+        &self,
+        document: &Sourced<VirtualService>,
+        leaf: &HttpRoute,
+    ) -> Result<Merged<HttpRoute>, Conflict> {
         let roots = resolved(&self.rule.matches, self.root.namespace());
         let leaves = resolved(&leaf.matches, document.namespace());
         let (matches, pairs) = merge_matches(&roots, leaves)?;
@@ -219,7 +223,7 @@ impl Within<'_> {
         merged.mirror_percentage = merged.mirror_percentage.or(root.mirror_percentage);
         merged.mirror = merged.mirror.or_else(|| root.mirror.as_ref().map(|to| self.complete(to)));
         if merged.mirrors.is_empty() {
-            merged.mirrors = root.mirrors.clone();
+            merged.mirrors.clone_from(&root.mirrors);
             for mirror in &mut merged.mirrors {
                 mirror.destination = mirror.destination.as_ref().map(|to| self.complete(to));
             }
@@ -254,7 +258,7 @@ fn resolved(matches: &[HttpMatchRequest], namespace: &str) -> Vec<HttpMatchReque
 fn merge_matches(
     roots: &[HttpMatchRequest],
     leaves: Vec<HttpMatchRequest>,
-) -> Result<(Vec<HttpMatchRequest>, Vec<(usize, usize)>), Conflict> {
+) -> Result<Merged<Vec<HttpMatchRequest>>, Conflict> {
     if roots.is_empty() {
         let pairs = (0..leaves.len().max(1)).map(|at| (0, at)).collect();
         return Ok((leaves, pairs));
@@ -266,12 +270,11 @@ fn merge_matches(
     for (at, leaf) in leaves.iter().enumerate() {
         let (before, mut what) = (merged.len(), "");
         for (of_root, root) in roots.iter().enumerate() {
-            match conflict(root, leaf) {
-                Some(conflict) => what = conflict,
-                None => {
-                    merged.push(merge_match(root, leaf));
-                    pairs.push((of_root, at));
-                }
+            if let Some(conflict) = conflict(root, leaf) {
+                what = conflict;
+            } else {
+                merged.push(merge_match(root, leaf));
+                pairs.push((of_root, at));
             }
         }
         if merged.len() == before {

@@ -40,7 +40,7 @@ impl Reach {
         let at = self.list.len();
         match &matcher.path {
             PathMatch::Exact { path, ignore_case: false } => {
-                self.exact.entry(path.clone()).or_default().push(at)
+                self.exact.entry(path.clone()).or_default().push(at);
             }
             PathMatch::Prefix { prefix, ignore_case: false } => {
                 self.lengths.insert(prefix.len());

@@ -43,7 +43,9 @@ pub(super) fn compile(
         }
         for (places, name, matcher) in conditions {
             let behind = reach.covering(&matcher);
-            places.iter().for_each(|place| bindings.usage.note(*place, behind));
+            for place in places {
+                bindings.usage.note(*place, behind);
+            }
             let Some(template) = template.as_ref().filter(|_| !ended) else { continue };
             ended = matcher.is_catch_all();
             routes.push(Route { name, matcher: matcher.clone(), ..template.clone() });
