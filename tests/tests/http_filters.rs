@@ -12,6 +12,8 @@ use hyper::StatusCode;
 
 const HOST: &str = "shop.istioinaction.io";
 const ORIGIN: &str = "https://front.istioinaction.io";
+/// As the documents below say.
+const DELAY: Duration = Duration::from_millis(300);
 
 /// A gateway with rules for the host, indented by two below `http:`, and more documents.
 fn start(rules: &str, more: &str, backend: &Backend) -> (Gateway, SocketAddr) {
@@ -94,7 +96,6 @@ fn faults_answer_and_delay() {
             "  - match: [{{uri: {{prefix: {path}}}}}]\n    {more}\n    route: [{{destination: {{host: shop}}}}]\n"
         )
     };
-    const DELAY: Duration = Duration::from_millis(300);
     let rules = [
         rule("/abort", "fault: {abort: {httpStatus: 418, percentage: {value: 100}}}"),
         rule("/grpc", "fault: {abort: {grpcStatus: RESOURCE_EXHAUSTED, percentage: {value: 100}}}"),
