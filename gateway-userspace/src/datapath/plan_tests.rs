@@ -221,6 +221,7 @@ fn serving(port: u16, https_redirect: bool, destinations: Vec<WeightedCluster>) 
     let route = |destination| crate::model::Route {
         name: "".into(),
         matcher: RouteMatch::default(),
+        filters: crate::model::Filters::default(),
         action: RouteAction::Forward(Forward {
             destinations: vec![destination],
             destination_headers: vec![],

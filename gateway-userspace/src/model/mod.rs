@@ -43,8 +43,9 @@ pub use plane::KernelPlaneState;
 pub use publish::{Published, Subscription};
 pub use resolved::Resolved;
 pub use route::{
-    DirectResponse, Forward, HeaderMatch, HeaderOps, PathMatch, QueryMatch, Redirect, RedirectPort,
-    RequestHead, Rewrite, Route, RouteAction, RouteMatch, RouteTable, StringMatch, ValueMatch, VirtualHost,
+    AbortStatus, Cors, CorsVerdict, DirectResponse, Fault, Filters, Forward, Fraction, HeaderMatch,
+    HeaderOps, PathMatch, QueryMatch, Redirect, RedirectPort, RequestHead, Rewrite, Route, RouteAction,
+    RouteMatch, RouteTable, StringMatch, ValueMatch, VirtualHost,
 };
 pub use snapshot::{DocumentRef, Snapshot};
 pub use tier::{Ascent, Below, Tier};

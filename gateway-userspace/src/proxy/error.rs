@@ -3,6 +3,7 @@
 
 use http::StatusCode;
 
+use crate::model::AbortStatus;
 use crate::telemetry::ResponseFlag;
 
 /// Why a request gets an answer of ours.
@@ -12,6 +13,10 @@ pub(super) enum RequestError {
     OldVersion,
     /// A body in a transfer coding other than `chunked`.
     UnknownTransferCoding,
+    /// A method of HTTP/1.1 that nobody has registered.
+    UnknownMethod,
+    /// A request line that asks for https where there is no TLS.
+    SchemeMismatch,
     /// No Host header, or a broken one.
     MissingHost,
     /// A path that cannot be normalised safely.
@@ -34,6 +39,8 @@ pub(super) enum RequestError {
     Timeout,
     /// `Upgrade` to something else than a WebSocket.
     UpgradeRefused,
+    /// The route's `fault.abort`.
+    FaultAbort { status: AbortStatus, delayed: bool },
 }
 
 impl RequestError {
@@ -42,7 +49,7 @@ impl RequestError {
         match self {
             Self::OldVersion => StatusCode::UPGRADE_REQUIRED,
             Self::UnknownTransferCoding => StatusCode::NOT_IMPLEMENTED,
-            Self::MissingHost | Self::InvalidPath => StatusCode::BAD_REQUEST,
+            Self::MissingHost | Self::InvalidPath | Self::UnknownMethod => StatusCode::BAD_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NoCluster
             | Self::NoHealthyUpstream
@@ -51,7 +58,9 @@ impl RequestError {
             | Self::UpstreamClosed => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamProtocol => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::UpgradeRefused => StatusCode::FORBIDDEN,
+            Self::UpgradeRefused | Self::SchemeMismatch => StatusCode::FORBIDDEN,
+            Self::FaultAbort { status: AbortStatus::Http(status), .. } => status,
+            Self::FaultAbort { status: AbortStatus::Grpc(_), .. } => StatusCode::OK,
         }
     }
 
@@ -60,8 +69,13 @@ impl RequestError {
         match self {
             Self::OldVersion => "Upgrade Required",
             Self::UnknownTransferCoding => "Not Implemented",
-            Self::MissingHost | Self::NoRoute | Self::NoCluster | Self::UpgradeRefused => "",
-            Self::InvalidPath => "Bad Request",
+            Self::MissingHost
+            | Self::NoRoute
+            | Self::NoCluster
+            | Self::UpgradeRefused
+            | Self::SchemeMismatch => "",
+            Self::InvalidPath | Self::UnknownMethod => "Bad Request",
+            Self::FaultAbort { .. } => "fault filter abort",
             Self::NoHealthyUpstream => "no healthy upstream",
             Self::ConnectFailure { retried: false } => {
                 "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
@@ -88,9 +102,13 @@ impl RequestError {
     /// The flags of the access log, in the order in which Envoy raises them.
     pub(super) fn flags(self) -> &'static [ResponseFlag] {
         match self {
-            Self::MissingHost | Self::UpgradeRefused => &[],
-            Self::OldVersion | Self::UnknownTransferCoding | Self::InvalidPath => {
+            Self::MissingHost | Self::UpgradeRefused | Self::SchemeMismatch => &[],
+            Self::OldVersion | Self::UnknownTransferCoding | Self::InvalidPath | Self::UnknownMethod => {
                 &[ResponseFlag::DownstreamProtocolError]
+            }
+            Self::FaultAbort { delayed: false, .. } => &[ResponseFlag::FaultInjected],
+            Self::FaultAbort { delayed: true, .. } => {
+                &[ResponseFlag::DelayInjected, ResponseFlag::FaultInjected]
             }
             Self::NoRoute => &[ResponseFlag::NoRoute],
             Self::NoCluster => &[ResponseFlag::NoCluster],
@@ -125,6 +143,9 @@ impl RequestError {
             Self::UpstreamProtocol => "upstream_reset_before_response_started{protocol_error}",
             Self::Timeout => "response_timeout",
             Self::UpgradeRefused => "upgrade_failed",
+            Self::UnknownMethod => "http1.codec_error",
+            Self::SchemeMismatch => "scheme_mismatch",
+            Self::FaultAbort { .. } => "fault_filter_abort",
         }
     }
 }
@@ -152,6 +173,19 @@ mod tests {
             (RequestError::Timeout, "UT", "response_timeout"),
             (RequestError::MissingHost, "", "missing_host_header"),
             (RequestError::OldVersion, "DPE", "low_version"),
+            (
+                RequestError::FaultAbort { status: AbortStatus::Grpc(14), delayed: false },
+                "FI",
+                "fault_filter_abort",
+            ),
+            (
+                RequestError::FaultAbort {
+                    status: AbortStatus::Http(StatusCode::IM_A_TEAPOT),
+                    delayed: true,
+                },
+                "DI,FI",
+                "fault_filter_abort",
+            ),
         ] {
             let found: Vec<String> = error.flags().iter().map(ToString::to_string).collect();
             assert_eq!((found.join(",").as_str(), error.details()), (flags, details), "{error:?}");

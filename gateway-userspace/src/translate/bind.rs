@@ -6,8 +6,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use crate::api::{Code, FieldPath, Objects, Severity, Sourced, VirtualService};
 use crate::model::{GatewayIdentity, HostPattern};
 
+use super::delegate::{self, Rule};
 use super::report::Report;
 use super::select::SelectedServer;
+use super::usage::Usage;
 
 /// `namespace/name` of a Gateway.
 pub(super) type GatewayName = (String, String);
@@ -31,7 +33,7 @@ impl Bound<'_> {
     }
 }
 
-/// A rule of a VirtualService.
+/// A `tcp` or `tls` rule of a VirtualService.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct RuleId {
     document: usize,
@@ -41,12 +43,17 @@ pub(super) struct RuleId {
 
 /// VirtualServices by Gateway.
 pub(super) struct Bindings<'a> {
+    /// Those with hosts, then delegates.
     all: Vec<Bound<'a>>,
+    /// The `http` rules of those with hosts, with the delegates' in their places.
+    rules: Vec<Vec<Rule<'a>>>,
     by_gateway: HashMap<GatewayName, Vec<usize>>,
     /// VirtualServices of which no host is served by any of their Gateways; that was said once, for all their rules.
     hostless: HashSet<usize>,
-    /// Rules that took effect somewhere: all others are reported.
+    /// `tcp` and `tls` rules that took effect somewhere: all others are reported.
     used: RefCell<HashSet<RuleId>>,
+    /// What became of the `http` rules.
+    pub(super) usage: Usage,
 }
 
 impl<'a> Bindings<'a> {
@@ -61,7 +68,8 @@ impl<'a> Bindings<'a> {
         let selected: HashSet<GatewayName> = servers.iter().map(|server| own_name(server.gateway)).collect();
         let mut by_gateway: HashMap<GatewayName, Vec<(Visibility, usize)>> = HashMap::new();
         let mut all = Vec::new();
-        for document in objects.virtual_services.iter().map(AsRef::as_ref) {
+        let documents = objects.virtual_services.iter().map(AsRef::as_ref);
+        for document in documents.filter(|document| !document.spec.hosts.is_empty()) {
             let gateways = gateways_of(document, &known, report);
             let reaching: Vec<GatewayName> =
                 gateways.into_iter().filter(|name| selected.contains(name)).collect();
@@ -83,7 +91,9 @@ impl<'a> Bindings<'a> {
             (name, list.into_iter().map(|(_, index)| index).collect())
         });
         let hostless = report_hosts(&all, servers, report);
-        Self { all, by_gateway: sorted.collect(), hostless, used: RefCell::default() }
+        let rules = delegate::expand(objects, identity, &mut all, report);
+        let by_gateway = sorted.collect();
+        Self { all, rules, by_gateway, hostless, used: RefCell::default(), usage: Usage::default() }
     }
 
     /// The VirtualServices of a server's Gateway, in the order in which their routes are tried.
@@ -92,42 +102,53 @@ impl<'a> Bindings<'a> {
         list.iter().map(|index| (*index, &self.all[*index]))
     }
 
-    /// Notes that a rule takes effect.
+    /// A document by its index.
+    pub(super) fn document(&self, index: usize) -> &Bound<'a> {
+        &self.all[index]
+    }
+
+    /// The `http` rules of a document with hosts.
+    pub(super) fn rules(&self, document: usize) -> &[Rule<'a>] {
+        &self.rules[document]
+    }
+
+    /// Notes that a `tcp` or `tls` rule takes effect.
     pub(super) fn mark(&self, document: usize, list: &'static str, index: usize) {
         self.used.borrow_mut().insert(RuleId { document, list, index });
     }
 
     /// Reports the rules that take no effect at any of the ports.
     pub(super) fn report_unused(&self, report: &mut Report) {
+        let reaching = (0..self.rules.len()).filter(|document| !self.hostless.contains(document));
+        let mut documents: BTreeSet<usize> = reaching.collect();
+        for document in documents.clone() {
+            self.report_unused_l4(document, report);
+            // A delegate is looked at where a rule of its takes effect through some root.
+            documents.extend(self.rules[document].iter().map(|rule| rule.document));
+        }
+        // What has no place anywhere was reported with its reason.
+        let placed = self.rules.iter().flatten().flat_map(|rule| rule.places.iter().flatten());
+        let placed: HashSet<(usize, usize)> = placed.map(|place| (place.document, place.rule)).collect();
+        for document in documents {
+            self.usage.report(&self.all, document, &placed, report);
+        }
+    }
+
+    fn report_unused_l4(&self, document: usize, report: &mut Report) {
         let used = self.used.borrow();
-        let with_hosts =
-            self.all.iter().enumerate().filter(|(document, _)| !self.hostless.contains(document));
-        for (document, bound) in with_hosts {
-            let spec = &bound.document.spec;
-            for (list, length) in
-                [("http", spec.http.len()), ("tls", spec.tls.len()), ("tcp", spec.tcp.len())]
+        let bound = &self.all[document];
+        let spec = &bound.document.spec;
+        for (list, length) in [("tls", spec.tls.len()), ("tcp", spec.tcp.len())] {
+            for index in (0..length).filter(|index| !used.contains(&RuleId { document, list, index: *index }))
             {
-                for index in
-                    (0..length).filter(|index| !used.contains(&RuleId { document, list, index: *index }))
-                {
-                    let field = FieldPath::spec().field(list).index(index);
-                    let message = format!("the {list} rule takes no effect at any server of its gateways");
-                    let help = match list {
-                        "http" => {
-                            "http rules serve HTTP and terminated HTTPS; do port, gateways and hosts fit?"
-                        }
-                        "tls" => {
-                            "tls rules serve TLS in PASSTHROUGH mode; do port, gateways and SNI hosts fit?"
-                        }
-                        _ => "tcp rules serve TCP and terminated TLS, and the first one for a port has it",
-                    };
-                    report.add(
-                        bound
-                            .document
-                            .diagnostic(Severity::Warning, Code::NoEffect, &field, message)
-                            .help(help),
-                    );
-                }
+                let field = FieldPath::spec().field(list).index(index);
+                let message = format!("the {list} rule takes no effect at any server of its gateways");
+                let help = match list {
+                    "tls" => "tls rules serve TLS in PASSTHROUGH mode; do port, gateways and SNI hosts fit?",
+                    _ => "tcp rules serve TCP and terminated TLS, and the first one for a port has it",
+                };
+                let finding = bound.document.diagnostic(Severity::Warning, Code::NoEffect, &field, message);
+                report.add(finding.help(help));
             }
         }
     }
@@ -197,7 +218,7 @@ pub(super) fn own_name(gateway: &Sourced<crate::api::Gateway>) -> GatewayName {
 }
 
 /// `name`, `namespace/name`, `./name`, or the old `name.namespace.svc…`.
-fn gateway_name(written: &str, own_namespace: &str) -> GatewayName {
+pub(super) fn gateway_name(written: &str, own_namespace: &str) -> GatewayName {
     let (namespace, name) = match written.split_once('/') {
         Some((".", name)) => (own_namespace, name),
         Some((namespace, name)) => (namespace, name),

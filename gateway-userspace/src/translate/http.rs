@@ -58,7 +58,7 @@ impl Table {
             let routes = self
                 .compiled
                 .entry((gateway.clone(), index))
-                .or_insert_with(|| route::compile(context, (index, bound), server, report))
+                .or_insert_with(|| route::compile(context, index, server, report))
                 .clone();
             if routes.is_empty() {
                 continue;

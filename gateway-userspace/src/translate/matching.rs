@@ -77,6 +77,11 @@ fn value_match(written: &Written) -> Result<ValueMatch, Uncompilable> {
     Ok(ValueMatch::Value(value))
 }
 
+/// A condition on a value that is there; `None` for one that asks nothing.
+pub(super) fn string_match(written: &Written) -> Option<StringMatch> {
+    optional(Some(written)).ok().flatten()
+}
+
 /// Path, scheme, method and authority are always there: `{}` asks nothing.
 fn optional(written: Option<&Written>) -> Result<Option<StringMatch>, Uncompilable> {
     Ok(match written.map(value_match).transpose()? {

@@ -2,14 +2,16 @@
 //! dropped, a rule that can never match) has the same effect here and is reported with both documents' lines.
 //!
 //! The order of the steps, each in its file: `select` (which Gateways are for us), `ports` (where they listen
-//! really), `merge` (who has a port), `bind` (which VirtualServices they carry), then per port `http`, `tcp` and
+//! really), `merge` (who has a port), `bind` (which VirtualServices they carry, with the rules that `delegate` finds for them), then per port `http`, `tcp` and
 //! `tls`, which look clusters up in `registry` (made with the DestinationRules that `policy` finds) and secrets in
 //! `credential`.
 
 mod annotations;
 mod bind;
 mod credential;
+mod delegate;
 mod destination;
+mod filters;
 mod hosts;
 mod http;
 mod matching;
@@ -17,6 +19,7 @@ mod merge;
 mod origin;
 mod policy;
 mod ports;
+mod reach;
 mod registry;
 mod report;
 mod route;
@@ -25,6 +28,7 @@ mod steering;
 mod surroundings;
 mod tcp;
 mod tls;
+mod usage;
 
 use std::sync::Arc;
 

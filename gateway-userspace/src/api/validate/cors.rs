@@ -25,9 +25,18 @@ pub(super) fn check_cors(found: &mut Findings<'_>, field: &FieldPath, cors: &Cor
         }
     }
     for (name, headers) in [("allowHeaders", &cors.allow_headers), ("exposeHeaders", &cors.expose_headers)] {
-        for (at, _) in headers.iter().enumerate().filter(|(_, header)| header.is_empty()) {
-            found.error(&field.field(name).index(at), "header name cannot be empty");
+        for (at, header) in headers.iter().enumerate() {
+            let field = field.field(name).index(at);
+            if header.is_empty() {
+                found.error(&field, "header name cannot be empty");
+            } else if http::HeaderName::from_bytes(header.as_bytes()).is_err() {
+                found.error(&field, format!("header name \"{header}\" is not a valid header name"));
+            }
         }
+    }
+    if cors.allow_origins.is_empty() && cors.allow_origin.is_empty() {
+        found.warning(field, "no origin is allowed: the policy allows nothing").help =
+            Some("name the origins in `allowOrigins`".to_owned());
     }
     let field = field.field("maxAge");
     check_duration(found, &field, cors.max_age);

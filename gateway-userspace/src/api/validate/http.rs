@@ -7,10 +7,10 @@ use crate::api::diagnostic::{Code, Severity};
 use crate::api::path::FieldPath;
 use crate::api::virtual_service::{
     HttpDirectResponse, HttpMatchRequest, HttpRedirect, HttpRewrite, HttpRoute, HttpRouteDestination,
-    StringMatch,
 };
 
 use super::cors::check_cors;
+use super::delegate::check_root_rule;
 use super::fault::check_fault;
 use super::headers::check_headers;
 use super::mirror::check_mirrors;
@@ -19,26 +19,31 @@ use super::text::{EmptyPrefix, check_match};
 use super::virtual_service::{check_destination, check_weights};
 use super::{Findings, check_duration};
 
-/// Matches of a rule that are held against earlier ones: comparing thousands is not worth a warning.
-const MAX_MATCHES: usize = 100;
-/// Prefixes that later matches are held against.
-const MAX_PREFIXES: usize = 1000;
-
 /// Codes that lead to an action; Istio lets the others pass and then serves no new routes at all.
 const REDIRECT_CODES: [u32; 5] = [301, 302, 303, 307, 308];
+/// Keys of `headers` that Istio keeps for conditions of the match itself.
+const IGNORED_HEADERS: [&str; 4] = ["uri", "scheme", "method", "authority"];
 /// Largest body of a direct response, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
 /// Body that Istio warns of, in bytes.
 const LARGE_BODY: usize = 100 * 1024;
 
-pub(super) fn check_rule(found: &mut Findings<'_>, field: &FieldPath, rule: &HttpRoute) {
-    check_action(found, field, rule);
+/// Checks a rule; those of a delegate may not delegate further.
+pub(super) fn check_rule(found: &mut Findings<'_>, field: &FieldPath, rule: &HttpRoute, of_delegate: bool) {
+    match &rule.delegate {
+        Some(_) if of_delegate => {
+            found.error(&field.field("delegate"), "delegate HTTP route cannot contain delegate");
+        }
+        Some(_) => check_root_rule(found, field, rule),
+        None => check_action(found, field, rule),
+    }
     for (at, condition) in rule.matches.iter().enumerate() {
         check_condition(found, &field.field("match").index(at), condition);
     }
     check_destinations(found, &field.field("route"), &rule.route);
     if let Some(redirect) = &rule.redirect {
         check_redirect(found, &field.field("redirect"), redirect);
+        check_prefix_rewrite(found, field, redirect, &rule.matches);
     }
     if let Some(response) = &rule.direct_response {
         check_direct_response(found, &field.field("directResponse"), response);
@@ -58,6 +63,12 @@ pub(super) fn check_rule(found: &mut Findings<'_>, field: &FieldPath, rule: &Htt
     }
     if let Some(cors) = &rule.cors_policy {
         check_cors(found, &field.field("corsPolicy"), cors);
+        if rule.redirect.is_some() || rule.direct_response.is_some() {
+            found.warning(
+                &field.field("corsPolicy"),
+                "corsPolicy has no effect on a redirect or a direct response, as in Istio",
+            );
+        }
     }
     check_mirrors(found, field, rule);
 }
@@ -67,14 +78,13 @@ fn check_action(found: &mut Findings<'_>, field: &FieldPath, rule: &HttpRoute) {
         ("route", !rule.route.is_empty()),
         ("redirect", rule.redirect.is_some()),
         ("direct_response", rule.direct_response.is_some()),
-        ("delegate", rule.delegate.is_some()),
         ("rewrite", rule.rewrite.is_some()),
         ("fault", rule.fault.is_some()),
         ("mirror", rule.mirror.is_some()),
         ("mirrors", !rule.mirrors.is_empty()),
     ];
     let set = |name: &str| has.iter().any(|(field, set)| *field == name && *set);
-    if !set("route") && !set("redirect") && !set("direct_response") && !set("delegate") {
+    if !set("route") && !set("redirect") && !set("direct_response") {
         found.error_with_help(
             field,
             "HTTP route, redirect or direct_response is required",
@@ -108,6 +118,7 @@ fn check_condition(found: &mut Findings<'_>, field: &FieldPath, condition: &Http
             check_match(found, &field.field(name), name, value, empty_prefix);
         }
     }
+    check_path(found, &field.field("uri"), condition);
     for (name, conditions) in [
         ("headers", &condition.headers),
         ("withoutHeaders", &condition.without_headers),
@@ -129,8 +140,23 @@ fn check_condition(found: &mut Findings<'_>, field: &FieldPath, condition: &Http
     }
 }
 
+/// Every path that is matched begins with a slash: `OPTIONS *` is answered before.
+fn check_path(found: &mut Findings<'_>, field: &FieldPath, condition: &HttpMatchRequest) {
+    let Some(uri) = &condition.uri else { return };
+    for (name, value) in [("exact", &uri.exact), ("prefix", &uri.prefix)] {
+        let Some(value) = value.as_ref().filter(|value| !value.starts_with('/')) else { continue };
+        if name == "exact" || !value.is_empty() {
+            let message = format!("{name} \"{value}\" never matches: every path begins with a slash");
+            found.warning(&field.field(name), message).help = Some("paths look like `/a/b`".to_owned());
+        }
+    }
+}
+
 fn check_header_key(found: &mut Findings<'_>, field: &FieldPath, key: &str) {
-    if key.starts_with("@request.auth.") {
+    if IGNORED_HEADERS.contains(&key) {
+        let message = format!("\"{key}\" is not looked at among headers, as in Istio");
+        found.warning(field, message).help = Some(format!("use the match's own `{key}`"));
+    } else if key.starts_with("@request.auth.") {
         let message = format!("{key}: routing by JWT claims is not yet supported and must not be ignored");
         found.add(Severity::Error, Code::NotEnforced, field, message);
     } else if http::HeaderName::from_bytes(key.as_bytes()).is_err() {
@@ -165,6 +191,14 @@ fn check_redirect(found: &mut Findings<'_>, field: &FieldPath, redirect: &HttpRe
     if port.is_some_and(|port| port > 65535) {
         found.error(&field.field("port"), "port number must be in the range 1..65535");
     }
+    if *port == Some(0) {
+        found.warning(&field.field("port"), "port 0 has no effect: the request's port stays").help =
+            Some("give the port of the new location, or leave `port` out".to_owned());
+    }
+    if !uri.is_empty() && !uri.starts_with('/') {
+        let message = format!("\"{uri}\" is joined to the host: a path begins with a slash");
+        found.warning(&field.field("uri"), message).help = Some(format!("write `uri: /{uri}`"));
+    }
     if *redirect_code != 0 && !REDIRECT_CODES.contains(redirect_code) {
         let message = if (300..400).contains(redirect_code) {
             format!("{redirect_code} is not a redirect that can be served")
@@ -172,6 +206,30 @@ fn check_redirect(found: &mut Findings<'_>, field: &FieldPath, redirect: &HttpRe
             format!("{redirect_code} is not a valid redirect code, must be 3xx")
         };
         found.error_with_help(&field.field("redirectCode"), message, "use one of 301, 302, 303, 307 and 308");
+    }
+}
+
+/// What a redirect does with the matched prefix needs one.
+fn check_prefix_rewrite(
+    found: &mut Findings<'_>,
+    field: &FieldPath,
+    redirect: &HttpRedirect,
+    matches: &[HttpMatchRequest],
+) {
+    if redirect.prefix_rewrite.is_empty() {
+        return;
+    }
+    let place = field.field("redirect").field("prefixRewrite");
+    if !redirect.uri.is_empty() {
+        found.error(&place, "redirect may only contain one of URI or PrefixRewrite");
+    }
+    let uris = matches.iter().filter_map(|condition| condition.uri.as_ref());
+    if uris.into_iter().any(|uri| uri.exact.is_some() || uri.regex.is_some()) {
+        found.error_with_help(
+            &place,
+            "prefixRewrite of a redirect requires a prefix match",
+            "match by `uri: {prefix: …}`, or redirect to a whole path with `uri`",
+        );
     }
 }
 
@@ -210,6 +268,11 @@ fn check_rewrite(found: &mut Findings<'_>, field: &FieldPath, rewrite: &HttpRewr
              UriRegexRewrite may be specified",
         );
     }
+    if !rewrite.uri.is_empty() && !rewrite.uri.starts_with('/') {
+        let message = format!("\"{}\" makes no path: such requests are answered with 400", rewrite.uri);
+        found.warning(&field.field("uri"), message).help =
+            Some(format!("a path begins with a slash: `uri: /{}`", rewrite.uri));
+    }
     let Some(regex) = regex else { return };
     let field = field.field("uriRegexRewrite");
     if !rewrite.uri.is_empty() {
@@ -245,86 +308,6 @@ fn check_groups(pattern: &str, rewrite: &str) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Warns of rules that come behind one which takes every request, and of matches behind a wider one.
-pub(super) fn check_reachable(found: &mut Findings<'_>, field: &FieldPath, rules: &[HttpRoute]) {
-    let mut prefixes: Vec<(String, usize, usize)> = Vec::new();
-    let mut catch_all: Option<usize> = None;
-    for (at, rule) in rules.iter().enumerate() {
-        if let Some(earlier) = catch_all {
-            let why = if rule.matches.is_empty() {
-                "only the last rule can have no matches"
-            } else {
-                "route without matches defined before"
-            };
-            let message = format!("virtualService rule {} not used ({why})", label(rule, at));
-            let diagnostic = found.add(Severity::Warning, Code::UnreachableRule, &field.index(at), message);
-            diagnostic.help = Some(format!(
-                "rule {} takes every request: move it to the end",
-                label(&rules[earlier], earlier)
-            ));
-            continue;
-        }
-        if rule.matches.is_empty() {
-            catch_all = Some(at);
-        }
-        check_prefixes(found, &field.index(at).field("match"), (at, rule), &mut prefixes);
-    }
-}
-
-fn check_prefixes(
-    found: &mut Findings<'_>,
-    field: &FieldPath,
-    (rule_at, rule): (usize, &HttpRoute),
-    prefixes: &mut Vec<(String, usize, usize)>,
-) {
-    if rule.matches.len() > MAX_MATCHES {
-        let message =
-            format!("matches behind the first {MAX_MATCHES} are not held against those before them");
-        found.add(Severity::Info, Code::NotFullyChecked, field, message);
-    }
-    for (at, condition) in rule.matches.iter().enumerate().take(MAX_MATCHES) {
-        let Some(uri) = &condition.uri else { continue };
-        let (kind, path) = match uri {
-            StringMatch { prefix: Some(prefix), .. } => ("prefix", prefix),
-            StringMatch { exact: Some(exact), .. } => ("exact", exact),
-            _ => continue,
-        };
-        if let Some((prefix, rule, index)) =
-            prefixes.iter().find(|(prefix, ..)| path.starts_with(prefix.as_str()))
-        {
-            let message = format!(
-                "VirtualService rule #{rule_at} match #{at} of {kind} {path} is not used (duplicate/overlapping match in \
-                 rule #{rule} of prefix {prefix} on #{index})"
-            );
-            found.add(Severity::Info, Code::IneffectiveMatch, &field.index(at), message);
-        } else if kind == "prefix" && is_path_only(condition) && prefixes.len() < MAX_PREFIXES {
-            prefixes.push((path.clone(), rule_at, at));
-            if prefixes.len() == MAX_PREFIXES {
-                let message = format!(
-                    "matches are held against the first {MAX_PREFIXES} prefixes only, of which this is the last"
-                );
-                found.add(Severity::Info, Code::NotFullyChecked, &field.index(at), message);
-            }
-        }
-    }
-}
-
-fn is_path_only(condition: &HttpMatchRequest) -> bool {
-    let HttpMatchRequest { scheme, method, authority, headers, without_headers, query_params, .. } =
-        condition;
-    [scheme, method, authority].iter().all(|value| value.is_none())
-        && [headers, without_headers, query_params].iter().all(|map| map.is_empty())
-        && !condition.ignore_uri_case
-        && condition.port == 0
-        && condition.gateways.is_empty()
-        && condition.source_labels.is_empty()
-        && condition.source_namespace.is_empty()
-}
-
-fn label(rule: &HttpRoute, at: usize) -> String {
-    if rule.name.is_empty() { format!("#{at}") } else { format!("\"{}\"", rule.name) }
 }
 
 #[cfg(test)]

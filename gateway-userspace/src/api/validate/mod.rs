@@ -3,6 +3,7 @@
 mod balance;
 mod client_tls;
 mod cors;
+mod delegate;
 mod destination_rule;
 mod fault;
 mod gateway;
@@ -19,6 +20,7 @@ mod unsupported;
 mod virtual_service;
 
 pub use destination_rule::destination_rule;
+pub use fault::grpc_status;
 pub use gateway::gateway;
 pub use headers::{is_authority, literal};
 pub use virtual_service::virtual_service;

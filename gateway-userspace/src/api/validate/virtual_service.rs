@@ -5,7 +5,7 @@ use crate::api::object::Sourced;
 use crate::api::path::FieldPath;
 use crate::api::virtual_service::{Destination, VirtualService};
 
-use super::{Findings, check_port, host, http, l4, rows, unsupported};
+use super::{Findings, check_port, delegate, host, http, l4, rows, unsupported};
 
 /// Hosts that each host is compared with, so that a list of thousands costs no more than it is worth.
 const MAX_COMPARED: usize = 500;
@@ -14,6 +14,9 @@ const MAX_COMPARED: usize = 500;
 pub fn virtual_service(document: &Sourced<VirtualService>) -> Vec<Diagnostic> {
     let mut found = Findings::new(&document.source);
     let (spec, field) = (&document.spec, FieldPath::spec());
+    if spec.hosts.is_empty() {
+        delegate::check_delegate(&mut found, &field, spec);
+    }
     check_hosts(&mut found, &field.field("hosts"), spec);
     check_gateways(&mut found, &field.field("gateways"), spec);
     check_export_to(&mut found, &field.field("exportTo"), &spec.export_to);
@@ -21,9 +24,8 @@ pub fn virtual_service(document: &Sourced<VirtualService>) -> Vec<Diagnostic> {
         found.error(&field, "http, tcp or tls must be provided in virtual service");
     }
     for (at, rule) in spec.http.iter().enumerate() {
-        http::check_rule(&mut found, &field.field("http").index(at), rule);
+        http::check_rule(&mut found, &field.field("http").index(at), rule, spec.hosts.is_empty());
     }
-    http::check_reachable(&mut found, &field.field("http"), &spec.http);
     for (at, rule) in spec.tls.iter().enumerate() {
         l4::check_tls_rule(&mut found, &field.field("tls").index(at), rule, &spec.hosts);
     }
@@ -35,9 +37,6 @@ pub fn virtual_service(document: &Sourced<VirtualService>) -> Vec<Diagnostic> {
 }
 
 fn check_hosts(found: &mut Findings<'_>, field: &FieldPath, spec: &VirtualService) {
-    if spec.hosts.is_empty() {
-        found.error(field, "virtual service must have at least one host");
-    }
     let for_mesh = spec.gateways.is_empty() || spec.gateways.iter().any(|gateway| gateway == "mesh");
     for (at, name) in spec.hosts.iter().enumerate() {
         found.check_host(&field.index(at), host::check_host(name));

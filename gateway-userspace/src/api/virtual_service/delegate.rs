@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 /// `http[].delegate`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Delegate {
     /// Of the VirtualService.

@@ -6,7 +6,7 @@ use super::match_::StringMatch;
 use crate::api::duration::DurationText;
 
 /// `http[].fault`, at least one of the two.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct HttpFaultInjection {
     /// Before the request is forwarded.
@@ -16,7 +16,7 @@ pub struct HttpFaultInjection {
 }
 
 /// `fault.delay`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Delay {
     /// Whole percent of the requests, 0–100; deprecated, counts where `percentage` is absent.
@@ -30,12 +30,12 @@ pub struct Delay {
 }
 
 /// `fault.abort`, one of the three errors.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Abort {
     /// Status of the answer.
     pub http_status: Option<i32>,
-    /// gRPC status by its name, such as `UNAVAILABLE`, or its number.
+    /// gRPC status by its name, such as `UNAVAILABLE`.
     pub grpc_status: Option<String>,
     /// Nothing serves it, in Istio neither.
     pub http2_error: Option<String>,
@@ -52,7 +52,7 @@ pub struct Percent {
 }
 
 /// `http[].corsPolicy`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct CorsPolicy {
     /// Exact origins; deprecated, count where `allowOrigins` is empty.

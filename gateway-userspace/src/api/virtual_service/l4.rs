@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::route::Destination;
 
 /// `tls[]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct TlsRoute {
     /// At least one.
@@ -18,7 +18,7 @@ pub struct TlsRoute {
 }
 
 /// `tls[].match[]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct TlsMatchAttributes {
     /// At least one, each within the document's hosts.
@@ -36,7 +36,7 @@ pub struct TlsMatchAttributes {
 }
 
 /// `tcp[]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct TcpRoute {
     /// Any of them; empty: every connection.
@@ -47,7 +47,7 @@ pub struct TcpRoute {
 }
 
 /// `tcp[].match[]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct L4MatchAttributes {
     /// The Gateway server's port number; 0: any.
@@ -65,7 +65,7 @@ pub struct L4MatchAttributes {
 }
 
 /// `tcp[].route[]` and `tls[].route[]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct RouteDestination {
     /// Required.

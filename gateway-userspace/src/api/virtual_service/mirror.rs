@@ -6,7 +6,7 @@ use super::filters::Percent;
 use super::route::Destination;
 
 /// `http[].mirrors[]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct HttpMirrorPolicy {
     /// Required.

@@ -22,10 +22,10 @@ pub use route::{
 };
 
 /// `VirtualService.spec`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct VirtualService {
-    /// At least one.
+    /// None: the rules are for others to delegate to.
     pub hosts: Vec<String>,
     /// Empty: only the mesh, that is, no gateway.
     pub gateways: Vec<String>,

@@ -12,7 +12,7 @@ use super::retry::HttpRetry;
 use crate::api::duration::DurationText;
 
 /// `http[]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct HttpRoute {
     /// For logs.
@@ -26,7 +26,7 @@ pub struct HttpRoute {
     pub redirect: Option<HttpRedirect>,
     /// In place of destinations.
     pub direct_response: Option<HttpDirectResponse>,
-    /// In place of destinations; not supported.
+    /// In place of destinations: the rules of another VirtualService, within this rule.
     pub delegate: Option<Delegate>,
     /// Before forwarding.
     pub rewrite: Option<HttpRewrite>,
@@ -36,7 +36,7 @@ pub struct HttpRoute {
     pub headers: Option<Headers>,
     /// Not supported.
     pub retries: Option<HttpRetry>,
-    /// Not supported.
+    /// Delays and answers in place of forwarding, for tests.
     pub fault: Option<HttpFaultInjection>,
     /// Gets copies of requests; not supported.
     pub mirror: Option<Destination>,
@@ -46,12 +46,12 @@ pub struct HttpRoute {
     pub mirror_percent: Option<u32>,
     /// For `mirror`; absent: all requests.
     pub mirror_percentage: Option<Percent>,
-    /// Not supported.
+    /// Which origins' scripts may ask.
     pub cors_policy: Option<CorsPolicy>,
 }
 
 /// `http[].route[]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct HttpRouteDestination {
     /// Required.
@@ -63,7 +63,7 @@ pub struct HttpRouteDestination {
 }
 
 /// `destination`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Destination {
     /// Short names are completed with the VirtualService's namespace.
@@ -75,7 +75,7 @@ pub struct Destination {
 }
 
 /// `destination.port`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct PortSelector {
     /// Service port.
@@ -83,12 +83,12 @@ pub struct PortSelector {
 }
 
 /// `http[].redirect`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct HttpRedirect {
     /// Replaces the path.
     pub uri: String,
-    /// Replaces the matched prefix; not supported.
+    /// Replaces the matched prefix; one of `uri` and `prefixRewrite`.
     pub prefix_rewrite: String,
     /// Replaces the host.
     pub authority: String,
@@ -113,7 +113,7 @@ pub enum DerivePort {
 }
 
 /// `http[].directResponse`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct HttpDirectResponse {
     /// 200–599.
@@ -123,7 +123,7 @@ pub struct HttpDirectResponse {
 }
 
 /// `directResponse.body`, one of the two.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct HttpBody {
     /// As text.
@@ -133,7 +133,7 @@ pub struct HttpBody {
 }
 
 /// `http[].rewrite`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct HttpRewrite {
     /// Replaces the matched prefix or the whole path.
@@ -145,7 +145,7 @@ pub struct HttpRewrite {
 }
 
 /// `rewrite.uriRegexRewrite`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct RegexRewrite {
     /// RE2.
@@ -156,7 +156,7 @@ pub struct RegexRewrite {
 }
 
 /// `headers`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Headers {
     /// Towards the backend.
@@ -166,7 +166,7 @@ pub struct Headers {
 }
 
 /// `headers.request` and `headers.response`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct HeaderOperations {
     /// Overwrite.

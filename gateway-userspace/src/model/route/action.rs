@@ -24,6 +24,9 @@ pub struct Redirect {
     /// Replaces the whole path; the request's query stays unless this has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
+    /// Replaces the matched prefix; not together with `uri`. The request's query stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_rewrite: Option<String>,
     /// Replaces the authority's host; a port in it is dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authority: Option<String>,

@@ -57,11 +57,7 @@ impl Rewrite {
             return Some(regex.replace_all(path, substitution.as_str()).into_owned());
         }
         let uri = self.uri.as_deref()?;
-        Some(match matched {
-            PathMatch::Exact { .. } | PathMatch::Regex(_) => uri.to_owned(),
-            PathMatch::Prefix { prefix, .. } => format!("{uri}{}", path.get(prefix.len()..).unwrap_or("")),
-            PathMatch::Any => format!("{uri}{}", path.strip_prefix('/').unwrap_or(path)),
-        })
+        Some(matched.replaced(uri, path))
     }
 }
 

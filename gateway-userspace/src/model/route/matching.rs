@@ -156,6 +156,16 @@ impl PathMatch {
             Self::Regex(regex) => regex.matches(path),
         }
     }
+
+    /// A path that fulfils it with another text in place of what was matched: of a prefix by bytes, of anything else the
+    /// whole. Without a condition the prefix is `/`, as in Istio.
+    pub fn replaced(&self, by: &str, path: &str) -> String {
+        match self {
+            Self::Exact { .. } | Self::Regex(_) => by.to_owned(),
+            Self::Prefix { prefix, .. } => format!("{by}{}", path.get(prefix.len()..).unwrap_or("")),
+            Self::Any => format!("{by}{}", path.strip_prefix('/').unwrap_or(path)),
+        }
+    }
 }
 
 /// `StringMatch`.

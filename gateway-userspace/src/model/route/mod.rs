@@ -2,6 +2,8 @@
 //! proxy, `explain` and the tests ask the same code.
 
 mod action;
+mod covers;
+mod filters;
 mod forward;
 mod headers;
 mod matching;
@@ -16,6 +18,7 @@ use super::origin::Origin;
 use super::snapshot::DocumentRef;
 
 pub use action::{DirectResponse, Redirect, RedirectPort, RouteAction};
+pub use filters::{AbortStatus, Cors, CorsVerdict, Fault, Filters, Fraction};
 pub use forward::{Forward, Rewrite};
 pub use headers::HeaderOps;
 pub use matching::{
@@ -94,6 +97,9 @@ pub struct Route {
     pub name: Arc<str>,
     /// Condition.
     pub matcher: RouteMatch,
+    /// What comes before the consequence.
+    #[serde(skip_serializing_if = "Filters::is_empty")]
+    pub filters: Filters,
     /// Consequence.
     pub action: RouteAction,
     /// `headers.request`, the destination's merged in (Istio: a lone destination's come after the route's).

@@ -1,6 +1,8 @@
 //! HTTP: one connection's requests, each through its phases: head → virtual host → route → action → response.
 
 mod body;
+mod cors;
+mod fault;
 mod forward;
 mod headers;
 mod path;

@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 
 use super::body::ResponseBody;
 use crate::model::route::without_port;
-use crate::model::{Redirect, RedirectPort, RequestHead};
+use crate::model::{PathMatch, Redirect, RedirectPort, RequestHead};
 
 /// 301 to the same host (port and all), path and query.
 pub(super) fn to_https(head: &RequestHead<'_>) -> Response<ResponseBody> {
@@ -13,9 +13,13 @@ pub(super) fn to_https(head: &RequestHead<'_>) -> Response<ResponseBody> {
     response(StatusCode::MOVED_PERMANENTLY, &format!("https://{}{}{query}", head.authority, head.path))
 }
 
-/// What a route's `redirect` says.
-pub(super) fn redirect(redirect: &Redirect, head: &RequestHead<'_>) -> Response<ResponseBody> {
-    response(redirect.code, &location(redirect, head))
+/// What a route's `redirect` says to a request that came by `matched`.
+pub(super) fn redirect(
+    redirect: &Redirect,
+    matched: &PathMatch,
+    head: &RequestHead<'_>,
+) -> Response<ResponseBody> {
+    response(redirect.code, &location(redirect, matched, head))
 }
 
 fn response(code: StatusCode, location: &str) -> Response<ResponseBody> {
@@ -28,9 +32,10 @@ fn response(code: StatusCode, location: &str) -> Response<ResponseBody> {
     response
 }
 
-fn location(redirect: &Redirect, head: &RequestHead<'_>) -> String {
+fn location(redirect: &Redirect, matched: &PathMatch, head: &RequestHead<'_>) -> String {
     let scheme = redirect.scheme.as_deref().unwrap_or(head.scheme);
-    let path = redirect.uri.as_deref().unwrap_or(head.path);
+    let replaced = redirect.prefix_rewrite.as_ref().map(|prefix| matched.replaced(prefix, head.path));
+    let path = redirect.uri.as_deref().or(replaced.as_deref()).unwrap_or(head.path);
     let query = match head.query {
         Some(query) if !path.contains('?') => format!("?{query}"),
         _ => String::new(),
@@ -81,8 +86,14 @@ mod tests {
     #[test]
     fn locations_are_istios() {
         let headers = HeaderMap::new();
-        let plain =
-            Redirect { uri: None, authority: None, scheme: None, port: None, code: StatusCode::FOUND };
+        let plain = Redirect {
+            uri: None,
+            prefix_rewrite: None,
+            authority: None,
+            scheme: None,
+            port: None,
+            code: StatusCode::FOUND,
+        };
         let uri = |uri: &str| Redirect { uri: Some(uri.into()), ..plain.clone() };
         let https = |port| Redirect { scheme: Some("https".into()), port, ..plain.clone() };
         let other = |authority: &str| Redirect { authority: Some(authority.into()), ..plain.clone() };
@@ -107,7 +118,36 @@ mod tests {
                 authority: sent,
                 headers: &headers,
             };
-            assert_eq!(location(&redirect, &head), want, "{redirect:?} on {sent}");
+            assert_eq!(location(&redirect, &PathMatch::Any, &head), want, "{redirect:?} on {sent}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_may_replace_the_matched_prefix() {
+        let prefix = |prefix: &str| PathMatch::Prefix { prefix: prefix.into(), ignore_case: false };
+        for (matched, by, path, want) in [
+            (prefix("/old"), "/new", "/old/x", "http://a.test/new/x?q=1"),
+            (prefix("/old"), "/new", "/oldest", "http://a.test/newest?q=1"),
+            (prefix("/old/"), "/", "/old/x", "http://a.test/x?q=1"),
+            (PathMatch::Any, "/new/", "/x", "http://a.test/new/x?q=1"),
+        ] {
+            let redirect = Redirect {
+                uri: None,
+                prefix_rewrite: Some(by.into()),
+                authority: None,
+                scheme: None,
+                port: None,
+                code: StatusCode::FOUND,
+            };
+            let head = RequestHead {
+                path,
+                query: Some("q=1"),
+                method: "GET",
+                scheme: "http",
+                authority: "a.test",
+                headers: &HeaderMap::new(),
+            };
+            assert_eq!(location(&redirect, &matched, &head), want, "{matched:?} {by} on {path}");
         }
     }
 }

@@ -5,7 +5,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 
 use super::body::ResponseBody;
-use crate::model::DirectResponse;
+use crate::model::{AbortStatus, DirectResponse};
 use crate::proxy::error::RequestError;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
@@ -17,8 +17,9 @@ pub(super) fn failure(error: RequestError, is_grpc: bool) -> Response<ResponseBo
     } else {
         plain(error.status(), Bytes::from_static(error.body().as_bytes()))
     };
-    if error == RequestError::OldVersion {
-        // An HTTP/1.0 client may have asked for keep-alive; there is nothing more that it could ask.
+    if matches!(error, RequestError::OldVersion | RequestError::UnknownMethod) {
+        // An HTTP/1.0 client may have asked for keep-alive; there is nothing more that it could ask. And who knows what comes
+        // behind a request that is not understood.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -46,7 +47,10 @@ fn grpc_failure(error: RequestError) -> Response<ResponseBody> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(
         HeaderName::from_static("grpc-status"),
-        HeaderValue::from_static(grpc_status(error.status())),
+        match error {
+            RequestError::FaultAbort { status: AbortStatus::Grpc(status), .. } => u16::from(status).into(),
+            _ => HeaderValue::from_static(grpc_status(error.status())),
+        },
     );
     if !error.body().is_empty() {
         headers.insert(HeaderName::from_static("grpc-message"), HeaderValue::from_static(error.body()));
@@ -81,6 +85,21 @@ mod tests {
         assert_eq!(response.headers()["grpc-message"], "no healthy upstream");
         assert_eq!(failure(RequestError::NoRoute, true).headers()["grpc-status"], "12");
         assert!(!failure(RequestError::NoRoute, true).headers().contains_key("grpc-message"));
+    }
+
+    #[test]
+    fn aborts_of_grpc_are_ok_with_a_status_of_their_own_to_those_who_speak_it() {
+        let abort = |status| RequestError::FaultAbort { status, delayed: false };
+        let unavailable = abort(AbortStatus::Grpc(14));
+        let response = failure(unavailable, true);
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["grpc-status"], "14");
+        assert_eq!(response.headers()["grpc-message"], "fault filter abort");
+        let response = failure(unavailable, false);
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(matches!(response.body(), ResponseBody::Own(Some(text)) if text == "fault filter abort"));
+        let response = failure(abort(AbortStatus::Http(StatusCode::NOT_FOUND)), true);
+        assert_eq!(response.headers()["grpc-status"], "12");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The phases of a request.
 
+use std::ops::ControlFlow;
+
 use http::header::{HOST, HeaderMap, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{Method, Request, Response, Version};
@@ -7,62 +9,140 @@ use hyper::body::Incoming;
 
 use super::body::ResponseBody;
 use super::serve::Connection;
-use super::{forward, headers, path, redirect, reply};
+use super::{cors, fault, forward, headers, path, redirect, reply};
 use crate::model::{RequestHead, RouteAction};
 use crate::proxy::error::RequestError;
+
+/// Methods of HTTP/1.1 that are understood, as by Envoy: the registered ones and a few in use (IANA, HTTP Method Registry).
+/// HTTP/2 clients may use any.
+const METHODS: [&str; 34] = [
+    "ACL",
+    "BIND",
+    "CHECKOUT",
+    "CONNECT",
+    "COPY",
+    "DELETE",
+    "GET",
+    "HEAD",
+    "LINK",
+    "LOCK",
+    "M-SEARCH",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MOVE",
+    "NOTIFY",
+    "OPTIONS",
+    "PATCH",
+    "POST",
+    "PROPFIND",
+    "PROPPATCH",
+    "PURGE",
+    "PUT",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "SOURCE",
+    "SUBSCRIBE",
+    "TRACE",
+    "UNBIND",
+    "UNLINK",
+    "UNLOCK",
+    "UNSUBSCRIBE",
+];
 
 /// Answers one request; every failure has become a response.
 pub(super) async fn serve(connection: &Connection, mut request: Request<Incoming>) -> Response<ResponseBody> {
     headers::join_cookies(request.headers_mut());
     let is_grpc = headers::is_grpc(request.headers());
-    let mut response = match answer(connection, request).await {
-        Ok(response) => response,
-        Err(error) => {
-            let (flags, details) = (error.flags(), error.details());
-            tracing::debug!(peer = %connection.ends.peer, listener = %connection.ends.listener, ?flags, details, ?error, "request not served");
-            reply::failure(error, is_grpc)
-        }
-    };
+    let answer = answer(connection, request, is_grpc).await;
+    let mut response = answer.unwrap_or_else(|error| failure(connection, error, is_grpc));
     if let Some(server) = &connection.shared.server_header {
         response.headers_mut().insert(http::header::SERVER, server.clone());
     }
     response
 }
 
+fn failure(connection: &Connection, error: RequestError, is_grpc: bool) -> Response<ResponseBody> {
+    let (flags, details) = (error.flags(), error.details());
+    tracing::debug!(peer = %connection.ends.peer, listener = %connection.ends.listener, ?flags, details, ?error, "request not served");
+    reply::failure(error, is_grpc)
+}
+
+/// The phases: what the request asks for, which route it is for, the route's filters, and its action.
 async fn answer(
     connection: &Connection,
     request: Request<Incoming>,
+    is_grpc: bool,
 ) -> Result<Response<ResponseBody>, RequestError> {
-    check_framing(&request)?;
-    if request.method() == Method::CONNECT {
-        return Err(RequestError::NoRoute);
-    }
-    let authority = authority(&request)?;
-    let path = path::normalize(request.uri().path()).ok_or(RequestError::InvalidPath)?.into_owned();
+    let target = target(connection, &request)?;
     let table = connection.table();
-    let host = table.virtual_host(&authority).ok_or(RequestError::NoRoute)?;
+    let host = table.virtual_host(&target.authority).ok_or(RequestError::NoRoute)?;
     let head = RequestHead {
-        path: &path,
+        path: &target.path,
         query: request.uri().query(),
         method: request.method().as_str(),
         scheme: connection.scheme(),
-        authority: &authority,
+        authority: &target.authority,
         headers: request.headers(),
     };
     if host.https_redirect && head.scheme == "http" {
         return Ok(redirect::to_https(&head));
     }
     let route = host.route(&head).ok_or(RequestError::NoRoute)?;
+    if let Some(fault) = &route.filters.fault {
+        fault::inject(connection, fault).await?;
+    }
     let mut response = match &route.action {
-        RouteAction::Redirect(redirect) => redirect::redirect(redirect, &head),
+        RouteAction::Redirect(redirect) => redirect::redirect(redirect, &route.matcher.path, &head),
         RouteAction::Direct(direct) => reply::direct(direct),
         RouteAction::Forward(action) => {
-            return forward::forward(connection, route, action, forward::Target { path, authority }, request)
-                .await;
+            let judged = route.filters.cors.as_ref().map(|policy| cors::judge(policy, &request));
+            let permission = match judged {
+                Some(ControlFlow::Break(answer)) => return Ok(answer),
+                Some(ControlFlow::Continue(permission)) => permission,
+                None => None,
+            };
+            let sent = forward::forward(connection, route, action, target, request).await;
+            let Some(permission) = permission else { return sent };
+            // A failure too is for scripts to read.
+            let mut response = sent.unwrap_or_else(|error| failure(connection, error, is_grpc));
+            permission.grant(response.headers_mut());
+            return Ok(response);
         }
     };
     route.response_headers.apply(response.headers_mut());
     Ok(response)
+}
+
+/// What a request asks for, normalised; refuses what nobody may ask.
+fn target(connection: &Connection, request: &Request<Incoming>) -> Result<forward::Target, RequestError> {
+    check_framing(request)?;
+    if request.method() == Method::CONNECT {
+        return Err(RequestError::NoRoute);
+    }
+    if request.version() == Version::HTTP_11 {
+        check_request_line(connection, request)?;
+    }
+    let authority = authority(request)?;
+    let path = path::normalize(request.uri().path()).ok_or(RequestError::InvalidPath)?.into_owned();
+    // `OPTIONS *` asks the gateway itself, which has nothing to say.
+    if path == "*" {
+        return Err(RequestError::NoRoute);
+    }
+    Ok(forward::Target { path, authority })
+}
+
+/// HTTP/1.1 names its methods, and in absolute form the scheme, which must be the connection's.
+fn check_request_line(connection: &Connection, request: &Request<Incoming>) -> Result<(), RequestError> {
+    if !METHODS.contains(&request.method().as_str()) {
+        return Err(RequestError::UnknownMethod);
+    }
+    match request.uri().scheme_str() {
+        Some("https") if connection.scheme() == "http" => Err(RequestError::SchemeMismatch),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses what could not be said again to a backend: a transfer coding ends here (RFC 9112, 7), so that a body in one

@@ -11,9 +11,9 @@ use tokio::task::{JoinHandle, LocalSet};
 use super::*;
 use crate::datapath::Targets;
 use crate::model::{
-    Ascent, Cluster, ClusterName, Counts, Endpoint, Forward, HeaderOps, Health, HostPattern, ListenerKey,
-    OutlierDetection, Published, Route, RouteAction, RouteMatch, Tier, UpstreamProtocol, VirtualHost,
-    WeightedCluster,
+    Ascent, Cluster, ClusterName, Counts, Endpoint, Filters, Forward, HeaderOps, Health, HostPattern,
+    ListenerKey, OutlierDetection, Published, Route, RouteAction, RouteMatch, Tier, UpstreamProtocol,
+    VirtualHost, WeightedCluster,
 };
 use crate::net::drain::{DrainTrigger, drain};
 use crate::proxy::Runtime;
@@ -91,6 +91,7 @@ fn table(cluster: Cluster) -> RouteTable {
     let route = Route {
         name: "".into(),
         matcher: RouteMatch::default(),
+        filters: Filters::default(),
         action: RouteAction::Forward(Forward {
             destinations: vec![WeightedCluster { name, cluster: Some(Arc::new(cluster)), weight: 1 }],
             destination_headers: vec![],
@@ -129,6 +130,11 @@ async fn what_cannot_be_passed_on_is_refused() {
     run(async {
         for (request, status) in [
             ("GET / HTTP/1.0\r\nhost: a.example\r\nconnection: keep-alive\r\n\r\n", "426 Upgrade Required"),
+            ("FOOBAR / HTTP/1.1\r\nhost: a\r\n\r\n", "400 Bad Request"),
+            ("get / HTTP/1.1\r\nhost: a\r\n\r\n", "400 Bad Request"),
+            ("OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n", "404 Not Found"),
+            ("CONNECT a:80 HTTP/1.1\r\nhost: a\r\n\r\n", "404 Not Found"),
+            ("GET https://a/ HTTP/1.1\r\nhost: a\r\n\r\n", "403 Forbidden"),
             ("GET / HTTP/1.1\r\nhost: me@a.example\r\n\r\n", "400 Bad Request"),
             ("GET http://me@a.example/ HTTP/1.1\r\nhost: a.example\r\n\r\n", "400 Bad Request"),
             ("GET / HTTP/1.1\r\nhost: a.example/b\r\n\r\n", "400 Bad Request"),

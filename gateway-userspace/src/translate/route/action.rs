@@ -12,6 +12,8 @@ use super::{Compiler, non_empty};
 impl Compiler<'_> {
     pub(super) fn redirect(&self, redirect: &HttpRedirect) -> Option<Redirect> {
         let port = match (redirect.port, redirect.derive_port) {
+            // No port is a port that is not said, as in Envoy.
+            (Some(0), _) => None,
             (Some(port), _) => Some(RedirectPort::Number(u16::try_from(port).ok()?)),
             (None, Some(DerivePort::FromProtocolDefault)) => Some(RedirectPort::ProtocolDefault),
             (None, Some(DerivePort::FromRequestPort)) => Some(RedirectPort::Request(self.server.number)),
@@ -23,6 +25,7 @@ impl Compiler<'_> {
         };
         Some(Redirect {
             uri: non_empty(&redirect.uri),
+            prefix_rewrite: non_empty(&redirect.prefix_rewrite),
             authority: non_empty(&redirect.authority),
             scheme: non_empty(&redirect.scheme),
             port,

@@ -11,73 +11,88 @@ use crate::model::{Origin, Route, RouteAction, RouteMatch};
 
 use super::Context;
 use super::bind::Bound;
+use super::delegate::Rule;
+use super::filters;
 use super::matching;
 use super::origin::origin;
+use super::reach::Reach;
 use super::report::Report;
 use super::select::SelectedServer;
+use super::usage::Place;
 
 /// The routes of a VirtualService at a server, in document order. The first that takes every request ends the
-/// list.
+/// list; what comes behind it is looked at for the report only.
 pub(super) fn compile(
     context: &Context<'_>,
-    (document, bound): (usize, &Bound<'_>),
+    document: usize,
     server: &SelectedServer<'_>,
     report: &mut Report,
 ) -> Vec<Route> {
-    let mut routes = Vec::new();
-    for (index, rule) in bound.document.spec.http.iter().enumerate() {
-        let matchers = matchers(context, (bound, server), (index, rule));
-        if matchers.is_empty() {
+    let bindings = &context.bindings;
+    let (mut routes, mut reach, mut ended) = (Vec::new(), Reach::default(), false);
+    for rule in bindings.rules(document) {
+        let bound = bindings.document(rule.document);
+        let conditions = conditions(context, bound, server, rule);
+        if conditions.is_empty() {
             continue;
         }
-        let compiler = Compiler { context, bound, server, rule, index };
-        let Some(template) = compiler.template(report) else { continue };
-        context.bindings.mark(document, "http", index);
-        for (name, matcher, origin) in matchers {
-            let ends = matcher.is_catch_all();
-            routes.push(Route { name, matcher, origin: Some(origin), ..template.clone() });
-            if ends {
-                mark_rest(context, document, bound, index);
-                return routes;
+        let root = bindings.document(document);
+        let compiler = Compiler { context, root, bound, server, rule: &rule.written, index: rule.index };
+        let template = if ended { None } else { compiler.template(report) };
+        if template.is_none() && !ended {
+            continue;
+        }
+        for (places, name, matcher) in conditions {
+            let behind = reach.covering(&matcher);
+            for place in places {
+                bindings.usage.note(*place, behind);
             }
+            let Some(template) = template.as_ref().filter(|_| !ended) else { continue };
+            ended = matcher.is_catch_all();
+            let origin = places.last().map(|place| origin_of(context, *place));
+            routes.push(Route { name, matcher: matcher.clone(), origin, ..template.clone() });
+            reach.add(matcher, places[places.len() - 1]);
         }
     }
     routes
 }
 
-/// Rules behind a catch-all are reported as unreachable when the document is read; once is enough.
-fn mark_rest(context: &Context<'_>, document: usize, bound: &Bound<'_>, index: usize) {
-    for later in index + 1..bound.document.spec.http.len() {
-        context.bindings.mark(document, "http", later);
-    }
+/// Where a condition, or a rule without any, is written.
+fn origin_of(context: &Context<'_>, place: Place) -> Arc<Origin> {
+    let document = context.bindings.document(place.document).document;
+    let has_conditions = document.spec.http.get(place.rule).is_some_and(|rule| !rule.matches.is_empty());
+    origin(document, "http", place.rule, has_conditions.then_some(place.at))
 }
 
-/// The conditions that can hold at a server, with the name of each route.
-fn matchers(
+/// The conditions of a rule that can hold at a server, with where they are written and the name of each route.
+fn conditions<'r>(
     context: &Context<'_>,
-    (bound, server): (&Bound<'_>, &SelectedServer<'_>),
-    (index, rule): (usize, &HttpRoute),
-) -> Vec<(Arc<str>, RouteMatch, Arc<Origin>)> {
-    let origin = |condition| origin(bound.document, "http", index, condition);
-    if rule.matches.is_empty() {
-        return vec![(rule.name.as_str().into(), RouteMatch::default(), origin(None))];
+    bound: &Bound<'_>,
+    server: &SelectedServer<'_>,
+    rule: &'r Rule<'_>,
+) -> Vec<(&'r [Place], Arc<str>, RouteMatch)> {
+    let written = &rule.written;
+    if written.matches.is_empty() {
+        return vec![(&rule.places[0], written.name.as_str().into(), RouteMatch::default())];
     }
-    rule.matches
-        .iter()
-        .enumerate()
-        .filter(|(_, condition)| matching::applies(condition, bound, server, context.identity))
-        .filter_map(|(at, condition)| {
+    let conditions = written.matches.iter().zip(&rule.places);
+    conditions
+        .filter(|(condition, _)| matching::applies(condition, bound, server, context.identity))
+        .filter_map(|(condition, places)| {
             let name = match condition.name.as_str() {
-                "" => rule.name.as_str().into(),
-                name => format!("{}.{name}", rule.name).into(),
+                "" => written.name.as_str().into(),
+                name => format!("{}.{name}", written.name).into(),
             };
-            Some((name, matching::route_match(condition).ok()?, origin(Some(at))))
+            Some((places.as_slice(), name, matching::route_match(condition).ok()?))
         })
         .collect()
 }
 
 struct Compiler<'a> {
     context: &'a Context<'a>,
+    /// Whose hosts are served.
+    root: &'a Bound<'a>,
+    /// Whose rule it is, and whose short names it uses: the root's or a delegate's.
     bound: &'a Bound<'a>,
     server: &'a SelectedServer<'a>,
     rule: &'a HttpRoute,
@@ -107,10 +122,11 @@ impl Compiler<'_> {
         Some(Route {
             name: "".into(),
             matcher: RouteMatch::default(),
+            filters: filters::filters(rule),
             action,
             request_headers,
             response_headers,
-            virtual_service: self.bound.label().into(),
+            virtual_service: self.root.label().into(),
             origin: None,
         })
     }

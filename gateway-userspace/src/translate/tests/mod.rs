@@ -1,6 +1,8 @@
 //! The rules of translation, a table each. Documents are written as their users write them.
 
 mod backends;
+mod delegates;
+mod filters;
 mod http;
 mod policies;
 mod ports;

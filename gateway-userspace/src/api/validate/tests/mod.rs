@@ -1,8 +1,10 @@
 //! Single documents against the rules of their kind: the spec, and all that is found in it.
 
+mod delegates;
 mod idle;
 mod policies;
 mod requests;
+mod routes;
 
 use std::sync::Arc;
 
@@ -179,19 +181,11 @@ fn what_is_not_supported_is_refused_where_ignoring_it_would_let_someone_in() {
     };
     for (more, refused) in [
         ("retries: {attempts: 3}", false),
-        ("corsPolicy: {}", false),
-        ("corsPolicy: {allowMethods: [GET]}", false),
         ("mirror: {host: b}", false),
-        ("fault: {delay: {fixedDelay: 1s}}", false),
-        ("fault: {abort: {httpStatus: 500}}", true),
         ("match: [{headers: {'@request.auth.claims.sub': {exact: a}}}]", true),
     ] {
         assert_eq!(read("VirtualService", "x", &rule(more)).is_refused(), refused, "{more}");
     }
-    let delegate =
-        read("VirtualService", "x", "{hosts: [a.test], gateways: [g], http: [{delegate: {name: d}}]}");
-    assert_eq!(delegate.diagnostics[0].code.as_str(), "SLU0005");
-    assert!(delegate.is_refused());
 }
 
 #[test]
@@ -205,7 +199,7 @@ fn virtual_services_are_checked_in_istios_words() {
         ),
         (
             format!("{{gateways: [g], {HTTP}}}"),
-            vec!["error spec.hosts: virtual service must have at least one host"],
+            vec!["error spec.gateways: delegate virtual service must have no gateways specified"],
         ),
         (
             format!("{{hosts: [a.foo.com, '*'], gateways: [g], {HTTP}}}"),
@@ -377,40 +371,6 @@ fn http_rules_are_checked_in_istios_words() {
         let spec = format!("{{hosts: [a.test], gateways: [g], http: [{{{rule}}}]}}");
         let want: Vec<String> = want.iter().map(|line| format!("error spec.http[0]{line}")).collect();
         assert_eq!(found("VirtualService", &spec), want, "{rule}");
-    }
-}
-
-#[test]
-fn rules_that_are_never_reached_are_warned_of() {
-    const ROUTE: &str = "route: [{destination: {host: a}}]";
-    let rules = |rules: &[&str]| format!("{{hosts: [a.test], gateways: [g], http: [{}]}}", rules.join(", "));
-    let all = format!("{{{ROUTE}}}");
-    let prefix = |path: &str| format!("{{match: [{{uri: {{prefix: {path}}}}}], {ROUTE}}}");
-    for (list, want) in [
-        (vec![prefix("/a"), all.clone()], vec![]),
-        (
-            vec![all.clone(), all.clone()],
-            vec![
-                "warning spec.http[1]: virtualService rule #1 not used (only the last rule can have no matches)",
-            ],
-        ),
-        (
-            vec![all.clone(), prefix("/a")],
-            vec![
-                "warning spec.http[1]: virtualService rule #1 not used (route without matches defined before)",
-            ],
-        ),
-        (
-            vec![prefix("/a"), prefix("/a/b")],
-            vec![
-                "info spec.http[1].match[0]: VirtualService rule #1 match #0 of prefix /a/b is not used (duplicate/overlapping \
-                 match in rule #0 of prefix /a on #0)",
-            ],
-        ),
-        (vec![prefix("/a/b"), prefix("/a")], vec![]),
-    ] {
-        let list: Vec<&str> = list.iter().map(String::as_str).collect();
-        assert_eq!(found("VirtualService", &rules(&list)), want, "{list:?}");
     }
 }
 

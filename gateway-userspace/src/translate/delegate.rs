@@ -1,0 +1,369 @@
+//! Rules that stand in another VirtualService: a root's rule names a delegate, a document without hosts, whose rules take
+//! effect within the root's. One level only. Of two conditions the narrower holds; where they contradict each other, or
+//! where that cannot be told, the delegate's rule has no place there, as in Istio, and that is reported.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::api::virtual_service::{Delegate, Destination, HttpMatchRequest, HttpRoute, StringMatch};
+use crate::api::{Code, FieldPath, Objects, Severity, Sourced, VirtualService};
+use crate::model::GatewayIdentity;
+
+use super::bind::{Bound, full_name};
+use super::report::Report;
+use super::usage::Place;
+
+/// An `http` rule as it takes effect.
+#[derive(Debug)]
+pub(super) struct Rule<'a> {
+    /// The document with its destinations, as an index of the list of documents.
+    pub(super) document: usize,
+    /// Where it stands in that document's `http`.
+    pub(super) index: usize,
+    pub(super) written: Cow<'a, HttpRoute>,
+    /// For each match, or for having none: where it is written, a delegate's last.
+    pub(super) places: Vec<Vec<Place>>,
+}
+
+/// Delegates by namespace and name, as indices of the list of documents.
+type Known = HashMap<(String, String), usize>;
+
+/// The rules of each of the roots that `all` holds; behind them come the delegates, which are added to it.
+pub(super) fn expand<'a>(
+    objects: &'a Objects,
+    identity: &GatewayIdentity,
+    all: &mut Vec<Bound<'a>>,
+    report: &mut Report,
+) -> Vec<Vec<Rule<'a>>> {
+    let roots = all.len();
+    let mut known = Known::new();
+    let delegates = objects.virtual_services.iter().map(AsRef::as_ref);
+    for document in delegates.filter(|document| document.spec.hosts.is_empty()) {
+        known.insert((document.namespace().to_string(), document.name().to_string()), all.len());
+        all.push(Bound { document, hosts: Vec::new() });
+    }
+    let mut expansion = Expansion { all, known, identity, used: HashSet::new(), report };
+    let rules = (0..roots).map(|root| expansion.rules(root)).collect();
+    expansion.report_unused(roots);
+    rules
+}
+
+struct Expansion<'e, 'a> {
+    all: &'e [Bound<'a>],
+    known: Known,
+    identity: &'e GatewayIdentity,
+    used: HashSet<usize>,
+    report: &'e mut Report,
+}
+
+impl<'a> Expansion<'_, 'a> {
+    fn rules(&mut self, document: usize) -> Vec<Rule<'a>> {
+        let written = &self.all[document].document.spec.http;
+        let mut rules = Vec::with_capacity(written.len());
+        for (index, rule) in written.iter().enumerate() {
+            match &rule.delegate {
+                None => rules.push(own(document, index, rule)),
+                Some(delegate) => rules.extend(self.delegated(document, index, rule, delegate)),
+            }
+        }
+        rules
+    }
+
+    /// The delegate's rules within a root's. Without the delegate the root's rule alone is lost.
+    fn delegated(
+        &mut self,
+        document: usize,
+        index: usize,
+        rule: &'a HttpRoute,
+        delegate: &Delegate,
+    ) -> Vec<Rule<'a>> {
+        let root = self.all[document].document;
+        let Some(leaf) = self.find(root, index, delegate) else { return Vec::new() };
+        self.used.insert(leaf);
+        let within = Within { root, index, rule, domain: &self.identity.domain };
+        let leaves = self.all[leaf].document;
+        let mut rules = Vec::new();
+        for (at, own) in leaves.spec.http.iter().enumerate() {
+            match within.merge(leaves, own) {
+                Ok((written, pairs)) => {
+                    let places = |(mine, theirs)| {
+                        vec![
+                            Place { document, rule: index, at: mine },
+                            Place { document: leaf, rule: at, at: theirs },
+                        ]
+                    };
+                    let places = pairs.into_iter().map(places).collect();
+                    rules.push(Rule { document: leaf, index: at, written: Cow::Owned(written), places });
+                }
+                Err(conflict) => self.report_conflict(&within, leaves, at, &conflict),
+            }
+        }
+        rules
+    }
+
+    fn find(&mut self, root: &Sourced<VirtualService>, index: usize, delegate: &Delegate) -> Option<usize> {
+        let namespace = match delegate.namespace.as_str() {
+            "" => root.namespace().to_string(),
+            namespace => namespace.to_owned(),
+        };
+        let field = FieldPath::spec().field("http").index(index).field("delegate");
+        let label = format!("{namespace}/{}", delegate.name);
+        let Some(leaf) = self.known.get(&(namespace, delegate.name.clone())).copied() else {
+            let message = format!("Referenced delegate not found: \"{label}\"");
+            let help =
+                "the rule is left out, the others are served; a delegate is a VirtualService without `hosts`";
+            let finding = root.diagnostic(Severity::Error, Code::ReferencedResourceNotFound, &field, message);
+            self.report.add(finding.help(help));
+            return None;
+        };
+        let document = self.all[leaf].document;
+        if exported(document, root.namespace()) {
+            return Some(leaf);
+        }
+        let message =
+            format!("delegate {label} is not exported to {}: the rule is left out", root.namespace());
+        let export = FieldPath::spec().field("exportTo");
+        self.report.add(
+            root.diagnostic(Severity::Warning, Code::NoEffect, &field, message)
+                .help("a delegate is seen by the namespaces in its `exportTo`, or by all without one")
+                .related(document.related(&export, "exported to these only")),
+        );
+        self.used.insert(leaf);
+        None
+    }
+
+    fn report_conflict(
+        &mut self,
+        within: &Within<'_>,
+        leaf: &Sourced<VirtualService>,
+        at: usize,
+        conflict: &Conflict,
+    ) {
+        let rule = FieldPath::spec().field("http").index(at);
+        let field = rule.field("match").index(conflict.at).field(conflict.what);
+        let message = format!(
+            "the rule has no place in rule #{} of VirtualService {}/{}: its {} is not within the conditions there",
+            within.index,
+            within.root.namespace(),
+            within.root.name(),
+            conflict.what
+        );
+        let root = FieldPath::spec().field("http").index(within.index).field("match");
+        self.report.add(
+            leaf.diagnostic(Severity::Warning, Code::NoEffect, &field, message)
+                .help("ask for something narrower than the root does; a regex goes with no other condition")
+                .related(within.root.related(&root, "these are the conditions")),
+        );
+    }
+
+    fn report_unused(&mut self, roots: usize) {
+        let unused = self.all.iter().enumerate().skip(roots).filter(|(at, _)| !self.used.contains(at));
+        for (_, bound) in unused {
+            let message = "no VirtualService of this gateway delegates to it: it takes no effect here";
+            let help = "a document without `hosts` is served by what names it in `http[].delegate`";
+            let finding =
+                bound.document.diagnostic(Severity::Info, Code::NoEffect, &FieldPath::spec(), message);
+            self.report.add(finding.help(help));
+        }
+    }
+}
+
+/// A rule that delegates nothing.
+fn own(document: usize, index: usize, rule: &HttpRoute) -> Rule<'_> {
+    let places = (0..rule.matches.len().max(1)).map(|at| vec![Place { document, rule: index, at }]).collect();
+    Rule { document, index, written: Cow::Borrowed(rule), places }
+}
+
+fn exported(delegate: &Sourced<VirtualService>, namespace: &str) -> bool {
+    let export_to = &delegate.spec.export_to;
+    let own = **delegate.namespace() == *namespace;
+    export_to.is_empty() || export_to.iter().any(|to| to == "*" || to == namespace || (to == "." && own))
+}
+
+/// A root's rule.
+struct Within<'a> {
+    root: &'a Sourced<VirtualService>,
+    index: usize,
+    rule: &'a HttpRoute,
+    domain: &'a str,
+}
+
+/// Which match of a delegate's rule does not go with any of the root's, and in what.
+#[derive(Debug, PartialEq, Eq)]
+struct Conflict {
+    at: usize,
+    what: &'static str,
+}
+
+/// What was merged, a rule or its matches, and for each match the index of the root's and of the delegate's.
+type Merged<T> = (T, Vec<(usize, usize)>);
+
+impl Within<'_> {
+    /// The delegate's rule, narrowed by the root's matches and completed by what the root says besides.
+    fn merge(
+        &self,
+        document: &Sourced<VirtualService>,
+        leaf: &HttpRoute,
+    ) -> Result<Merged<HttpRoute>, Conflict> {
+        let roots = resolved(&self.rule.matches, self.root.namespace());
+        let leaves = resolved(&leaf.matches, document.namespace());
+        let (matches, pairs) = merge_matches(&roots, leaves)?;
+        let root = self.rule;
+        let mut merged = leaf.clone();
+        merged.matches = matches;
+        merged.name = joined(&root.name, &leaf.name);
+        merged.rewrite = merged.rewrite.or_else(|| root.rewrite.clone());
+        merged.direct_response = merged.direct_response.or_else(|| root.direct_response.clone());
+        merged.timeout = merged.timeout.or(root.timeout);
+        merged.retries = merged.retries.or_else(|| root.retries.clone());
+        merged.fault = merged.fault.or_else(|| root.fault.clone());
+        merged.cors_policy = merged.cors_policy.or_else(|| root.cors_policy.clone());
+        merged.headers = merged.headers.or_else(|| root.headers.clone());
+        merged.mirror_percent = merged.mirror_percent.or(root.mirror_percent);
+        merged.mirror_percentage = merged.mirror_percentage.or(root.mirror_percentage);
+        merged.mirror = merged.mirror.or_else(|| root.mirror.as_ref().map(|to| self.complete(to)));
+        if merged.mirrors.is_empty() {
+            merged.mirrors.clone_from(&root.mirrors);
+            for mirror in &mut merged.mirrors {
+                mirror.destination = mirror.destination.as_ref().map(|to| self.complete(to));
+            }
+        }
+        Ok((merged, pairs))
+    }
+
+    /// A destination of the root's, whose short names are not the delegate's.
+    fn complete(&self, destination: &Destination) -> Destination {
+        let host = full_name(&destination.host, self.root.namespace(), self.domain);
+        Destination { host, ..destination.clone() }
+    }
+}
+
+/// Matches with the gateways' names in full, as they mean another namespace's in each of the documents.
+fn resolved(matches: &[HttpMatchRequest], namespace: &str) -> Vec<HttpMatchRequest> {
+    let full = |name: &String| {
+        if name == "mesh" {
+            return name.clone();
+        }
+        let (namespace, name) = super::bind::gateway_name(name, namespace);
+        format!("{namespace}/{name}")
+    };
+    let resolve = |condition: &HttpMatchRequest| {
+        let gateways = condition.gateways.iter().map(full).collect();
+        HttpMatchRequest { gateways, ..condition.clone() }
+    };
+    matches.iter().map(resolve).collect()
+}
+
+/// Every pair that goes together, in the order of the delegate's matches.
+fn merge_matches(
+    roots: &[HttpMatchRequest],
+    leaves: Vec<HttpMatchRequest>,
+) -> Result<Merged<Vec<HttpMatchRequest>>, Conflict> {
+    if roots.is_empty() {
+        let pairs = (0..leaves.len().max(1)).map(|at| (0, at)).collect();
+        return Ok((leaves, pairs));
+    }
+    if leaves.is_empty() {
+        return Ok((roots.to_vec(), (0..roots.len()).map(|at| (at, 0)).collect()));
+    }
+    let (mut merged, mut pairs) = (Vec::new(), Vec::new());
+    for (at, leaf) in leaves.iter().enumerate() {
+        let (before, mut what) = (merged.len(), "");
+        for (of_root, root) in roots.iter().enumerate() {
+            if let Some(conflict) = conflict(root, leaf) {
+                what = conflict;
+            } else {
+                merged.push(merge_match(root, leaf));
+                pairs.push((of_root, at));
+            }
+        }
+        if merged.len() == before {
+            return Err(Conflict { at, what });
+        }
+    }
+    Ok((merged, pairs))
+}
+
+fn merge_match(root: &HttpMatchRequest, leaf: &HttpMatchRequest) -> HttpMatchRequest {
+    let either =
+        |leaf: &Option<StringMatch>, root: &Option<StringMatch>| leaf.clone().or_else(|| root.clone());
+    let text = |leaf: &String, root: &String| if leaf.is_empty() { root.clone() } else { leaf.clone() };
+    HttpMatchRequest {
+        name: joined(&root.name, &leaf.name),
+        uri: either(&leaf.uri, &root.uri),
+        scheme: either(&leaf.scheme, &root.scheme),
+        method: either(&leaf.method, &root.method),
+        authority: either(&leaf.authority, &root.authority),
+        headers: union(&root.headers, &leaf.headers),
+        without_headers: union(&root.without_headers, &leaf.without_headers),
+        query_params: union(&root.query_params, &leaf.query_params),
+        ignore_uri_case: leaf.ignore_uri_case,
+        port: if leaf.port == 0 { root.port } else { leaf.port },
+        gateways: if leaf.gateways.is_empty() { root.gateways.clone() } else { leaf.gateways.clone() },
+        source_labels: union(&root.source_labels, &leaf.source_labels),
+        source_namespace: text(&leaf.source_namespace, &root.source_namespace),
+        stat_prefix: text(&leaf.stat_prefix, &root.stat_prefix),
+    }
+}
+
+/// `root-leaf`, or the one that there is.
+fn joined(root: &str, leaf: &str) -> String {
+    match (root, leaf) {
+        ("", only) | (only, "") => only.to_owned(),
+        (root, leaf) => format!("{root}-{leaf}"),
+    }
+}
+
+/// Both maps; a key of both has the delegate's value.
+fn union<T: Clone>(root: &BTreeMap<String, T>, leaf: &BTreeMap<String, T>) -> BTreeMap<String, T> {
+    root.iter().chain(leaf).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// The field in which a delegate's match is not within a root's.
+fn conflict(root: &HttpMatchRequest, leaf: &HttpMatchRequest) -> Option<&'static str> {
+    let single = |root: &Option<StringMatch>, leaf: &Option<StringMatch>| {
+        root.as_ref().zip(leaf.as_ref()).is_some_and(|(root, leaf)| contradicts(root, leaf))
+    };
+    let mapped = |root: &BTreeMap<String, StringMatch>, leaf: &BTreeMap<String, StringMatch>| {
+        leaf.iter().any(|(key, leaf)| root.get(key).is_some_and(|root| contradicts(root, leaf)))
+    };
+    let other_label = |(key, value)| root.source_labels.get(key).is_some_and(|other| other != value);
+    let other_gateway = |name| !root.gateways.contains(name);
+    [
+        ("uri", single(&root.uri, &leaf.uri)),
+        ("scheme", single(&root.scheme, &leaf.scheme)),
+        ("method", single(&root.method, &leaf.method)),
+        ("authority", single(&root.authority, &leaf.authority)),
+        ("headers", mapped(&root.headers, &leaf.headers)),
+        ("withoutHeaders", mapped(&root.without_headers, &leaf.without_headers)),
+        ("queryParams", mapped(&root.query_params, &leaf.query_params)),
+        ("ignoreUriCase", root.ignore_uri_case != leaf.ignore_uri_case),
+        ("port", root.port != 0 && leaf.port != 0 && root.port != leaf.port),
+        (
+            "sourceNamespace",
+            !root.source_namespace.is_empty() && root.source_namespace != leaf.source_namespace,
+        ),
+        ("sourceLabels", leaf.source_labels.iter().any(other_label)),
+        ("gateways", !root.gateways.is_empty() && leaf.gateways.iter().any(other_gateway)),
+    ]
+    .into_iter()
+    .find_map(|(field, conflicts)| conflicts.then_some(field))
+}
+
+/// Whether a delegate's value is not within the root's. Istio cannot tell of regular expressions, so they never are.
+fn contradicts(root: &StringMatch, leaf: &StringMatch) -> bool {
+    let said = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(str::to_owned);
+    let [root_exact, root_prefix, root_regex] = [said(&root.exact), said(&root.prefix), said(&root.regex)];
+    let [exact, prefix, regex] = [said(&leaf.exact), said(&leaf.prefix), said(&leaf.regex)];
+    let anything = |values: [&Option<String>; 3]| values.into_iter().any(Option::is_some);
+    if root_regex.is_some() && anything([&exact, &prefix, &regex])
+        || regex.is_some() && anything([&root_exact, &root_prefix, &root_regex])
+    {
+        return true;
+    }
+    match (root_exact, root_prefix) {
+        (Some(root), _) => prefix.is_some() || exact.is_some_and(|exact| exact != root),
+        (None, Some(root)) => [exact, prefix].iter().flatten().any(|value| !value.starts_with(&root)),
+        (None, None) => false,
+    }
+}
