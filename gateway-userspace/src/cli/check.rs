@@ -76,7 +76,8 @@ pub fn run(args: &CheckArgs, more: impl Fn(&Snapshot) -> Vec<Diagnostic>) -> any
 /// What `run` reports.
 pub fn find(args: &CheckArgs, more: impl Fn(&Snapshot) -> Vec<Diagnostic>) -> Findings {
     let loaded = FileSource::new(args.files.clone(), args.identity.default_namespace.as_str()).load();
-    let surroundings = Surroundings::of(args.identity.identity());
+    let mut surroundings = Surroundings::of(args.identity.identity());
+    surroundings.learn(&loaded.objects);
     let translation = translate(&loaded.objects, &surroundings, 1);
     let mut diagnostics = loaded.diagnostics;
     diagnostics.extend(translation.diagnostics);

@@ -46,6 +46,7 @@ fn cluster(
     report: &mut Report,
 ) -> WeightedCluster {
     let host = full_name(&destination.host, bound.document.namespace(), &context.identity.domain);
+    let host = host.to_ascii_lowercase();
     let ports = context.registry.ports(&host);
     let written = destination.port.as_ref().and_then(|port| u16::try_from(port.number).ok());
     let port = written.unwrap_or(match ports {
@@ -53,11 +54,13 @@ fn cluster(
         _ => server_port,
     });
     let subset = Some(destination.subset.as_str()).filter(|subset| !subset.is_empty());
-    let name = ClusterName { host: host.to_ascii_lowercase().into(), port, subset: subset.map(Into::into) };
+    // Clusters are the aliased service's, whatever name it is called by.
+    let behind = context.registry.behind(&host);
+    let name = ClusterName { host: behind.into(), port, subset: subset.map(Into::into) };
     let cluster = context.registry.cluster(&name).cloned();
     if cluster.is_none() {
         report.add(
-            missing(bound, field, destination, &name, ports)
+            missing(bound, field, destination, &name, context.registry.ports(behind))
                 .help("requests that come here are answered with 503 (flag NC), connections are closed"),
         );
     }

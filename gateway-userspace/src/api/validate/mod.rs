@@ -14,6 +14,7 @@ mod mirror;
 mod pool;
 mod retry;
 mod rows;
+mod service_entry;
 mod text;
 mod unsupported;
 mod virtual_service;
@@ -21,6 +22,7 @@ mod virtual_service;
 pub use destination_rule::destination_rule;
 pub use gateway::gateway;
 pub use headers::{is_authority, literal};
+pub use service_entry::{service_entry, workload_entry};
 pub use virtual_service::virtual_service;
 
 use std::time::Duration;

@@ -14,7 +14,7 @@ use super::outlier::{OutlierDetection, Outliers};
 use super::snapshot::DocumentRef;
 
 pub use eligible::Candidate;
-pub use endpoint::{Endpoint, Health};
+pub use endpoint::{Discovery, Endpoint, Health};
 pub use policy::{Affinity, ProxyVersion, UpstreamProtocol};
 
 /// A cluster's name as Istio's users know it: `outbound|<port>|<subset>|<fqdn>`.
@@ -47,6 +47,8 @@ pub struct Cluster {
     pub name: ClusterName,
     /// HTTP version towards the endpoints; `Tcp` where the port says so. HTTP routes treat `Tcp` as `Http1`.
     pub protocol: UpstreamProtocol,
+    /// Where the endpoints come from.
+    pub discovery: Discovery,
     /// Sorted by address, without duplicates; unready ones included.
     pub endpoints: Vec<Endpoint>,
     /// The DestinationRules whose policy this is, `name.namespace`, joined by commas.
@@ -71,6 +73,7 @@ impl Cluster {
         Self {
             name,
             protocol,
+            discovery: Discovery::default(),
             endpoints,
             destination_rule: None,
             connect_timeout: Duration::from_secs(10),
