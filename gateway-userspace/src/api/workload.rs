@@ -1,7 +1,5 @@
 //! Kubernetes' Pod and Endpoints: the fields that a gateway reads.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 
 /// v1 Pod, whole.

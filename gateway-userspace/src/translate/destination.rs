@@ -92,7 +92,7 @@ fn missing(
             &field.field("subset"),
             format!("Referenced host+subset in destinationrule not found: \"{host}+{}\"", destination.subset),
         ),
-        Some(ports) if destination.port.is_none() => {
+        Some(ports) if destination.port.is_none() && ports.len() > 1 => {
             let list = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
             warning(
                 Code::DestinationNeedsPort,
