@@ -183,11 +183,12 @@ impl Resolver {
 
 /// Asks for a name again and again, until nobody wants to hear of it.
 async fn keep_asking(name: String, servers: Vec<SocketAddr>, refresh: Duration, news: mpsc::Sender<News>) {
-    let mut failures = 0;
+    let mut failures: u32 = 0;
     loop {
         let outcome = client::ask(&name, &servers).await;
-        failures = if outcome.is_err() { failures + 1 } else { 0 };
-        let next = pause(outcome.as_ref().ok(), failures, refresh);
+        let answer = outcome.as_ref().ok().filter(|answer| !answer.addresses.is_empty());
+        failures = if answer.is_none() { failures.saturating_add(1) } else { 0 };
+        let next = pause(answer, failures, refresh);
         if news.send((name.clone(), outcome.map(|answer| answer.addresses))).await.is_err() {
             return;
         }
@@ -195,7 +196,8 @@ async fn keep_asking(name: String, servers: Vec<SocketAddr>, refresh: Duration, 
     }
 }
 
-/// When to ask again. An answer says it; without one `refresh` does, and after failures ever longer pauses up to that.
+/// When to ask again. An answer says it, or else `refresh` does; after failures, a name without addresses among them, ever
+/// longer pauses up to that.
 fn pause(answer: Option<&Answer>, failures: u32, refresh: Duration) -> Duration {
     match answer {
         Some(Answer { ttl: Some(ttl), .. }) => (*ttl).max(SHORTEST),
