@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use crate::model::Resolved;
 
 /// How long an answer without a lifetime holds, and the longest pause after a failure (MeshConfig `dnsRefreshRate`).
-pub const REFRESH: Duration = Duration::from_secs(60);
+pub const REFRESH: Duration = Duration::from_mins(1);
 /// Pause after the first failure; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// However short an answer's lifetime.

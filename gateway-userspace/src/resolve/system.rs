@@ -26,7 +26,7 @@ impl System {
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("nameserver") => {
-                    servers.extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()))
+                    servers.extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()));
                 }
                 Some("search" | "domain") => search = words.map(str::to_owned).collect(),
                 _ => {}

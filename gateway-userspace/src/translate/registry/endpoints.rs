@@ -25,7 +25,7 @@ pub(super) struct Group<'a> {
 }
 
 struct Address {
-    address: IpAddr,
+    ip: IpAddr,
     health: Health,
     labels: Labels,
     locality: Locality,
@@ -136,15 +136,15 @@ impl<'w, 'a> Reader<'w, 'a> {
         health: Health,
         report: &mut Report,
     ) -> Option<Address> {
-        let Ok(address) = written.parse::<IpAddr>() else {
+        let Ok(ip) = written.parse::<IpAddr>() else {
             let message = format!("\"{written}\" is not an IP address: the endpoint is left out");
             report.add(self.source.diagnostic(Severity::Warning, Code::NotSupported, field, message));
             return None;
         };
-        let pod = self.workloads.pod(&self.source.reference.namespace, target, address);
+        let pod = self.workloads.pod(&self.source.reference.namespace, target, ip);
         let labels = pod.map_or_else(|| self.labels.clone(), |pod| Arc::new(pod.metadata.labels.clone()));
         let locality = labelled(&labels);
-        Some(Address { address, health, labels, locality })
+        Some(Address { ip, health, labels, locality })
     }
 }
 
@@ -161,7 +161,7 @@ pub(super) fn endpoints(port: &ServicePort, groups: &[Group<'_>]) -> Vec<Endpoin
             found.extend(group.addresses.iter().map(|of| Endpoint {
                 labels: of.labels.clone(),
                 locality: of.locality.clone(),
-                ..Endpoint::new(SocketAddr::new(of.address, number), of.health)
+                ..Endpoint::new(SocketAddr::new(of.ip, number), of.health)
             }));
         }
     }

@@ -13,12 +13,11 @@ pub(super) fn joined<'a>(listed: Vec<Listed<'a>>, report: &mut Report) -> Vec<Li
     let mut all: Vec<Listed<'a>> = Vec::with_capacity(listed.len());
     let mut by_host: HashMap<String, usize> = HashMap::new();
     for service in listed {
-        match by_host.get(&service.host) {
-            Some(at) => join(&mut all[*at], service, report),
-            None => {
-                by_host.insert(service.host.clone(), all.len());
-                all.push(service);
-            }
+        if let Some(at) = by_host.get(&service.host) {
+            join(&mut all[*at], service, report);
+        } else {
+            by_host.insert(service.host.clone(), all.len());
+            all.push(service);
         }
     }
     all

@@ -43,7 +43,7 @@ fn service_entries_are_services_whose_endpoints_the_resolution_says() {
     let known = resolved(&[("a.test", &["192.0.2.2", "192.0.2.1"]), ("b.test", &["192.0.2.3"])]);
     let target = "ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}]";
     for (spec, want, names) in [
-        (format!("{HTTP}"), &[][..], &[][..]),
+        (HTTP.to_owned(), &[][..], &[][..]),
         (format!("{HTTP}, resolution: STATIC"), &[], &[]),
         (
             format!(
