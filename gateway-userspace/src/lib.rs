@@ -12,6 +12,7 @@ pub mod datapath;
 pub mod model;
 pub mod net;
 pub mod proxy;
+pub mod resolve;
 pub mod settings;
 pub mod source;
 pub mod telemetry;

@@ -68,6 +68,10 @@ pub struct RunArgs {
     /// Seconds that a stop waits for connections to finish.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub drain_time: u64,
+    /// Name server that the names of ServiceEntries are resolved by; may be given several times. Default: the machine's, of
+    /// `/etc/resolv.conf`, and `/etc/hosts` before them.
+    #[arg(long = "dns-server", value_name = "ADDRESS[:PORT]", value_parser = parse_name_server)]
+    pub dns_servers: Vec<SocketAddr>,
     /// Value of the `server` response header; empty sends none.
     #[arg(long, default_value = "sluice")]
     pub server_header: String,
@@ -167,6 +171,11 @@ fn parse_optional_address(text: &str) -> Result<OptionalAddress, String> {
     text.parse()
         .map(|address| OptionalOf(Some(address)))
         .map_err(|_| "expected ADDRESS:PORT or `none`".to_owned())
+}
+
+fn parse_name_server(text: &str) -> Result<SocketAddr, String> {
+    let address = || text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
+    text.parse().or_else(|_| address()).map_err(|_| "expected ADDRESS or ADDRESS:PORT".to_owned())
 }
 
 /// `/run/sluice/admin.sock` for root, else below the user's runtime directory.
@@ -348,6 +357,19 @@ mod tests {
         assert!(prefix("198.51.100.7/24").unwrap_err().contains("198.51.100.0/24"));
         for bad in ["x", "1.2.3.4/33", "::/129", "1.2.3.4/", "1.2.3.0/-1"] {
             assert!(prefix(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn name_servers_have_a_port_of_their_own_or_the_usual_one() {
+        for (text, want) in [
+            ("192.0.2.1", Some("192.0.2.1:53")),
+            ("192.0.2.1:5353", Some("192.0.2.1:5353")),
+            ("fd00::1", Some("[fd00::1]:53")),
+            ("[fd00::1]:5353", Some("[fd00::1]:5353")),
+            ("dns.test", None),
+        ] {
+            assert_eq!(parse_name_server(text).ok().map(|server| server.to_string()).as_deref(), want);
         }
     }
 

@@ -10,6 +10,7 @@ pub mod bulk;
 pub mod chatter;
 pub mod client;
 pub mod cpu;
+pub mod dns;
 pub mod documents;
 pub mod echo;
 pub mod exchange;

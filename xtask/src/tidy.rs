@@ -11,7 +11,7 @@ use crate::cargo::workspace;
 const LEVELS: &[&[&str]] = &[
     &["telemetry", "net", "api", "model"],
     &["settings"],
-    &["translate", "source", "tls", "datapath"],
+    &["translate", "source", "resolve", "tls", "datapath"],
     &["upstream", "analysis"],
     &["proxy", "admin"],
     &["cli", "agent"],
@@ -29,6 +29,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rustls", &["tls"]),
     ("tokio_rustls", &["proxy"]),
     ("serde_saphyr", &["api", "cli"]),
+    ("simple_dns", &["resolve"]),
     ("tls_parser", &["tls"]),
     ("x509_parser", &["tls"]),
 ];

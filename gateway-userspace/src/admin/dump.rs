@@ -268,12 +268,12 @@ fn cluster_items(view: &View) -> Vec<Item> {
                 cluster.name.port.to_string(),
                 cluster.name.subset.as_deref().unwrap_or("-").to_owned(),
                 "outbound".to_owned(),
-                match cluster.protocol {
-                    UpstreamProtocol::Http1 => "EDS",
-                    UpstreamProtocol::Http2 => "EDS (HTTP/2)",
-                    UpstreamProtocol::Tcp => "EDS (TCP)",
-                }
-                .to_owned(),
+                cluster.discovery.as_str().to_owned()
+                    + match cluster.protocol {
+                        UpstreamProtocol::Http1 => "",
+                        UpstreamProtocol::Http2 => " (HTTP/2)",
+                        UpstreamProtocol::Tcp => " (TCP)",
+                    },
                 cluster.destination_rule.as_deref().unwrap_or_default().to_owned(),
             ],
             object: object(cluster),

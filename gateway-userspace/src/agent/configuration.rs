@@ -2,15 +2,21 @@
 
 use std::collections::HashSet;
 use std::io::IsTerminal;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Instant, timeout_at};
 
 use crate::analysis::{Analysis, analyse};
 use crate::api::diagnostic::{Diagnostic, Severity, render};
 use crate::proxy::Runtime;
+use crate::resolve::{self, Resolver};
 use crate::settings::RunArgs;
 use crate::source::FileSource;
 use crate::tls::CredentialFault;
 use crate::translate::Surroundings;
+
+/// How long a generation waits for the addresses of names that are new in it.
+const WARMING: Duration = Duration::from_secs(2);
 
 /// One generation, ready to be put in force.
 pub(super) struct Generation {
@@ -24,6 +30,9 @@ pub(super) struct Generation {
 pub(super) struct Configuration {
     source: FileSource,
     surroundings: Surroundings,
+    resolver: Resolver,
+    /// A generation waits for addresses of its names until then.
+    waiting: Option<Instant>,
     generation: u64,
     said: Said,
     colour: bool,
@@ -34,22 +43,41 @@ impl Configuration {
         Self {
             source: FileSource::new(args.config.clone(), &args.identity.default_namespace),
             surroundings: Surroundings::of(args.identity.identity()),
+            resolver: Resolver::new(args.dns_servers.clone()),
+            waiting: None,
             generation: 0,
             said: Said::default(),
             colour: std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
         }
     }
 
-    /// Reads, translates, and builds what can be kept from `previous`.
-    pub(super) fn next(&mut self, previous: &Runtime) -> Generation {
+    /// Waits until names stand for other addresses than before, or a generation has waited for theirs long enough.
+    pub(super) async fn changed(&mut self) {
+        match self.waiting {
+            // Late is as good as told: whoever waits is to look.
+            Some(latest) => drop(timeout_at(latest, self.resolver.changed()).await),
+            None => self.resolver.changed().await,
+        }
+    }
+
+    /// Reads, translates, and builds what can be kept from `previous`. `None` while names of the documents are being asked for
+    /// the first time: what is in force stays so meanwhile, and `changed` tells when to ask again.
+    pub(super) fn next(&mut self, previous: &Runtime) -> Option<Generation> {
         let loaded = self.source.load();
-        self.generation += 1;
+        self.surroundings.learn(&loaded.objects);
+        self.surroundings.resolved.clone_from(self.resolver.resolved());
         let now = SystemTime::now();
-        let Analysis { snapshot, tls, credential_faults, diagnostics } =
-            analyse(loaded, &self.surroundings, self.generation, &previous.tls, now);
+        let Analysis { snapshot, tls, credential_faults, names, diagnostics } =
+            analyse(loaded, &self.surroundings, self.generation + 1, &previous.tls, now);
+        let refresh = self.surroundings.mesh.dns_refresh_rate.map_or(resolve::REFRESH, |rate| rate.0);
+        self.resolver.want(&names, refresh);
+        if self.has_to_wait() {
+            return None;
+        }
+        self.generation += 1;
         self.say(&diagnostics);
         let of = |fault: &CredentialFault| (fault.secret.to_string(), fault.error.to_string());
-        Generation {
+        Some(Generation {
             runtime: Runtime { snapshot, tls },
             credential_faults: credential_faults.iter().map(of).collect(),
             diagnostics: diagnostics
@@ -57,7 +85,16 @@ impl Configuration {
                 .filter(|it| it.severity != Severity::Info)
                 .map(ToString::to_string)
                 .collect(),
-        }
+        })
+    }
+
+    /// Whether names are still being asked for and may be waited for, so that a cluster does not begin without endpoints.
+    fn has_to_wait(&mut self) -> bool {
+        let now = Instant::now();
+        let latest = *self.waiting.get_or_insert(now + WARMING);
+        let has_to = !self.resolver.is_settled() && now < latest;
+        self.waiting = Some(latest).filter(|_| has_to);
+        has_to
     }
 
     /// Prints what was not said before.

@@ -74,11 +74,14 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         KernelThread::start(inbox, &args.kernel, &counts.outliers, targets, handed_over, access_log.clone())?;
     let mut agent =
         Agent { runtime, view, counts, kernel: kernel.handle(), progress: Progress::new(&settings, started) };
-    agent.put_in_force(first);
+    if let Some(first) = first {
+        agent.put_in_force(first);
+    }
 
     loop {
         tokio::select! {
             () = watcher.changed() => agent.reload(&mut configuration),
+            () = configuration.changed() => agent.reload(&mut configuration),
             Some(report) = worker_reports.recv() => agent.worker_reported(report),
             Some(state) = kernel.changed() => {
                 if args.kernel.kernel == KernelMode::Require && let Some(reason) = &state.off {
@@ -236,8 +239,9 @@ struct Agent {
 
 impl Agent {
     fn reload(&mut self, configuration: &mut Configuration) {
-        let next = configuration.next(&self.runtime.current());
-        self.put_in_force(next);
+        if let Some(next) = configuration.next(&self.runtime.current()) {
+            self.put_in_force(next);
+        }
     }
 
     fn put_in_force(&mut self, next: Generation) {

@@ -6,6 +6,7 @@ mod credentials;
 mod ports;
 mod shadowed;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -24,6 +25,8 @@ pub struct Analysis {
     pub tls: ServerConfigs,
     /// Secrets that cannot be used.
     pub credential_faults: Vec<CredentialFault>,
+    /// Names outside the cluster whose addresses the snapshot wants.
+    pub names: BTreeSet<String>,
     /// In the order of files and lines, then what concerns several documents.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -50,7 +53,13 @@ pub fn analyse(
         &credential_faults,
         now,
     ));
-    Analysis { snapshot: Arc::new(translation.snapshot), tls, credential_faults, diagnostics }
+    Analysis {
+        snapshot: Arc::new(translation.snapshot),
+        tls,
+        credential_faults,
+        names: translation.names,
+        diagnostics,
+    }
 }
 
 #[cfg(test)]

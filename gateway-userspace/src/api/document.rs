@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::decode::{DecodeError, decode};
 use super::diagnostic::{Code, Diagnostic, Severity};
+use super::mesh_config;
 use super::object::{Metadata, Object, ObjectRef, Source, Sourced, position};
 use super::path::FieldPath;
 use super::split::Chunk;
@@ -40,7 +41,12 @@ enum KindOf {
     VirtualService,
     DestinationRule,
     Service,
+    ServiceEntry,
+    WorkloadEntry,
     EndpointSlice,
+    Endpoints,
+    Pod,
+    ConfigMap,
     Secret,
     List,
     /// Reported, not refused.
@@ -231,7 +237,10 @@ fn kind_of(version: &str, kind: &str) -> KindOf {
     let istio_version = matches!(number, "v1" | "v1beta1" | "v1alpha3");
     let other = |severity, code, message: String| KindOf::Other(severity, code, message);
     match (group, kind) {
-        ("networking.istio.io", "Gateway" | "VirtualService" | "DestinationRule") if !istio_version => other(
+        (
+            "networking.istio.io",
+            "Gateway" | "VirtualService" | "DestinationRule" | "ServiceEntry" | "WorkloadEntry",
+        ) if !istio_version => other(
             Severity::Error,
             Code::NotADocument,
             format!("unknown version \"{number}\" of {kind}; known are v1, v1beta1 and v1alpha3"),
@@ -239,7 +248,12 @@ fn kind_of(version: &str, kind: &str) -> KindOf {
         ("networking.istio.io", "Gateway") => KindOf::Gateway,
         ("networking.istio.io", "VirtualService") => KindOf::VirtualService,
         ("networking.istio.io", "DestinationRule") => KindOf::DestinationRule,
+        ("networking.istio.io", "ServiceEntry") => KindOf::ServiceEntry,
+        ("networking.istio.io", "WorkloadEntry") => KindOf::WorkloadEntry,
         ("", "Service") => KindOf::Service,
+        ("", "Endpoints") => KindOf::Endpoints,
+        ("", "Pod") => KindOf::Pod,
+        ("", "ConfigMap") => KindOf::ConfigMap,
         ("discovery.k8s.io", "EndpointSlice") => KindOf::EndpointSlice,
         ("", "Secret") => KindOf::Secret,
         ("", "List") => KindOf::List,
@@ -284,6 +298,15 @@ fn build(what: &KindOf, metadata: Metadata, source: &Arc<Source>) -> (Option<Obj
             checked(istio(metadata, source), validate::destination_rule).map_object(Object::DestinationRule)
         }
         KindOf::Service => plain(under(metadata, source, "spec")).map_object(Object::Service),
+        KindOf::ServiceEntry => {
+            checked(istio(metadata, source), validate::service_entry).map_object(Object::ServiceEntry)
+        }
+        KindOf::WorkloadEntry => {
+            checked(istio(metadata, source), validate::workload_entry).map_object(Object::WorkloadEntry)
+        }
+        KindOf::Endpoints => plain(whole(metadata, source)).map_object(Object::Endpoints),
+        KindOf::Pod => plain(whole(metadata, source)).map_object(Object::Pod),
+        KindOf::ConfigMap => config_map(metadata, source),
         KindOf::EndpointSlice => plain(whole(metadata, source)).map_object(Object::EndpointSlice),
         KindOf::Secret => plain(whole(metadata, source)).map_object(Object::Secret),
         KindOf::List => (None, Vec::new()),
@@ -291,6 +314,44 @@ fn build(what: &KindOf, metadata: Metadata, source: &Arc<Source>) -> (Option<Obj
             let field = FieldPath::root().field("kind");
             (None, vec![source.diagnostic(*severity, *code, &field, message.clone())])
         }
+    }
+}
+
+/// Of ConfigMaps, the one that holds the MeshConfig.
+fn config_map(metadata: Metadata, source: &Arc<Source>) -> (Option<Object>, Vec<Diagnostic>) {
+    let field = FieldPath::root().field("data").field("mesh");
+    let text = source.root.find(&field).and_then(Node::text);
+    let Some(text) = text.filter(|_| metadata.name == mesh_config::CONFIG_MAP) else {
+        let message = "a gateway reads no ConfigMap but `istio`, and of that the key `mesh`";
+        return (
+            None,
+            vec![source.diagnostic(
+                Severity::Info,
+                Code::KindNotRead,
+                &FieldPath::root().field("kind"),
+                message,
+            )],
+        );
+    };
+    let bad = |message: String| {
+        let field = field.clone();
+        vec![source.diagnostic(Severity::Error, Code::SchemaValidation, &field, message)]
+    };
+    let root = match yaml::parse(text, 1) {
+        Ok(root) => root.unwrap_or(Node { content: Content::Mapping(Vec::new()), span: source.root.span }),
+        Err(error) => return (None, bad(format!("not YAML: line {}: {}", error.span.line, error.message))),
+    };
+    match decode::<mesh_config::MeshConfig>(&root) {
+        Ok(spec) => {
+            let set = mesh_config::NOT_OBEYED.iter().filter(|name| root.get(name).is_some());
+            let warn = |name: &&str| {
+                let message = format!("{name} is not yet supported: it has no effect here");
+                source.diagnostic(Severity::Warning, Code::NotSupported, &field, message)
+            };
+            let found = set.map(warn).collect();
+            (Some(Object::MeshConfig(Arc::new(Sourced { metadata, spec, source: source.clone() }))), found)
+        }
+        Err(error) => (None, bad(format!("{}: {}", error.path, error.message))),
     }
 }
 

@@ -8,6 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use super::workload::TargetRef;
+
 /// v1 Service, its `spec`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -16,7 +18,7 @@ pub struct Service {
     pub selector: BTreeMap<String, String>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
-    /// `ExternalName` makes it an alias, which is not supported.
+    /// `ExternalName` makes it an alias.
     #[serde(rename = "type")]
     pub service_type: String,
     /// With `type: ExternalName`.
@@ -69,6 +71,10 @@ pub struct SliceEndpoint {
     pub addresses: Vec<String>,
     /// State.
     pub conditions: Conditions,
+    /// Whose addresses they are.
+    pub target_ref: Option<TargetRef>,
+    /// Zone of its node.
+    pub zone: String,
 }
 
 /// `endpoints[].conditions`; absent means what Kubernetes says it means.

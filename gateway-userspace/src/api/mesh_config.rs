@@ -5,10 +5,31 @@ use serde::Deserialize;
 
 use super::duration::DurationText;
 
+/// Name of the ConfigMap that holds it, in the root namespace.
+pub const CONFIG_MAP: &str = "istio";
+
 /// `mesh` of the ConfigMap `istio`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MeshConfig {
     /// Of TCP connections to endpoints, where no DestinationRule says otherwise; absent: 10 s.
     pub connect_timeout: Option<DurationText>,
+    /// After how long a name is asked for again when it could not be resolved; absent: 60 s.
+    pub dns_refresh_rate: Option<DurationText>,
+    /// Namespaces that see Services and ServiceEntries that name none; empty: all.
+    pub default_service_export_to: Vec<String>,
 }
+
+/// Fields that change what a gateway does with requests and are not obeyed. What is in neither list is about telemetry,
+/// sidecars or the control plane.
+pub const NOT_OBEYED: &[&str] = &[
+    "defaultDestinationRuleExportTo",
+    "defaultHttpRetryPolicy",
+    "defaultTrafficPolicy",
+    "defaultVirtualServiceExportTo",
+    "h2UpgradePolicy",
+    "localityLbSetting",
+    "pathNormalization",
+    "tcpKeepalive",
+    "tlsDefaults",
+];

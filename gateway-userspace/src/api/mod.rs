@@ -1,4 +1,4 @@
-//! Documents as written: what a Gateway, VirtualService, DestinationRule, Service, EndpointSlice or Secret says, where it says
+//! Documents as written: what each kind that a gateway reads says, where it says
 //! it, and what is wrong with it by itself. What documents mean together is `translate`'s matter.
 
 pub mod annotation;
@@ -13,10 +13,12 @@ pub mod kubernetes;
 pub mod mesh_config;
 pub mod object;
 pub mod path;
+pub mod service_entry;
 pub mod split;
 pub mod timestamp;
 pub mod validate;
 pub mod virtual_service;
+pub mod workload;
 pub mod yaml;
 
 pub use annotation::GatewayAnnotations;
@@ -29,5 +31,6 @@ pub use kubernetes::{EndpointSlice, Secret, Service};
 pub use mesh_config::MeshConfig;
 pub use object::{Metadata, Object, ObjectRef, Objects, Source, Sourced};
 pub use path::FieldPath;
+pub use service_entry::{ServiceEntry, WorkloadEntry};
 pub use split::{Chunk, split};
 pub use virtual_service::VirtualService;

@@ -11,9 +11,12 @@ use super::destination_rule::DestinationRule;
 use super::diagnostic::{Code, Diagnostic, Position, Related, Severity};
 use super::gateway::Gateway;
 use super::kubernetes::{EndpointSlice, Secret, Service};
+use super::mesh_config::MeshConfig;
 use super::path::FieldPath;
+use super::service_entry::{ServiceEntry, WorkloadEntry};
 use super::timestamp::Timestamp;
 use super::virtual_service::VirtualService;
+use super::workload::{Endpoints, Pod};
 use super::yaml::{Node, Span};
 
 /// Names a document.
@@ -205,10 +208,20 @@ pub enum Object {
     VirtualService(Arc<Sourced<VirtualService>>),
     /// networking.istio.io DestinationRule.
     DestinationRule(Arc<Sourced<DestinationRule>>),
+    /// networking.istio.io ServiceEntry.
+    ServiceEntry(Arc<Sourced<ServiceEntry>>),
+    /// networking.istio.io WorkloadEntry.
+    WorkloadEntry(Arc<Sourced<WorkloadEntry>>),
     /// v1 Service.
     Service(Arc<Sourced<Service>>),
     /// discovery.k8s.io EndpointSlice.
     EndpointSlice(Arc<Sourced<EndpointSlice>>),
+    /// v1 Endpoints.
+    Endpoints(Arc<Sourced<Endpoints>>),
+    /// v1 Pod.
+    Pod(Arc<Sourced<Pod>>),
+    /// The ConfigMap `istio`.
+    MeshConfig(Arc<Sourced<MeshConfig>>),
     /// v1 Secret.
     Secret(Arc<Sourced<Secret>>),
 }
@@ -227,6 +240,11 @@ impl Object {
             Self::DestinationRule(object) => &object.source,
             Self::Service(object) => &object.source,
             Self::EndpointSlice(object) => &object.source,
+            Self::Endpoints(object) => &object.source,
+            Self::Pod(object) => &object.source,
+            Self::MeshConfig(object) => &object.source,
+            Self::ServiceEntry(object) => &object.source,
+            Self::WorkloadEntry(object) => &object.source,
             Self::Secret(object) => &object.source,
         }
     }
@@ -241,10 +259,20 @@ pub struct Objects {
     pub virtual_services: Vec<Arc<Sourced<VirtualService>>>,
     /// networking.istio.io DestinationRule.
     pub destination_rules: Vec<Arc<Sourced<DestinationRule>>>,
+    /// networking.istio.io ServiceEntry.
+    pub service_entries: Vec<Arc<Sourced<ServiceEntry>>>,
+    /// networking.istio.io WorkloadEntry.
+    pub workload_entries: Vec<Arc<Sourced<WorkloadEntry>>>,
     /// v1 Service.
     pub services: Vec<Arc<Sourced<Service>>>,
     /// discovery.k8s.io EndpointSlice.
     pub endpoint_slices: Vec<Arc<Sourced<EndpointSlice>>>,
+    /// v1 Endpoints.
+    pub endpoints: Vec<Arc<Sourced<Endpoints>>>,
+    /// v1 Pod.
+    pub pods: Vec<Arc<Sourced<Pod>>>,
+    /// ConfigMaps named `istio`, of which the root namespace's counts.
+    pub mesh_configs: Vec<Arc<Sourced<MeshConfig>>>,
     /// v1 Secret.
     pub secrets: Vec<Arc<Sourced<Secret>>>,
 }
@@ -259,6 +287,11 @@ impl FromIterator<Object> for Objects {
                 Object::DestinationRule(object) => all.destination_rules.push(object),
                 Object::Service(object) => all.services.push(object),
                 Object::EndpointSlice(object) => all.endpoint_slices.push(object),
+                Object::Endpoints(object) => all.endpoints.push(object),
+                Object::Pod(object) => all.pods.push(object),
+                Object::MeshConfig(object) => all.mesh_configs.push(object),
+                Object::ServiceEntry(object) => all.service_entries.push(object),
+                Object::WorkloadEntry(object) => all.workload_entries.push(object),
                 Object::Secret(object) => all.secrets.push(object),
             }
         }
@@ -267,6 +300,11 @@ impl FromIterator<Object> for Objects {
         oldest_first(&mut all.destination_rules);
         oldest_first(&mut all.services);
         oldest_first(&mut all.endpoint_slices);
+        oldest_first(&mut all.endpoints);
+        oldest_first(&mut all.pods);
+        oldest_first(&mut all.mesh_configs);
+        oldest_first(&mut all.service_entries);
+        oldest_first(&mut all.workload_entries);
         oldest_first(&mut all.secrets);
         all
     }

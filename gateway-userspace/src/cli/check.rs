@@ -77,7 +77,8 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 /// What `run` reports.
 pub fn find(args: &CheckArgs) -> Findings {
     let loaded = FileSource::new(args.files.clone(), args.identity.default_namespace.as_str()).load();
-    let surroundings = Surroundings::of(args.identity.identity());
+    let mut surroundings = Surroundings::of(args.identity.identity());
+    surroundings.learn(&loaded.objects);
     let documents = loaded.documents;
     let Analysis { diagnostics, .. } =
         analyse(loaded, &surroundings, 1, &ServerConfigs::default(), SystemTime::now());

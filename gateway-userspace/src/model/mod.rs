@@ -22,7 +22,7 @@ pub mod snapshot;
 pub mod tier;
 
 pub use cluster::{
-    Affinity, Candidate, Cluster, ClusterName, Endpoint, Health, ProxyVersion, UpstreamProtocol,
+    Affinity, Candidate, Cluster, ClusterName, Discovery, Endpoint, Health, ProxyVersion, UpstreamProtocol,
     WeightedCluster,
 };
 pub use connections::{Connection, ConnectionView, Connections};

@@ -8,21 +8,30 @@ use std::net::IpAddr;
 pub struct Resolved(BTreeMap<String, Vec<IpAddr>>);
 
 impl Resolved {
-    /// Keeps what a name stands for, sorted and without duplicates, so that answers in another order are the same.
-    pub fn insert(&mut self, name: &str, mut addresses: Vec<IpAddr>) {
+    /// Keeps what a name stands for, sorted and without duplicates, so that answers in another order are the same. Whether
+    /// it stood for something else before.
+    pub fn insert(&mut self, name: &str, mut addresses: Vec<IpAddr>) -> bool {
         addresses.sort_unstable();
         addresses.dedup();
-        self.0.insert(folded(name), addresses);
+        let is_new = self.addresses(name) != addresses;
+        self.0.insert(Self::folded(name), addresses);
+        is_new
+    }
+
+    /// Forgets the names that are not to be kept.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.0.retain(|name, _| keep(name));
     }
 
     /// The addresses of a name; none while it is not resolved.
     pub fn addresses(&self, name: &str) -> &[IpAddr] {
-        self.0.get(&folded(name)).map_or(&[], Vec::as_slice)
+        self.0.get(&Self::folded(name)).map_or(&[], Vec::as_slice)
     }
-}
 
-fn folded(name: &str) -> String {
-    name.trim_end_matches('.').to_ascii_lowercase()
+    /// A name as it is compared.
+    pub fn folded(name: &str) -> String {
+        name.trim_end_matches('.').to_ascii_lowercase()
+    }
 }
 
 #[cfg(test)]

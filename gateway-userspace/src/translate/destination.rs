@@ -58,7 +58,9 @@ fn cluster(
         _ => server_port,
     });
     let subset = Some(destination.subset.as_str()).filter(|subset| !subset.is_empty());
-    let name = ClusterName { host: host.as_str().into(), port, subset: subset.map(Into::into) };
+    // Clusters are the aliased service's, whatever name it is called by.
+    let behind = context.registry.behind(&host);
+    let name = ClusterName { host: behind.into(), port, subset: subset.map(Into::into) };
     let cluster = context.registry.cluster(&name).cloned();
     if cluster.is_none() {
         let help = match weight {
@@ -67,7 +69,7 @@ fn cluster(
             }
             _ => "requests that come here are answered with 503 (flag NC), connections are closed",
         };
-        report.add(missing(bound, field, destination, &name, ports).help(help));
+        report.add(missing(bound, field, destination, &name, context.registry.ports(behind)).help(help));
     }
     WeightedCluster { name, cluster, weight }
 }
@@ -97,7 +99,7 @@ fn missing(
             &field.field("subset"),
             format!("Referenced host+subset in destinationrule not found: \"{host}+{}\"", destination.subset),
         ),
-        Some(ports) if destination.port.is_none() => {
+        Some(ports) if destination.port.is_none() && ports.len() > 1 => {
             let list = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
             error(
                 Code::DestinationNeedsPort,

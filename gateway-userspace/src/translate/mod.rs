@@ -30,6 +30,7 @@ mod tcp;
 mod tls;
 mod usage;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::api::{Diagnostic, Objects};
@@ -39,7 +40,7 @@ use annotations::ListenerSettings;
 use bind::Bindings;
 use credential::Credentials;
 use merge::{Port, PortKind};
-use registry::Registry;
+use registry::{Registry, Workloads};
 use report::Report;
 pub use surroundings::Surroundings;
 
@@ -48,6 +49,8 @@ pub use surroundings::Surroundings;
 pub struct Translation {
     /// What the gateway does.
     pub snapshot: Snapshot,
+    /// Names outside the cluster whose addresses the snapshot wants; those in the surroundings are in it already.
+    pub names: BTreeSet<String>,
     /// What is odd about the documents together, in a stable order and each thing once.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -56,10 +59,11 @@ pub struct Translation {
 pub fn translate(objects: &Objects, surroundings: &Surroundings, generation: u64) -> Translation {
     let identity = &surroundings.identity;
     let mut report = Report::default();
-    let mut registry = Registry::new(objects, surroundings, &mut report);
+    let workloads = Workloads::new(objects);
+    let mut registry = Registry::new(objects, &workloads, surroundings, &mut report);
     origin::of_clusters(&mut registry, objects, &identity.domain);
     let gateways = select::gateways(objects, identity, &mut report);
-    let servers = ports::resolve(&gateways, objects, identity, &mut report);
+    let servers = ports::resolve(&gateways, (objects, &workloads), identity, &mut report);
     let ports = merge::merge(servers, &mut report);
     let context = Context {
         identity,
@@ -70,8 +74,9 @@ pub fn translate(objects: &Objects, surroundings: &Surroundings, generation: u64
     let listeners =
         ports.iter().filter_map(|port| listener(&context, port, &mut report)).map(Arc::new).collect();
     context.bindings.report_unused(&mut report);
-    let snapshot = Snapshot { generation, listeners, clusters: context.registry.into_clusters() };
-    Translation { snapshot, diagnostics: report.finish() }
+    let (clusters, names) = context.registry.into_parts();
+    let snapshot = Snapshot { generation, listeners, clusters };
+    Translation { snapshot, names, diagnostics: report.finish() }
 }
 
 /// What every step after merging looks things up in.

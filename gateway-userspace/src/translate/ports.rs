@@ -5,6 +5,7 @@ use crate::api::kubernetes::{Service, TargetPort};
 use crate::api::{Code, FieldPath, Objects, Severity, Sourced};
 use crate::model::{GatewayIdentity, ListenerKey};
 
+use super::registry::Workloads;
 use super::report::Report;
 use super::select::SelectedServer;
 
@@ -14,14 +15,14 @@ const NO_TRANSLATION: &str = "experimental.istio.io/disable-gateway-port-transla
 /// Gives each server its listening port.
 pub(super) fn resolve<'a>(
     servers: &[SelectedServer<'a>],
-    objects: &Objects,
+    (objects, workloads): (&Objects, &Workloads<'_>),
     identity: &GatewayIdentity,
     report: &mut Report,
 ) -> Vec<(ListenerKey, SelectedServer<'a>)> {
     let own: Vec<&Sourced<Service>> =
         objects.services.iter().map(AsRef::as_ref).filter(|service| selects(service, identity)).collect();
     let port = |server: &SelectedServer<'_>, report: &mut Report| {
-        let target = own.iter().find_map(|service| target(service, server.number, report));
+        let target = own.iter().find_map(|service| target(service, server.number, workloads, report));
         if target.is_none() && !own.is_empty() {
             report_unknown(server, &own, report);
         }
@@ -42,20 +43,28 @@ fn selects(service: &Sourced<Service>, identity: &GatewayIdentity) -> bool {
         && service.metadata.labels.get(NO_TRANSLATION).is_none_or(|value| value != "true")
 }
 
-fn target(service: &Sourced<Service>, number: u16, report: &mut Report) -> Option<u16> {
+fn target(
+    service: &Sourced<Service>,
+    number: u16,
+    workloads: &Workloads<'_>,
+    report: &mut Report,
+) -> Option<u16> {
     let (at, port) = service.spec.ports.iter().enumerate().find(|(_, port)| port.port == number)?;
     match &port.target_port {
         None | Some(TargetPort::Number(0)) => Some(number),
         Some(TargetPort::Number(target)) => Some(*target),
         Some(TargetPort::Name(name)) => {
+            let known = workloads.port(service.namespace(), &service.spec.selector, name);
+            if known.is_some() {
+                return known;
+            }
             let field = FieldPath::spec().field("ports").index(at).field("targetPort");
-            let message = format!(
-                "the port named \"{name}\" of the gateway's pods is not known here: {number} is used"
-            );
+            let message =
+                format!("no document names a port \"{name}\" of the gateway's pods: {number} is used");
             report.add(
                 service
                     .diagnostic(Severity::Warning, Code::NotSupported, &field, message)
-                    .help("give the targetPort as a number"),
+                    .help("give the targetPort as a number, or add the gateway's Pod to the documents"),
             );
             Some(number)
         }

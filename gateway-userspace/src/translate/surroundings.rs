@@ -1,6 +1,8 @@
 //! What the meaning of documents depends on besides them.
 
-use crate::api::MeshConfig;
+use std::sync::Arc;
+
+use crate::api::{MeshConfig, Objects, Sourced};
 use crate::model::{GatewayIdentity, Resolved};
 
 /// Inputs of the translation that no document of the user's is. The same objects in the same surroundings give the same
@@ -19,5 +21,14 @@ impl Surroundings {
     /// Those of a gateway in a mesh that says nothing, before any name is resolved.
     pub fn of(identity: GatewayIdentity) -> Self {
         Self { identity, ..Self::default() }
+    }
+
+    /// Takes the mesh's settings from the ConfigMap of the root namespace, the oldest if there are several; without one, a
+    /// mesh says nothing.
+    pub fn learn(&mut self, objects: &Objects) {
+        let is_meant =
+            |found: &&Arc<Sourced<MeshConfig>>| **found.namespace() == self.identity.root_namespace;
+        let found = objects.mesh_configs.iter().find(is_meant);
+        self.mesh = found.map(|found| found.spec.clone()).unwrap_or_default();
     }
 }

@@ -15,6 +15,7 @@ mod mirror;
 mod pool;
 mod retry;
 mod rows;
+mod service_entry;
 mod text;
 mod unsupported;
 mod virtual_service;
@@ -23,6 +24,7 @@ pub use destination_rule::destination_rule;
 pub use fault::grpc_status;
 pub use gateway::gateway;
 pub use headers::{is_authority, literal};
+pub use service_entry::{service_entry, workload_entry};
 pub use virtual_service::virtual_service;
 
 use std::time::Duration;

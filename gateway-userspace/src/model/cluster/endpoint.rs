@@ -47,3 +47,27 @@ pub enum Health {
     /// Terminating: existing flows go on, new ones go elsewhere.
     Draining,
 }
+
+/// Where endpoints come from, in Envoy's words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Discovery {
+    /// From documents.
+    #[default]
+    Eds,
+    /// All addresses of names.
+    StrictDns,
+    /// One address of a name.
+    LogicalDns,
+}
+
+impl Discovery {
+    /// Envoy's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Eds => "EDS",
+            Self::StrictDns => "STRICT_DNS",
+            Self::LogicalDns => "LOGICAL_DNS",
+        }
+    }
+}

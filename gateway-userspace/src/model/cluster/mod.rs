@@ -15,7 +15,7 @@ use super::outlier::{OutlierDetection, Outliers};
 use super::snapshot::DocumentRef;
 
 pub use eligible::Candidate;
-pub use endpoint::{Endpoint, Health};
+pub use endpoint::{Discovery, Endpoint, Health};
 pub use policy::{Affinity, ProxyVersion, UpstreamProtocol};
 
 /// A cluster's name as Istio's users know it: `outbound|<port>|<subset>|<fqdn>`.
@@ -48,6 +48,8 @@ pub struct Cluster {
     pub name: ClusterName,
     /// HTTP version towards the endpoints; `Tcp` where the port says so. HTTP routes treat `Tcp` as `Http1`.
     pub protocol: UpstreamProtocol,
+    /// Where the endpoints come from.
+    pub discovery: Discovery,
     /// Sorted by address, without duplicates; unready ones included.
     pub endpoints: Vec<Endpoint>,
     /// The Service's port that it stands for.
@@ -75,6 +77,7 @@ impl Cluster {
         Self {
             name,
             protocol,
+            discovery: Discovery::default(),
             endpoints,
             origin: None,
             destination_rule: None,

@@ -1,79 +1,92 @@
-//! Services as clusters: one for each port and each subset of it.
+//! Kubernetes' Services, with the endpoints that slices and WorkloadEntries give them.
 
-use crate::api::kubernetes::{EndpointSlice, Service, ServicePort};
-use crate::api::{Code, FieldPath, Severity, Sourced};
-use crate::model::{ClusterName, GatewayIdentity, UpstreamProtocol};
+use std::net::{IpAddr, SocketAddr};
 
-use super::Registry;
-use super::endpoints::is_tcp;
-use crate::translate::policy::{DestinationRules, PlacedSubset, ServiceRule};
+use crate::api::kubernetes::{Service, ServicePort, TargetPort};
+use crate::api::{Code, FieldPath, Objects, Severity, Sourced};
+use crate::model::{Discovery, Endpoint, Health, UpstreamProtocol};
+
+use super::endpoints::{self, Group, is_tcp};
+use super::visibility::{self, EXPORT_TO, Visibility};
+use super::workload::{Workload, Workloads};
+use super::{Listed, ListedPort};
 use crate::translate::report::Report;
 
-impl Registry {
-    pub(super) fn add(
-        &mut self,
-        service: &Sourced<Service>,
-        slices: &[&Sourced<EndpointSlice>],
-        rules: &DestinationRules<'_>,
-        identity: &GatewayIdentity,
-        report: &mut Report,
-    ) {
-        let host = format!("{}.{}.svc.{}", service.name(), service.namespace(), identity.domain);
-        if service.spec.service_type == "ExternalName" {
-            let field = FieldPath::spec().field("type");
-            let message = "Services of type ExternalName are not yet supported: no route finds this one";
-            report.add(service.diagnostic(Severity::Warning, Code::NotSupported, &field, message));
-            return;
+/// `type` of a Service that is another name for something else.
+const ALIAS: &str = "ExternalName";
+
+/// The Services that the gateway sees, and the names that stand for others.
+pub(super) fn list<'a>(
+    objects: &'a Objects,
+    workloads: &Workloads<'a>,
+    visibility: Visibility<'_>,
+    report: &mut Report,
+) -> (Vec<Listed<'a>>, Vec<(String, String)>) {
+    let mut groups = endpoints::by_service(objects, workloads, report);
+    let (mut listed, mut aliases) = (Vec::new(), Vec::new());
+    for service in &objects.services {
+        let exports = service.metadata.annotations.get(EXPORT_TO).map_or("", String::as_str);
+        let field = FieldPath::metadata().field("annotations").field(EXPORT_TO);
+        if !visibility.shows(&service.source, &visibility::entries(exports), &field, report) {
+            continue;
         }
-        let rule = rules.of(&host, service.namespace(), identity);
-        let mut numbers = Vec::new();
-        let tcp = |port: &ServicePort| is_tcp(port.protocol.as_deref());
-        for (at, port) in service.spec.ports.iter().enumerate().filter(|(_, port)| tcp(port)) {
-            report_unserved(service, at, port, slices, report);
-            let name = ClusterName { host: host.as_str().into(), port: port.port, subset: None };
-            numbers.push(port.port);
-            self.add_cluster(&name, port, slices, (rule, None), report);
-            for placed in rule.iter().flat_map(ServiceRule::subsets) {
-                let name = ClusterName { subset: Some(placed.subset.name.as_str().into()), ..name.clone() };
-                let of_subset = with_labels(slices, placed);
-                if of_subset.is_empty() && !slices.is_empty() {
-                    report_empty(placed, &host, report);
-                }
-                self.add_cluster(&name, port, &of_subset, (rule, Some(placed)), report);
-            }
+        let domain = &visibility.identity.domain;
+        let host = format!("{}.{}.svc.{domain}", service.name(), service.namespace());
+        if service.spec.service_type == ALIAS {
+            let target = service.spec.external_name.trim_end_matches('.').to_ascii_lowercase();
+            aliases.push((host.clone(), target));
         }
-        self.ports.insert(host, numbers);
+        let of_service = groups.remove(&(&**service.namespace(), &**service.name())).unwrap_or_default();
+        listed.push(of_document(service, host, &of_service, workloads, report));
     }
+    (listed, aliases)
 }
 
-/// The slices of a subset: an endpoint's labels are those of its slice, as documents name no pods.
-fn with_labels<'a>(
-    slices: &[&'a Sourced<EndpointSlice>],
-    placed: PlacedSubset<'_>,
-) -> Vec<&'a Sourced<EndpointSlice>> {
-    let labels = &placed.subset.labels;
-    let fits = |slice: &&&Sourced<EndpointSlice>| {
-        labels.iter().all(|(key, value)| slice.metadata.labels.get(key) == Some(value))
+fn of_document<'a>(
+    service: &'a Sourced<Service>,
+    host: String,
+    groups: &[Group<'a>],
+    workloads: &Workloads<'a>,
+    report: &mut Report,
+) -> Listed<'a> {
+    let selector = &service.spec.selector;
+    let selected: Vec<Workload<'_>> = if selector.is_empty() {
+        Vec::new()
+    } else {
+        workloads.selected_entries(service.namespace(), selector).collect()
     };
-    slices.iter().filter(fits).copied().collect()
+    let tcp = |port: &ServicePort| is_tcp(port.protocol.as_deref());
+    let mut ports = Vec::new();
+    for (at, port) in service.spec.ports.iter().enumerate().filter(|(_, port)| tcp(port)) {
+        report_unserved(service, at, port, groups, report);
+        let mut endpoints = endpoints::endpoints(port, groups);
+        endpoints.extend(selected.iter().filter_map(|workload| of_workload(port, workload)));
+        ports.push(ListedPort {
+            number: port.port,
+            protocol: protocol(port),
+            discovery: Discovery::Eds,
+            endpoints,
+            field: FieldPath::spec().field("ports").index(at),
+        });
+    }
+    Listed { host, namespace: service.namespace(), source: &service.source, ports }
 }
 
-fn report_empty(placed: PlacedSubset<'_>, host: &str, report: &mut Report) {
-    let field = placed.field().field("labels");
-    let message = format!(
-        "The Subset {} defined in the DestinationRule does not select any pods. ({host} has no endpoint with its labels)",
-        placed.subset.name
-    );
-    report.add(
-        placed
-            .document
-            .diagnostic(Severity::Error, Code::SubsetWithoutEndpoints, &field, message)
-            .help("pods are not read: the labels of an endpoint are those of its EndpointSlice's metadata"),
-    );
+/// A WorkloadEntry with a name for an address serves ServiceEntries alone.
+fn of_workload(port: &ServicePort, workload: &Workload<'_>) -> Option<Endpoint> {
+    let address: IpAddr = workload.address.parse().ok()?;
+    let own = |name: &str| workload.ports.and_then(|ports| ports.get(name)).copied();
+    let number = own(&port.name).or_else(|| match &port.target_port {
+        Some(TargetPort::Name(name)) => own(name),
+        Some(TargetPort::Number(number)) if *number != 0 => Some(u32::from(*number)),
+        _ => None,
+    });
+    let number = number.map_or(Some(port.port), |number| u16::try_from(number).ok())?;
+    Some(workload.endpoint(SocketAddr::new(address, number), Health::Healthy))
 }
 
 /// appProtocol, else the part of the port's name before the first dash.
-pub(super) fn protocol(port: &ServicePort) -> UpstreamProtocol {
+fn protocol(port: &ServicePort) -> UpstreamProtocol {
     let word = match port.app_protocol.as_deref() {
         Some(protocol) if !protocol.is_empty() => protocol,
         _ if port.name.starts_with("grpc-web") => "grpc-web",
@@ -93,24 +106,22 @@ fn report_unserved(
     service: &Sourced<Service>,
     at: usize,
     port: &ServicePort,
-    slices: &[&Sourced<EndpointSlice>],
+    groups: &[Group<'_>],
     report: &mut Report,
 ) {
-    let mut with_ports =
-        slices.iter().filter(|slice| !slice.spec.endpoints.is_empty() && !slice.spec.ports.is_empty());
+    let mut with_ports = groups.iter().filter(|group| !group.is_empty() && !group.ports.is_empty());
     let Some(first) = with_ports.clone().next() else { return };
-    if with_ports.any(|slice| slice.spec.ports.iter().any(|other| other.name == port.name)) {
+    if with_ports.any(|group| group.ports.iter().any(|other| other.name == port.name)) {
         return;
     }
     let field = FieldPath::spec().field("ports").index(at).field("name");
-    let message = format!(
-        "no EndpointSlice of the Service has a port named \"{}\": the port has no endpoints",
-        port.name
-    );
+    let kind = &first.source.reference.kind;
+    let message =
+        format!("no {kind} of the Service has a port named \"{}\": the port has no endpoints", port.name);
     report.add(
         service
             .diagnostic(Severity::Warning, Code::NoEffect, &field, message)
-            .related(first.related(&FieldPath::root().field("ports"), "has other ports"))
-            .help("an EndpointSlice's port must have the name of the Service's port"),
+            .related(first.source.related(&first.field, "has other ports"))
+            .help(format!("the port in the {kind} must have the name of the Service's port")),
     );
 }

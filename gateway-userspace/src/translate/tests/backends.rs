@@ -17,7 +17,7 @@ fn destinations_are_found_as_istio_finds_them() {
         ("host: none", "outbound|80||none.default.svc.cluster.local", Some("IST0101")),
         ("host: two, port: {number: 81}", "outbound|81||two.default.svc.cluster.local", None),
         ("host: a, subset: v1", "outbound|80|v1|a.default.svc.cluster.local", Some("IST0101")),
-        ("host: alias", "outbound|80||alias.default.svc.cluster.local", Some("IST0101")),
+        ("host: alias", "outbound|80||x.test", Some("IST0101")),
     ] {
         let spec = format!(
             "{{gateways: [g], hosts: [a.test], http: [{{route: [{{destination: {{{destination}}}}}]}}]}}"

@@ -6,6 +6,7 @@ mod filters;
 mod http;
 mod policies;
 mod ports;
+mod registry;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -80,7 +81,10 @@ fn objects(text: &str) -> Objects {
 }
 
 fn world(parts: &[String]) -> Translation {
-    translate(&objects(&parts.concat()), &Surroundings::default(), 1)
+    let objects = objects(&parts.concat());
+    let mut surroundings = Surroundings::default();
+    surroundings.learn(&objects);
+    translate(&objects, &surroundings, 1)
 }
 
 fn codes(translation: &Translation) -> Vec<&'static str> {

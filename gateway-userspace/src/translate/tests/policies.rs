@@ -107,7 +107,8 @@ fn a_gateway_outside_the_root_namespace_has_its_own_namespaces_rules_first() {
 
 #[test]
 fn the_meshs_connect_timeout_holds_where_no_rule_has_one() {
-    let mesh = MeshConfig { connect_timeout: Some(DurationText(Duration::from_secs(3))) };
+    let mesh =
+        MeshConfig { connect_timeout: Some(DurationText(Duration::from_secs(3))), ..MeshConfig::default() };
     let surroundings = Surroundings { mesh, ..Surroundings::default() };
     for (spec, want) in
         [(limit(1), 3), ("trafficPolicy: {connectionPool: {tcp: {connectTimeout: 5s}}}".to_owned(), 5)]

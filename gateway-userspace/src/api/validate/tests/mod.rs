@@ -3,6 +3,7 @@
 mod delegates;
 mod idle;
 mod policies;
+mod registry;
 mod requests;
 mod routes;
 
@@ -381,11 +382,12 @@ fn kinds_that_are_not_served_are_never_passed_over_in_silence() {
         ("security.istio.io/v1", "AuthorizationPolicy", "error SLU0005"),
         ("security.istio.io/v1", "RequestAuthentication", "error SLU0005"),
         ("gateway.networking.k8s.io/v1", "HTTPRoute", "error SLU0005"),
-        ("networking.istio.io/v1", "ServiceEntry", "warning SLU0004"),
+        ("networking.istio.io/v1", "WorkloadGroup", "warning SLU0004"),
         ("telemetry.istio.io/v1", "Telemetry", "warning SLU0004"),
         ("networking.k8s.io/v1", "Ingress", "warning SLU0004"),
         ("apps/v1", "Deployment", "info SLU0003"),
         ("v1", "ConfigMap", "info SLU0003"),
+        ("networking.istio.io/v2", "ServiceEntry", "error SLU0002"),
         ("v1", "Gateway", "warning SLU0003"),
         ("networking.istio.io/v2", "Gateway", "error SLU0002"),
     ] {

@@ -1,0 +1,94 @@
+//! Asks name servers: over UDP, and over TCP where an answer does not fit.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
+
+use super::message::{self, Reply};
+use super::system::{self, System};
+use super::{Answer, ResolveError};
+
+/// How long a server has for an answer; resolv.conf's default.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often all servers are asked; resolv.conf's default.
+const ATTEMPTS: usize = 2;
+
+/// Asks for the addresses of a name. `servers`: those of the machine, where none are given.
+pub(super) async fn ask(name: &str, servers: &[SocketAddr]) -> Result<Answer, ResolveError> {
+    let known = if servers.is_empty() { system::hosts(name) } else { Vec::new() };
+    if !known.is_empty() {
+        return Ok(Answer { addresses: known, ttl: None });
+    }
+    let mut system = System::read();
+    if !servers.is_empty() {
+        system.servers = servers.to_vec();
+    }
+    let mut answer = Answer::default();
+    for candidate in system.candidates(name) {
+        answer = ask_all(&candidate, &system.servers).await?;
+        if !answer.addresses.is_empty() {
+            break;
+        }
+    }
+    Ok(answer)
+}
+
+/// Asks one server after the other until one answers.
+async fn ask_all(name: &str, servers: &[SocketAddr]) -> Result<Answer, ResolveError> {
+    let mut failure = ResolveError::BadName;
+    for server in servers.iter().cycle().take(servers.len() * ATTEMPTS) {
+        match timeout(PATIENCE, ask_one(name, *server)).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => failure = error,
+            Err(_) => failure = ResolveError::Silent { server: *server },
+        }
+    }
+    Err(failure)
+}
+
+async fn ask_one(name: &str, server: SocketAddr) -> Result<Answer, ResolveError> {
+    // The number and the port that the kernel chooses are what a forger has to guess (RFC 5452).
+    let id = fastrand::u16(..);
+    let query = message::query(id, name).ok_or(ResolveError::BadName)?;
+    let failed = |source| ResolveError::Socket { server, source };
+    let mut reply = over_udp(&query, (id, name), server).await.map_err(failed)?;
+    if reply == Reply::Truncated {
+        reply = over_tcp(&query, (id, name), server).await.map_err(failed)?;
+    }
+    match reply {
+        Reply::Answer(answer) => Ok(answer),
+        Reply::Refused(code) => Err(ResolveError::Refused { server, code }),
+        Reply::Foreign | Reply::Truncated => Err(ResolveError::Senseless { server }),
+    }
+}
+
+async fn over_udp(query: &[u8], (id, name): (u16, &str), server: SocketAddr) -> io::Result<Reply> {
+    let any: IpAddr =
+        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(server).await?;
+    socket.send(query).await?;
+    let mut buffer = [0; 4096];
+    loop {
+        let length = socket.recv(&mut buffer).await?;
+        match message::read(&buffer[..length], id, name) {
+            Reply::Foreign => {}
+            reply => return Ok(reply),
+        }
+    }
+}
+
+/// Each message is preceded by its length (RFC 1035, 4.2.2).
+async fn over_tcp(query: &[u8], (id, name): (u16, &str), server: SocketAddr) -> io::Result<Reply> {
+    let mut stream = TcpStream::connect(server).await?;
+    let mut framed = u16::try_from(query.len()).unwrap_or(u16::MAX).to_be_bytes().to_vec();
+    framed.extend(query);
+    stream.write_all(&framed).await?;
+    let mut bytes = vec![0; stream.read_u16().await?.into()];
+    stream.read_exact(&mut bytes).await?;
+    Ok(message::read(&bytes, id, name))
+}
