@@ -212,12 +212,7 @@ fn serving(port: u16, https_redirect: bool, destinations: Vec<WeightedCluster>) 
     let route = |destination| crate::model::Route {
         name: "".into(),
         matcher: RouteMatch::default(),
-        action: RouteAction::Forward(Forward {
-            destinations: vec![destination],
-            destination_headers: vec![],
-            rewrite: None,
-            timeout: None,
-        }),
+        action: RouteAction::Forward(Forward::to(vec![destination])),
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
         virtual_service: "vs.default".into(),

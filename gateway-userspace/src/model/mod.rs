@@ -20,8 +20,8 @@ pub mod snapshot;
 pub mod tier;
 
 pub use cluster::{
-    Affinity, Candidate, Cluster, ClusterName, Endpoint, Health, ProxyVersion, UpstreamProtocol,
-    WeightedCluster,
+    Affinity, Candidate, Cluster, ClusterName, Endpoint, Health, HttpLimits, ProxyVersion, RetryBudget,
+    UpstreamProtocol, WeightedCluster,
 };
 pub use connections::{Connection, ConnectionView, Connections};
 pub use counts::Counts;
@@ -40,8 +40,9 @@ pub use plane::KernelPlaneState;
 pub use publish::{Published, Subscription};
 pub use resolved::Resolved;
 pub use route::{
-    DirectResponse, Forward, HeaderMatch, HeaderOps, PathMatch, QueryMatch, Redirect, RedirectPort,
-    RequestHead, Rewrite, Route, RouteAction, RouteMatch, RouteTable, StringMatch, ValueMatch, VirtualHost,
+    DirectResponse, Forward, HeaderMatch, HeaderOps, Mirror, PathMatch, QueryMatch, Redirect, RedirectPort,
+    RequestHead, RetryOn, RetryPolicy, Rewrite, Route, RouteAction, RouteMatch, RouteTable, StringMatch,
+    ValueMatch, VirtualHost,
 };
 pub use snapshot::{DocumentRef, Snapshot};
 pub use tier::{Ascent, Below, Tier};

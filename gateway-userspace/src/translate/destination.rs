@@ -45,6 +45,48 @@ fn cluster(
     (weight, server_port): (u32, u16),
     report: &mut Report,
 ) -> WeightedCluster {
+    let (name, ports) = look_up(context, bound, destination, server_port);
+    let cluster = context.registry.cluster(&name).cloned();
+    if cluster.is_none() {
+        report.add(
+            missing(bound, field, destination, &name, ports, Role::Destination)
+                .help("requests that come here are answered with 503 (flag NC), connections are closed"),
+        );
+    }
+    WeightedCluster { name, cluster, weight }
+}
+
+/// The cluster that gets copies of a rule's requests.
+pub(super) fn of_mirror(
+    context: &Context<'_>,
+    bound: &Bound<'_>,
+    field: &FieldPath,
+    (destination, server_port): (&Destination, u16),
+    report: &mut Report,
+) -> WeightedCluster {
+    let (name, ports) = look_up(context, bound, destination, server_port);
+    let cluster = context.registry.cluster(&name).cloned();
+    if cluster.is_none() {
+        let found = missing(bound, field, destination, &name, ports, Role::Mirror);
+        report.add(found.help("requests are served as if the mirror were not there: nobody gets copies"));
+    }
+    WeightedCluster { name, cluster, weight: 1 }
+}
+
+/// What a destination is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Destination,
+    Mirror,
+}
+
+/// The name of a destination's cluster, and the ports of its service.
+fn look_up<'a>(
+    context: &'a Context<'_>,
+    bound: &Bound<'_>,
+    destination: &Destination,
+    server_port: u16,
+) -> (ClusterName, Option<&'a [u16]>) {
     let host = full_name(&destination.host, bound.document.namespace(), &context.identity.domain);
     let ports = context.registry.ports(&host);
     let written = destination.port.as_ref().and_then(|port| u16::try_from(port.number).ok());
@@ -54,14 +96,7 @@ fn cluster(
     });
     let subset = Some(destination.subset.as_str()).filter(|subset| !subset.is_empty());
     let name = ClusterName { host: host.to_ascii_lowercase().into(), port, subset: subset.map(Into::into) };
-    let cluster = context.registry.cluster(&name).cloned();
-    if cluster.is_none() {
-        report.add(
-            missing(bound, field, destination, &name, ports)
-                .help("requests that come here are answered with 503 (flag NC), connections are closed"),
-        );
-    }
-    WeightedCluster { name, cluster, weight }
+    (name, ports)
 }
 
 fn missing(
@@ -70,7 +105,12 @@ fn missing(
     destination: &Destination,
     name: &ClusterName,
     ports: Option<&[u16]>,
+    role: Role,
 ) -> Diagnostic {
+    let (the_host, the_subset) = match role {
+        Role::Destination => ("host", "host+subset"),
+        Role::Mirror => ("mirror host", "mirror+subset"),
+    };
     let warning = |code, field: &FieldPath, message: String| {
         bound.document.diagnostic(Severity::Warning, code, field, message)
     };
@@ -81,13 +121,16 @@ fn missing(
             warning(
                 Code::ReferencedResourceNotFound,
                 &field.field("host"),
-                format!("Referenced host not found: \"{shown}\""),
+                format!("Referenced {the_host} not found: \"{shown}\""),
             )
         }
         Some(_) if !destination.subset.is_empty() => warning(
             Code::ReferencedResourceNotFound,
             &field.field("subset"),
-            format!("Referenced host+subset in destinationrule not found: \"{host}+{}\"", destination.subset),
+            format!(
+                "Referenced {the_subset} in destinationrule not found: \"{host}+{}\"",
+                destination.subset
+            ),
         ),
         Some(ports) if destination.port.is_none() => {
             let list = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");

@@ -5,6 +5,7 @@ mod action;
 mod forward;
 mod headers;
 mod matching;
+mod retry;
 
 use std::sync::Arc;
 
@@ -15,11 +16,12 @@ use super::host::{HostMap, HostPattern};
 use super::snapshot::DocumentRef;
 
 pub use action::{DirectResponse, Redirect, RedirectPort, RouteAction};
-pub use forward::{Forward, Rewrite};
+pub use forward::{Forward, Mirror, Rewrite};
 pub use headers::HeaderOps;
 pub use matching::{
     FullRegex, HeaderMatch, PathMatch, QueryMatch, RequestHead, RouteMatch, StringMatch, ValueMatch,
 };
+pub use retry::{RetryOn, RetryPolicy};
 
 /// The virtual hosts of one plaintext port or one HTTPS server.
 #[derive(Debug, Serialize)]

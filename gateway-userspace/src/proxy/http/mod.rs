@@ -1,13 +1,18 @@
 //! HTTP: one connection's requests, each through its phases: head → virtual host → route → action → response.
 
 mod body;
+mod deadline;
 mod forward;
 mod headers;
+mod mirror;
+mod outgoing;
 mod path;
 mod redirect;
 mod reply;
 mod request;
+mod retry;
 mod serve;
+mod tries;
 mod upgrade;
 
 pub(super) use serve::{Connection, serve};

@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 
 use super::body::ResponseBody;
 use super::serve::Connection;
-use super::{forward, headers, path, redirect, reply};
+use super::{forward, headers, outgoing, path, redirect, reply};
 use crate::model::{RequestHead, RouteAction};
 use crate::proxy::error::RequestError;
 
@@ -57,8 +57,14 @@ async fn answer(
         RouteAction::Redirect(redirect) => redirect::redirect(redirect, &head),
         RouteAction::Direct(direct) => reply::direct(direct),
         RouteAction::Forward(action) => {
-            return forward::forward(connection, route, action, forward::Target { path, authority }, request)
-                .await;
+            return forward::forward(
+                connection,
+                route,
+                action,
+                outgoing::Target { path, authority },
+                request,
+            )
+            .await;
         }
     };
     route.response_headers.apply(response.headers_mut());

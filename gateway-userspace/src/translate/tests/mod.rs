@@ -4,6 +4,7 @@ mod backends;
 mod http;
 mod policies;
 mod ports;
+mod requests;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
