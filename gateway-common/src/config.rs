@@ -34,6 +34,11 @@ pub struct Config {
     pub trace4: u32,
     /// IPv6 address likewise, all zero for none.
     pub trace6: [u32; 4],
+    /// What an answer to a socket of ours under a client's address is marked with, so that the routing table delivers it
+    /// here: this among the bits of `mark_mask`. 0 while there are no such sockets.
+    pub mark: u32,
+    /// The bits of a packet's mark that `mark` replaces.
+    pub mark_mask: u32,
 }
 
 impl Config {
@@ -80,5 +85,5 @@ impl Link {
     pub const XDP: u32 = 1;
 }
 
-const _: () = assert!(size_of::<Config>() == 80);
+const _: () = assert!(size_of::<Config>() == 88);
 const _: () = assert!(size_of::<Pool>() == 64);

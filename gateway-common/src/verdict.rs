@@ -68,6 +68,8 @@ verdicts! {
     Amended => Pass, "amended", "sent by user space before it handed the connection over: acknowledges for the other end";
     /// From the gateway's own socket of a handed-over connection, and not for the other end.
     Guarded => Drop, "guarded", "of user space's socket of a handed-over connection, which has no say any more";
+    /// An answer of a backend to the gateway's own socket under a client's address.
+    Transparent => Pass, "transparent", "for user space's socket under the client's own address: marked and left to it";
     /// From a prefix on the deny list.
     Denied => Drop, "denied", "source is on the deny list";
     /// A SYN of a source that opens more flows than it may.

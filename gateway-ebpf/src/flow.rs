@@ -134,6 +134,15 @@ pub(crate) fn retire<A: Maps>(config: &Config, record: &Record<A>) {
     }
 }
 
+/// Gives up a flow that has just been opened: a socket has its tuple towards the backend.
+#[inline(always)]
+pub(crate) fn give_up<A: Maps>(found: &Found<A>) -> Verdict {
+    if let Some(config) = maps::config() {
+        retire(config, &found.record);
+    }
+    Verdict::PortTaken
+}
+
 /// Takes one direction of a record out of its index.
 #[inline(never)]
 pub(crate) fn unlist<A: Maps>(config: &Config, record: &Record<A>, direction: Direction) {

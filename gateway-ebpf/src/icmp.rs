@@ -9,6 +9,8 @@ use crate::{
     packet::{FURTHEST, Packet, Way},
     parse::{ETHERNET, Family, Segment, TCP, TCP_CHECKSUM, Word},
     rewrite::{self, Change},
+    skb::Skb,
+    transparent,
 };
 
 /// The header of ICMP errors, of both versions.
@@ -48,14 +50,18 @@ struct Report {
     has_checksum: bool,
 }
 
-/// Sends an error about a flow's packet to the packet's sender. Any other ICMP is the stack's.
+/// Sends an error about a flow's packet to the packet's sender. Any other ICMP is the stack's, and what is about a packet
+/// of a socket under a client's address is not to be forwarded to the client.
 #[inline(always)]
-pub(crate) fn steer<A: Family>(packet: &mut impl Packet) -> Result<(Way, Verdict), Verdict> {
+pub(crate) fn steer<A: Family>(packet: &mut Skb<'_>) -> Result<(Way, Verdict), Verdict> {
     let segment = maps::segment::<A>().ok_or(Verdict::Unconfigured)?;
     let report = read(packet, segment)?;
     let config = maps::config().ok_or(Verdict::Unconfigured)?;
     let hash = Hash::new(config.index_key, &segment.key);
-    let (found, _) = A::find(segment, hash).found().map_err(|_| Verdict::NotTcp)?;
+    let Ok((found, _)) = A::find(segment, hash).found() else {
+        let is_ours = transparent::claim(packet, segment);
+        return Err(if is_ours { Verdict::Transparent } else { Verdict::NotTcp });
+    };
     let (source, _, hops) = A::read(packet.header::<A::Ip>(0)?);
     limit::check_source(config, source)?;
     if hops <= 1 {

@@ -34,6 +34,7 @@ mod socket;
 mod stats;
 mod trace;
 mod translate;
+mod transparent;
 mod xdp;
 
 use aya_ebpf::{

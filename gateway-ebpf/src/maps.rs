@@ -84,6 +84,14 @@ pub(crate) static HALF6: Array<Flow<Addr6>> = Array::with_max_entries(1, MAPPED)
 #[map]
 pub(crate) static TRANSLATIONS: Array<Translation> = Array::with_max_entries(1, MAPPED);
 
+/// Backends that may answer a socket of the gateway's own under a client's address.
+#[map]
+pub(crate) static ANSWERS4: HashMap<ListenerKey<Addr4>, u32> =
+    HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+#[map]
+pub(crate) static ANSWERS6: HashMap<ListenerKey<Addr6>, u32> =
+    HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+
 /// What SYNs of the gateway's own sockets do not offer, by source port.
 #[map]
 pub(crate) static OFFERS: Array<Shared> = Array::with_max_entries(offer::WORDS, MAPPED);
@@ -98,6 +106,7 @@ pub(crate) trait Maps: Address {
     fn free() -> &'static Array<u64>;
     fn segment() -> &'static PerCpuArray<Segment<Self>>;
     fn deny() -> &'static LpmTrie<Self, u32>;
+    fn answers() -> &'static HashMap<ListenerKey<Self>, u32>;
     /// Bit of `Config::flags` that says whether there is anything in `deny`.
     const DENY: u32;
     /// Whether an address is the one whose packets are told of.
@@ -153,6 +162,11 @@ impl Maps for Addr4 {
     }
 
     #[inline(always)]
+    fn answers() -> &'static HashMap<ListenerKey<Self>, u32> {
+        &ANSWERS4
+    }
+
+    #[inline(always)]
     fn is_traced(self, config: &Config) -> bool {
         config.trace4 != 0 && config.trace4 == self.0.wire()
     }
@@ -201,6 +215,11 @@ impl Maps for Addr6 {
     }
 
     #[inline(always)]
+    fn answers() -> &'static HashMap<ListenerKey<Self>, u32> {
+        &ANSWERS6
+    }
+
+    #[inline(always)]
     fn is_traced(self, config: &Config) -> bool {
         let [a, b, c, d] = config.trace6;
         let words = self.words();
@@ -232,6 +251,13 @@ pub(crate) fn source(cell: u32) -> Option<&'static Shared> {
 #[inline(always)]
 pub(crate) fn is_denied<A: Maps>(address: A) -> bool {
     A::deny().get(&Key::new(size_of::<A>() as u32 * 8, address)).is_some()
+}
+
+/// Whether a backend may answer a socket under a client's address.
+#[inline(always)]
+pub(crate) fn answers<A: Maps>(backend: &ListenerKey<A>) -> bool {
+    // SAFETY: the value is not looked at.
+    unsafe { A::answers().get(backend) }.is_some()
 }
 
 /// The backend table of a listener.

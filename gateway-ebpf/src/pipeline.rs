@@ -9,12 +9,14 @@ use crate::{
     icmp,
     packet::{Packet, Way},
     parse::{self, Family, Segment, Version},
-    reset, rewrite, stats, trace, translate,
+    reset, rewrite,
+    skb::Skb,
+    stats, trace, translate, transparent,
 };
 
 /// From frame to action.
 #[inline(always)]
-pub(crate) fn run(packet: &mut impl Packet) -> i32 {
+pub(crate) fn run(packet: &mut Skb<'_>) -> i32 {
     match parse::version(packet) {
         Ok(Version::V4) => carry_any::<Addr4>(packet),
         Ok(Version::V6) => carry_any::<Addr6>(packet),
@@ -24,7 +26,7 @@ pub(crate) fn run(packet: &mut impl Packet) -> i32 {
 
 /// ICMP errors about flows are steered too. One after the other, so that neither finds the stack half used.
 #[inline(always)]
-fn carry_any<A: Family>(packet: &mut impl Packet) -> i32 {
+fn carry_any<A: Family>(packet: &mut Skb<'_>) -> i32 {
     match carry::<A>(packet) {
         NOT_TCP => carry_other::<A>(packet),
         action => action,
@@ -36,7 +38,7 @@ const NOT_TCP: i32 = i32::MIN;
 
 /// Each family has a function of its own, and so a stack of its own.
 #[inline(never)]
-fn carry<A: Family>(packet: &mut impl Packet) -> i32 {
+fn carry<A: Family>(packet: &mut Skb<'_>) -> i32 {
     match steer::<A>(packet) {
         Err(Verdict::NotTcp) => NOT_TCP,
         outcome => stats::leave(packet, outcome),
@@ -44,23 +46,40 @@ fn carry<A: Family>(packet: &mut impl Packet) -> i32 {
 }
 
 #[inline(never)]
-fn carry_other<A: Family>(packet: &mut impl Packet) -> i32 {
+fn carry_other<A: Family>(packet: &mut Skb<'_>) -> i32 {
     let outcome = icmp::steer::<A>(packet);
     stats::leave(packet, outcome)
 }
 
 #[inline(always)]
-fn steer<A: Family>(packet: &mut impl Packet) -> Result<(Way, Verdict), Verdict> {
+fn steer<A: Family>(packet: &mut Skb<'_>) -> Result<(Way, Verdict), Verdict> {
     let segment = parse::segment::<A>(packet)?;
     let length = packet.len();
-    let outcome = serve(packet, segment);
+    let served = serve(packet, segment);
+    let outcome = left_to_socket(packet, segment, served);
     let (Ok((_, verdict)) | Err(verdict)) = outcome;
     trace::packet(packet, segment, length, verdict);
     outcome
 }
 
+/// What is for a socket of ours under a client's address must not be forwarded to the client.
 #[inline(always)]
-fn serve<A: Family>(packet: &mut impl Packet, segment: &Segment<A>) -> Result<(Way, Verdict), Verdict> {
+fn left_to_socket<A: Family>(
+    packet: &mut Skb<'_>,
+    segment: &Segment<A>,
+    outcome: Result<(Way, Verdict), Verdict>,
+) -> Result<(Way, Verdict), Verdict> {
+    match outcome {
+        Err(verdict @ (Verdict::NotSteered | Verdict::Owed)) if transparent::claim(packet, segment) => {
+            // One that is owed is known as such.
+            Err(if verdict == Verdict::Owed { verdict } else { Verdict::Transparent })
+        }
+        outcome => outcome,
+    }
+}
+
+#[inline(always)]
+fn serve<A: Family>(packet: &mut Skb<'_>, segment: &Segment<A>) -> Result<(Way, Verdict), Verdict> {
     let (found, verdict) = match flow::find_or_open(packet, segment) {
         Ok((_, verdict @ Verdict::Reset))
         | Err(verdict @ (Verdict::ListenerFull | Verdict::ListenerLimited)) => {
@@ -73,6 +92,9 @@ fn serve<A: Family>(packet: &mut impl Packet, segment: &Segment<A>) -> Result<(W
         }
         found => found?,
     };
+    if is_new(verdict) && transparent::has_taken(packet, &found) {
+        return Err(flow::give_up(&found));
+    }
     match translate::admit(packet, segment, &found) {
         Ok(()) => send_on(packet, segment, &found, verdict),
         Err(verdict @ Verdict::Reset) => {
@@ -81,6 +103,12 @@ fn serve<A: Family>(packet: &mut impl Packet, segment: &Segment<A>) -> Result<(W
         }
         Err(verdict) => Err(verdict),
     }
+}
+
+/// Whether a flow has just got its backend.
+#[inline(always)]
+fn is_new(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Steered | Verdict::Replaced | Verdict::Retried)
 }
 
 #[inline(always)]

@@ -47,6 +47,14 @@ impl<'a> Skb<'a> {
         unsafe { (*self.skb()).ingress_ifindex != 0 }
     }
 
+    /// Replaces bits of the packet's mark, which rules of routing are held against.
+    #[inline(always)]
+    pub(crate) fn mark(&mut self, mark: u32, mask: u32) {
+        let skb = self.skb();
+        // SAFETY: the kernel hands out a valid context and rewrites the accesses.
+        unsafe { (*skb).mark = (*skb).mark & !mask | mark }
+    }
+
     #[inline(always)]
     fn skb(&self) -> *mut __sk_buff {
         self.context.skb.skb

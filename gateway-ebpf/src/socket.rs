@@ -10,7 +10,7 @@ use aya_ebpf::{
 use gateway_common::FlowKey;
 
 use crate::{
-    maps::Scratch,
+    maps::{Maps, Scratch},
     packet::Packet,
     parse::{ETHERNET, Family},
 };
@@ -51,6 +51,29 @@ pub(crate) fn cookie<A: Family>(packet: &mut impl Packet, key: &FlowKey<A>, tcp:
         };
         bpf_sk_release(socket.cast());
         if cookie < 0 { NO_COOKIE } else { cookie.cast_unsigned() }
+    }
+}
+
+/// Whether the node has a socket, of whatever process, that a packet with this tuple belongs to: one with a peer, in any
+/// state of its life, TIME-WAIT among them.
+#[inline(always)]
+pub(crate) fn has_peer<A: Maps>(packet: &mut impl Packet, key: &FlowKey<A>) -> bool {
+    let tuple = ptr::from_ref(key).cast_mut().cast();
+    // SAFETY: as in `cookie`.
+    unsafe {
+        let socket = bpf_skc_lookup_tcp(
+            packet.context(),
+            tuple,
+            size_of::<FlowKey<A>>() as u32,
+            BPF_F_CURRENT_NETNS as u64,
+            0,
+        );
+        if socket.is_null() {
+            return false;
+        }
+        let has_peer = (*socket).state != BPF_TCP_LISTEN;
+        bpf_sk_release(socket.cast());
+        has_peer
     }
 }
 

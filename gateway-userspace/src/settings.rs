@@ -1,6 +1,7 @@
 //! Process settings: what flags and environment say about this process. Never routing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -207,6 +208,51 @@ pub struct KernelArgs {
     /// Seconds that flows go on after their backend has gone from the documents; then they are reset.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub backend_drain_time: u64,
+    /// Where `sluice.dev/source-address: preserve` is wished: the mark of packets that answer to clients' addresses and are
+    /// meant for this node, and the bits of it that count. Others of the node's must not give them.
+    #[arg(long, value_name = "MARK/MASK", default_value_t)]
+    pub mark: Mark,
+}
+
+/// What rules of routing know packets by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Among the bits of `mask`, and not 0.
+    pub value: u32,
+    /// The bits that count.
+    pub mask: u32,
+}
+
+impl Default for Mark {
+    /// A bit that nobody else is known to use: Cilium has 0x0f00 and all above 0xffff, Calico likewise above 0xffff,
+    /// kube-proxy 0x4000 and 0x8000, CNI's port mapping 0x2000, Istio 0x0539. And none of theirs up to 0xffff with it: a
+    /// mark of theirs that happens to have the bit too is theirs.
+    fn default() -> Self {
+        Self { value: 0x1000, mask: 0xffff }
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}/{:#x}", self.value, self.mask)
+    }
+}
+
+impl FromStr for Mark {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |word: &str| match word.strip_prefix("0x") {
+            Some(digits) => u32::from_str_radix(digits, 16).ok(),
+            None => word.parse().ok(),
+        };
+        let numbers = text.split_once('/').and_then(|(value, mask)| Some((number(value)?, number(mask)?)));
+        match numbers {
+            Some((value, mask)) if value != 0 && value & mask == value => Ok(Self { value, mask }),
+            Some(_) => Err(format!("`{text}` has no bit set, or one that its mask has not")),
+            None => Err(format!("`{text}` is not two numbers such as {}", Self::default())),
+        }
+    }
 }
 
 /// `--datapath`.
@@ -302,6 +348,22 @@ mod tests {
         assert!(prefix("198.51.100.7/24").unwrap_err().contains("198.51.100.0/24"));
         for bad in ["x", "1.2.3.4/33", "::/129", "1.2.3.4/", "1.2.3.0/-1"] {
             assert!(prefix(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn marks_are_within_their_masks_and_the_default_one_is_nobody_elses() {
+        let mark = |text: &str| text.parse::<Mark>();
+        assert_eq!(mark("4096/0xffff"), Ok(Mark { value: 0x1000, mask: 0xffff }));
+        for bad in ["", "0x1000", "0/0xffff", "0x10000/0xffff", "x/1", "1/0x", "-1/1", "1/0x100000000"] {
+            assert!(mark(bad).is_err(), "{bad}");
+        }
+        // Cilium, kube-proxy, port mapping of CNI, Istio.
+        let default = Mark::default();
+        assert_eq!(mark(&default.to_string()), Ok(default));
+        let Mark { value, mask } = default;
+        for theirs in [0x0f00, 0x4000, 0x8000, 0x2000, 1337] {
+            assert_eq!((value & theirs, mask & theirs), (0, theirs), "{theirs:#x}");
         }
     }
 

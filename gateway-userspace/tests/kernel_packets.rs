@@ -49,6 +49,8 @@ mod strange;
 mod streams;
 #[path = "kernel_packets/sums.rs"]
 mod sums;
+#[path = "kernel_packets/transparent.rs"]
+mod transparent;
 #[path = "kernel_packets/verifier.rs"]
 mod verifier;
 #[path = "kernel_packets/xdp.rs"]

@@ -145,7 +145,7 @@ fn flows_of_an_opaque_listener_are_its_own_with_the_next_agent_too() {
     let (tables, target) = (told.tables().unwrap(), told.backend(backend).unwrap());
     let listener = told.listener(KEY).unwrap();
     let port = target.claim(tables).unwrap();
-    tables.v4.put(&tables.config, &flow(target, listener, port.number())).unwrap();
+    tables.v4.put(&tables.config, &flow(target, listener, port.address().port())).unwrap();
     port.keep();
     drop(plane);
 

@@ -86,7 +86,8 @@ pub fn start(place: Place) -> Server {
     })
 }
 
-async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
+/// A server's part of a transfer.
+pub async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
     let plan =
         Plan { up: stream.read_u64().await?, down: stream.read_u64().await?, seed: stream.read_u64().await? };
     let mut hash = Sha256::new();

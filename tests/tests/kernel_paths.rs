@@ -155,7 +155,7 @@ fn shows_clients(family: Family) {
     let server = mirror(place(&lab, family, 0));
     let backends = [server.address];
     let clients = [lab.client_address(family), lab.add_client(family, 3).expect("an address")];
-    let steered = Steered::start(lab, &PRESERVE, &backends, &[]);
+    let steered = Steered::start(lab, &PRESERVE, &backends, &["--tier", "copy"]);
 
     let mut streams: Vec<TcpStream> = Vec::new();
     for client in clients {
@@ -167,10 +167,12 @@ fn shows_clients(family: Family) {
     assert_eq!(steered.sockets(), 0, "the kernel carries them");
     assert!(steered.dump("PORTS").iter().all(|row| row["inUse"] == 0), "no port of the gateway's is used");
 
-    // To the backend this would be a connection that it has already: it is user space's, under the gateway's name.
+    // To the backend this would be a connection that it has already: it is user space's, from another port.
     let mut other = from(&steered, clients[0], 50_001, OTHER_PORT);
     let gateway = gateway_towards_backend(family);
-    assert_eq!(peer(&mut other).ip(), gateway);
+    let seen = peer(&mut other);
+    assert_eq!(seen.ip(), clients[0]);
+    assert_ne!(seen.port(), 50_001);
     assert_eq!(steered.verdict("port_taken"), 1);
     assert!(steered.sockets() > 0, "the check above could not fail");
     for stream in streams.iter_mut().chain([&mut other]) {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::view::View;
 use crate::model::{
     ChainAction, Credential, CredentialProblem, Listener, ListenerKind, PathMatch, Route, ServerTls,
-    SourceAddress, StringMatch, TcpRoute, Tier, UpstreamProtocol,
+    StringMatch, TcpRoute, Tier, UpstreamProtocol,
 };
 use crate::tls::certificate;
 
@@ -120,9 +120,8 @@ fn listener_items(view: &View, listener: &Listener) -> Vec<Item> {
     let failure = view.bind_failures.iter().find(|(name, _)| *name == *listener.name);
     let mut path = failure.map_or(path, |(_, reason)| format!("not open ({reason})"));
     let refused = view.counts.listeners.refused(&listener.key);
-    if listener.source_address == SourceAddress::Preserve {
-        let is_kept = view.kernel.steers(listener);
-        path.push_str(if is_kept { ", source preserved" } else { ", source not preserved" });
+    if let Some(source) = view.kernel.preserves(listener) {
+        let _ = write!(path, ", {source}");
     }
     let limit = view.tier.highest();
     let highest = view.kernel.highest_tier(listener, limit);

@@ -70,7 +70,16 @@ impl Handle {
 pub(super) struct KernelThread {
     commands: Sender<Command>,
     states: mpsc::UnboundedReceiver<KernelPlaneState>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Left>,
+}
+
+/// What a stop has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Nothing, or flows that go on by themselves.
+    Flows,
+    /// What connections in user space need to their end.
+    ForConnections,
 }
 
 impl KernelThread {
@@ -88,7 +97,10 @@ impl KernelThread {
         let thread = std::thread::Builder::new().name("sluice-kernel".to_owned()).spawn(move || {
             match KernelPlane::start(&args, &outliers, targets) {
                 Ok(plane) => Driver::new(plane, &reports, handed_over, access_log).drive(&inbox),
-                Err(off) => say_off(&reports, off.to_string()),
+                Err(off) => {
+                    say_off(&reports, off.to_string());
+                    Left::Flows
+                }
             }
         })?;
         Ok(Self { commands, states, thread })
@@ -112,11 +124,12 @@ impl KernelThread {
     }
 
     /// Leaves the flows to themselves.
-    pub(super) fn stop(self) {
+    pub(super) fn stop(self) -> Left {
         let _ = self.commands.send(Command::Stop);
-        if self.thread.join().is_err() {
+        self.thread.join().unwrap_or_else(|_| {
             tracing::error!("the kernel plane's thread panicked");
-        }
+            Left::Flows
+        })
     }
 }
 
@@ -165,7 +178,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn drive(mut self, inbox: &Receiver<Command>) {
+    fn drive(mut self, inbox: &Receiver<Command>) -> Left {
         let mut due = Instant::now() + TICK;
         loop {
             match inbox.recv_timeout(HEAR) {
@@ -185,7 +198,7 @@ impl<'a> Driver<'a> {
         }
         let ended = self.plane.hear();
         self.tell(&ended);
-        self.stop();
+        self.stop()
     }
 
     fn apply(&mut self, snapshot: Arc<Snapshot>) {
@@ -275,12 +288,13 @@ impl<'a> Driver<'a> {
         self.said = None;
         let refused = applied.placements.iter().filter(|(_, placement)| placement.steered.is_empty());
         let refused = refused.map(|(listener, placement)| (*listener, reasons(placement))).collect();
+        let unpreserved = applied.unpreserved.clone();
         let interfaces = match self.plane.status() {
             Ok(status) => status.interfaces.into_iter().map(|interface| interface.name).collect(),
             Err(error) => return self.fail(&error),
         };
         self.is_known = true;
-        let _ = self.reports.send(KernelPlaneState { off: None, interfaces, refused });
+        let _ = self.reports.send(KernelPlaneState { off: None, interfaces, refused, unpreserved });
     }
 
     fn fail(&mut self, error: &DatapathError) {
@@ -294,10 +308,11 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn stop(self) {
+    fn stop(self) -> Left {
         match self.plane.stop() {
-            Ok(Stopped { flows: 0 }) => tracing::info!("kernel plane: no flow left, everything removed"),
-            Ok(Stopped { flows }) => {
+            Ok(Stopped { is_answered: true, .. }) => return Left::ForConnections,
+            Ok(Stopped { flows: 0, .. }) => tracing::info!("kernel plane: no flow left, everything removed"),
+            Ok(Stopped { flows, .. }) => {
                 tracing::info!(
                     flows,
                     "kernel plane: flows go on without the agent; `sluice cleanup` ends them"
@@ -305,6 +320,7 @@ impl<'a> Driver<'a> {
             }
             Err(error) => tracing::error!(%error, "kernel plane: stop"),
         }
+        Left::Flows
     }
 }
 

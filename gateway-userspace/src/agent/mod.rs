@@ -20,12 +20,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::configuration::{Configuration, Generation};
-use self::kernel::{HandedOver, Inbox, KernelThread};
+use self::kernel::{HandedOver, Inbox, KernelThread, Left};
 use crate::admin::server::{self, AdminSocket, Scope};
 use crate::admin::view::View;
-use crate::datapath::Targets;
 use crate::datapath::handoff::Ledger;
-use crate::model::{Counts, Published, Subscription};
+use crate::datapath::{KernelPlane, Targets};
+use crate::model::{Counts, Listener, ListenerKind, Published, SourceAddress, Subscription};
 use crate::proxy::{ProxySettings, Runtime, WorkerReport, Workers};
 use crate::settings::{KernelMode, RunArgs};
 use crate::source;
@@ -106,12 +106,17 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         () = signals.stop() => true,
         () = tokio::time::sleep(HANDING_OVER) => false,
     };
-    kernel.stop();
+    let left = kernel.stop();
     if !is_over {
         tokio::select! {
             _ = stopped => {}
             () = signals.stop() => {}
         }
+    }
+    if left == Left::ForConnections
+        && let Err(error) = KernelPlane::leave(&args.kernel)
+    {
+        tracing::error!(%error, "kernel plane: stop; `sluice cleanup` removes what is left");
     }
     if let Some(log) = access_log {
         log.flush();
@@ -284,6 +289,11 @@ impl Agent {
                 tracing::warn!(%listener, %reason, "flows not steered by the kernel");
             }
         }
+        for (listener, reason) in &state.unpreserved {
+            if before.kernel.unpreserved.get(listener) != Some(reason) {
+                tracing::warn!(%listener, %reason, "backends see the gateway's address, not the client's");
+            }
+        }
         self.update(|view| view.kernel = state);
         self.announce();
     }
@@ -304,6 +314,17 @@ impl Agent {
                 }
                 Some(reason) => {
                     tracing::info!(listeners, milliseconds, "serving in user space alone: {reason}");
+                    let preserving = |listener: &&Arc<Listener>| {
+                        listener.source_address == SourceAddress::Preserve
+                            && !matches!(listener.kind, ListenerKind::Http(_))
+                    };
+                    for listener in view.snapshot.listeners.iter().filter(preserving) {
+                        tracing::warn!(
+                            listener = %listener.name,
+                            "backends see the gateway's address, not the client's: sluice.dev/source-address: preserve \
+                             needs the kernel plane"
+                        );
+                    }
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::datapath::{Pins, attach, interfaces};
+use crate::datapath::{Pins, attach, delivery, interfaces};
 use crate::settings::DEFAULT_PIN_DIR;
 
 /// `sluice cleanup`.
@@ -27,6 +27,11 @@ pub fn run(args: &CleanupArgs) -> Result<()> {
     }
     // Filters of kernels without links go first: no program runs with half of its maps gone.
     interfaces::list().map(|found| attach::detach_clsact(&found)).context("cannot list the interfaces")?;
+    match delivery::remove() {
+        // Whoever may remove none has installed none.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+        removed => removed.context("cannot remove the rules for answers to clients' addresses")?,
+    }
     if pins.remove()? {
         println!("removed the kernel plane at {directory}; the flows that it carried are cut");
     } else {

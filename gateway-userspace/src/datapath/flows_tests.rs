@@ -85,6 +85,7 @@ fn tables(capacity: u32, buckets: usize) -> (Arc<Tables>, Target) {
         translations: Arc::new(Translations::over(words(8))),
         offers: Arc::new(Offers { words: words(offer::WORDS as usize) }),
         config: config(),
+        speakers: Hold::default(),
         presence: None,
     };
     let target = Target {
@@ -139,7 +140,7 @@ fn a_flow_that_is_refused_leaves_its_record_to_the_walk_and_its_port_to_the_call
     let (flows, ports) = (&tables.v4, &tables.ports);
     let port = target.claim(&tables).unwrap();
     let mut flow = Flow { ports: target.ports, ..flow(1) };
-    flow.backend.source_port = Be16::new(port.number());
+    flow.backend.source_port = Be16::new(port.address().port());
     let first = flows.put(&config(), &flow).unwrap();
     // The client's tuple is free, the backend's is not: what was entered must go again.
     let other = Flow { client: FlowKey { source_port: Be16::new(9), ..flow.client }, ..flow };
@@ -153,7 +154,7 @@ fn a_flow_that_is_refused_leaves_its_record_to_the_walk_and_its_port_to_the_call
     assert_eq!(flows.free(), 3);
     let in_use = || ports.count(target.ports, PORTS / PORTS_PER_WORD);
     assert_eq!(in_use(), 1);
-    port.keep();
+    assert!(port.keep().is_none());
     assert_eq!(in_use(), 1, "it is the flow's");
     assert!(flows.retire(&config(), first, &flow));
     assert_eq!(flows.release(&config(), ports, first).unwrap().listener, Some(flow.listener));
@@ -169,13 +170,13 @@ fn a_port_is_claimed_once_and_comes_back() {
     while claimed.len() < PORTS as usize {
         claimed.extend(target.claim(&tables));
     }
-    let numbers: HashSet<u32> = claimed.iter().map(|port| port.number().into()).collect();
+    let numbers: HashSet<u32> = claimed.iter().map(|port| port.address().port().into()).collect();
     assert_eq!(numbers, range.collect());
     assert!(target.claim(&tables).is_none());
     assert_eq!(tables.ports.count(0, PORTS / PORTS_PER_WORD), 0, "another backend's");
-    let freed = claimed.swap_remove(100).number();
+    let freed = claimed.swap_remove(100).address().port();
     let again = std::iter::repeat_with(|| target.claim(&tables)).flatten().next();
-    assert_eq!(again.map(|port| port.number()), Some(freed));
+    assert_eq!(again.map(|port| port.address().port()), Some(freed));
     drop(claimed);
     assert_eq!(tables.ports.count(target.ports, PORTS / PORTS_PER_WORD), 0);
 }

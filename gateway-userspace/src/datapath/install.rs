@@ -224,18 +224,22 @@ impl Installed {
         self.backends.iter().map(|(key, backend)| (*key, backend.id))
     }
 
-    /// The same as connections that become flows need them: those whose ports are counted. `mtus` are the largest packets
-    /// of interfaces, in bytes; without its interface a backend is none.
-    pub fn targets(&self, mtus: &HashMap<u32, u32>) -> impl Iterator<Item = (SocketAddr, Target)> {
-        let counted = self.backends.iter().filter(|(key, _)| !key.preserve);
-        counted.filter_map(|(key, Current { id, spec, ports, hold })| {
+    /// The same as connections that become flows need them. `mtus` are the largest packets of interfaces, in bytes; without
+    /// its interface a backend is none.
+    pub fn targets(&self, mtus: &HashMap<u32, u32>) -> impl Iterator<Item = (BackendKey, Target)> {
+        self.backends.iter().filter_map(|(key, Current { id, spec, ports, hold })| {
             let Route { source, oif } = spec.route;
             let mtu = *mtus.get(&oif)?;
             Some((
-                key.address,
+                *key,
                 Target { address: key.address, id: *id, source, oif, mtu, ports: *ports, hold: hold.clone() },
             ))
         })
+    }
+
+    /// The backends among them that see their clients' own addresses.
+    pub fn preserving(&self) -> impl Iterator<Item = SocketAddr> {
+        self.backends.keys().filter(|key| key.preserve).map(|key| key.address)
     }
 
     /// Address and port of a backend, by its number.

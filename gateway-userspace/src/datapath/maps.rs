@@ -18,7 +18,7 @@ use super::flows::{self, Flows, PortsInUse};
 use super::memory::{Records, Words};
 use super::pin::Presence;
 use super::sys;
-use super::targets::{Offers, Tables};
+use super::targets::{Hold, Offers, Tables};
 use super::translations::Translations;
 
 /// Slots of backend tables in one element of `MAGLEV`: an element takes eight bytes, a backend's number two.
@@ -75,6 +75,8 @@ shapes! {
     "FREE6" Array u32 => u64;
     "TRANSLATIONS" Array u32 => Translation;
     "OFFERS" Array u32 => u64;
+    "ANSWERS4" Hash ListenerKey<Addr4> => u32;
+    "ANSWERS6" Hash ListenerKey<Addr6> => u32;
     "HALFIDX4" Array u32 => Bucket<u64>;
     "HALFIDX6" Array u32 => Bucket<u64>;
     "HALF4" Array u32 => Flow<Addr4>;
@@ -134,10 +136,11 @@ fn about(name: &'static str) -> impl Fn(MapError) -> MapsError {
 
 /// The maps of one address family.
 pub struct FamilyMaps<A: Address + Pod> {
-    names: [&'static str; 3],
+    names: [&'static str; 4],
     listeners: HashMap<MapData, ListenerKey<A>, Table>,
     backends: Array<MapData, Backend<A>>,
     deny: LpmTrie<MapData, A, u32>,
+    answers: HashMap<MapData, ListenerKey<A>, u32>,
     /// The flow tables.
     pub flows: Arc<Flows<A>>,
 }
@@ -256,7 +259,8 @@ impl Maps {
         let (v4, v6, ports) = (self.v4.flows.clone(), self.v6.flows.clone(), self.ports.clone());
         let (translations, offers) = (self.translations.clone(), self.offers.clone());
         let (config, presence) = (self.config()?, Some(presence));
-        Ok(Tables { v4, v6, ports, translations, offers, config, presence })
+        let speakers = Hold::default();
+        Ok(Tables { v4, v6, ports, translations, offers, config, speakers, presence })
     }
 
     /// Flows and handshakes that go on, see [`Flows::going_on`].
@@ -280,6 +284,7 @@ struct Names {
     listeners: &'static str,
     backends: &'static str,
     deny: &'static str,
+    answers: &'static str,
     index: &'static str,
     flows: &'static str,
     free: &'static str,
@@ -291,6 +296,7 @@ const NAMES4: Names = Names {
     listeners: "LISTENERS4",
     backends: "BACKENDS4",
     deny: "DENY4",
+    answers: "ANSWERS4",
     index: "INDEX4",
     flows: "FLOWS4",
     free: "FREE4",
@@ -302,6 +308,7 @@ const NAMES6: Names = Names {
     listeners: "LISTENERS6",
     backends: "BACKENDS6",
     deny: "DENY6",
+    answers: "ANSWERS6",
     index: "INDEX6",
     flows: "FLOWS6",
     free: "FREE6",
@@ -326,10 +333,11 @@ impl<A: Address + Pod> FamilyMaps<A> {
             (table(names.index, names.flows)?, table(names.half_index, names.half)?);
         let free = words(names.free, &take(names.free)?)?;
         Ok(Self {
-            names: [names.listeners, names.backends, names.deny],
+            names: [names.listeners, names.backends, names.deny, names.answers],
             listeners: take(names.listeners)?.try_into().map_err(about(names.listeners))?,
             backends: take(names.backends)?.try_into().map_err(about(names.backends))?,
             deny: take(names.deny)?.try_into().map_err(about(names.deny))?,
+            answers: take(names.answers)?.try_into().map_err(about(names.answers))?,
             flows: Arc::new(Flows { established, handshakes, free, pools, pool }),
         })
     }
@@ -377,6 +385,21 @@ impl<A: Address + Pod> FamilyMaps<A> {
         let key = Key::new(prefix, address);
         let done = if denied { self.deny.insert(&key, 1, 0) } else { absent_is_fine(self.deny.remove(&key)) };
         done.map_err(about(self.names[2]))
+    }
+
+    /// Has packets of a backend be looked at as answers to sockets of ours under clients' addresses.
+    pub fn put_answering(&mut self, backend: ListenerKey<A>) -> Result<(), MapsError> {
+        self.answers.insert(backend, 1, 0).map_err(about(self.names[3]))
+    }
+
+    /// Takes a backend out of that list.
+    pub fn remove_answering(&mut self, backend: &ListenerKey<A>) -> Result<(), MapsError> {
+        absent_is_fine(self.answers.remove(backend)).map_err(about(self.names[3]))
+    }
+
+    /// The backends on that list.
+    pub fn answering(&self) -> Result<Vec<ListenerKey<A>>, MapsError> {
+        self.answers.keys().collect::<Result<_, _>>().map_err(about(self.names[3]))
     }
 
     /// The prefixes on the deny list.

@@ -6,6 +6,7 @@
 pub mod ageing;
 pub mod attach;
 pub mod bitmaps;
+pub mod delivery;
 pub mod departed;
 pub mod events;
 pub mod farewell;
@@ -27,6 +28,7 @@ pub mod ports;
 pub mod regions;
 pub mod routes;
 mod sockets;
+mod speaking;
 pub mod stats;
 mod sys;
 mod takeover;

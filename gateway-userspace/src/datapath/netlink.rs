@@ -1,4 +1,4 @@
-//! A question to the kernel by `netlink(7)`, and its answer.
+//! A question or an order to the kernel by `netlink(7)`, and its answer.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -10,6 +10,11 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 
 const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
+/// `NLM_F_CREATE`.
+pub(super) const CREATE: u16 = 0x400;
+/// `NLM_F_EXCL`: an error if it is there already.
+pub(super) const EXCLUSIVE: u16 = 0x200;
 
 /// Kind of the answer that is an error.
 pub(super) const NLMSG_ERROR: u16 = 2;
@@ -41,8 +46,26 @@ impl Netlink {
         body: &[u8],
         parse: impl Fn(&[u8], u32) -> Option<T>,
     ) -> io::Result<T> {
+        self.exchange(kind, 0, body, parse)
+    }
+
+    /// Has something done.
+    pub(super) fn tell(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
+        match self.exchange(kind, flags | NLM_F_ACK, body, outcome)? {
+            0 => Ok(()),
+            number => Err(io::Error::from_raw_os_error(number)),
+        }
+    }
+
+    fn exchange<T>(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        body: &[u8],
+        parse: impl Fn(&[u8], u32) -> Option<T>,
+    ) -> io::Result<T> {
         self.sequence = self.sequence.wrapping_add(1);
-        send(self.socket.as_raw_fd(), &question(kind, self.sequence, body), MsgFlags::empty())?;
+        send(self.socket.as_raw_fd(), &question(kind, flags, self.sequence, body), MsgFlags::empty())?;
         let mut buffer = [0_u8; 4096];
         loop {
             let length = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
@@ -54,15 +77,23 @@ impl Netlink {
     }
 }
 
-fn question(kind: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+fn question(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
     let mut message = Vec::with_capacity(HEADER + body.len());
     message.extend(((HEADER + body.len()) as u32).to_ne_bytes());
     message.extend(kind.to_ne_bytes());
-    message.extend(NLM_F_REQUEST.to_ne_bytes());
+    message.extend((NLM_F_REQUEST | flags).to_ne_bytes());
     message.extend(sequence.to_ne_bytes());
     message.extend([0; 4]);
     message.extend(body);
     message
+}
+
+/// The number of the error that something ended with, or 0.
+fn outcome(message: &[u8], sequence: u32) -> Option<i32> {
+    if kind(message, sequence)? != NLMSG_ERROR {
+        return None;
+    }
+    Some(-i32::from_ne_bytes(bytes(message, HEADER)?))
 }
 
 /// The kind of a message that is about the question of a number; `None` for any other.

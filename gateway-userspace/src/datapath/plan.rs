@@ -10,8 +10,8 @@ use gateway_common::flow::LONGEST_IDLE;
 use serde::Serialize;
 
 use crate::model::{
-    Affinity, Candidate, Cluster, ClusterName, Listener, ListenerKey, ListenerKind, Snapshot, SourceAddress,
-    Steering, TcpRoute, WeightedCluster,
+    Affinity, Candidate, ChainAction, Cluster, ClusterName, Listener, ListenerKey, ListenerKind, Snapshot,
+    SourceAddress, Steering, TcpRoute, WeightedCluster,
 };
 
 use super::maglev::Weights;
@@ -165,7 +165,7 @@ pub struct Opaque {
     /// Listeners that have some.
     pub listeners: BTreeSet<ListenerKey>,
     /// Their backends: in the state, or why the kernel can send nothing there.
-    pub backends: BTreeMap<SocketAddr, Result<BackendSpec, NoTarget>>,
+    pub backends: BTreeMap<BackendKey, Result<BackendSpec, NoTarget>>,
 }
 
 /// The result of planning.
@@ -187,14 +187,12 @@ impl Plan {
 
     /// Puts the backends of opaque connections into the state.
     fn expect_opaque(&mut self, endpoints: &OpaqueEndpoints, surroundings: &Surroundings) {
-        for address in &endpoints.expected {
-            let backend = reach(*address, false, surroundings).map_err(NoTarget::Unreachable);
+        for key in &endpoints.expected {
+            let backend = reach(key.address, key.preserve, surroundings).map_err(NoTarget::Unreachable);
             self.state.backends.extend(backend.iter().map(|backend| (backend.key, *backend)));
-            self.opaque.backends.insert(*address, backend);
+            self.opaque.backends.insert(*key, backend);
         }
-        self.opaque
-            .backends
-            .extend(endpoints.left_out.iter().map(|address| (*address, Err(NoTarget::NoRoom))));
+        self.opaque.backends.extend(endpoints.left_out.iter().map(|key| (*key, Err(NoTarget::NoRoom))));
     }
 
     /// Notes that an address could not be steered after all.
@@ -210,7 +208,8 @@ impl Plan {
 /// Every address that a plan of this snapshot needs a route to.
 pub fn destinations(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
     let steered = kernel_listeners(snapshot).flat_map(|(_, route)| healthy(route.destinations.iter()));
-    steered.chain(opaque_endpoints(snapshot).expected).map(|address| address.ip()).collect()
+    let opaque = opaque_endpoints(snapshot).expected.into_iter().map(|key| key.address);
+    steered.chain(opaque).map(|address| address.ip()).collect()
 }
 
 /// Endpoints that connections to some destinations may go to. Each cluster is looked at once, however many routes lead
@@ -237,30 +236,55 @@ pub(super) fn opaque_listeners(snapshot: &Snapshot) -> impl Iterator<Item = &Lis
     let has_some = |listener: &&Listener| {
         let is_steered =
             matches!((&listener.kind, &listener.steering), (ListenerKind::Tcp(_), Steering::Kernel));
-        !is_steered && listener.opaque_destinations().next().is_some()
+        !is_steered && expected(listener).next().is_some()
     };
     snapshot.listeners.iter().map(Arc::as_ref).filter(is_reachable).filter(has_some)
 }
 
+/// Backends of a listener's opaque connections.
+pub(super) fn backends(listener: &Listener) -> impl Iterator<Item = BackendKey> {
+    let preserve = preserves(listener);
+    healthy(expected(listener)).map(move |address| BackendKey { address, preserve })
+}
+
+/// Where connections go whose bytes the kernel may carry later, or whose backends must at least be known to answer their
+/// clients.
+fn expected(listener: &Listener) -> impl Iterator<Item = &WeightedCluster> {
+    let chains = match &listener.kind {
+        ListenerKind::Tls(tls) if preserves(listener) => tls.chains.as_slice(),
+        _ => &[],
+    };
+    let terminated = chains.iter().filter_map(|chain| match &chain.action {
+        ChainAction::TerminateTcp { route, .. } => Some(route),
+        ChainAction::TerminateHttp { .. } | ChainAction::Passthrough(_) => None,
+    });
+    listener.opaque_destinations().chain(terminated.flat_map(|route| &route.destinations))
+}
+
 /// Endpoints that opaque connections may go to which user space accepts.
 struct OpaqueEndpoints {
-    expected: BTreeSet<SocketAddr>,
+    expected: BTreeSet<BackendKey>,
     /// Not to take too much room for what may never come.
-    left_out: BTreeSet<SocketAddr>,
+    left_out: BTreeSet<BackendKey>,
 }
 
 fn opaque_endpoints(snapshot: &Snapshot) -> OpaqueEndpoints {
     let (upgrades, carried): (Vec<_>, Vec<_>) =
         opaque_listeners(snapshot).partition(|listener| matches!(listener.kind, ListenerKind::Http(_)));
-    let endpoints = |listeners: Vec<&Listener>| -> BTreeSet<SocketAddr> {
-        listeners.into_iter().flat_map(|listener| healthy(listener.opaque_destinations())).collect()
+    let endpoints = |listeners: Vec<&Listener>| -> BTreeSet<BackendKey> {
+        listeners.into_iter().flat_map(backends).collect()
     };
     let mut expected = endpoints(carried);
-    let mut upgrades = endpoints(upgrades).into_iter().filter(|address| !expected.contains(address));
+    let mut upgrades = endpoints(upgrades).into_iter().filter(|key| !expected.contains(key));
     let more: Vec<_> = upgrades.by_ref().take(MOST_FOR_UPGRADES).collect();
     let left_out = upgrades.collect();
     expected.extend(more);
     OpaqueEndpoints { expected, left_out }
+}
+
+/// Whether a listener's backends are to see the client's own address. Those of HTTP do not, whatever is upgraded.
+pub(super) fn preserves(listener: &Listener) -> bool {
+    listener.source_address == SourceAddress::Preserve && !matches!(listener.kind, ListenerKind::Http(_))
 }
 
 /// Plans what the maps should hold.
@@ -298,7 +322,7 @@ fn place(
         if mine.peek().is_none() {
             continue;
         }
-        let preserve = listener.source_address == SourceAddress::Preserve;
+        let preserve = preserves(listener);
         match weigh(&route.destinations, family, preserve, surroundings) {
             Ok(backends) => {
                 let spec = specify(listener, route, preserve, &backends);

@@ -30,9 +30,10 @@ use super::load::{self, LoadError, Loaded, Sizes, TABLE_SLOTS};
 use super::maps::{self, FamilyMaps, Maps, MapsError};
 use super::orphans::{Estate, Orphans};
 use super::pin::{Lock, PinError, Pins};
-use super::plan::{self, Opaque, Placement, Plan, Refusal, Surroundings};
+use super::plan::{self, BackendKey, Opaque, Placement, Plan, Refusal, Surroundings};
 use super::ports::{self, PortRange};
 use super::routes::{NoRoute, Route, Routes};
+use super::speaking::Speaking;
 use super::stats::{self, FlowCounts, InUse, InterfaceStatus, Memory, Status};
 use super::takeover;
 use super::tally::Ended;
@@ -143,6 +144,10 @@ pub struct Applied {
     /// For each listener that asks for the kernel plane.
     #[serde(serialize_with = "by_name")]
     pub placements: BTreeMap<ListenerKey, Placement>,
+    /// Listeners whose connections in user space do not come from their clients' addresses, against their documents, and
+    /// why, in words.
+    #[serde(skip)]
+    pub unpreserved: BTreeMap<ListenerKey, String>,
 }
 
 fn by_name<S: serde::Serializer>(
@@ -168,6 +173,9 @@ pub struct Ticked {
 pub struct Stopped {
     /// Flows that go on by the pinned programs. With none, everything was removed.
     pub flows: usize,
+    /// Whether connections in user space have backends that answer to their clients' addresses. Then nothing was
+    /// removed: [`KernelPlane::leave`] does, once they are over.
+    pub is_answered: bool,
 }
 
 /// The programs in the kernel and what they were told.
@@ -201,6 +209,7 @@ pub struct KernelPlane {
     targets: Published<Targets>,
     /// What the plan in force says of them.
     opaque: Opaque,
+    speaking: Speaking,
     departed: Departed,
     heard: Heard,
     max_flows: u32,
@@ -258,6 +267,7 @@ impl KernelPlane {
         loaded.maps.translations.adopt(&loaded.maps.v4.flows);
         loaded.maps.translations.adopt(&loaded.maps.v6.flows);
         let tables = Arc::new(loaded.maps.tables(pins.attend()?)?);
+        let speaking = Speaking::adopt(&loaded.maps, args.mark)?;
         let orphans = Orphans::find(&loaded.maps, &tables.config, &installed);
         let attached = Attached::adopt(&pins, args.datapath, &mut programs(&mut loaded)?, &interfaces)?;
         let mut plane = Self {
@@ -281,6 +291,7 @@ impl KernelPlane {
             tables,
             targets,
             opaque: Opaque::default(),
+            speaking,
             departed: Departed::new(Duration::from_secs(args.backend_drain_time)),
             heard: Heard::default(),
             max_flows,
@@ -322,6 +333,9 @@ impl KernelPlane {
         }
         self.forget();
         self.tend_orphans();
+        if self.snapshot.is_some() {
+            self.speaking.forget(&mut self.loaded.maps, self.tables.presence.as_ref())?;
+        }
         self.condemn();
         ended.extend(self.bid_farewell());
         let before = self.applied.clone();
@@ -417,10 +431,19 @@ impl KernelPlane {
         self.targets.publish(Arc::default());
         self.refresh(&Snapshot::default())?;
         let flows = self.loaded.maps.going_on(stats::monotonic());
-        if flows == 0 {
-            takeover::remove(&self.pins)?;
+        let is_answered = self.tables.speakers.is_shared();
+        match (is_answered, flows) {
+            (true, _) => {}
+            (false, 0) => takeover::remove(&self.pins)?,
+            (false, _) => self.speaking.end(&mut self.loaded.maps)?,
         }
-        Ok(Stopped { flows })
+        Ok(Stopped { flows, is_answered })
+    }
+
+    /// Removes what a stop has left for the sake of connections in user space, which are over. Another agent that has
+    /// begun meanwhile is left alone.
+    pub fn leave(args: &KernelArgs) -> Result<(), Unavailable> {
+        takeover::finish(&Pins::below(&args.pin_dir), args)
     }
 
     /// Resets the flows of backends that have been gone for the drain time.
@@ -538,6 +561,8 @@ impl KernelPlane {
         self.installed.number(&plan.opaque.listeners);
         self.opaque = std::mem::take(&mut plan.opaque);
         self.carry_out(plan, snapshot.generation)?;
+        self.hear_answers()?;
+        self.applied.unpreserved = self.unpreserved(snapshot);
         if !std::mem::replace(&mut self.is_settled, true) {
             self.installed.settle();
         }
@@ -545,16 +570,44 @@ impl KernelPlane {
         Ok(())
     }
 
+    /// Has answers to clients' addresses come to this node, if there are backends that may give some.
+    fn hear_answers(&mut self) -> Result<(), DatapathError> {
+        let backends: BTreeSet<SocketAddr> = self.installed.preserving().collect();
+        let name = |index| self.interfaces.get(&index).map(|interface| interface.name.clone());
+        let interfaces: Vec<String> = self.attached.indices().filter_map(name).collect();
+        Ok(self.speaking.hear(&mut self.loaded.maps, &backends, &interfaces)?)
+    }
+
+    /// Listeners whose backends are to see their clients' addresses and do not, as far as user space serves them, and why.
+    fn unpreserved(&self, snapshot: &Snapshot) -> BTreeMap<ListenerKey, String> {
+        let problem = |key: BackendKey| {
+            let problem = self.opaque.backends.get(&key).and_then(|backend| backend.as_ref().err());
+            let problem =
+                problem.map(ToString::to_string).or_else(|| self.speaking.problem().map(str::to_owned));
+            problem.map(|problem| format!("backend {}: {problem}", key.address))
+        };
+        plan::opaque_listeners(snapshot)
+            .filter(|listener| plan::preserves(listener))
+            .filter_map(|listener| Some((listener.key, plan::backends(listener).find_map(problem)?)))
+            .collect()
+    }
+
     /// Tells those who hand connections over, if there is news for them.
     fn publish_targets(&self) {
         let mtus: HashMap<u32, u32> = self.links.iter().map(|(index, link)| (*index, link.mtu)).collect();
-        let planned = self.opaque.backends.iter().map(|(address, backend)| {
-            (*address, Err(backend.as_ref().err().cloned().unwrap_or(NoTarget::NoRoom)))
-        });
-        let mut backends: HashMap<SocketAddr, Result<Target, NoTarget>> = planned.collect();
-        backends.extend(self.installed.targets(&mtus).map(|(address, target)| (address, Ok(target))));
+        let planned =
+            self.opaque.backends.iter().map(|(key, backend)| {
+                (*key, Err(backend.as_ref().err().cloned().unwrap_or(NoTarget::NoRoom)))
+            });
+        let mut backends: HashMap<BackendKey, Result<Target, NoTarget>> = planned.collect();
+        backends.extend(self.installed.targets(&mtus).map(|(key, target)| (key, Ok(target))));
+        if let Some(problem) = self.speaking.problem() {
+            let unheard = backends.iter_mut().filter(|(key, _)| key.preserve);
+            unheard.for_each(|(_, target)| *target = Err(NoTarget::Unreachable(problem.to_owned())));
+        }
         let listeners = self.installed.owners().collect();
-        let targets = Targets { tables: Some(self.tables.clone()), backends, listeners, mtus };
+        let generation = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.generation);
+        let targets = Targets { generation, tables: Some(self.tables.clone()), backends, listeners, mtus };
         if !targets.says_the_same(&self.targets.current()) {
             self.targets.publish(Arc::new(targets));
         }
@@ -678,7 +731,7 @@ impl KernelPlane {
                 }
             }
         }
-        self.applied = Applied { generation, placements: plan.placements };
+        self.applied = Applied { generation, placements: plan.placements, ..Applied::default() };
         Ok(())
     }
 }
@@ -744,6 +797,9 @@ fn configure(maps: &mut Maps, pins: &Pins, args: &KernelArgs, ports: PortRange) 
         flags,
         trace4: 0,
         trace6: [0; 4],
+        // The agent before may have sockets still, which it waits for.
+        mark: old.mark,
+        mark_mask: old.mark_mask,
     })?;
     Ok(())
 }

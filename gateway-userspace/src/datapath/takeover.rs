@@ -9,6 +9,7 @@ use super::maps::{self, Maps, MapsError};
 use super::pin::{Lock, PinError, Pins};
 use super::plane::{self, Unavailable};
 use super::ports::PortRange;
+use super::speaking::{self, Speaking};
 use super::{attach, interfaces, load, stats};
 use crate::settings::KernelArgs;
 
@@ -130,9 +131,24 @@ fn leave_own(pins: &Pins) -> Result<(), Unavailable> {
     Ok(())
 }
 
+/// Removes what an agent's stop has left for the sake of its connections, which are over: all of it if there is no flow,
+/// else what only connections needed. Whoever has the directory by now sees to it.
+pub(super) fn finish(pins: &Pins, args: &KernelArgs) -> Result<(), Unavailable> {
+    let Some(_lock) = pins.lock()? else { return Ok(()) };
+    if !pins.maps().exists() {
+        return Ok(());
+    }
+    let mut maps = Maps::open(&pins.maps())?;
+    if maps.going_on(stats::monotonic()) == 0 {
+        return Ok(remove(pins)?);
+    }
+    Ok(Speaking::adopt(&maps, args.mark)?.end(&mut maps)?)
+}
+
 /// Removes this version's programs and maps from the kernel.
 pub(super) fn remove(pins: &Pins) -> Result<(), PinError> {
     pins.remove_own()?;
+    speaking::remove_rules();
     // Without a list of interfaces there are no filters to be found either.
     let _ = interfaces::list().map(|found| attach::detach_clsact(&found));
     Ok(())

@@ -11,8 +11,9 @@ use gateway_common::{Addr4, Addr6, BackendId, Config, ListenerId, offer};
 use super::flows::{Flows, PortsInUse};
 use super::memory::Words;
 use super::pin::Presence;
-use super::plan;
+use super::plan::{self, BackendKey};
 use super::translations::Translations;
+use super::view::Tuple;
 use crate::model::{ListenerKey, Snapshot};
 use crate::net::repair::TcpInfo;
 
@@ -23,7 +24,7 @@ pub(super) const HEADERS6: u32 = 60;
 /// Keeps a backend's number and bitmap from being given to another one, as flows do, for as long as a copy of it is
 /// anywhere but with the plane.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Hold(Arc<()>);
+pub struct Hold(Arc<()>);
 
 impl Hold {
     /// Whether there is another copy.
@@ -45,7 +46,8 @@ pub struct Target {
     pub oif: u32,
     /// Largest IP packet of that interface, in bytes.
     pub mtu: u32,
-    /// First word of its bitmap in `PORTS`.
+    /// First word of its bitmap in `PORTS`, or [`NO_PORTS`](gateway_common::flow::NO_PORTS): connections come from their
+    /// clients' addresses.
     pub ports: u32,
     pub(super) hold: Hold,
 }
@@ -55,23 +57,40 @@ impl Target {
     /// was found free.
     pub fn claim(&self, tables: &Arc<Tables>) -> Option<SourcePort> {
         let port = tables.ports.claim(&tables.config, self.ports)?;
-        Some(SourcePort { port, target: self.clone(), tables: tables.clone(), is_kept: false })
+        let address = SocketAddr::new(self.source, port);
+        let (target, tables) = (self.clone(), tables.clone());
+        Some(SourcePort { address, target, tables, is_counted: true, speaker: None })
+    }
+
+    /// Takes a client's address and a port to speak to a backend from, which is one of those that see their clients.
+    /// `None` if a flow has them. No other socket has them if connecting succeeds; what answers comes to this node for as
+    /// long as anybody has what is returned.
+    pub fn speak_as(&self, tables: &Arc<Tables>, client: SocketAddr) -> Option<SourcePort> {
+        if tables.has_flow(Tuple { source: self.address, destination: client }) {
+            return None;
+        }
+        let (target, tables, speaker) = (self.clone(), tables.clone(), tables.speakers.clone());
+        Some(SourcePort { address: client, target, tables, is_counted: false, speaker: Some(speaker) })
     }
 }
 
-/// A source port that nobody else has. Given back when it is dropped, unless a flow has it then.
+/// An address and port to speak to a backend from, which no other connection to it has. A port of ours is given back when
+/// this is dropped, unless a flow has it then.
 #[derive(Debug)]
 pub struct SourcePort {
-    port: u16,
+    address: SocketAddr,
     target: Target,
     tables: Arc<Tables>,
-    is_kept: bool,
+    /// Whether there is a bit of `PORTS` to be given back.
+    is_counted: bool,
+    /// If the address is a client's.
+    speaker: Option<Hold>,
 }
 
 impl SourcePort {
-    /// The port.
-    pub fn number(&self) -> u16 {
-        self.port
+    /// Address and port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The backend that it is for.
@@ -89,21 +108,24 @@ impl SourcePort {
         if without == 0 {
             return None;
         }
-        let word = self.tables.offers.words.all().get(offer::index(self.port) as usize)?;
-        offer::mark(word, self.port, without);
-        Some(Modest { word, port: self.port })
+        let port = self.address.port();
+        let word = self.tables.offers.words.all().get(offer::index(port) as usize)?;
+        offer::mark(word, port, without);
+        Some(Modest { word, port })
     }
 
-    /// Leaves the port to a flow that has been put into the table: it is given back with the flow's record.
-    pub fn keep(mut self) {
-        self.is_kept = true;
+    /// Leaves the port to a flow that has been put into the table: it is given back with the flow's record. What is
+    /// returned has answers to a client's address come to this node for as long as the flow's socket lives.
+    pub fn keep(mut self) -> Option<Hold> {
+        self.is_counted = false;
+        self.speaker.take()
     }
 }
 
 impl Drop for SourcePort {
     fn drop(&mut self) {
-        if !self.is_kept {
-            self.tables.ports.release_port(&self.tables.config, self.target.ports, self.port);
+        if self.is_counted {
+            self.tables.ports.release_port(&self.tables.config, self.target.ports, self.address.port());
         }
     }
 }
@@ -156,29 +178,60 @@ pub struct Tables {
     pub offers: Arc<Offers>,
     /// What never changes while the maps are there is to be read from it: the index's key and size, the range of ports.
     pub config: Config,
+    /// Copied by whoever speaks to a backend under a client's address.
+    pub(super) speakers: Hold,
     /// As long as anybody has the tables.
     pub(super) presence: Option<Presence>,
+}
+
+impl Tables {
+    /// Whether a flow, or a handshake, is found by the tuple of a packet.
+    fn has_flow(&self, arriving: Tuple) -> bool {
+        let v4 = arriving.key().is_some_and(|key| self.v4.find(&self.config, &key).is_some());
+        v4 || arriving.key().is_some_and(|key| self.v6.find(&self.config, &key).is_some())
+    }
+
+    /// The range that source ports of flows are taken from, and no socket of the node's gets one of by itself.
+    pub fn any_port(&self) -> u16 {
+        (self.config.first_port + fastrand::u32(..self.config.port_count.max(1))) as u16
+    }
 }
 
 /// See the module. Empty until there is a plane, and when there is none any more.
 #[derive(Debug, Default)]
 pub struct Targets {
+    /// Of the snapshot whose backends these are.
+    pub(super) generation: u64,
     pub(super) tables: Option<Arc<Tables>>,
-    pub(super) backends: HashMap<SocketAddr, Result<Target, NoTarget>>,
+    pub(super) backends: HashMap<BackendKey, Result<Target, NoTarget>>,
     pub(super) listeners: HashMap<ListenerKey, ListenerId>,
     /// Largest IP packets, in bytes, by number of interface.
     pub(super) mtus: HashMap<u32, u32>,
 }
 
 impl Targets {
+    /// Whether there is a plane, which knows the backends of a snapshot, or of a later one.
+    pub fn know(&self, generation: u64) -> bool {
+        self.tables.is_some() && self.generation >= generation
+    }
+
     /// The flow tables; `None` without a plane.
     pub fn tables(&self) -> Option<&Arc<Tables>> {
         self.tables.as_ref()
     }
 
-    /// A backend, or why flows cannot be sent to it.
+    /// A backend that sees the gateway, or why flows cannot be sent to it.
     pub fn backend(&self, address: SocketAddr) -> Result<&Target, NoTarget> {
-        match self.backends.get(&address) {
+        self.find(BackendKey { address, preserve: false })
+    }
+
+    /// One that sees its clients.
+    pub fn preserving(&self, address: SocketAddr) -> Result<&Target, NoTarget> {
+        self.find(BackendKey { address, preserve: true })
+    }
+
+    fn find(&self, key: BackendKey) -> Result<&Target, NoTarget> {
+        match self.backends.get(&key) {
             Some(target) => target.as_ref().map_err(Clone::clone),
             None => Err(NoTarget::Unknown),
         }
@@ -200,8 +253,7 @@ impl Targets {
         let widest = self.mtus.values().max().copied().unwrap_or(0);
         let mut sizes = HashMap::new();
         for listener in plan::opaque_listeners(snapshot) {
-            let endpoints = plan::healthy(listener.opaque_destinations());
-            let targets = endpoints.filter_map(|address| self.backend(address).ok());
+            let targets = plan::backends(listener).filter_map(|key| self.find(key).ok());
             if let Some(narrowest) = targets.map(|target| target.mtu).min().filter(|mtu| *mtu < widest) {
                 // A socket for every address takes clients of both families.
                 let headers =
@@ -220,6 +272,7 @@ impl Targets {
             _ => false,
         };
         same_tables
+            && self.generation == other.generation
             && self.backends == other.backends
             && self.listeners == other.listeners
             && self.mtus == other.mtus

@@ -77,7 +77,8 @@ pub enum SourceAddress {
     /// The gateway's.
     #[default]
     Snat,
-    /// The client's. Only the kernel plane can; user space shows the gateway's all the same.
+    /// The client's. Needs the kernel plane also where user space carries the connection; without one backends see the
+    /// gateway's all the same.
     Preserve,
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::listener::{ChainAction, Listener, ListenerKey, ListenerKind, Steering, UserSpaceReason};
+use super::listener::{
+    ChainAction, Listener, ListenerKey, ListenerKind, SourceAddress, Steering, UserSpaceReason,
+};
 use super::tier::Tier;
 
 /// The kernel plane as it stands.
@@ -14,6 +16,9 @@ pub struct KernelPlaneState {
     pub interfaces: Vec<String>,
     /// Listeners that could be steered but are not, here and now, and why.
     pub refused: BTreeMap<ListenerKey, String>,
+    /// Listeners whose connections in user space do not come from their clients' addresses, against their documents, and
+    /// why.
+    pub unpreserved: BTreeMap<ListenerKey, String>,
 }
 
 impl KernelPlaneState {
@@ -22,6 +27,26 @@ impl KernelPlaneState {
         listener.steering == Steering::Kernel
             && self.off.is_none()
             && !self.refused.contains_key(&listener.key)
+    }
+
+    /// Whether backends of a listener's opaque connections see their clients' addresses, in words; `None` if nobody asked
+    /// for that.
+    pub fn preserves(&self, listener: &Listener) -> Option<String> {
+        if listener.source_address == SourceAddress::Snat {
+            return None;
+        }
+        let reason = match (&listener.kind, &listener.steering) {
+            (ListenerKind::Http(_), _) => UserSpaceReason::NeedsHttp.to_string(),
+            (_, Steering::UserSpace(UserSpaceReason::LoopbackBind)) => {
+                UserSpaceReason::LoopbackBind.to_string()
+            }
+            _ if self.off.is_some() => "no kernel plane".to_owned(),
+            _ => match self.unpreserved.get(&listener.key) {
+                Some(reason) => reason.clone(),
+                None => return Some("source preserved".to_owned()),
+            },
+        };
+        Some(format!("source not preserved ({reason})"))
     }
 
     /// The best tier that opaque connections of a listener may reach, below a limit for those that user space accepts;
@@ -80,7 +105,7 @@ mod tests {
 
     use super::*;
     use crate::model::listener::TlsListener;
-    use crate::model::{FilterChain, Limits, RouteTable, SourceAddress, TcpRoute};
+    use crate::model::{FilterChain, Limits, RouteTable, TcpRoute};
 
     #[test]
     fn the_path_names_the_reason_that_decides() {
@@ -115,6 +140,29 @@ mod tests {
     fn passing_through() -> ListenerKind {
         let chain = |name: &str, action| FilterChain { name: name.into(), sni: Vec::new(), action };
         ListenerKind::Tls(TlsListener::new(vec![chain("through", ChainAction::Passthrough(route()))]))
+    }
+
+    #[test]
+    fn whether_the_source_is_preserved_is_said_with_the_reason() {
+        let key = ListenerKey { bind: None, port: 443 };
+        let there = KernelPlaneState::default();
+        let off = KernelPlaneState { off: Some("not root".into()), ..KernelPlaneState::default() };
+        let unpreserved = [(key, "backend 10.0.0.1:80: no route".to_owned())].into();
+        let failing = KernelPlaneState { unpreserved, ..KernelPlaneState::default() };
+        let sni = Steering::UserSpace(UserSpaceReason::NeedsSni);
+        let looped = Steering::UserSpace(UserSpaceReason::LoopbackBind);
+        for (plane, kind, steering, want) in [
+            (&there, passing_through(), sni.clone(), "source preserved"),
+            (&there, ListenerKind::Tcp(route()), Steering::Kernel, "source preserved"),
+            (&there, ListenerKind::Tcp(route()), looped, "source not preserved (bound to loopback)"),
+            (&off, passing_through(), sni.clone(), "source not preserved (no kernel plane)"),
+            (&failing, passing_through(), sni, "source not preserved (backend 10.0.0.1:80: no route)"),
+        ] {
+            let mut listener = listener(kind, steering);
+            assert_eq!(plane.preserves(&listener), None);
+            listener.source_address = SourceAddress::Preserve;
+            assert_eq!(plane.preserves(&listener).as_deref(), Some(want));
+        }
     }
 
     #[test]

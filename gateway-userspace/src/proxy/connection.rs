@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 
 use super::detect::{self, DetectError};
-use super::tcp::Downstream;
+use super::tcp::{Downstream, Introduction};
 use super::worker::{Shared, unmapped};
 use super::{http, tcp, tls};
 use crate::model::{Admission, Limits, Listener, ListenerKey, ListenerKind};
@@ -65,10 +65,11 @@ pub(super) async fn serve(
             Box::pin(cleartext(connection, stream)).await;
         }
         ListenerKind::Tcp(route) => {
-            let (route, proxy) = (route.clone(), listener.proxy_protocol);
+            let (route, introduction) =
+                (route.clone(), Introduction::of(listener, runtime.snapshot.generation));
             drop(runtime);
             let downstream = Downstream::Plain(stream, Bytes::new());
-            Box::pin(tcp::serve(&shared, (ends, None), downstream, (&route, proxy), stay)).await;
+            Box::pin(tcp::serve(&shared, (ends, None), downstream, (&route, introduction), stay)).await;
         }
         ListenerKind::Tls(_) => Box::pin(tls::serve(shared, ends, stream, runtime, stay)).await,
     }

@@ -12,11 +12,13 @@ use super::access::Line;
 use super::climb::{Climb, End};
 use super::connection::{Ends, Stay};
 use super::opaque;
-use super::reserve::{self, Port};
+use super::reserve::{self, Reached};
 use super::tls::Terminated;
 use super::worker::Shared;
 use crate::datapath::handoff::Entry;
-use crate::model::{Admission, Below, Cluster, ClusterName, Limits, Outcome, ProxyVersion, TcpRoute};
+use crate::model::{
+    Admission, Below, Cluster, ClusterName, Limits, Listener, Outcome, ProxyVersion, SourceAddress, TcpRoute,
+};
 use crate::net::proxy_protocol;
 use crate::net::relay::{Carried, Parts, RelayEnd, Side};
 use crate::net::repair::{self, TcpInfo};
@@ -35,11 +37,28 @@ pub(super) enum Downstream {
     Terminated(Box<Terminated>),
 }
 
+/// What backends are told of clients.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Introduction {
+    /// By the header that a connection begins with.
+    proxy: Option<ProxyVersion>,
+    /// By the address that it comes from.
+    source: SourceAddress,
+    /// Of the snapshot that says so.
+    generation: u64,
+}
+
+impl Introduction {
+    /// As a listener's documents wish it.
+    pub(super) fn of(listener: &Listener, generation: u64) -> Self {
+        Self { proxy: listener.proxy_protocol, source: listener.source_address, generation }
+    }
+}
+
 /// A backend's end of a connection.
 struct Upstream {
-    stream: TcpStream,
-    /// What it is bound to, or why it cannot be handed over.
-    port: Port,
+    /// With what it is bound to, or why it cannot be handed over.
+    reached: Reached,
     cluster: Arc<Cluster>,
     lease: Lease,
     /// One of the connections that the cluster takes.
@@ -47,13 +66,12 @@ struct Upstream {
 }
 
 /// Connects to a backend of the route and relays until both sides are done. Without one the connection is closed.
-/// With a version of the PROXY protocol, the backend first hears who the client is. `server_name` is what a TLS client
-/// asked for.
+/// `server_name` is what a TLS client asked for.
 pub(super) async fn serve(
     shared: &Shared,
     (ends, server_name): (Ends, Option<&str>),
     downstream: Downstream,
-    (route, proxy): (&TcpRoute, Option<ProxyVersion>),
+    (route, introduction): (&TcpRoute, Introduction),
     stay: Stay,
 ) {
     let mut line = Line::begin(shared, ends, server_name);
@@ -61,7 +79,7 @@ pub(super) async fn serve(
         Downstream::Plain(stream, _) => repair::info(stream).map_err(|_| Below::HalfClosed),
         Downstream::Terminated(_) => Err(Below::TerminatesTls),
     };
-    match connect_any(shared, ends, route, (proxy, client)).await {
+    match connect_any(shared, ends, route, (introduction, client)).await {
         Ok(upstream) => {
             carry(shared, (ends, server_name), (downstream, upstream), (route, line), stay).await;
         }
@@ -82,7 +100,8 @@ async fn carry(
     (route, mut line): (&TcpRoute, Option<Line>),
     Stay { drain, admission }: Stay,
 ) {
-    let Upstream { stream, port, cluster, lease, admission: cluster_admission } = upstream;
+    let Upstream { reached, cluster, lease, admission: cluster_admission } = upstream;
+    let Reached { stream, port, speaker } = reached;
     if let Some(line) = &mut line {
         line.connected(&cluster.name, lease.address, stream.local_addr().ok());
     }
@@ -130,7 +149,7 @@ async fn carry(
         let Carried { up, down } = carried;
         tracing::debug!(peer = %ends.peer, backend = %lease.address, ?side, up, down, %error, "connection failed");
     }
-    drop(drain);
+    drop((drain, speaker));
 }
 
 /// What a connection in which the backend said nothing tells about it: a reset is as bad as a refusal.
@@ -147,7 +166,7 @@ async fn connect_any(
     shared: &Shared,
     ends: Ends,
     route: &TcpRoute,
-    (proxy, client): (Option<ProxyVersion>, Result<TcpInfo, Below>),
+    (introduction, client): (Introduction, Result<TcpInfo, Below>),
 ) -> Result<Upstream, ResponseFlag> {
     let chosen = by_weight(&route.destinations).and_then(|index| route.destinations.get(index));
     let cluster =
@@ -161,10 +180,11 @@ async fn connect_any(
             break;
         }
         // A DestinationRule knows its backends better than the Gateway does.
-        let proxy = cluster.proxy_protocol.or(proxy);
-        match open(shared, (cluster, &lease), ends, (proxy, client)).await {
-            Ok((stream, port)) => {
-                return Ok(Upstream { stream, port, cluster: cluster.clone(), lease, admission });
+        let proxy = cluster.proxy_protocol.or(introduction.proxy);
+        let introduction = Introduction { proxy, ..introduction };
+        match open(shared, (cluster, &lease), ends, (introduction, client)).await {
+            Ok(reached) => {
+                return Ok(Upstream { reached, cluster: cluster.clone(), lease, admission });
             }
             Err(error) => {
                 report(cluster, &error);
@@ -191,19 +211,20 @@ async fn open(
     shared: &Shared,
     (cluster, lease): (&Cluster, &Lease),
     ends: Ends,
-    (proxy, client): (Option<ProxyVersion>, Result<TcpInfo, Below>),
-) -> Result<(TcpStream, Port), ConnectError> {
+    (introduction, client): (Introduction, Result<TcpInfo, Below>),
+) -> Result<Reached, ConnectError> {
     let to = (lease.address, cluster.connect_timeout);
-    let (mut stream, port) = reserve::connect(shared, ends, client, to).await?;
-    if let Some(version) = proxy {
+    let source = (introduction.source, introduction.generation);
+    let mut reached = reserve::connect_as(source, shared, ends, client, to).await?;
+    if let Some(version) = introduction.proxy {
         let header = match version {
             ProxyVersion::V1 => proxy_protocol::version_1(ends.peer, ends.local),
             ProxyVersion::V2 => proxy_protocol::version_2(ends.peer, ends.local),
         };
         let failed = |source| ConnectError::Failed { address: lease.address, source };
-        stream.write_all(&header).await.map_err(failed)?;
+        reached.stream.write_all(&header).await.map_err(failed)?;
     }
-    Ok((stream, port))
+    Ok(reached)
 }
 
 /// Says that an endpoint could not be reached.

@@ -12,7 +12,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::connection::{Ends, HTTP_IDLE, Stay, first_bytes, refuse};
 use super::detect::{self, HttpVersion};
-use super::tcp::Downstream;
+use super::tcp::{Downstream, Introduction};
 use super::worker::Shared;
 use super::{Runtime, http, tcp};
 use crate::model::{ChainAction, FilterChain, ListenerKind};
@@ -42,8 +42,10 @@ pub(super) async fn serve(
     };
     let Some(chain) = select(&runtime, ends, &hello) else { return socket::reset(stream) };
     let config = runtime.tls.get(ends.listener, &chain.name);
-    let proxy = runtime.snapshot.listener(ends.listener).and_then(|listener| listener.proxy_protocol);
     let generation = runtime.snapshot.generation;
+    let introduction =
+        runtime.snapshot.listener(ends.listener).map(|listener| Introduction::of(listener, generation));
+    let Some(introduction) = introduction else { return socket::reset(stream) };
     // A connection may last for days; the rest of its snapshot need not.
     drop(runtime);
     let handshake = Handshake { ends, chain: &chain, config, deadline };
@@ -51,12 +53,12 @@ pub(super) async fn serve(
     match &chain.action {
         ChainAction::Passthrough(route) => {
             let stream = Downstream::Plain(stream, read);
-            Box::pin(tcp::serve(&shared, (ends, name), stream, (route, proxy), stay)).await;
+            Box::pin(tcp::serve(&shared, (ends, name), stream, (route, introduction), stay)).await;
         }
         ChainAction::TerminateTcp { route, .. } => {
             if let Some(stream) = Box::pin(handshake.complete(Rewound::new(read, stream))).await {
                 let stream = Downstream::Terminated(stream);
-                Box::pin(tcp::serve(&shared, (ends, name), stream, (route, proxy), stay)).await;
+                Box::pin(tcp::serve(&shared, (ends, name), stream, (route, introduction), stay)).await;
             }
         }
         ChainAction::TerminateHttp { routes, .. } => {

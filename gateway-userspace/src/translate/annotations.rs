@@ -77,17 +77,14 @@ pub(super) fn report_unfulfilled(
 ) {
     let number = port.key.port;
     if settings.source_address == SourceAddress::Preserve
-        && let Steering::UserSpace(reason) = steering
-        // There is nobody to see an address.
-        && *reason != UserSpaceReason::NoHealthyBackend
+        && let Some(reason) = hides_clients(port, steering)
     {
         let message = format!(
-            "the source address cannot be preserved on port {number}: user space carries it ({reason}), and backends see \
-             the gateway's address"
+            "the source address cannot be preserved on port {number}: {reason}, and backends see the gateway's address"
         );
-        let help = "keep ports for which it matters in a Gateway of their own, and let the kernel carry them: plain \
-                    TCP without PROXY protocol or connectionPool limits, no loopback address; HTTP backends find the \
-                    client in x-forwarded-for, others by `sluice.dev/proxy-protocol` in place of this annotation";
+        let help = "keep ports for which it matters in a Gateway of their own: TCP and TLS, which may be passed through, \
+                    without loopback addresses; HTTP backends find the client in x-forwarded-for, others by \
+                    `sluice.dev/proxy-protocol` in place of this annotation";
         let with_it =
             port.servers.iter().find(|it| annotations(it).source_address == Some(Written::Preserve));
         if let Some(server) = with_it {
@@ -97,20 +94,36 @@ pub(super) fn report_unfulfilled(
             );
         }
     }
-    let http = |server: &&SelectedServer<'_>| {
-        annotations(server).proxy_protocol.is_some()
-            && match server.family {
-                ProtocolFamily::Http => true,
-                ProtocolFamily::Https => !server.passes_through(),
-                ProtocolFamily::Tls | ProtocolFamily::Tcp => false,
-            }
-    };
+    let http =
+        |server: &&SelectedServer<'_>| annotations(server).proxy_protocol.is_some() && carries_http(server);
     for server in port.servers.iter().filter(http) {
         let field = annotation::field(PROXY_PROTOCOL);
         let message = format!("port {number} carries HTTP, whose backends get no PROXY protocol header");
         report.add(server.gateway.diagnostic(Severity::Warning, Code::NoEffect, &field, message).help(
             "HTTP backends find the client in x-forwarded-for; keep TCP ports in a Gateway of their own",
         ));
+    }
+}
+
+/// Why the backends of a port would not see its clients' addresses, whatever the machine can do.
+fn hides_clients(port: &Port<'_>, steering: &Steering) -> Option<UserSpaceReason> {
+    match steering {
+        // There is nobody to see an address.
+        Steering::UserSpace(UserSpaceReason::NoHealthyBackend) => None,
+        // Connections to its backends are for any client's request.
+        _ if port.servers.iter().any(carries_http) => Some(UserSpaceReason::NeedsHttp),
+        Steering::UserSpace(reason @ (UserSpaceReason::LoopbackBind | UserSpaceReason::LoopbackBackend)) => {
+            Some(*reason)
+        }
+        Steering::UserSpace(_) | Steering::Kernel => None,
+    }
+}
+
+fn carries_http(server: &SelectedServer<'_>) -> bool {
+    match server.family {
+        ProtocolFamily::Http => true,
+        ProtocolFamily::Https => !server.passes_through(),
+        ProtocolFamily::Tls | ProtocolFamily::Tcp => false,
     }
 }
 

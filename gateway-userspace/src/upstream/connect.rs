@@ -46,13 +46,15 @@ pub async fn connect(address: SocketAddr, timeout: Duration) -> Result<TcpStream
 /// Where a connection comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct Source {
-    /// Address and port of ours, which other connections may have towards other endpoints.
+    /// Address and port, which other connections may have towards other endpoints.
     pub address: SocketAddr,
+    /// Whether the address is not this machine's but a client's: answers must be brought here by whoever asks for that.
+    pub transparent: bool,
     /// Largest segment that the endpoint is told to send, in bytes; `None` for what the link carries.
     pub segment_size: Option<u32>,
 }
 
-/// The same from an address and port of ours.
+/// The same from an address and port.
 pub async fn connect_from(
     source: Source,
     address: SocketAddr,
@@ -61,6 +63,9 @@ pub async fn connect_from(
     let connecting = async {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
+        if source.transparent {
+            speak_for_another(&SockRef::from(&socket), address)?;
+        }
         if let Some(size) = source.segment_size {
             SockRef::from(&socket).set_tcp_mss(size)?;
         }
@@ -68,6 +73,11 @@ pub async fn connect_from(
         socket.connect(address).await
     };
     within(connecting, address, timeout).await
+}
+
+/// Lets a socket have an address that is not this machine's (`IP_TRANSPARENT`, which needs CAP_NET_ADMIN).
+fn speak_for_another(socket: &SockRef<'_>, to: SocketAddr) -> io::Result<()> {
+    if to.is_ipv4() { socket.set_ip_transparent_v4(true) } else { socket.set_ip_transparent_v6(true) }
 }
 
 async fn within(

@@ -7,7 +7,7 @@ use std::path::Path;
 use gateway_userspace::cli::maps;
 use gateway_userspace::datapath::{KernelPlane, Unavailable};
 use gateway_userspace::model::{Outliers, Published};
-use gateway_userspace::settings::{Datapath, KernelArgs, KernelMode};
+use gateway_userspace::settings::{Datapath, KernelArgs, KernelMode, Mark};
 
 use super::{Connection, Namespace, backend};
 
@@ -87,6 +87,7 @@ pub(crate) fn arguments(pins: &Path, interface: &str) -> KernelArgs {
         denied: Vec::new(),
         max_new_flows_per_source: 0,
         backend_drain_time: 30,
+        mark: Mark::default(),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::guard;
 use crate::handover::{HandedOver, ORIGINS, hand_over, translation};
 use crate::kernel::frame::{self, ACK, RST, SYN, Segment, icmp_error};
 use crate::reset::answer;
+use crate::transparent::Speaker;
 
 /// Prefixes on the deny list, a source, and whether it is refused.
 pub(crate) const DENIED: &[(&str, u32, &str, bool)] = &[
@@ -146,7 +147,7 @@ fn a_listener_may_have_so_many_flows() {
 }
 
 /// A SYN to a listener on another port, whose one backend sees the clients' own addresses.
-fn transparent(bench: &mut Bench, net: Net, port: u16, listener: u16) -> Segment {
+pub(crate) fn preserving_syn(bench: &mut Bench, net: Net, port: u16, listener: u16) -> Segment {
     match net {
         _ if net.is_v4() => serve_transparently(&mut bench.loaded.maps.v4, net, listener),
         _ => serve_transparently(&mut bench.loaded.maps.v6, net, listener),
@@ -186,14 +187,14 @@ fn serve_transparently<A: Address + aya::Pod>(
 fn a_client_keeps_its_own_address_and_port_where_the_backend_is_to_see_them() {
     let mut bench = Bench::serving(ROOMY);
     for net in FAMILIES {
-        let syn = transparent(&mut bench, net, 5000, 444);
+        let syn = preserving_syn(&mut bench, net, 5000, 444);
         let want = syn.forwarded(syn.source, net.backends()[0]);
         bench.becomes("SYN", &syn, Verdict::Steered, &want);
-        let other = transparent(&mut bench, net, 5000, 445);
+        let other = preserving_syn(&mut bench, net, 5000, 445);
         bench.passes("the same through another listener", &other.bytes(), Verdict::PortTaken);
         let tuple = Tuple { source: other.source, destination: other.destination };
         assert!(bench.peek(tuple).is_none());
-        let other = transparent(&mut bench, net, 5001, 445);
+        let other = preserving_syn(&mut bench, net, 5001, 445);
         assert_eq!(bench.run(&other.bytes()).verdict, Verdict::Steered);
     }
 }
@@ -340,9 +341,9 @@ fn brings_about(bench: &mut Bench, net: Net, verdict: Verdict) -> Verdict {
             syn.bytes()
         }
         Verdict::PortTaken => {
-            let first = transparent(bench, net, port, 444);
+            let first = preserving_syn(bench, net, port, 444);
             bench.run(&first.bytes());
-            transparent(bench, net, port, 445).bytes()
+            preserving_syn(bench, net, port, 445).bytes()
         }
         Verdict::Martian => {
             let mut land = syn;
@@ -353,6 +354,11 @@ fn brings_about(bench: &mut Bench, net: Net, verdict: Verdict) -> Verdict {
         Verdict::Unconfigured => {
             bench.configure(|config| config.half_flows = 0);
             syn.bytes()
+        }
+        Verdict::Transparent => {
+            let speaker = Speaker::new(net, port);
+            speaker.expect_answers(bench);
+            return speaker.host.namespace.enter(|| bench.run(&speaker.answer(ACK).bytes()).verdict);
         }
         // XDP's reason to leave a packet to the classifier, which counts it: see the tests of XDP.
         Verdict::NoNeighbour => return Verdict::NoNeighbour,

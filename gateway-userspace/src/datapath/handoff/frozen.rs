@@ -14,7 +14,7 @@ use super::fault::{self, Step};
 use super::refusal::Refusal;
 use super::settling::HandedOver;
 use super::socket::{self, Numbers};
-use super::{Agreed, Connection, source};
+use super::{Agreed, Connection};
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -123,7 +123,7 @@ pub(super) fn read(connection: &mut Connection) -> Result<[Numbers; 2], Refusal>
 /// The record of a connection that is frozen.
 fn flow<A: Address>(connection: &Connection, way: Way, translation: u32) -> Result<Flow<A>, Refusal> {
     let target = connection.port.target();
-    let backend = Tuple { source: source(connection), destination: target.address };
+    let backend = Tuple { source: connection.port.address(), destination: target.address };
     let open = Seen::SYN | Seen::ACK;
     Ok(Flow {
         client: key(connection.client_side)?,

@@ -22,7 +22,7 @@ mod tally;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -254,11 +254,6 @@ impl Agreed {
 
 fn headers(address: IpAddr) -> u32 {
     if address.is_ipv4() { HEADERS4 } else { HEADERS6 }
-}
-
-/// Local address of a connection to a backend.
-fn source(connection: &Connection) -> SocketAddr {
-    SocketAddr::new(connection.port.target().source, connection.port.number())
 }
 
 #[cfg(test)]

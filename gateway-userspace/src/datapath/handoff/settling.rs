@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::super::flows::{Flows, Kind};
-use super::super::targets::Tables;
+use super::super::targets::{Hold, Tables};
 use super::fault::{self, Step};
 use super::{Connection, socket};
 use crate::net::repair::TcpInfo;
@@ -99,6 +99,8 @@ pub struct Settling {
     owing: Vec<Owing>,
     /// Sockets that are no more.
     withdrawn: u32,
+    /// If one of them speaks under the client's address.
+    _speaker: Option<Hold>,
 }
 
 impl Settling {
@@ -106,13 +108,13 @@ impl Settling {
     pub(super) fn begin(flow: HandedOver, connection: Connection) -> Self {
         let Connection { client, backend, port, to_backend, to_client, .. } = connection;
         // It is the record's now.
-        port.keep();
+        let speaker = port.keep();
         let mut owing = vec![
             Owing { direction: Direction::ToBackend, stream: client, unsent: to_client },
             Owing { direction: Direction::ToClient, stream: backend, unsent: to_backend },
         ];
         owing.iter_mut().for_each(Owing::send_now);
-        let mut settling = Self { flow, owing, withdrawn: 0 };
+        let mut settling = Self { flow, owing, withdrawn: 0, _speaker: speaker };
         // Until then both sockets stay: by their closing, both ends learn of an agent's death.
         if settling.owing.iter().all(|end| end.unsent.is_empty()) {
             settling.all_sent();
@@ -124,11 +126,11 @@ impl Settling {
     /// Of a connection that is no more: both ends are reset.
     pub(super) fn broken(flow: HandedOver, connection: Connection) -> Self {
         flow.alter(State::CONDEMNED, State::FROZEN);
-        connection.port.keep();
+        let speaker = connection.port.keep();
         for stream in [connection.client, connection.backend] {
             sockets::reset(stream);
         }
-        Self { flow, owing: Vec::new(), withdrawn: 2 }
+        Self { flow, owing: Vec::new(), withdrawn: 2, _speaker: speaker }
     }
 
     /// Sends the rest, and waits until all is acknowledged.

@@ -234,7 +234,7 @@ fn what_a_rule_or_annotation_asks_for_decides_the_plane() {
             "sluice.dev/proxy-protocol: v1, sluice.dev/source-address: preserve",
             "",
             Steering::UserSpace(ProxyProtocol),
-            &["SLU0005"],
+            &[],
         ),
         // Also on the Service's HTTP port, which is told apart.
         ("", ", proxyProtocol: {version: V2}", Steering::UserSpace(ProxyProtocol), &["SLU0004"]),
@@ -293,6 +293,12 @@ fn the_oldest_gateway_with_an_annotation_decides_for_the_port() {
             "sluice.dev/max-connections: '4', sluice.dev/max-new-connections-per-second: '9'",
             (SourceAddress::Snat, None, Limits { connections: Some(3), new_per_second: Some(9) }),
             &["IST0145"],
+        ),
+        (
+            "sluice.dev/source-address: preserve",
+            "sluice.dev/source-address: preserve",
+            (SourceAddress::Preserve, None, Limits::default()),
+            &[],
         ),
         (
             "sluice.dev/source-address: snat",
