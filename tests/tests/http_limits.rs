@@ -1,12 +1,13 @@
 //! What a DestinationRule allows of HTTP at a time, and copies of requests, through the real gateway.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use harness::backend::{Backend, Version};
-use harness::client::{Answer, Connection, get, request, runtime, send};
+use harness::client::{self, Answer, Connection, get, request, runtime, send};
 use harness::documents::{self, Server, destination_rule};
 use harness::gateway::Gateway;
 use harness::serve::{self, Place};
@@ -152,11 +153,10 @@ fn retries_at_a_time_are_bounded() {
     {
         let site = of(policy);
         let before = backend.requests();
-        // Its further try stalls, and keeps the only place.
-        let turns = format!("/turns/503,stall/{}", policy.len());
-        let address = site.address;
-        let _stalled =
-            std::thread::spawn(move || harness::client::try_send(address, request("GET", HOST, &turns, &[])));
+        // Its further try stalls, and keeps the only place until the client leaves.
+        let mut stalled = client::connect(site.address);
+        write!(stalled, "GET /turns/503,stall/{} HTTP/1.1\r\nhost: {HOST}\r\n\r\n", policy.len())
+            .expect("sending");
         wait::until("the further try", || (backend.requests() - before == 2).then_some(()));
         let answer = get(site.address, HOST, &format!("/turns/503,200/{}", policy.len()));
         assert_eq!(answer.status.as_u16(), 503, "{policy}");

@@ -24,15 +24,18 @@ pub struct Lease {
     /// The endpoint chosen.
     pub address: SocketAddr,
     active: Rc<Cell<u32>>,
-    places: [Place; 2],
+    /// Boxed, as few clusters bound anything.
+    places: Option<Box<[Place; 2]>>,
 }
 
 impl Lease {
     /// Holds a place among the requests and, for a connection that is the request's own, one among the connections.
     pub fn hold(&mut self, request: Place, connection: Place) {
-        let [of_requests, of_connections] = &mut self.places;
-        *of_requests = request.or(of_requests.take());
-        *of_connections = connection.or(of_connections.take());
+        if request.is_some() || connection.is_some() {
+            let [of_requests, of_connections] = &mut **self.places.get_or_insert_default();
+            *of_requests = request.or(of_requests.take());
+            *of_connections = connection.or(of_connections.take());
+        }
     }
 }
 
@@ -91,7 +94,7 @@ impl Balancer {
     fn lease(&self, address: SocketAddr) -> Lease {
         let active = self.active.borrow_mut().entry(address).or_default().clone();
         active.set(active.get() + 1);
-        Lease { address, active, places: [None, None] }
+        Lease { address, active, places: None }
     }
 
     /// Tells all workers how it went with an endpoint.

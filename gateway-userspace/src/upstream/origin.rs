@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 
 use super::limits::Place;
 use super::replay::RequestBody;
-use crate::model::Cluster;
+use crate::model::{Cluster, ClusterName};
 
 /// Idle connections kept for one endpoint by one worker.
 const MAX_IDLE: usize = 128;
@@ -23,7 +24,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 #[derive(Debug, Default)]
 pub(super) struct Origin {
     /// HTTP/1.1, the youngest last.
-    pub(super) idle: VecDeque<Connection>,
+    pub(super) idle: VecDeque<Box<Connection>>,
     /// HTTP/2.
     pub(super) multiplexed: Option<Multiplexed>,
     pub(super) crowd: Rc<Crowd>,
@@ -95,6 +96,8 @@ impl Rules {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) sender: http1::SendRequest<RequestBody>,
+    cluster: ClusterName,
+    address: SocketAddr,
     rules: Rules,
     served: u32,
     /// Since when it is idle.
@@ -103,8 +106,18 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(sender: http1::SendRequest<RequestBody>, rules: Rules, seat: Seat) -> Self {
-        Self { sender, rules, served: 0, since: Instant::now(), _seat: seat }
+    pub(super) fn new(
+        sender: http1::SendRequest<RequestBody>,
+        (cluster, address): (&Cluster, SocketAddr),
+        seat: Seat,
+    ) -> Self {
+        let (rules, since) = (Rules::of(cluster), Instant::now());
+        Self { sender, cluster: cluster.name.clone(), address, rules, served: 0, since, _seat: seat }
+    }
+
+    /// Where it leads.
+    pub(super) fn to(&self) -> (&ClusterName, SocketAddr) {
+        (&self.cluster, self.address)
     }
 
     /// Counts a request.
@@ -180,7 +193,7 @@ impl Multiplexed {
 
 impl Origin {
     /// Takes a connection back that has nothing under way.
-    pub(super) fn keep(&mut self, mut connection: Connection) {
+    pub(super) fn keep(&mut self, mut connection: Box<Connection>) {
         connection.since = Instant::now();
         if self.idle.len() >= MAX_IDLE {
             self.idle.pop_front();

@@ -86,9 +86,12 @@ impl NoConnection {
 
 /// The pool of a worker; clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Pool {
+pub struct Pool(Rc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
     counts: Counts,
-    origins: Rc<RefCell<Origins>>,
+    origins: RefCell<Origins>,
 }
 
 type Origins = HashMap<ClusterName, HashMap<SocketAddr, Origin>>;
@@ -97,9 +100,7 @@ type Origins = HashMap<ClusterName, HashMap<SocketAddr, Origin>>;
 #[derive(Debug)]
 pub(super) struct Returnable {
     pool: Pool,
-    cluster: ClusterName,
-    address: SocketAddr,
-    connection: Connection,
+    connection: Box<Connection>,
 }
 
 impl Returnable {
@@ -120,15 +121,17 @@ impl Returnable {
     }
 
     fn keep(self) {
-        let Self { pool, cluster, address, connection } = self;
-        pool.origin(&cluster, address, |origin| origin.keep(connection));
+        let Self { pool, connection } = self;
+        let mut origins = pool.0.origins.borrow_mut();
+        let (cluster, address) = connection.to();
+        origin(&mut origins, cluster, address).keep(connection);
     }
 }
 
 impl Pool {
     /// A worker's pool that heeds what all of them have under way.
     pub fn new(counts: Counts) -> Self {
-        Self { counts, origins: Rc::default() }
+        Self(Rc::new(Inner { counts, origins: RefCell::default() }))
     }
 
     /// Sends a request to the leased endpoint and waits for the head of the response.
@@ -159,8 +162,7 @@ impl Pool {
             connection.serve();
             match connection.sender.try_send_request(request).await {
                 Ok(response) => {
-                    let cluster = cluster.name.clone();
-                    let returnable = Returnable { pool: self.clone(), cluster, address, connection };
+                    let returnable = Returnable { pool: self.clone(), connection };
                     let keep = response.status() != http::StatusCode::SWITCHING_PROTOCOLS;
                     let loan = keep.then_some(Loan::Connection(returnable));
                     return Ok(response.map(|body| UpstreamBody::new(body, loan, lease)));
@@ -179,7 +181,7 @@ impl Pool {
         &self,
         cluster: &Cluster,
         address: SocketAddr,
-    ) -> Result<(Connection, bool), NoConnection> {
+    ) -> Result<(Box<Connection>, bool), NoConnection> {
         let crowd = self.origin(&cluster.name, address, |origin| origin.crowd.clone());
         // Nobody gets ahead of those who wait.
         if crowd.waiting.get() == 0
@@ -187,16 +189,17 @@ impl Pool {
         {
             return Ok((idle, true));
         }
-        let _pending = limits::pending(&self.counts, cluster)?;
+        let _pending = limits::pending(&self.0.counts, cluster)?;
         let mut waiting = None;
         loop {
             let is_first = crowd.open.get() == 0;
-            if let Ok(place) = limits::connection(&self.counts, cluster, is_first) {
+            if let Ok(place) = limits::connection(&self.0.counts, cluster, is_first) {
                 let seat = Seat::new(crowd.clone(), place);
                 drop(waiting);
                 let stream = connect(address, cluster.connect_timeout).await?;
                 let sender = alone::begin(stream, address).await?;
-                return Ok((Connection::new(sender, Rules::of(cluster), seat), false));
+                let connection = Connection::new(sender, (cluster, address), seat);
+                return Ok((Box::new(connection), false));
             }
             waiting.get_or_insert_with(|| Waiting::new(crowd.clone()));
             crowd.freed.notified().await;
@@ -206,7 +209,7 @@ impl Pool {
         }
     }
 
-    async fn take_idle(&self, cluster: &Cluster, address: SocketAddr) -> Option<Connection> {
+    async fn take_idle(&self, cluster: &Cluster, address: SocketAddr) -> Option<Box<Connection>> {
         loop {
             let mut idle = self.origin(&cluster.name, address, |origin| origin.idle.pop_back())?;
             if idle.idle_for() > QUIET {
@@ -260,7 +263,7 @@ impl Pool {
         cluster: &Cluster,
         address: SocketAddr,
     ) -> Result<(http2::SendRequest<RequestBody>, Stream), NoConnection> {
-        let _pending = limits::pending(&self.counts, cluster)?;
+        let _pending = limits::pending(&self.0.counts, cluster)?;
         let stream = connect(address, cluster.connect_timeout).await?;
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
@@ -278,18 +281,13 @@ impl Pool {
     }
 
     fn origin<T>(&self, cluster: &ClusterName, address: SocketAddr, act: impl FnOnce(&mut Origin) -> T) -> T {
-        let mut origins = self.origins.borrow_mut();
-        // The name is cloned once in the life of the cluster.
-        match origins.get_mut(cluster) {
-            Some(of_cluster) => act(of_cluster.entry(address).or_default()),
-            None => act(origins.entry(cluster.clone()).or_default().entry(address).or_default()),
-        }
+        act(origin(&mut self.0.origins.borrow_mut(), cluster, address))
     }
 
     /// Closes connections that were idle too long, or whose endpoint `in_use` no longer knows. Requests under way
     /// are not touched: their connections are on loan.
     pub fn sweep(&self, in_use: impl Fn(&ClusterName, SocketAddr) -> bool) {
-        self.origins.borrow_mut().retain(|cluster, origins| {
+        self.0.origins.borrow_mut().retain(|cluster, origins| {
             origins.retain(|address, origin| {
                 if !in_use(cluster, *address) {
                     origin.idle.clear();
@@ -300,4 +298,10 @@ impl Pool {
             !origins.is_empty()
         });
     }
+}
+
+/// What is open to an endpoint.
+fn origin<'a>(origins: &'a mut Origins, cluster: &ClusterName, address: SocketAddr) -> &'a mut Origin {
+    // The name is two counted references: cloning it is less than a second look.
+    origins.entry(cluster.clone()).or_default().entry(address).or_default()
 }

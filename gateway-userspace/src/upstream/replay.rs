@@ -148,7 +148,7 @@ impl Upload {
 
     /// How long the body is, as far as the client has told: exactly 0 where there is none.
     pub fn size_hint(&self) -> SizeHint {
-        if self.source.is_some() { self.hint.clone() } else { SizeHint::with_exact(0) }
+        if self.source.is_some() { self.hint } else { SizeHint::with_exact(0) }
     }
 
     /// The body from its start on. Those handed out before break off.

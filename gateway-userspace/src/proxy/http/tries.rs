@@ -168,12 +168,11 @@ impl Order<'_> {
                 () = of_try(time, self.upload.ended()) => None,
             },
         };
-        let outcome = match sent {
-            Some(sent) => self.judge(sent, endpoint, state),
-            None => {
-                self.report(endpoint, Outcome::Status(504));
-                Err(Failure::Timeout)
-            }
+        let outcome = if let Some(sent) = sent {
+            self.judge(sent, endpoint, state)
+        } else {
+            self.report(endpoint, Outcome::Status(504));
+            Err(Failure::Timeout)
         };
         Ok((outcome, endpoint))
     }
