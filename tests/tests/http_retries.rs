@@ -124,13 +124,13 @@ fn an_endless_body_streams_while_its_answer_is_awaited() {
     let mut stream = client::connect(site.address);
     write!(stream, "POST /digest HTTP/1.1\r\nhost: {HOST}\r\ntransfer-encoding: chunked\r\n\r\n")
         .expect("sending");
-    let piece = [7; 64 * 1024];
+    let piece = vec![7; 64 * 1024];
     let mut hash = Sha256::new();
     for _ in 0..64 {
         write!(stream, "{:x}\r\n", piece.len()).expect("sending");
         stream.write_all(&piece).expect("sending");
         stream.write_all(b"\r\n").expect("sending");
-        hash.update(piece);
+        hash.update(&piece);
     }
     stream.write_all(b"0\r\n\r\n").expect("sending");
     let want = hex(&hash.finalize());
