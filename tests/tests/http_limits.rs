@@ -67,7 +67,7 @@ fn one_connection_and_one_that_waits_leave_no_room() {
     let (tell, mut told) = mpsc::unbounded_channel();
     for _ in 0..5 {
         let (site, tell) = (site.begin("/held"), tell.clone());
-        std::thread::spawn(move || tell.send(site.join().expect("an answer")));
+        std::thread::spawn(move || tell.send(site.join().expect("an answer")).expect("somebody listens"));
     }
     for _ in 0..4 {
         check_overflow(&told.blocking_recv().expect("an answer"));
