@@ -7,12 +7,19 @@
 //! | `/digest`     | SHA-256 of the request's body                                          |
 //! | `/stall`      | none, ever                                                             |
 //! | `/hang-up`    | the connection is closed in place of an answer                         |
+//! | `/turns/A,B…` | A to the first request for the path, B to the second…, the last to all |
+//! |               | others, each once its body has come: a status (the body of the answer  |
+//! |               | is the digest of the request's), `grpc-N` for a gRPC status without    |
+//! |               | a body, `stall`, `hang-up`, or `refuse` (HTTP/2 `REFUSED_STREAM`); what |
+//! |               | follows behind a slash tells paths apart                               |
+//! | `/held`       | as anything else, once [`Backend::release`] was called                 |
 //! | anything else | 200 and JSON: backend, method, path, version, host, headers            |
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -27,6 +34,7 @@ use rustls::ServerConfig;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::serve::{Place, Server};
@@ -46,6 +54,16 @@ pub struct Backend {
     /// Where it listens.
     pub server: Server,
     requests: Arc<AtomicUsize>,
+    memory: Arc<Memory>,
+}
+
+/// What a backend's requests share.
+#[derive(Debug)]
+struct Memory {
+    name: String,
+    /// Requests for each path of turns.
+    turns: Mutex<HashMap<String, usize>>,
+    released: watch::Sender<bool>,
 }
 
 impl Backend {
@@ -66,8 +84,10 @@ impl Backend {
 
     fn start_with(name: &str, version: Version, tls: Option<TlsAcceptor>, place: Place) -> Self {
         let requests = Arc::new(AtomicUsize::new(0));
-        let who: Arc<str> = name.into();
-        let count = requests.clone();
+        let memory =
+            Memory { name: name.to_owned(), turns: Mutex::default(), released: watch::Sender::default() };
+        let memory = Arc::new(memory);
+        let (count, who) = (requests.clone(), memory.clone());
         let server = Server::start(place, move |stream| {
             let (who, count, tls) = (who.clone(), count.clone(), tls.clone());
             async move {
@@ -82,16 +102,21 @@ impl Backend {
                 }
             }
         });
-        Self { server, requests }
+        Self { server, requests, memory }
     }
 
     /// Requests that came.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
+
+    /// Lets held requests be answered, and those to come.
+    pub fn release(&self) {
+        self.memory.released.send_replace(true);
+    }
 }
 
-async fn serve<S>(stream: S, version: Version, who: Arc<str>, count: Arc<AtomicUsize>)
+async fn serve<S>(stream: S, version: Version, who: Arc<Memory>, count: Arc<AtomicUsize>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -110,19 +135,23 @@ where
 
 type ResponseBody = BoxBody<Bytes, Infallible>;
 
-/// The connection is closed without an answer.
+/// The connection is closed, or the stream refused, without an answer.
 #[derive(Debug)]
-struct HangUp;
+struct NoAnswer(Option<h2::Error>);
 
-impl std::fmt::Display for HangUp {
+impl std::fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("asked to hang up")
+        f.write_str("asked to give no answer")
     }
 }
 
-impl std::error::Error for HangUp {}
+impl std::error::Error for NoAnswer {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.as_ref().map(|error| error as _)
+    }
+}
 
-async fn answer(who: &str, request: Request<Incoming>) -> Result<Response<ResponseBody>, HangUp> {
+async fn answer(memory: &Memory, request: Request<Incoming>) -> Result<Response<ResponseBody>, NoAnswer> {
     let path = request.uri().path().to_owned();
     let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let response = match (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) {
@@ -134,10 +163,48 @@ async fn answer(who: &str, request: Request<Incoming>) -> Result<Response<Respon
         ("bytes", length) => Response::new(Zeros { left: length.parse().unwrap_or(0) }.boxed()),
         ("digest", _) => text(&digest(request).await),
         ("stall", _) => std::future::pending().await,
-        ("hang-up", _) => return Err(HangUp),
-        _ => describe(who, &request),
+        ("hang-up", _) => return Err(NoAnswer(None)),
+        ("turns", turns) => return take_turn(memory, turns, request).await,
+        ("held", _) => {
+            let mut released = memory.released.subscribe();
+            released.wait_for(|released| *released).await.expect("the backend has the sender");
+            describe(&memory.name, &request)
+        }
+        _ => describe(&memory.name, &request),
     };
     Ok(response)
+}
+
+async fn take_turn(
+    memory: &Memory,
+    turns: &str,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, NoAnswer> {
+    let at = {
+        let mut asked = memory.turns.lock().expect("no panic elsewhere");
+        let asked = asked.entry(turns.to_owned()).or_default();
+        *asked += 1;
+        *asked - 1
+    };
+    let digest = digest(request).await;
+    let turns: Vec<&str> = turns.split('/').next().unwrap_or_default().split(',').collect();
+    let mut response = text(&digest);
+    match *turns.get(at).or(turns.last()).expect("splitting gives at least one") {
+        "stall" => std::future::pending().await,
+        "hang-up" => Err(NoAnswer(None)),
+        "refuse" => Err(NoAnswer(Some(h2::Reason::REFUSED_STREAM.into()))),
+        turn => {
+            match turn.strip_prefix("grpc-") {
+                Some(status) => {
+                    response = text("");
+                    let status = status.parse().expect("a gRPC status");
+                    response.headers_mut().insert("grpc-status", status);
+                }
+                None => *response.status_mut() = turn.parse().expect("a status"),
+            }
+            Ok(response)
+        }
+    }
 }
 
 fn text(text: &str) -> Response<ResponseBody> {

@@ -23,6 +23,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("aya", &["datapath"]),
     ("clap", &["settings", "cli", "main"]),
     ("clap_complete", &["cli"]),
+    ("h2", &["upstream"]),
     ("hyper", &["upstream", "proxy", "admin", "cli"]),
     ("hyper_util", &["upstream", "proxy", "admin", "cli"]),
     ("notify", &["source"]),

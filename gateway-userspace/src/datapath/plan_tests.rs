@@ -222,12 +222,7 @@ fn serving(port: u16, https_redirect: bool, destinations: Vec<WeightedCluster>) 
         name: "".into(),
         matcher: RouteMatch::default(),
         filters: crate::model::Filters::default(),
-        action: RouteAction::Forward(Forward {
-            destinations: vec![destination],
-            destination_headers: vec![],
-            rewrite: None,
-            timeout: None,
-        }),
+        action: RouteAction::Forward(Forward::to(vec![destination])),
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
         virtual_service: "vs.default".into(),

@@ -18,8 +18,14 @@ pub struct Counts {
     pub outliers: Outliers,
     /// Connections of listeners with limits.
     pub listeners: Limiter<ListenerKey>,
-    /// TCP connections to clusters with `maxConnections`.
+    /// Connections to clusters with `maxConnections`.
     pub clusters: Limiter<ClusterName>,
+    /// HTTP requests to clusters that bound them or have a retry budget.
+    pub requests: Limiter<ClusterName>,
+    /// Those that wait for a connection to a cluster that bounds them.
+    pub pending: Limiter<ClusterName>,
+    /// Those that are tried again, to a cluster that bounds them.
+    pub retries: Limiter<ClusterName>,
     /// Opaque connections in user space.
     pub connections: Connections,
     /// How much opaque connections carried.
@@ -31,7 +37,9 @@ impl Counts {
     pub fn retain(&self, snapshot: &Snapshot, now: Instant) {
         self.outliers.retain(snapshot, now);
         self.listeners.retain(|key| snapshot.listener(*key).is_some());
-        self.clusters.retain(|name| snapshot.clusters.contains_key(name));
+        for limiter in [&self.clusters, &self.requests, &self.pending, &self.retries] {
+            limiter.retain(|name| snapshot.clusters.contains_key(name));
+        }
         self.lengths.retain(|name| snapshot.clusters.contains_key(name));
     }
 }

@@ -54,6 +54,11 @@ impl<K: Eq + Hash + Clone> Limiter<K> {
         Some(Admission { key: key.clone(), counts: self.counts.clone() })
     }
 
+    /// How many there are.
+    pub fn active(&self, key: &K) -> u32 {
+        lock(&self.counts).get(key).map_or(0, |count| count.active)
+    }
+
     /// Connections refused so far.
     pub fn refused(&self, key: &K) -> u64 {
         lock(&self.counts).get(key).map_or(0, |count| count.refused)

@@ -22,8 +22,8 @@ pub mod snapshot;
 pub mod tier;
 
 pub use cluster::{
-    Affinity, Candidate, Cluster, ClusterName, Discovery, Endpoint, Health, ProxyVersion, UpstreamProtocol,
-    WeightedCluster,
+    Affinity, Candidate, Cluster, ClusterName, Discovery, Endpoint, Health, HttpLimits, ProxyVersion,
+    RetryBudget, UpstreamProtocol, WeightedCluster,
 };
 pub use connections::{Connection, ConnectionView, Connections};
 pub use counts::Counts;
@@ -44,8 +44,8 @@ pub use publish::{Published, Subscription};
 pub use resolved::Resolved;
 pub use route::{
     AbortStatus, Cors, CorsVerdict, DirectResponse, Fault, Filters, Forward, Fraction, HeaderMatch,
-    HeaderOps, PathMatch, QueryMatch, Redirect, RedirectPort, RequestHead, Rewrite, Route, RouteAction,
-    RouteMatch, RouteTable, StringMatch, ValueMatch, VirtualHost,
+    HeaderOps, Mirror, PathMatch, QueryMatch, Redirect, RedirectPort, RequestHead, RetryOn, RetryPolicy,
+    Rewrite, Route, RouteAction, RouteMatch, RouteTable, StringMatch, ValueMatch, VirtualHost,
 };
 pub use snapshot::{DocumentRef, Snapshot};
 pub use tier::{Ascent, Below, Tier};

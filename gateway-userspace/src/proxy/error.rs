@@ -27,20 +27,46 @@ pub(super) enum RequestError {
     NoCluster,
     /// The cluster has no healthy endpoint.
     NoHealthyUpstream,
-    /// No endpoint could be connected to.
-    ConnectFailure { retried: bool },
-    /// Connecting took too long.
-    ConnectTimeout { retried: bool },
-    /// The backend closed before it answered.
-    UpstreamClosed,
-    /// The backend's answer is not HTTP.
-    UpstreamProtocol,
-    /// The route's timeout.
+    /// The last try ended without a response.
+    Reset(Reset, Tries),
+    /// The last try took longer than `perTryTimeout`.
+    TryTimeout(Tries),
+    /// The route's timeout, or the time that a gRPC client gave.
     Timeout,
     /// `Upgrade` to something else than a WebSocket.
     UpgradeRefused,
     /// The route's `fault.abort`.
     FaultAbort { status: AbortStatus, delayed: bool },
+}
+
+/// How a try ends without a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reset {
+    /// The endpoint could not be connected to.
+    ConnectFailure,
+    /// Connecting took too long.
+    ConnectTimeout,
+    /// The backend closed before it answered.
+    Terminated,
+    /// The backend reset the stream.
+    Remote,
+    /// Likewise, without having looked at it.
+    Refused,
+    /// The backend's answer is not HTTP.
+    Protocol,
+    /// As much is under way as the DestinationRule allows.
+    Overflow,
+}
+
+/// What came before the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tries {
+    /// A single try.
+    One,
+    /// Several, and the last ended in a way that is not tried again.
+    Several,
+    /// As many as the policy allows.
+    Exhausted,
 }
 
 impl RequestError {
@@ -51,13 +77,10 @@ impl RequestError {
             Self::UnknownTransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::MissingHost | Self::InvalidPath | Self::UnknownMethod => StatusCode::BAD_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::NoCluster
-            | Self::NoHealthyUpstream
-            | Self::ConnectFailure { .. }
-            | Self::ConnectTimeout { .. }
-            | Self::UpstreamClosed => StatusCode::SERVICE_UNAVAILABLE,
-            Self::UpstreamProtocol => StatusCode::BAD_GATEWAY,
-            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::NoCluster | Self::NoHealthyUpstream => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Reset(Reset::Protocol, _) => StatusCode::BAD_GATEWAY,
+            Self::Reset(..) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Timeout | Self::TryTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::UpgradeRefused | Self::SchemeMismatch => StatusCode::FORBIDDEN,
             Self::FaultAbort { status: AbortStatus::Http(status), .. } => status,
             Self::FaultAbort { status: AbortStatus::Grpc(_), .. } => StatusCode::OK,
@@ -77,25 +100,9 @@ impl RequestError {
             Self::InvalidPath | Self::UnknownMethod => "Bad Request",
             Self::FaultAbort { .. } => "fault filter abort",
             Self::NoHealthyUpstream => "no healthy upstream",
-            Self::ConnectFailure { retried: false } => {
-                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
-            }
-            Self::ConnectFailure { retried: true } => {
-                "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: remote connection failure"
-            }
-            Self::ConnectTimeout { retried: false } => {
-                "upstream connect error or disconnect/reset before headers. reset reason: connection timeout"
-            }
-            Self::ConnectTimeout { retried: true } => {
-                "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: connection timeout"
-            }
-            Self::UpstreamClosed => {
-                "upstream connect error or disconnect/reset before headers. reset reason: connection termination"
-            }
-            Self::UpstreamProtocol => {
-                "upstream connect error or disconnect/reset before headers. reset reason: protocol error"
-            }
-            Self::Timeout => "upstream request timeout",
+            Self::Reset(reset, Tries::One) => reset.words()[0],
+            Self::Reset(reset, Tries::Several | Tries::Exhausted) => reset.words()[1],
+            Self::Timeout | Self::TryTimeout(_) => "upstream request timeout",
         }
     }
 
@@ -113,15 +120,11 @@ impl RequestError {
             Self::NoRoute => &[ResponseFlag::NoRoute],
             Self::NoCluster => &[ResponseFlag::NoCluster],
             Self::NoHealthyUpstream => &[ResponseFlag::NoHealthyUpstream],
-            Self::ConnectFailure { retried: false } | Self::ConnectTimeout { retried: false } => {
-                &[ResponseFlag::UpstreamConnectionFailure]
+            Self::Reset(reset, tries) => reset.flags(tries == Tries::Exhausted),
+            Self::TryTimeout(Tries::Exhausted) => {
+                &[ResponseFlag::UpstreamRetryLimitExceeded, ResponseFlag::UpstreamRequestTimeout]
             }
-            Self::ConnectFailure { retried: true } | Self::ConnectTimeout { retried: true } => {
-                &[ResponseFlag::UpstreamRetryLimitExceeded, ResponseFlag::UpstreamConnectionFailure]
-            }
-            Self::UpstreamClosed => &[ResponseFlag::UpstreamConnectionTermination],
-            Self::UpstreamProtocol => &[ResponseFlag::UpstreamProtocolError],
-            Self::Timeout => &[ResponseFlag::UpstreamRequestTimeout],
+            Self::Timeout | Self::TryTimeout(_) => &[ResponseFlag::UpstreamRequestTimeout],
         }
     }
 
@@ -135,17 +138,73 @@ impl RequestError {
             Self::NoRoute => "route_not_found",
             Self::NoCluster => "cluster_not_found",
             Self::NoHealthyUpstream => "no_healthy_upstream",
-            Self::ConnectFailure { .. } => {
-                "upstream_reset_before_response_started{remote_connection_failure}"
-            }
-            Self::ConnectTimeout { .. } => "upstream_reset_before_response_started{connection_timeout}",
-            Self::UpstreamClosed => "upstream_reset_before_response_started{connection_termination}",
-            Self::UpstreamProtocol => "upstream_reset_before_response_started{protocol_error}",
+            Self::Reset(reset, _) => reset.details(),
+            Self::TryTimeout(_) => "upstream_per_try_timeout",
             Self::Timeout => "response_timeout",
             Self::UpgradeRefused => "upgrade_failed",
             Self::UnknownMethod => "http1.codec_error",
             Self::SchemeMismatch => "scheme_mismatch",
             Self::FaultAbort { .. } => "fault_filter_abort",
+        }
+    }
+}
+
+/// The text of an answer for a reset, after a single try and after several.
+macro_rules! words {
+    ($reason:literal) => {
+        [
+            concat!("upstream connect error or disconnect/reset before headers. reset reason: ", $reason),
+            concat!(
+                "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: ",
+                $reason
+            ),
+        ]
+    };
+}
+
+/// The flags of a reset, while tries are left and when they are used up.
+macro_rules! flags {
+    ($flag:ident, $is_last:expr) => {
+        if $is_last {
+            &[ResponseFlag::UpstreamRetryLimitExceeded, ResponseFlag::$flag]
+        } else {
+            &[ResponseFlag::$flag]
+        }
+    };
+}
+
+impl Reset {
+    fn words(self) -> [&'static str; 2] {
+        match self {
+            Self::ConnectFailure => words!("remote connection failure"),
+            Self::ConnectTimeout => words!("connection timeout"),
+            Self::Terminated => words!("connection termination"),
+            Self::Remote => words!("remote reset"),
+            Self::Refused => words!("remote refused stream reset"),
+            Self::Protocol => words!("protocol error"),
+            Self::Overflow => words!("overflow"),
+        }
+    }
+
+    fn flags(self, is_last: bool) -> &'static [ResponseFlag] {
+        match self {
+            Self::ConnectFailure | Self::ConnectTimeout => flags!(UpstreamConnectionFailure, is_last),
+            Self::Terminated => flags!(UpstreamConnectionTermination, is_last),
+            Self::Remote | Self::Refused => flags!(UpstreamRemoteReset, is_last),
+            Self::Protocol => flags!(UpstreamProtocolError, is_last),
+            Self::Overflow => flags!(UpstreamOverflow, is_last),
+        }
+    }
+
+    fn details(self) -> &'static str {
+        match self {
+            Self::ConnectFailure => "upstream_reset_before_response_started{remote_connection_failure}",
+            Self::ConnectTimeout => "upstream_reset_before_response_started{connection_timeout}",
+            Self::Terminated => "upstream_reset_before_response_started{connection_termination}",
+            Self::Remote => "upstream_reset_before_response_started{remote_reset}",
+            Self::Refused => "upstream_reset_before_response_started{remote_refused_stream_reset}",
+            Self::Protocol => "upstream_reset_before_response_started{protocol_error}",
+            Self::Overflow => "upstream_reset_before_response_started{overflow}",
         }
     }
 }
@@ -161,16 +220,28 @@ mod tests {
             (RequestError::NoCluster, "NC", "cluster_not_found"),
             (RequestError::NoHealthyUpstream, "UH", "no_healthy_upstream"),
             (
-                RequestError::ConnectFailure { retried: false },
+                RequestError::Reset(Reset::ConnectFailure, Tries::One),
                 "UF",
                 "upstream_reset_before_response_started{remote_connection_failure}",
             ),
             (
-                RequestError::ConnectTimeout { retried: true },
+                RequestError::Reset(Reset::ConnectTimeout, Tries::Exhausted),
                 "URX,UF",
                 "upstream_reset_before_response_started{connection_timeout}",
             ),
+            (
+                RequestError::Reset(Reset::Terminated, Tries::Several),
+                "UC",
+                "upstream_reset_before_response_started{connection_termination}",
+            ),
+            (
+                RequestError::Reset(Reset::Overflow, Tries::One),
+                "UO",
+                "upstream_reset_before_response_started{overflow}",
+            ),
             (RequestError::Timeout, "UT", "response_timeout"),
+            (RequestError::TryTimeout(Tries::One), "UT", "upstream_per_try_timeout"),
+            (RequestError::TryTimeout(Tries::Exhausted), "URX,UT", "upstream_per_try_timeout"),
             (RequestError::MissingHost, "", "missing_host_header"),
             (RequestError::OldVersion, "DPE", "low_version"),
             (

@@ -1,6 +1,6 @@
 //! A worker: one thread that owns its sockets and connections, and keeps its listeners as the snapshot says.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
@@ -123,6 +123,8 @@ pub(super) struct Shared {
     pub(super) handoff: RefCell<Option<Handoff>>,
     pub(super) access_log: Option<AccessLog>,
     pub(super) targets: Subscription<Targets>,
+    /// Copies of requests that are under way.
+    pub(super) copies: Cell<usize>,
 }
 
 fn run(
@@ -145,7 +147,7 @@ fn run(
         .inspect_err(|error| tracing::warn!(worker = index, %error, "hands no connection over"));
     let handoff = RefCell::new(handoff.ok());
     let balancer = Balancer::new(counts.outliers.clone());
-    let pool = Pool::default();
+    let pool = Pool::new(counts.clone());
     let shared = Rc::new(Shared {
         runtime,
         pool,
@@ -157,6 +159,7 @@ fn run(
         handoff,
         access_log,
         targets,
+        copies: Cell::new(0),
     });
     LocalSet::new().block_on(&tokio, Worker::new(index, shared).serve(reports, stopped, settings.drain_time));
 }
@@ -253,13 +256,11 @@ impl Worker {
     }
 
     fn sweep(&self, runtime: &Runtime) {
-        let endpoints: std::collections::HashSet<SocketAddr> = runtime
-            .snapshot
-            .clusters
-            .values()
-            .flat_map(|cluster| cluster.healthy().map(|endpoint| endpoint.address))
-            .collect();
-        self.shared.pool.sweep(|address| endpoints.contains(&address));
+        let clusters = &runtime.snapshot.clusters;
+        self.shared.pool.sweep(|name, address| {
+            let cluster = clusters.get(name);
+            cluster.is_some_and(|cluster| cluster.healthy().any(|endpoint| endpoint.address == address))
+        });
         self.shared.balancer.sweep();
     }
 }

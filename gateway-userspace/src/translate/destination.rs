@@ -49,6 +49,52 @@ fn cluster(
     (weight, server_port): (u32, u16),
     report: &mut Report,
 ) -> WeightedCluster {
+    let (name, ports) = look_up(context, bound, destination, server_port);
+    let cluster = context.registry.cluster(&name).cloned();
+    if cluster.is_none() {
+        let help = match weight {
+            0 => {
+                "nothing comes here while the weight is 0; with a weight, requests would be answered with 503 (flag NC)"
+            }
+            _ => "requests that come here are answered with 503 (flag NC), connections are closed",
+        };
+        let found = missing(bound, field, destination, &name, ports, Role::Destination);
+        report.add(found.help(help));
+    }
+    WeightedCluster { name, cluster, weight }
+}
+
+/// The cluster that gets copies of a rule's requests.
+pub(super) fn of_mirror(
+    context: &Context<'_>,
+    bound: &Bound<'_>,
+    field: &FieldPath,
+    (destination, server_port): (&Destination, u16),
+    report: &mut Report,
+) -> WeightedCluster {
+    let (name, ports) = look_up(context, bound, destination, server_port);
+    let cluster = context.registry.cluster(&name).cloned();
+    if cluster.is_none() {
+        let found = missing(bound, field, destination, &name, ports, Role::Mirror);
+        report.add(found.help("requests are served as if the mirror were not there: nobody gets copies"));
+    }
+    WeightedCluster { name, cluster, weight: 1 }
+}
+
+/// What a destination is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Destination,
+    Mirror,
+}
+
+/// The name of a destination's cluster, and the ports of its service.
+fn look_up<'a>(
+    context: &'a Context<'_>,
+    bound: &Bound<'_>,
+    destination: &Destination,
+    server_port: u16,
+) -> (ClusterName, Option<&'a [u16]>) {
     let host = full_name(&destination.host, bound.document.namespace(), &context.identity.domain);
     let host = host.to_ascii_lowercase();
     let ports = context.registry.ports(&host);
@@ -61,17 +107,7 @@ fn cluster(
     // Clusters are the aliased service's, whatever name it is called by.
     let behind = context.registry.behind(&host);
     let name = ClusterName { host: behind.into(), port, subset: subset.map(Into::into) };
-    let cluster = context.registry.cluster(&name).cloned();
-    if cluster.is_none() {
-        let help = match weight {
-            0 => {
-                "nothing comes here while the weight is 0; with a weight, requests would be answered with 503 (flag NC)"
-            }
-            _ => "requests that come here are answered with 503 (flag NC), connections are closed",
-        };
-        report.add(missing(bound, field, destination, &name, context.registry.ports(behind)).help(help));
-    }
-    WeightedCluster { name, cluster, weight }
+    (name, context.registry.ports(behind))
 }
 
 fn missing(
@@ -80,7 +116,12 @@ fn missing(
     destination: &Destination,
     name: &ClusterName,
     ports: Option<&[u16]>,
+    role: Role,
 ) -> Diagnostic {
+    let (the_host, the_subset) = match role {
+        Role::Destination => ("host", "host+subset"),
+        Role::Mirror => ("mirror host", "mirror+subset"),
+    };
     let error = |code, field: &FieldPath, message: String| {
         bound.document.diagnostic(Severity::Error, code, field, message)
     };
@@ -91,13 +132,16 @@ fn missing(
             error(
                 Code::ReferencedResourceNotFound,
                 &field.field("host"),
-                format!("Referenced host not found: \"{shown}\""),
+                format!("Referenced {the_host} not found: \"{shown}\""),
             )
         }
         Some(_) if !destination.subset.is_empty() => error(
             Code::ReferencedResourceNotFound,
             &field.field("subset"),
-            format!("Referenced host+subset in destinationrule not found: \"{host}+{}\"", destination.subset),
+            format!(
+                "Referenced {the_subset} in destinationrule not found: \"{host}+{}\"",
+                destination.subset
+            ),
         ),
         Some(ports) if destination.port.is_none() && ports.len() > 1 => {
             let list = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");

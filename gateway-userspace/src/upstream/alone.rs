@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -14,12 +13,13 @@ use super::balance::Lease;
 use super::body::UpstreamBody;
 use super::connect::ConnectError;
 use super::pool::SendError;
+use super::replay::RequestBody;
 
 /// Begins to speak HTTP/1.1 with the endpoint at an address. The stream goes to a task, which ends with it.
 pub(super) async fn begin<S>(
     stream: S,
     address: SocketAddr,
-) -> Result<http1::SendRequest<Incoming>, ConnectError>
+) -> Result<http1::SendRequest<RequestBody>, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -37,7 +37,7 @@ where
 /// unless that says that both ends switch protocols. Waits for the head of the response.
 pub async fn send_alone<S>(
     stream: S,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     lease: Lease,
 ) -> Result<Response<UpstreamBody>, SendError>
 where
@@ -49,6 +49,6 @@ where
     };
     match sender.try_send_request(request).await {
         Ok(response) => Ok(response.map(|body| UpstreamBody::new(body, None, lease))),
-        Err(unsent) => Err(SendError::Exchange(unsent.into_error())),
+        Err(unsent) => Err(SendError::exchange(unsent.into_error())),
     }
 }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::limits::Place;
 use crate::model::{Affinity, Cluster, Outcome, Outliers, WeightedCluster};
 
 /// One worker's view of how busy each endpoint is, and all workers' of which fail.
@@ -23,6 +24,19 @@ pub struct Lease {
     /// The endpoint chosen.
     pub address: SocketAddr,
     active: Rc<Cell<u32>>,
+    /// Boxed, as few clusters bound anything.
+    places: Option<Box<[Place; 2]>>,
+}
+
+impl Lease {
+    /// Holds a place among the requests and, for a connection that is the request's own, one among the connections.
+    pub fn hold(&mut self, request: Place, connection: Place) {
+        if request.is_some() || connection.is_some() {
+            let [of_requests, of_connections] = &mut **self.places.get_or_insert_default();
+            *of_requests = request.or(of_requests.take());
+            *of_connections = connection.or(of_connections.take());
+        }
+    }
 }
 
 impl Drop for Lease {
@@ -80,7 +94,7 @@ impl Balancer {
     fn lease(&self, address: SocketAddr) -> Lease {
         let active = self.active.borrow_mut().entry(address).or_default().clone();
         active.set(active.get() + 1);
-        Lease { address, active }
+        Lease { address, active, places: None }
     }
 
     /// Tells all workers how it went with an endpoint.

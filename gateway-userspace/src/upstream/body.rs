@@ -1,6 +1,7 @@
 //! A backend's response body. When it has ended, its connection goes back to the pool; when it is dropped before,
 //! the connection is closed, as bytes of it may still be on their way.
 
+use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -9,9 +10,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
 
 use super::balance::Lease;
+use super::origin::Stream;
 use super::pool::Returnable;
 
 /// Why a body broke off.
@@ -25,18 +26,36 @@ pub enum BodyError {
     Timeout,
 }
 
+/// What the body holds until its end.
+#[derive(Debug)]
+pub(super) enum Loan {
+    /// HTTP/1.1.
+    Connection(Returnable),
+    /// HTTP/2.
+    Stream(#[expect(dead_code, reason = "held for its end alone")] Stream),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct UpstreamBody {
     inner: Incoming,
-    connection: Option<Returnable>,
-    deadline: Option<Pin<Box<Sleep>>>,
+    loan: Option<Loan>,
+    expiry: Option<Expiry>,
     lease: Lease,
 }
 
+/// The end of the body's time.
+struct Expiry(Pin<Box<dyn Future<Output = ()>>>);
+
+impl fmt::Debug for Expiry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Expiry")
+    }
+}
+
 impl UpstreamBody {
-    pub(super) fn new(inner: Incoming, connection: Option<Returnable>, lease: Lease) -> Self {
-        let mut body = Self { inner, connection, deadline: None, lease };
+    pub(super) fn new(inner: Incoming, loan: Option<Loan>, lease: Lease) -> Self {
+        let mut body = Self { inner, loan, expiry: None, lease };
         body.return_if_ended();
         body
     }
@@ -46,18 +65,23 @@ impl UpstreamBody {
         self.lease.address
     }
 
-    /// Breaks the body off at an instant.
-    pub fn with_deadline(mut self, deadline: Instant) -> Self {
+    /// Breaks the body off as soon as something has come to pass.
+    pub fn until(mut self, expiry: impl Future<Output = ()> + 'static) -> Self {
         if !self.inner.is_end_stream() {
-            self.deadline = Some(Box::pin(tokio::time::sleep_until(deadline)));
+            self.expiry = Some(Expiry(Box::pin(expiry)));
         }
         self
     }
 
     fn return_if_ended(&mut self) {
-        if self.inner.is_end_stream()
-            && let Some(connection) = self.connection.take()
-        {
+        if self.inner.is_end_stream() {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&mut self) {
+        // A stream has nothing to be given back but itself.
+        if let Some(Loan::Connection(connection)) = self.loan.take() {
             connection.give_back();
         }
     }
@@ -71,21 +95,17 @@ impl Body for UpstreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(deadline) = &mut self.deadline
-            && deadline.as_mut().poll(cx).is_ready()
+        if let Some(Expiry(expiry)) = &mut self.expiry
+            && expiry.as_mut().poll(cx).is_ready()
         {
-            self.connection = None;
+            self.loan = None;
             return Poll::Ready(Some(Err(BodyError::Timeout)));
         }
         let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
         match &frame {
             Some(Ok(_)) => self.return_if_ended(),
-            Some(Err(_)) => self.connection = None,
-            None => {
-                if let Some(connection) = self.connection.take() {
-                    connection.give_back();
-                }
-            }
+            Some(Err(_)) => self.loan = None,
+            None => self.give_back(),
         }
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Upstream)))
     }

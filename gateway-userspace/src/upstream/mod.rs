@@ -5,12 +5,18 @@ pub mod alone;
 pub mod balance;
 pub mod body;
 pub mod connect;
+pub mod ending;
 pub mod executor;
+pub mod limits;
+mod origin;
 pub mod pool;
+pub mod replay;
 
 pub use alone::send_alone;
 pub use balance::{Balancer, Lease};
 pub use body::UpstreamBody;
 pub use connect::ConnectError;
+pub use ending::Ending;
 pub use executor::LocalExecutor;
 pub use pool::{Pool, SendError};
+pub use replay::{Ended, RequestBody, Upload};

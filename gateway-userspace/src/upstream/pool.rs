@@ -1,30 +1,27 @@
-//! One worker's HTTP connections to the endpoints. HTTP/1.1: idle ones, the youngest used first, so that surplus
-//! ones age out. HTTP/2: one connection an endpoint carries all streams.
+//! One worker's HTTP connections to the endpoints of each cluster. HTTP/1.1: idle ones, the youngest used first, so that
+//! surplus ones age out; where a DestinationRule bounds them, requests wait for one. HTTP/2: one connection an endpoint
+//! carries all streams.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::Instant;
 
 use super::alone;
 use super::balance::Lease;
-use super::body::UpstreamBody;
+use super::body::{Loan, UpstreamBody};
 use super::connect::{ConnectError, connect};
+use super::ending::Ending;
 use super::executor::LocalExecutor;
-use crate::model::{Cluster, UpstreamProtocol};
-
-/// Idle connections kept for one endpoint by one worker.
-const MAX_IDLE: usize = 128;
-/// An idle connection is closed after this; DestinationRule's default is 1 h, but most servers close theirs after
-/// 60 to 75 s, and a connection closed under a request is a failed request.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+use super::limits::{self, Overflow};
+use super::origin::{Connection, Multiplexed, Origin, Rules, Seat, Stream, Waiting};
+use super::replay::RequestBody;
+use crate::model::{Cluster, ClusterName, Counts, UpstreamProtocol};
 
 /// A connection that was quiet for longer may have been closed by its backend, with the news still in the kernel.
 const QUIET: Duration = Duration::from_millis(50);
@@ -38,71 +35,109 @@ pub enum SendError {
         /// What failed.
         error: ConnectError,
         /// The request as it was.
-        request: Box<Request<Incoming>>,
+        request: Box<Request<RequestBody>>,
     },
+    /// As much is under way as the DestinationRule allows; nothing was sent.
+    #[error("overflow")]
+    Overflow,
     /// The request went out (at least in part) and no response came.
-    #[error("{0}")]
-    Exchange(#[source] hyper::Error),
+    #[error("{error}")]
+    Exchange {
+        /// What hyper says.
+        #[source]
+        error: hyper::Error,
+        /// What that means.
+        ending: Ending,
+    },
+}
+
+impl SendError {
+    pub(super) fn exchange(error: hyper::Error) -> Self {
+        Self::Exchange { ending: Ending::of(&error), error }
+    }
+}
+
+/// Why there is no connection.
+enum NoConnection {
+    Failed(ConnectError),
+    Overflow,
+}
+
+impl From<ConnectError> for NoConnection {
+    fn from(error: ConnectError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Overflow> for NoConnection {
+    fn from(Overflow: Overflow) -> Self {
+        Self::Overflow
+    }
+}
+
+impl NoConnection {
+    fn with(self, request: Request<RequestBody>) -> SendError {
+        match self {
+            Self::Failed(error) => SendError::Connect { error, request: Box::new(request) },
+            Self::Overflow => SendError::Overflow,
+        }
+    }
 }
 
 /// The pool of a worker; clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Pool {
-    origins: Rc<RefCell<HashMap<SocketAddr, Origin>>>,
-}
+pub struct Pool(Rc<Inner>);
 
 #[derive(Debug, Default)]
-struct Origin {
-    idle: VecDeque<Idle>,
-    multiplexed: Option<http2::SendRequest<Incoming>>,
+struct Inner {
+    counts: Counts,
+    origins: RefCell<Origins>,
 }
 
-#[derive(Debug)]
-struct Idle {
-    sender: http1::SendRequest<Incoming>,
-    since: Instant,
-}
+type Origins = HashMap<ClusterName, HashMap<SocketAddr, Origin>>;
 
 /// A connection on loan; given back when its response has been read to the end.
 #[derive(Debug)]
 pub(super) struct Returnable {
     pool: Pool,
-    address: SocketAddr,
-    sender: http1::SendRequest<Incoming>,
+    connection: Box<Connection>,
 }
 
 impl Returnable {
     /// A response may end before its request has been sent: then the connection is still the slow client's, and
     /// whoever took it from the pool would wait for that client.
     pub(super) fn give_back(mut self) {
-        if self.sender.is_closed() {
+        if self.connection.sender.is_closed() || self.connection.is_spent() {
             return;
         }
-        if self.sender.is_ready() {
+        if self.connection.sender.is_ready() {
             return self.keep();
         }
         tokio::task::spawn_local(async move {
-            if self.sender.ready().await.is_ok() {
+            if self.connection.sender.ready().await.is_ok() {
                 self.keep();
             }
         });
     }
 
     fn keep(self) {
-        let mut origins = self.pool.origins.borrow_mut();
-        let idle = &mut origins.entry(self.address).or_default().idle;
-        if idle.len() >= MAX_IDLE {
-            idle.pop_front();
-        }
-        idle.push_back(Idle { sender: self.sender, since: Instant::now() });
+        let Self { pool, connection } = self;
+        let mut origins = pool.0.origins.borrow_mut();
+        let (cluster, address) = connection.to();
+        origin(&mut origins, cluster, address).keep(connection);
     }
 }
 
 impl Pool {
+    /// A worker's pool that heeds what all of them have under way.
+    pub fn new(counts: Counts) -> Self {
+        Self(Rc::new(Inner { counts, origins: RefCell::default() }))
+    }
+
     /// Sends a request to the leased endpoint and waits for the head of the response.
     pub async fn send(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         cluster: &Cluster,
         lease: Lease,
     ) -> Result<Response<UpstreamBody>, SendError> {
@@ -114,92 +149,122 @@ impl Pool {
 
     async fn send_http1(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Request<RequestBody>,
         cluster: &Cluster,
         lease: Lease,
     ) -> Result<Response<UpstreamBody>, SendError> {
+        let address = lease.address;
         loop {
-            let (mut sender, reused) = match self.take_idle(lease.address).await {
-                Some(sender) => (sender, true),
-                None => match self.dial_http1(lease.address, cluster.connect_timeout).await {
-                    Ok(sender) => (sender, false),
-                    Err(error) => return Err(SendError::Connect { error, request: Box::new(request) }),
-                },
+            let (mut connection, reused) = match self.connection(cluster, address).await {
+                Ok(found) => found,
+                Err(none) => return Err(none.with(request)),
             };
-            match sender.try_send_request(request).await {
+            connection.serve();
+            match connection.sender.try_send_request(request).await {
                 Ok(response) => {
-                    let connection = Returnable { pool: self.clone(), address: lease.address, sender };
+                    let returnable = Returnable { pool: self.clone(), connection };
                     let keep = response.status() != http::StatusCode::SWITCHING_PROTOCOLS;
-                    return Ok(
-                        response.map(|body| UpstreamBody::new(body, keep.then_some(connection), lease))
-                    );
+                    let loan = keep.then_some(Loan::Connection(returnable));
+                    return Ok(response.map(|body| UpstreamBody::new(body, loan, lease)));
                 }
                 // The backend had closed an idle connection: not a byte was sent, so another one is tried.
                 Err(mut unsent) => match unsent.take_message() {
                     Some(unchanged) if reused => request = unchanged,
-                    _ => return Err(SendError::Exchange(unsent.into_error())),
+                    _ => return Err(SendError::exchange(unsent.into_error())),
                 },
+            }
+        }
+    }
+
+    /// An HTTP/1.1 connection, and whether it had requests before.
+    async fn connection(
+        &self,
+        cluster: &Cluster,
+        address: SocketAddr,
+    ) -> Result<(Box<Connection>, bool), NoConnection> {
+        let crowd = self.origin(&cluster.name, address, |origin| origin.crowd.clone());
+        // Nobody gets ahead of those who wait.
+        if crowd.waiting.get() == 0
+            && let Some(idle) = self.take_idle(cluster, address).await
+        {
+            return Ok((idle, true));
+        }
+        let _pending = limits::pending(&self.0.counts, cluster)?;
+        let mut waiting = None;
+        loop {
+            let is_first = crowd.open.get() == 0;
+            if let Ok(place) = limits::connection(&self.0.counts, cluster, is_first) {
+                let seat = Seat::new(crowd.clone(), place);
+                drop(waiting);
+                let stream = connect(address, cluster.connect_timeout).await?;
+                let sender = alone::begin(stream, address).await?;
+                let connection = Connection::new(sender, (cluster, address), seat);
+                return Ok((Box::new(connection), false));
+            }
+            waiting.get_or_insert_with(|| Waiting::new(crowd.clone()));
+            crowd.freed.notified().await;
+            if let Some(idle) = self.take_idle(cluster, address).await {
+                return Ok((idle, true));
+            }
+        }
+    }
+
+    async fn take_idle(&self, cluster: &Cluster, address: SocketAddr) -> Option<Box<Connection>> {
+        loop {
+            let mut idle = self.origin(&cluster.name, address, |origin| origin.idle.pop_back())?;
+            if idle.idle_for() > QUIET {
+                // Gives the reactor a turn, and then the connection's task, which hears of a close by it. Busy
+                // connections are spared that: it is a system call.
+                tokio::task::yield_now().await;
+            }
+            if !idle.is_stale() && idle.sender.ready().await.is_ok() {
+                return Some(idle);
             }
         }
     }
 
     async fn send_http2(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Request<RequestBody>,
         cluster: &Cluster,
         lease: Lease,
     ) -> Result<Response<UpstreamBody>, SendError> {
+        let address = lease.address;
         loop {
-            let shared =
-                self.origins.borrow().get(&lease.address).and_then(|origin| origin.multiplexed.clone());
-            let (mut sender, reused) = match shared.filter(|sender| !sender.is_closed()) {
-                Some(sender) => (sender, true),
-                None => match self.dial_http2(lease.address, cluster.connect_timeout).await {
-                    Ok(sender) => (sender, false),
-                    Err(error) => return Err(SendError::Connect { error, request: Box::new(request) }),
+            let open = |origin: &mut Origin| {
+                origin.multiplexed.as_ref().filter(|it| it.is_usable()).map(Multiplexed::open)
+            };
+            let (opened, reused) = match self.origin(&cluster.name, address, open) {
+                Some(opened) => (opened, true),
+                None => match self.dial_http2(cluster, address).await {
+                    Ok(opened) => (opened, false),
+                    Err(none) => return Err(none.with(request)),
                 },
             };
+            let (mut sender, stream) = opened;
             match sender.try_send_request(request).await {
-                Ok(response) => return Ok(response.map(|body| UpstreamBody::new(body, None, lease))),
+                Ok(response) => {
+                    let loan = Some(Loan::Stream(stream));
+                    return Ok(response.map(|body| UpstreamBody::new(body, loan, lease)));
+                }
                 Err(mut unsent) => match unsent.take_message() {
                     Some(unchanged) if reused => {
                         request = unchanged;
-                        self.forget_http2(lease.address);
+                        self.origin(&cluster.name, address, |origin| origin.multiplexed = None);
                     }
-                    _ => return Err(SendError::Exchange(unsent.into_error())),
+                    _ => return Err(SendError::exchange(unsent.into_error())),
                 },
             }
         }
-    }
-
-    async fn take_idle(&self, address: SocketAddr) -> Option<http1::SendRequest<Incoming>> {
-        loop {
-            let mut idle = self.origins.borrow_mut().get_mut(&address)?.idle.pop_back()?;
-            if idle.since.elapsed() > QUIET {
-                // Gives the reactor a turn, and then the connection's task, which hears of a close by it. Busy
-                // connections are spared that: it is a system call.
-                tokio::task::yield_now().await;
-            }
-            if idle.since.elapsed() < IDLE_TIMEOUT && idle.sender.ready().await.is_ok() {
-                return Some(idle.sender);
-            }
-        }
-    }
-
-    async fn dial_http1(
-        &self,
-        address: SocketAddr,
-        timeout: Duration,
-    ) -> Result<http1::SendRequest<Incoming>, ConnectError> {
-        alone::begin(connect(address, timeout).await?, address).await
     }
 
     async fn dial_http2(
         &self,
+        cluster: &Cluster,
         address: SocketAddr,
-        timeout: Duration,
-    ) -> Result<http2::SendRequest<Incoming>, ConnectError> {
-        let stream = connect(address, timeout).await?;
+    ) -> Result<(http2::SendRequest<RequestBody>, Stream), NoConnection> {
+        let _pending = limits::pending(&self.0.counts, cluster)?;
+        let stream = connect(address, cluster.connect_timeout).await?;
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .adaptive_window(true)
@@ -209,28 +274,34 @@ impl Pool {
         tokio::task::spawn_local(async move {
             let _ = connection.await;
         });
-        self.origins.borrow_mut().entry(address).or_default().multiplexed = Some(sender.clone());
-        Ok(sender)
+        let multiplexed = Multiplexed::new(sender, Rules::of(cluster));
+        let opened = multiplexed.open();
+        self.origin(&cluster.name, address, |origin| origin.multiplexed = Some(multiplexed));
+        Ok(opened)
     }
 
-    fn forget_http2(&self, address: SocketAddr) {
-        if let Some(origin) = self.origins.borrow_mut().get_mut(&address) {
-            origin.multiplexed = None;
-        }
+    fn origin<T>(&self, cluster: &ClusterName, address: SocketAddr, act: impl FnOnce(&mut Origin) -> T) -> T {
+        act(origin(&mut self.0.origins.borrow_mut(), cluster, address))
     }
 
     /// Closes connections that were idle too long, or whose endpoint `in_use` no longer knows. Requests under way
     /// are not touched: their connections are on loan.
-    pub fn sweep(&self, in_use: impl Fn(SocketAddr) -> bool) {
-        self.origins.borrow_mut().retain(|address, origin| {
-            if !in_use(*address) {
-                return false;
-            }
-            origin.idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < IDLE_TIMEOUT);
-            if origin.multiplexed.as_ref().is_some_and(http2::SendRequest::is_closed) {
-                origin.multiplexed = None;
-            }
-            !origin.idle.is_empty() || origin.multiplexed.is_some()
+    pub fn sweep(&self, in_use: impl Fn(&ClusterName, SocketAddr) -> bool) {
+        self.0.origins.borrow_mut().retain(|cluster, origins| {
+            origins.retain(|address, origin| {
+                if !in_use(cluster, *address) {
+                    origin.idle.clear();
+                    origin.multiplexed = None;
+                }
+                origin.sweep()
+            });
+            !origins.is_empty()
         });
     }
+}
+
+/// What is open to an endpoint.
+fn origin<'a>(origins: &'a mut Origins, cluster: &ClusterName, address: SocketAddr) -> &'a mut Origin {
+    // The name is two counted references: cloning it is less than a second look.
+    origins.entry(cluster.clone()).or_default().entry(address).or_default()
 }

@@ -74,7 +74,7 @@ pub struct TrafficPolicy {
     pub tunnel: Option<TunnelSettings>,
     /// Header that connections begin with.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// Not supported.
+    /// Bounds further tries.
     pub retry_budget: Option<RetryBudget>,
 }
 

@@ -11,7 +11,7 @@ use crate::api::duration::DurationText;
 pub struct ConnectionPoolSettings {
     /// For every connection.
     pub tcp: Option<TcpSettings>,
-    /// Not supported.
+    /// For HTTP.
     pub http: Option<HttpSettings>,
 }
 

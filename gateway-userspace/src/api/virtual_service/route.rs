@@ -34,13 +34,13 @@ pub struct HttpRoute {
     pub timeout: Option<DurationText>,
     /// Header operations.
     pub headers: Option<Headers>,
-    /// Not supported.
+    /// Further tries; absent: two, where nothing was done.
     pub retries: Option<HttpRetry>,
     /// Delays and answers in place of forwarding, for tests.
     pub fault: Option<HttpFaultInjection>,
-    /// Gets copies of requests; not supported.
+    /// Gets copies of requests.
     pub mirror: Option<Destination>,
-    /// Several of the same, each with its share; not supported.
+    /// Several of the same, each with its share.
     pub mirrors: Vec<HttpMirrorPolicy>,
     /// Whole percent for `mirror`; deprecated, counts where `mirrorPercentage` is absent.
     pub mirror_percent: Option<u32>,

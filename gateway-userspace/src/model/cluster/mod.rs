@@ -2,6 +2,7 @@
 
 mod eligible;
 mod endpoint;
+mod limits;
 mod policy;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use super::snapshot::DocumentRef;
 
 pub use eligible::Candidate;
 pub use endpoint::{Discovery, Endpoint, Health};
+pub use limits::{HttpLimits, RetryBudget};
 pub use policy::{Affinity, ProxyVersion, UpstreamProtocol};
 
 /// A cluster's name as Istio's users know it: `outbound|<port>|<subset>|<fqdn>`.
@@ -59,10 +61,13 @@ pub struct Cluster {
     pub destination_rule: Option<DocumentRef>,
     /// DestinationRule connectionPool.tcp.connectTimeout; default 10 s.
     pub connect_timeout: Duration,
-    /// DestinationRule connectionPool.tcp.idleTimeout; a TCP route takes its first destination's.
+    /// DestinationRule connectionPool.tcp.idleTimeout; a TCP route takes its first destination's, HTTP connections have
+    /// it where `http` says nothing.
     pub idle_timeout: Option<Duration>,
-    /// DestinationRule connectionPool.tcp.maxConnections, to all endpoints together. Held for TCP, not for HTTP.
+    /// DestinationRule connectionPool.tcp.maxConnections, to all endpoints together.
     pub max_connections: Option<u32>,
+    /// DestinationRule connectionPool.http and retryBudget.
+    pub http: HttpLimits,
     /// DestinationRule loadBalancer.consistentHash.
     pub affinity: Affinity,
     /// DestinationRule outlierDetection.
@@ -84,6 +89,7 @@ impl Cluster {
             connect_timeout: Duration::from_secs(10),
             idle_timeout: None,
             max_connections: None,
+            http: HttpLimits::default(),
             affinity: Affinity::None,
             outlier: None,
             proxy_protocol: None,

@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::headers::HeaderOps;
 use super::matching::PathMatch;
+use super::retry::RetryPolicy;
 use crate::model::cluster::WeightedCluster;
 
 /// `HTTPRoute.route` and what comes with it.
@@ -22,10 +23,40 @@ pub struct Forward {
     /// `rewrite`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<Rewrite>,
-    /// `timeout`, from the request's head to the end of the response; `None` is none. Istio's gateway counts from the
-    /// request's end, so that a slow upload has more time there.
+    /// `timeout`, from the end of the request to the end of the response, over all tries; `None` is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
+    /// `retries`; `None` is a single try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<RetryPolicy>,
+    /// `mirror` and `mirrors`: who gets copies of requests.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<Mirror>,
+}
+
+impl Forward {
+    /// To destinations, by a rule that says no more.
+    pub fn to(destinations: Vec<WeightedCluster>) -> Self {
+        Self {
+            destinations,
+            destination_headers: Vec::new(),
+            rewrite: None,
+            timeout: None,
+            retries: Some(RetryPolicy::default()),
+            mirrors: Vec::new(),
+        }
+    }
+}
+
+/// Who gets copies of a route's requests.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mirror {
+    /// Where the copies go; one without a cluster gets none.
+    #[serde(flatten)]
+    pub destination: WeightedCluster,
+    /// Of a million requests, as many are copied.
+    pub per_million: u32,
 }
 
 /// `HTTPRewrite`.

@@ -7,6 +7,7 @@ mod filters;
 mod forward;
 mod headers;
 mod matching;
+mod retry;
 
 use std::sync::Arc;
 
@@ -19,11 +20,12 @@ use super::snapshot::DocumentRef;
 
 pub use action::{DirectResponse, Redirect, RedirectPort, RouteAction};
 pub use filters::{AbortStatus, Cors, CorsVerdict, Fault, Filters, Fraction};
-pub use forward::{Forward, Rewrite};
+pub use forward::{Forward, Mirror, Rewrite};
 pub use headers::HeaderOps;
 pub use matching::{
     FullRegex, HeaderMatch, PathMatch, QueryMatch, RequestHead, RouteMatch, StringMatch, Unmet, ValueMatch,
 };
+pub use retry::{RetryOn, RetryPolicy};
 
 /// The virtual hosts of one plaintext port or one HTTPS server.
 #[derive(Debug, Serialize)]

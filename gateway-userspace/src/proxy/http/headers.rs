@@ -12,6 +12,31 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
+const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
+
+/// What clients cannot say: how a request is tried, timed and traced is the route's business. All of them are strangers.
+const OURS_TO_SAY: &[&str] = &[
+    "x-envoy-attempt-count",
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-force-trace",
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-internal",
+    "x-envoy-ip-tags",
+    "x-envoy-max-retries",
+    "x-envoy-original-url",
+    "x-envoy-retriable-header-names",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-retry-on",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-upstream-rq-timeout-ms",
+];
+
 /// The words of a header that holds a list, over all its lines.
 pub(super) fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(name).into_iter();
@@ -59,8 +84,24 @@ pub(super) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Says who asked and how.
+/// Says who asked and how. What only a proxy of our own could say is taken away.
 pub(super) fn add_forwarding(headers: &mut HeaderMap, peer: IpAddr, scheme: &'static str) {
+    for name in OURS_TO_SAY {
+        headers.remove(*name);
+    }
+    append_forwarded_for(headers, peer);
+    if let Ok(value) = HeaderValue::from_str(&peer.to_string()) {
+        headers.insert(EXTERNAL_ADDRESS, value);
+    }
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    headers.remove(CLIENT_CERT);
+    if let Ok(value) = HeaderValue::from_str(&request_id()) {
+        headers.insert(REQUEST_ID, value);
+    }
+}
+
+/// Adds a hop to the chain of those who asked for each other.
+pub(super) fn append_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) {
     let mut chain =
         headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b","[..]);
     if !chain.is_empty() {
@@ -69,11 +110,6 @@ pub(super) fn add_forwarding(headers: &mut HeaderMap, peer: IpAddr, scheme: &'st
     chain.extend_from_slice(peer.to_string().as_bytes());
     if let Ok(value) = HeaderValue::from_bytes(&chain) {
         headers.insert(FORWARDED_FOR, value);
-    }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    headers.remove(CLIENT_CERT);
-    if let Ok(value) = HeaderValue::from_str(&request_id()) {
-        headers.insert(REQUEST_ID, value);
     }
 }
 
@@ -142,12 +178,24 @@ mod tests {
             ("x-forwarded-proto", "https"),
             ("x-request-id", "mine"),
             ("x-forwarded-client-cert", "By=me"),
+            ("x-envoy-internal", "true"),
+            ("x-envoy-external-address", "9.9.9.9"),
+            ("x-envoy-retry-on", "5xx"),
+            ("x-envoy-upstream-rq-timeout-ms", "1"),
         ]);
         add_forwarding(&mut headers, IpAddr::from([10, 0, 0, 1]), "http");
         assert_eq!(headers["x-forwarded-for"], "9.9.9.9,10.0.0.1");
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert_ne!(headers["x-request-id"], "mine");
-        assert!(!headers.contains_key("x-forwarded-client-cert"));
+        assert_eq!(headers["x-envoy-external-address"], "10.0.0.1");
+        for gone in [
+            "x-forwarded-client-cert",
+            "x-envoy-internal",
+            "x-envoy-retry-on",
+            "x-envoy-upstream-rq-timeout-ms",
+        ] {
+            assert!(!headers.contains_key(gone), "{gone}");
+        }
     }
 
     #[test]

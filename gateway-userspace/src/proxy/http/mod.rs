@@ -2,14 +2,19 @@
 
 mod body;
 mod cors;
+mod deadline;
 mod fault;
 mod forward;
 mod headers;
+mod mirror;
+mod outgoing;
 mod path;
 mod redirect;
 mod reply;
 mod request;
+mod retry;
 mod serve;
+mod tries;
 mod upgrade;
 
 pub use path::normalize;

@@ -6,8 +6,9 @@ use http::{HeaderMap, Response, StatusCode};
 
 use super::body::ResponseBody;
 use crate::model::{AbortStatus, DirectResponse};
-use crate::proxy::error::RequestError;
+use crate::proxy::error::{RequestError, Reset};
 
+const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
 
 /// A failure as its client knows failures: a status and a text, or gRPC's trailers-only response.
@@ -17,6 +18,9 @@ pub(super) fn failure(error: RequestError, is_grpc: bool) -> Response<ResponseBo
     } else {
         plain(error.status(), Bytes::from_static(error.body().as_bytes()))
     };
+    if matches!(error, RequestError::Reset(Reset::Overflow, _)) {
+        response.headers_mut().insert(OVERLOADED, HeaderValue::from_static("true"));
+    }
     if matches!(error, RequestError::OldVersion | RequestError::UnknownMethod) {
         // An HTTP/1.0 client may have asked for keep-alive; there is nothing more that it could ask. And who knows what comes
         // behind a request that is not understood.
@@ -76,6 +80,7 @@ fn grpc_status(status: StatusCode) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::error::Tries;
 
     #[test]
     fn grpc_clients_get_200_and_a_grpc_status() {
@@ -100,6 +105,18 @@ mod tests {
         assert!(matches!(response.body(), ResponseBody::Own(Some(text)) if text == "fault filter abort"));
         let response = failure(abort(AbortStatus::Http(StatusCode::NOT_FOUND)), true);
         assert_eq!(response.headers()["grpc-status"], "12");
+    }
+
+    #[test]
+    fn an_overflow_is_told_from_other_failures() {
+        let overflow = RequestError::Reset(Reset::Overflow, Tries::One);
+        for is_grpc in [false, true] {
+            assert_eq!(failure(overflow, is_grpc).headers()["x-envoy-overloaded"], "true");
+        }
+        assert_eq!(failure(overflow, false).status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(
+            !failure(RequestError::NoHealthyUpstream, false).headers().contains_key("x-envoy-overloaded")
+        );
     }
 
     #[test]

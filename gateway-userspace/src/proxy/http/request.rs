@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 
 use super::body::ResponseBody;
 use super::serve::Connection;
-use super::{cors, fault, forward, headers, path, redirect, reply};
+use super::{cors, fault, forward, headers, outgoing, path, redirect, reply};
 use crate::model::{RequestHead, RouteAction};
 use crate::proxy::error::RequestError;
 
@@ -117,7 +117,7 @@ async fn answer(
 }
 
 /// What a request asks for, normalised; refuses what nobody may ask.
-fn target(connection: &Connection, request: &Request<Incoming>) -> Result<forward::Target, RequestError> {
+fn target(connection: &Connection, request: &Request<Incoming>) -> Result<outgoing::Target, RequestError> {
     check_framing(request)?;
     if request.method() == Method::CONNECT {
         return Err(RequestError::NoRoute);
@@ -131,7 +131,7 @@ fn target(connection: &Connection, request: &Request<Incoming>) -> Result<forwar
     if path == "*" {
         return Err(RequestError::NoRoute);
     }
-    Ok(forward::Target { path, authority })
+    Ok(outgoing::Target { path, authority })
 }
 
 /// HTTP/1.1 names its methods, and in absolute form the scheme, which must be the connection's.

@@ -1,6 +1,6 @@
 //! Connections against scripted backends, byte for byte.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -40,15 +40,20 @@ impl Rig {
     }
 
     async fn with(say: impl FnOnce(&mut Cluster)) -> Self {
+        Self::routed(say, |_| {}).await
+    }
+
+    async fn routed(say: impl FnOnce(&mut Cluster), say_of_route: impl FnOnce(&mut Forward)) -> Self {
         let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let name = ClusterName { host: "a".into(), port: 80, subset: None };
         let endpoint = Endpoint::new(backend.local_addr().unwrap(), Health::Healthy);
         let mut cluster = Cluster::new(name, UpstreamProtocol::Http1, vec![endpoint]);
         cluster.connect_timeout = Duration::from_secs(5);
         say(&mut cluster);
-        let table = Arc::new(table(cluster));
+        let table = Arc::new(table(cluster, say_of_route));
         let runtime = Published::new(Runtime::default()).subscribe();
-        let (pool, balancer) = (Pool::default(), Balancer::default());
+        let (counts, balancer) = (Counts::default(), Balancer::default());
+        let pool = Pool::new(counts.clone());
         Self {
             shared: Rc::new(Shared {
                 targets: Published::<Targets>::default().subscribe(),
@@ -56,11 +61,12 @@ impl Rig {
                 pool,
                 balancer,
                 server_header: None,
-                counts: Counts::default(),
+                counts,
                 highest_tier: Tier::Handoff,
                 ascent: Ascent::default(),
                 handoff: RefCell::new(None),
                 access_log: None,
+                copies: Cell::new(0),
             }),
             table,
             drain: drain(),
@@ -86,18 +92,16 @@ impl Rig {
     }
 }
 
-fn table(cluster: Cluster) -> RouteTable {
+fn table(cluster: Cluster, say: impl FnOnce(&mut Forward)) -> RouteTable {
     let name = cluster.name.clone();
+    let mut forward =
+        Forward::to(vec![WeightedCluster { name, cluster: Some(Arc::new(cluster)), weight: 1 }]);
+    say(&mut forward);
     let route = Route {
         name: "".into(),
         matcher: RouteMatch::default(),
         filters: Filters::default(),
-        action: RouteAction::Forward(Forward {
-            destinations: vec![WeightedCluster { name, cluster: Some(Arc::new(cluster)), weight: 1 }],
-            destination_headers: vec![],
-            rewrite: None,
-            timeout: None,
-        }),
+        action: RouteAction::Forward(forward),
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
         virtual_service: "v.default".into(),

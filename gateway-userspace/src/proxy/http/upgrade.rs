@@ -25,11 +25,11 @@ use crate::net::rewind::Rewound;
 use crate::proxy::access::Line;
 use crate::proxy::climb::{Climb, End};
 use crate::proxy::connection::Ends;
-use crate::proxy::error::RequestError;
+use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::opaque;
 use crate::proxy::reserve::{self, Port};
 use crate::proxy::worker::Shared;
-use crate::upstream::{self, Lease, SendError, UpstreamBody};
+use crate::upstream::{self, Lease, RequestBody, SendError, UpstreamBody, limits};
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 /// Silence after which an upgraded connection is closed; route timeouts do not end it.
@@ -88,10 +88,12 @@ pub(super) fn ask(headers: &mut HeaderMap) {
 pub(super) async fn send(
     connection: &Connection,
     cluster: &Cluster,
-    request: Request<Incoming>,
-    lease: Lease,
+    request: Request<RequestBody>,
+    mut lease: Lease,
 ) -> Result<Response<UpstreamBody>, SendError> {
     let Connection { shared, ends, agreed, .. } = connection;
+    let place = limits::connection(&shared.counts, cluster, false).map_err(|_| SendError::Overflow)?;
+    lease.hold(None, place);
     let to = (lease.address, cluster.connect_timeout);
     match reserve::connect(shared, *ends, *agreed, to).await {
         Ok((stream, port)) => upstream::send_alone(Own::new(stream, port), request, lease).await,
@@ -108,7 +110,8 @@ pub(super) fn switch(
     wanted: Option<Wanted>,
 ) -> Response<ResponseBody> {
     let Some(Wanted(downstream)) = wanted else {
-        let mut refused = Response::new(ResponseBody::text(RequestError::UpstreamProtocol.body()));
+        let mut refused =
+            Response::new(ResponseBody::text(RequestError::Reset(Reset::Protocol, Tries::One).body()));
         *refused.status_mut() = StatusCode::BAD_GATEWAY;
         return refused;
     };

@@ -7,6 +7,7 @@ use crate::api::{Code, FieldPath, Severity, Sourced};
 use crate::model::{Affinity, Cluster, OutlierDetection, ProxyVersion, UpstreamProtocol};
 
 use super::blocks::Blocks;
+use super::limits;
 use super::{PlacedSubset, ServiceRule};
 use crate::translate::report::Report;
 
@@ -51,16 +52,12 @@ fn report_tcp_only(
     if cluster.protocol == UpstreamProtocol::Tcp {
         return;
     }
-    let of_tcp = [
-        (cluster.max_connections.is_some(), "connectionPool.tcp.maxConnections"),
-        (cluster.proxy_protocol.is_some(), "proxyProtocol"),
-    ];
-    for (_, name) in of_tcp.iter().filter(|(is_set, _)| *is_set) {
+    if cluster.proxy_protocol.is_some() {
         let message = format!(
-            "{name} is not yet supported for HTTP, which {}:{} speaks: it holds for TCP and passthrough alone",
+            "proxyProtocol is not yet supported for HTTP, which {}:{} speaks: it holds for TCP and passthrough alone",
             cluster.name.host, cluster.name.port
         );
-        let field = name.split('.').fold(field.clone(), |field, step| field.field(step));
+        let field = field.field("proxyProtocol");
         report.add(document.diagnostic(Severity::Warning, Code::NotSupported, &field, message));
     }
 }
@@ -77,6 +74,8 @@ impl Blocks<'_> {
             cluster.idle_timeout =
                 tcp.idle_timeout.map(|time| if time.0.is_zero() { NEVER } else { time.0.min(NEVER) });
         }
+        let http = self.connection_pool.and_then(|pool| pool.http.as_ref());
+        cluster.http = limits::http(http, self.retry_budget);
         cluster.outlier = self.outlier_detection.map(outlier);
         cluster.proxy_protocol = self.proxy_protocol.map(|proxy| match proxy.version {
             ProxyProtocolVersion::V1 => ProxyVersion::V1,

@@ -2,7 +2,7 @@
 //! policy block by block.
 
 use crate::api::destination_rule::{
-    ConnectionPoolSettings, LoadBalancerSettings, OutlierDetection, ProxyProtocol, TrafficPolicy,
+    ConnectionPoolSettings, LoadBalancerSettings, OutlierDetection, ProxyProtocol, RetryBudget, TrafficPolicy,
 };
 
 /// The blocks of a policy for one port.
@@ -12,6 +12,7 @@ pub(super) struct Blocks<'a> {
     pub(super) connection_pool: Option<&'a ConnectionPoolSettings>,
     pub(super) outlier_detection: Option<&'a OutlierDetection>,
     pub(super) proxy_protocol: Option<ProxyProtocol>,
+    pub(super) retry_budget: Option<&'a RetryBudget>,
 }
 
 impl<'a> Blocks<'a> {
@@ -28,12 +29,14 @@ impl<'a> Blocks<'a> {
                 connection_pool: own.connection_pool.as_ref(),
                 outlier_detection: own.outlier_detection.as_ref(),
                 proxy_protocol: None,
+                retry_budget: None,
             },
             None => Self {
                 load_balancer: policy.load_balancer.as_ref(),
                 connection_pool: policy.connection_pool.as_ref(),
                 outlier_detection: policy.outlier_detection.as_ref(),
                 proxy_protocol: policy.proxy_protocol,
+                retry_budget: policy.retry_budget.as_ref(),
             },
         };
         (blocks, own.is_some())
@@ -49,6 +52,7 @@ impl<'a> Blocks<'a> {
             connection_pool: subset.connection_pool.or(self.connection_pool),
             outlier_detection: subset.outlier_detection.or(self.outlier_detection),
             proxy_protocol: subset.proxy_protocol.or(self.proxy_protocol),
+            retry_budget: subset.retry_budget.or(self.retry_budget),
         }
     }
 }

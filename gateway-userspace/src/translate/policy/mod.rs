@@ -5,6 +5,7 @@
 
 mod apply;
 mod blocks;
+mod limits;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -169,7 +169,9 @@ fn report_empty(placed: PlacedSubset<'_>, host: &str, report: &mut Report) {
         "The Subset {} defined in the DestinationRule does not select any pods. ({host} has no endpoint with its labels)",
         placed.subset.name
     );
-    report.add(placed.document.diagnostic(Severity::Error, Code::SubsetWithoutEndpoints, &field, message).help(
-        "an endpoint has the labels of its Pod; where no document names that, those of its EndpointSlice",
-    ));
+    report.add(
+        placed.document.diagnostic(Severity::Error, Code::SubsetWithoutEndpoints, &field, message).help(
+            "an endpoint has the labels of its Pod; where no document names that, those of its EndpointSlice",
+        ),
+    );
 }

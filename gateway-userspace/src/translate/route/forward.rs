@@ -7,7 +7,7 @@ use crate::api::virtual_service::HttpRewrite;
 use crate::model::{Forward, HeaderOps, Rewrite};
 
 use super::headers::operations;
-use super::{Compiler, non_empty};
+use super::{Compiler, non_empty, retry};
 use crate::translate::destination;
 use crate::translate::report::Report;
 
@@ -33,6 +33,8 @@ impl Compiler<'_> {
             destination_headers: if several { destination_headers } else { Vec::new() },
             rewrite: self.rule.rewrite.as_ref().and_then(rewrite),
             timeout: self.rule.timeout.map(|timeout| timeout.0),
+            retries: retry::policy(self.rule.retries.as_ref()),
+            mirrors: self.mirrors(report),
         })
     }
 }

@@ -3,6 +3,8 @@
 mod action;
 mod forward;
 mod headers;
+mod mirror;
+mod retry;
 
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@ mod http;
 mod policies;
 mod ports;
 mod registry;
+mod requests;
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -239,12 +239,7 @@ fn what_a_rule_or_annotation_asks_for_decides_the_plane() {
         ),
         // Also on the Service's HTTP port, which is told apart.
         ("", ", proxyProtocol: {version: V2}", Steering::UserSpace(ProxyProtocol), &["SLU0004"]),
-        (
-            "",
-            ", connectionPool: {tcp: {maxConnections: 1}}",
-            Steering::UserSpace(MaxConnections),
-            &["SLU0004"],
-        ),
+        ("", ", connectionPool: {tcp: {maxConnections: 1}}", Steering::UserSpace(MaxConnections), &[]),
     ] {
         let translation = site(annotations, policy);
         assert_eq!(translation.snapshot.listeners[0].steering, want, "{annotations}{policy}");

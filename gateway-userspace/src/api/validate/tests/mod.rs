@@ -181,8 +181,7 @@ fn what_is_not_supported_is_refused_where_ignoring_it_would_let_someone_in() {
         )
     };
     for (more, refused) in [
-        ("retries: {attempts: 3}", false),
-        ("mirror: {host: b}", false),
+        ("retries: {attempts: 3, retryRemoteLocalities: true}", false),
         ("match: [{headers: {'@request.auth.claims.sub': {exact: a}}}]", true),
     ] {
         assert_eq!(read("VirtualService", "x", &rule(more)).is_refused(), refused, "{more}");
@@ -483,7 +482,7 @@ fn destination_rules_are_checked_in_istios_words() {
 fn what_a_policy_asks_for_in_vain_is_said_wherever_it_stands() {
     let ignored = "is not yet supported: it has no effect here";
     let spec = "{host: a, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}, portLevelSettings: [{port: {number: 80}, \
-                connectionPool: {http: {http2MaxRequests: 1}}}]}, subsets: [{name: v, trafficPolicy: {loadBalancer: \
+                connectionPool: {http: {maxConcurrentStreams: 1}}}]}, subsets: [{name: v, trafficPolicy: {loadBalancer: \
                 {consistentHash: {httpCookie: {name: c}}}}}]}";
     check(
         "DestinationRule",
@@ -493,7 +492,7 @@ fn what_a_policy_asks_for_in_vain_is_said_wherever_it_stands() {
                 &[
                     &format!("warning spec.trafficPolicy.loadBalancer.simple: ROUND_ROBIN {ignored}"),
                     &format!(
-                        "warning spec.trafficPolicy.portLevelSettings[0].connectionPool.http.http2MaxRequests: http2MaxRequests {ignored}"
+                        "warning spec.trafficPolicy.portLevelSettings[0].connectionPool.http.maxConcurrentStreams: maxConcurrentStreams {ignored}"
                     ),
                     &format!(
                         "warning spec.subsets[0].trafficPolicy.loadBalancer.consistentHash.httpCookie: httpCookie {ignored}"

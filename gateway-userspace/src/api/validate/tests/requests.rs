@@ -143,11 +143,31 @@ fn timeouts_are_whole_milliseconds() {
 }
 
 #[test]
-fn what_is_sound_and_not_served_yet_is_still_reported() {
-    let spec = "{hosts: [a.test], gateways: [g], http: [{route: [{destination: {host: a}}], retries: {attempts: 3}, mirrors: \
-                [{destination: {host: b}}]}]}";
-    let reading = read("VirtualService", "x", spec);
-    let codes: Vec<&str> = reading.diagnostics.iter().map(|found| found.code.as_str()).collect();
-    assert_eq!(codes, ["SLU0004"; 2]);
-    assert!(!reading.is_refused());
+fn what_is_served_passes_without_a_word_and_the_rest_is_reported() {
+    let rule = |more: &str| {
+        format!(
+            "{{hosts: [a.test], gateways: [g], http: [{{route: [{{destination: {{host: a}}}}], {more}}}]}}"
+        )
+    };
+    let policy = |http: &str| format!("{{host: a, trafficPolicy: {{connectionPool: {{http: {{{http}}}}}}}}}");
+    for (kind, spec, want) in [
+        (
+            "VirtualService",
+            rule("retries: {attempts: 3, retryOn: '5xx,503', perTryTimeout: 1s, backoff: 5ms}"),
+            0,
+        ),
+        ("VirtualService", rule("retries: {attempts: 1, retryIgnorePreviousHosts: false}"), 0),
+        ("VirtualService", rule("retries: {attempts: 1, retryRemoteLocalities: true}"), 1),
+        ("VirtualService", rule("mirror: {host: b}, mirrorPercent: 10"), 0),
+        ("VirtualService", rule("mirrors: [{destination: {host: b}, percentage: {value: 5}}]"), 0),
+        ("DestinationRule", policy("http1MaxPendingRequests: 1, http2MaxRequests: 2, maxRetries: 3"), 0),
+        ("DestinationRule", policy("maxRequestsPerConnection: 1, idleTimeout: 5s"), 0),
+        ("DestinationRule", policy("h2UpgradePolicy: UPGRADE, maxConcurrentStreams: 5"), 2),
+        ("DestinationRule", "{host: a, trafficPolicy: {retryBudget: {percent: 10}}}".to_owned(), 0),
+    ] {
+        let reading = read(kind, "x", &spec);
+        let codes: Vec<&str> = reading.diagnostics.iter().map(|found| found.code.as_str()).collect();
+        assert_eq!(codes, vec!["SLU0004"; want], "{spec}");
+        assert!(!reading.is_refused(), "{spec}");
+    }
 }

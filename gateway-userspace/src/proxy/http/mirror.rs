@@ -1,0 +1,162 @@
+//! Copies of requests: each goes out once its request has come whole, is sent once, and its answer is thrown away. Whatever
+//! becomes of it, the request that it is a copy of does not notice.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use tokio::time::timeout;
+
+use super::headers;
+use super::outgoing::{self, Address};
+use super::serve::Connection;
+use crate::model::{Cluster, Forward, Mirror, Outcome};
+use crate::proxy::worker::Shared;
+use crate::upstream::{Ended, SendError, UpstreamBody, limits};
+
+const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
+/// Copies under way in a worker, each with up to 1 MiB of body; there are no more, however slow their backend.
+const MOST: usize = 1024;
+/// A copy's time where its route gives none.
+const LONGEST: Duration = Duration::from_mins(1);
+
+/// The mirrors of one request.
+#[derive(Default)]
+pub(super) struct Copies<'a>(Vec<&'a Arc<Cluster>>);
+
+/// A copy on its way.
+struct Copy {
+    shared: Rc<Shared>,
+    client: SocketAddr,
+    cluster: Arc<Cluster>,
+    head: Parts,
+    time: Duration,
+}
+
+impl<'a> Copies<'a> {
+    /// Draws who gets a copy of a request.
+    pub(super) fn draw(action: &'a Forward) -> Self {
+        let drawn = action.mirrors.iter().filter(|mirror| hits(mirror, fastrand::u32(..1_000_000)));
+        Self(drawn.filter_map(|mirror| mirror.destination.cluster.as_ref()).collect())
+    }
+
+    /// Whether the request's body must be held.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Lets the copies go as soon as the request has ended. `head` is the request's own, as its backend gets it, but for
+    /// the request line.
+    pub(super) fn send(
+        &self,
+        connection: &Connection,
+        (head, address): (&Parts, &Address),
+        (time, ended): (Option<Duration>, &Ended),
+    ) {
+        for cluster in &self.0 {
+            let mut head = head.clone();
+            headers::append_forwarded_for(&mut head.headers, connection.ends.local.ip());
+            head.headers.insert(INTERNAL, HeaderValue::from_static("true"));
+            if address.clone().write(&mut head, cluster.protocol).is_err() {
+                continue;
+            }
+            let copy = Copy {
+                shared: connection.shared.clone(),
+                client: connection.ends.peer,
+                cluster: (*cluster).clone(),
+                head,
+                time: time.unwrap_or(LONGEST),
+            };
+            let ended = ended.clone();
+            tokio::task::spawn_local(async move { copy.go(ended).await });
+        }
+    }
+}
+
+/// Whether a request that drew a number below a million is copied.
+fn hits(mirror: &Mirror, number: u32) -> bool {
+    number < mirror.per_million
+}
+
+impl Copy {
+    async fn go(self, mut ended: Ended) {
+        let Some(body) = ended.copy().await else {
+            tracing::debug!(cluster = %self.cluster.name, "no copy of a request that is too long, or not whole");
+            return;
+        };
+        let Self { shared, client, cluster, mut head, time } = self;
+        let Some(_one) = One::begin(&shared) else {
+            tracing::debug!(cluster = %cluster.name, "no copy: too many are under way");
+            return;
+        };
+        outgoing::frame(&mut head, &http_body::Body::size_hint(&body));
+        let balancer = &shared.balancer;
+        let Some(mut lease) = balancer.choose(&cluster, client.ip(), &[]) else { return };
+        let endpoint = lease.address;
+        let Ok(place) = limits::request(&shared.counts, &cluster) else { return };
+        lease.hold(place, None);
+        let exchange = async {
+            let response = shared.pool.send(Request::from_parts(head, body), &cluster, lease).await?;
+            let status = response.status().as_u16();
+            read(response).await;
+            Ok::<_, SendError>(status)
+        };
+        let outcome = match timeout(time, exchange).await {
+            Ok(Ok(status)) => Outcome::Status(status),
+            Ok(Err(SendError::Connect { .. })) => Outcome::LocalOriginFailure,
+            Ok(Err(SendError::Overflow)) => return,
+            Ok(Err(SendError::Exchange { .. })) => Outcome::Status(500),
+            Err(_) => Outcome::Status(504),
+        };
+        balancer.report(&cluster, endpoint, outcome);
+    }
+}
+
+/// To the end, so that the connection can be used again.
+async fn read(response: Response<UpstreamBody>) {
+    let mut body = response.into_body();
+    while let Some(Ok(_)) = body.frame().await {}
+}
+
+/// One of the copies under way.
+struct One(Rc<Shared>);
+
+impl One {
+    fn begin(shared: &Rc<Shared>) -> Option<Self> {
+        let under_way = shared.copies.get();
+        (under_way < MOST).then(|| {
+            shared.copies.set(under_way + 1);
+            Self(shared.clone())
+        })
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.0.copies.set(self.0.copies.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ClusterName, WeightedCluster};
+
+    #[test]
+    fn shares_are_of_a_million() {
+        let name = ClusterName { host: "a".into(), port: 80, subset: None };
+        let mut mirror =
+            Mirror { destination: WeightedCluster { name, cluster: None, weight: 1 }, per_million: 0 };
+        for (per_million, number, want) in
+            [(0, 0, false), (1, 0, true), (1, 1, false), (500_000, 499_999, true), (1_000_000, 999_999, true)]
+        {
+            mirror.per_million = per_million;
+            assert_eq!(hits(&mirror, number), want, "{per_million} {number}");
+        }
+    }
+}

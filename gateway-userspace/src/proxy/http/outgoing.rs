@@ -1,0 +1,106 @@
+//! The head of a request as the backend gets it.
+
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Uri, Version};
+use http_body::SizeHint;
+
+use crate::model::{Forward, Route, UpstreamProtocol};
+use crate::proxy::error::RequestError;
+
+const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
+
+/// What the request asks for, normalised.
+pub(super) struct Target {
+    pub(super) path: String,
+    pub(super) authority: String,
+}
+
+/// What the backend is asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Address {
+    path_and_query: PathAndQuery,
+    authority: String,
+}
+
+impl Address {
+    /// Of a request by a route to the destination `chosen`.
+    pub(super) fn of(
+        head: &Parts,
+        route: &Route,
+        action: &Forward,
+        (target, chosen): (&Target, usize),
+    ) -> Result<Self, RequestError> {
+        let rewritten =
+            action.rewrite.as_ref().and_then(|rewrite| rewrite.path(&route.matcher.path, &target.path));
+        let path = rewritten.as_deref().unwrap_or(&target.path);
+        // A rewrite to a word without a slash makes no path (Envoy answers 400 too).
+        if !path.starts_with('/') && path != "*" {
+            return Err(RequestError::InvalidPath);
+        }
+        let path_and_query = match head.uri.query() {
+            Some(query) if !path.contains('?') => PathAndQuery::try_from(format!("{path}?{query}")),
+            _ => PathAndQuery::try_from(path),
+        };
+        let path_and_query = path_and_query.map_err(|_| RequestError::InvalidPath)?;
+        let authority = new_authority(route, action, chosen).unwrap_or(&target.authority).to_owned();
+        Ok(Self { path_and_query, authority })
+    }
+
+    /// Tells the backend what the client asked for, where that is something else.
+    pub(super) fn tell_original(&self, head: &mut Parts, target: &Target) {
+        let path = match head.uri.query() {
+            Some(query) => format!("{}?{query}", target.path),
+            None => target.path.clone(),
+        };
+        for (name, now, original) in [
+            (ORIGINAL_PATH, self.path_and_query.as_str(), path.as_str()),
+            (ORIGINAL_HOST, self.authority.as_str(), target.authority.as_str()),
+        ] {
+            head.headers.remove(&name);
+            if now != original
+                && let Ok(value) = HeaderValue::from_str(original)
+            {
+                head.headers.insert(name, value);
+            }
+        }
+    }
+
+    /// Writes the request line: origin form and Host for HTTP/1.1, full form for HTTP/2.
+    pub(super) fn write(self, head: &mut Parts, protocol: UpstreamProtocol) -> Result<(), RequestError> {
+        let mut uri = Uri::builder().path_and_query(self.path_and_query);
+        if protocol == UpstreamProtocol::Http2 {
+            let authority =
+                Authority::try_from(self.authority.as_str()).map_err(|_| RequestError::MissingHost)?;
+            uri = uri.scheme(Scheme::HTTP).authority(authority);
+            head.headers.remove(HOST);
+            head.version = Version::HTTP_2;
+        } else {
+            let host = HeaderValue::from_str(&self.authority).map_err(|_| RequestError::MissingHost)?;
+            head.headers.insert(HOST, host);
+            head.version = Version::HTTP_11;
+        }
+        head.uri = uri.build().map_err(|_| RequestError::InvalidPath)?;
+        Ok(())
+    }
+}
+
+/// The Host that the backend sees: a rewrite beats header operations, the route's beat the destination's.
+fn new_authority<'a>(route: &'a Route, action: &'a Forward, chosen: usize) -> Option<&'a str> {
+    let rewritten = action.rewrite.as_ref().and_then(|rewrite| rewrite.authority.as_deref());
+    let by_destination =
+        || action.destination_headers.get(chosen).and_then(|(request, _)| request.authority.as_deref());
+    rewritten.or(route.request_headers.authority.as_deref()).or_else(by_destination)
+}
+
+/// Says how the body is delimited. hyper takes a GET without a length for one without a body, and would drop what
+/// comes. `Expect` ends here: it is hyper that asks the client for the body as soon as the backend's connection does.
+pub(super) fn frame(head: &mut Parts, body: &SizeHint) {
+    head.headers.remove(EXPECT);
+    let is_unknown = body.exact().is_none() && !head.headers.contains_key(CONTENT_LENGTH);
+    if is_unknown && head.version == Version::HTTP_11 {
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}

@@ -1,0 +1,238 @@
+//! The tries of a request: each at an endpoint, the next at another one, until one brings what the route takes for an
+//! answer.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::header::{HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Request, Response};
+use tokio::time::sleep;
+
+use super::deadline::{Times, of_request, of_try};
+use super::retry::{Decision, Seen, decide, tries_so_far};
+use super::serve::Connection;
+use super::upgrade;
+use crate::model::{Affinity, Cluster, Outcome, RetryPolicy, UpstreamProtocol};
+use crate::proxy::error::{RequestError, Reset, Tries};
+use crate::proxy::tcp;
+use crate::upstream::{ConnectError, Ending, SendError, Upload, UpstreamBody, limits};
+
+const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+
+/// A request that is ready to go, and how.
+pub(super) struct Order<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) cluster: &'a Arc<Cluster>,
+    pub(super) policy: Option<&'a RetryPolicy>,
+    pub(super) times: Times,
+    /// The body, which holds what another try needs if `repeats`.
+    pub(super) upload: &'a Upload,
+    /// What has been sent may be sent again.
+    pub(super) repeats: bool,
+    /// Somebody else still needs the held body.
+    pub(super) is_copied: bool,
+    pub(super) is_upgrade: bool,
+}
+
+/// How a try failed.
+enum Failure {
+    Reset { reset: Reset, unsent: Option<Box<Parts>> },
+    Timeout,
+}
+
+/// What is known after some tries.
+#[derive(Default)]
+struct State {
+    made: u32,
+    tried: Vec<SocketAddr>,
+    /// Of those, the ones that could not even be connected to.
+    unreachable: Vec<SocketAddr>,
+}
+
+impl Order<'_> {
+    /// Sends the request until there is an answer or the time is over.
+    pub(super) async fn send(&self, head: Parts) -> Result<Response<UpstreamBody>, RequestError> {
+        let at = Cell::new(None);
+        let trying = self.try_on(head, &at);
+        let Some(whole) = self.times.whole else { return trying.await };
+        tokio::select! {
+            answer = trying => answer,
+            () = of_request(whole, self.upload.ended()) => {
+                if let Some(endpoint) = at.get() {
+                    self.report(endpoint, Outcome::Status(504));
+                }
+                Err(RequestError::Timeout)
+            }
+        }
+    }
+
+    /// `at` tells which endpoint is asked.
+    async fn try_on(
+        &self,
+        head: Parts,
+        at: &Cell<Option<SocketAddr>>,
+    ) -> Result<Response<UpstreamBody>, RequestError> {
+        let mut state = State::default();
+        let mut next = head;
+        // The place of a further try, until what became of it is known.
+        let mut retrying = None;
+        loop {
+            state.made += 1;
+            let more = self.policy.is_some_and(|policy| state.made <= policy.attempts);
+            if !more && !self.is_copied {
+                self.upload.let_go();
+            }
+            let kept = (more && self.repeats).then(|| next.clone());
+            let (outcome, endpoint) = self.try_once(next, &mut state, at).await?;
+            let seen = match &outcome {
+                Ok(response) => Seen::Response(response.status(), response.headers()),
+                Err(Failure::Reset { reset, .. }) => Seen::Reset(*reset),
+                Err(Failure::Timeout) => Seen::TryTimeout,
+            };
+            let has_head = kept.is_some() || matches!(&outcome, Err(Failure::Reset { unsent: Some(_), .. }));
+            let decision = decide(self.policy, state.made, seen, has_head && self.upload.is_repeatable());
+            at.set(None);
+            match (decision, outcome) {
+                (Decision::Answer(tries), outcome) => return self.answer(outcome, tries),
+                (Decision::Again, outcome) => {
+                    drop(retrying.take());
+                    match limits::retry(&self.connection.shared.counts, self.cluster) {
+                        Ok(place) => retrying = place,
+                        Err(limits::Overflow) => return self.answer(outcome, tries_so_far(state.made)),
+                    }
+                    next = match (outcome, kept) {
+                        (Err(Failure::Reset { unsent: Some(head), .. }), _) => *head,
+                        (outcome, None) => return self.answer(outcome, tries_so_far(state.made)),
+                        (_, Some(head)) => head,
+                    };
+                }
+            }
+            tracing::debug!(cluster = %self.cluster.name, %endpoint, made = state.made, "another try");
+            self.pause(state.made).await;
+        }
+    }
+
+    fn answer(
+        &self,
+        outcome: Result<Response<UpstreamBody>, Failure>,
+        tries: Tries,
+    ) -> Result<Response<UpstreamBody>, RequestError> {
+        match outcome {
+            Ok(response) => {
+                if tries == Tries::Exhausted {
+                    tracing::debug!(cluster = %self.cluster.name, status = %response.status(), "no try left");
+                }
+                if !self.is_copied {
+                    self.upload.let_go();
+                }
+                Ok(response)
+            }
+            Err(Failure::Reset { reset, .. }) => Err(RequestError::Reset(reset, tries)),
+            Err(Failure::Timeout) => Err(RequestError::TryTimeout(tries)),
+        }
+    }
+
+    /// One try. An error is the answer: there is nobody to ask.
+    async fn try_once(
+        &self,
+        mut head: Parts,
+        state: &mut State,
+        at: &Cell<Option<SocketAddr>>,
+    ) -> Result<(Result<Response<UpstreamBody>, Failure>, SocketAddr), RequestError> {
+        let Self { connection, cluster, .. } = self;
+        let client = connection.ends.peer.ip();
+        let lease = connection.shared.balancer.choose(cluster, client, self.avoided(state));
+        let mut lease = lease.ok_or(RequestError::NoHealthyUpstream)?;
+        let endpoint = lease.address;
+        at.set(Some(endpoint));
+        state.tried.push(endpoint);
+        head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(state.made));
+        let request = Request::from_parts(head, self.upload.body());
+        let Ok(place) = limits::request(&connection.shared.counts, cluster) else {
+            return Ok((Err(Failure::Reset { reset: Reset::Overflow, unsent: None }), endpoint));
+        };
+        lease.hold(place, None);
+        let sending = async {
+            if self.is_upgrade && cluster.protocol != UpstreamProtocol::Http2 {
+                upgrade::send(connection, cluster, request, lease).await
+            } else {
+                connection.shared.pool.send(request, cluster, lease).await
+            }
+        };
+        let sent = match self.times.of_try {
+            None => Some(sending.await),
+            Some(time) => tokio::select! {
+                sent = sending => Some(sent),
+                () = of_try(time, self.upload.ended()) => None,
+            },
+        };
+        let outcome = if let Some(sent) = sent {
+            self.judge(sent, endpoint, state)
+        } else {
+            self.report(endpoint, Outcome::Status(504));
+            Err(Failure::Timeout)
+        };
+        Ok((outcome, endpoint))
+    }
+
+    /// Tells what became of a try, to those who watch endpoints too.
+    fn judge(
+        &self,
+        sent: Result<Response<UpstreamBody>, SendError>,
+        endpoint: SocketAddr,
+        state: &mut State,
+    ) -> Result<Response<UpstreamBody>, Failure> {
+        match sent {
+            Ok(response) => {
+                self.report(endpoint, Outcome::Status(response.status().as_u16()));
+                Ok(response)
+            }
+            Err(SendError::Exchange { error, ending }) => {
+                tracing::debug!(cluster = %self.cluster.name, %error, "no response");
+                // No answer counts as a bad one, as at Envoy; but not where it is the client that broke off.
+                if !self.upload.is_broken() {
+                    self.report(endpoint, Outcome::Status(500));
+                }
+                let reset = match ending {
+                    Ending::Closed => Reset::Terminated,
+                    Ending::Reset => Reset::Remote,
+                    Ending::Refused => Reset::Refused,
+                    Ending::NotHttp => Reset::Protocol,
+                };
+                Err(Failure::Reset { reset, unsent: None })
+            }
+            Err(SendError::Overflow) => Err(Failure::Reset { reset: Reset::Overflow, unsent: None }),
+            Err(SendError::Connect { error, request }) => {
+                self.report(endpoint, Outcome::LocalOriginFailure);
+                tcp::report(self.cluster, &error);
+                state.unreachable.push(endpoint);
+                let reset = match error {
+                    ConnectError::Failed { .. } => Reset::ConnectFailure,
+                    ConnectError::Timeout { .. } => Reset::ConnectTimeout,
+                };
+                Err(Failure::Reset { reset, unsent: Some(Box::new(request.into_parts().0)) })
+            }
+        }
+    }
+
+    /// Endpoints that come last. A client that is to stay at its endpoint leaves only one that cannot be reached.
+    fn avoided<'s>(&self, state: &'s State) -> &'s [SocketAddr] {
+        match self.policy {
+            Some(policy) if !policy.avoid_previous => &[],
+            _ if self.cluster.affinity != Affinity::None => &state.unreachable,
+            _ => &state.tried,
+        }
+    }
+
+    async fn pause(&self, made: u32) {
+        if let Some(policy) = self.policy {
+            sleep(policy.pause(made, fastrand::f64())).await;
+        }
+    }
+
+    fn report(&self, endpoint: SocketAddr, outcome: Outcome) {
+        self.connection.shared.balancer.report(self.cluster, endpoint, outcome);
+    }
+}

@@ -1,0 +1,30 @@
+//! How an exchange with a backend ended that brought no response, told from hyper's error.
+
+use std::error::Error;
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The connection was closed or broke.
+    Closed,
+    /// The backend reset the stream (HTTP/2 `RST_STREAM`).
+    Reset,
+    /// Likewise, and says that it did nothing (`REFUSED_STREAM`; RFC 9113, 8.7).
+    Refused,
+    /// What came is not HTTP.
+    NotHttp,
+}
+
+impl Ending {
+    pub(super) fn of(error: &hyper::Error) -> Self {
+        match error.source().and_then(|source| source.downcast_ref::<h2::Error>()) {
+            Some(error) if error.is_remote() && error.is_reset() => match error.reason() {
+                Some(h2::Reason::REFUSED_STREAM) => Self::Refused,
+                _ => Self::Reset,
+            },
+            Some(error) if error.is_library() => Self::NotHttp,
+            _ if error.is_parse() => Self::NotHttp,
+            _ => Self::Closed,
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What a worker has open to one endpoint of a cluster.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::limits::Place;
+use super::replay::RequestBody;
+use crate::model::{Cluster, ClusterName};
+
+/// Idle connections kept for one endpoint by one worker.
+const MAX_IDLE: usize = 128;
+/// An idle connection is closed after this, unless a DestinationRule says otherwise; Istio's default is 1 h, but most
+/// servers close theirs after 60 to 75 s, and a connection closed under a request is a failed request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Origin {
+    /// HTTP/1.1, the youngest last.
+    pub(super) idle: VecDeque<Box<Connection>>,
+    /// HTTP/2.
+    pub(super) multiplexed: Option<Multiplexed>,
+    pub(super) crowd: Rc<Crowd>,
+}
+
+/// The HTTP/1.1 connections to an endpoint, and who waits for one.
+#[derive(Debug, Default)]
+pub(super) struct Crowd {
+    pub(super) open: Cell<u32>,
+    pub(super) waiting: Cell<u32>,
+    /// A connection is idle, or there is room for one.
+    pub(super) freed: Notify,
+}
+
+/// Somebody waits.
+#[derive(Debug)]
+pub(super) struct Waiting(Rc<Crowd>);
+
+impl Waiting {
+    pub(super) fn new(crowd: Rc<Crowd>) -> Self {
+        crowd.waiting.set(crowd.waiting.get() + 1);
+        Self(crowd)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - 1);
+    }
+}
+
+/// The place of an HTTP/1.1 connection, from before it is made until it is closed.
+#[derive(Debug)]
+pub(super) struct Seat {
+    crowd: Rc<Crowd>,
+    _place: Place,
+}
+
+impl Seat {
+    pub(super) fn new(crowd: Rc<Crowd>, place: Place) -> Self {
+        crowd.open.set(crowd.open.get() + 1);
+        Self { crowd, _place: place }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.crowd.open.set(self.crowd.open.get() - 1);
+        self.crowd.freed.notify_one();
+    }
+}
+
+/// What a cluster says of each of its connections.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    most_requests: Option<u32>,
+    idle_timeout: Duration,
+}
+
+impl Rules {
+    pub(super) fn of(cluster: &Cluster) -> Self {
+        let said = cluster.http.idle_timeout.or(cluster.idle_timeout);
+        let most_requests = cluster.http.requests_per_connection;
+        Self { most_requests, idle_timeout: said.unwrap_or(IDLE_TIMEOUT) }
+    }
+}
+
+/// An HTTP/1.1 connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) sender: http1::SendRequest<RequestBody>,
+    cluster: ClusterName,
+    address: SocketAddr,
+    rules: Rules,
+    served: u32,
+    /// Since when it is idle.
+    since: Instant,
+    _seat: Seat,
+}
+
+impl Connection {
+    pub(super) fn new(
+        sender: http1::SendRequest<RequestBody>,
+        (cluster, address): (&Cluster, SocketAddr),
+        seat: Seat,
+    ) -> Self {
+        let (rules, since) = (Rules::of(cluster), Instant::now());
+        Self { sender, cluster: cluster.name.clone(), address, rules, served: 0, since, _seat: seat }
+    }
+
+    /// Where it leads.
+    pub(super) fn to(&self) -> (&ClusterName, SocketAddr) {
+        (&self.cluster, self.address)
+    }
+
+    /// Counts a request.
+    pub(super) fn serve(&mut self) {
+        self.served += 1;
+    }
+
+    /// Whether it may get another request.
+    pub(super) fn is_spent(&self) -> bool {
+        self.rules.most_requests.is_some_and(|most| self.served >= most)
+    }
+
+    pub(super) fn idle_for(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    pub(super) fn is_stale(&self) -> bool {
+        self.idle_for() >= self.rules.idle_timeout
+    }
+}
+
+/// An HTTP/2 connection.
+#[derive(Debug)]
+pub(super) struct Multiplexed {
+    pub(super) sender: http2::SendRequest<RequestBody>,
+    rules: Rules,
+    use_: Rc<Use>,
+}
+
+#[derive(Debug)]
+struct Use {
+    streams: Cell<u32>,
+    served: Cell<u32>,
+    /// Since when there is no stream.
+    since: Cell<Instant>,
+}
+
+/// A stream of an HTTP/2 connection, until its response has ended.
+#[derive(Debug)]
+pub(super) struct Stream(Rc<Use>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+        self.0.since.set(Instant::now());
+    }
+}
+
+impl Multiplexed {
+    pub(super) fn new(sender: http2::SendRequest<RequestBody>, rules: Rules) -> Self {
+        let use_ = Use { streams: Cell::new(0), served: Cell::new(0), since: Cell::new(Instant::now()) };
+        Self { sender, rules, use_: Rc::new(use_) }
+    }
+
+    /// Another stream on it.
+    pub(super) fn open(&self) -> (http2::SendRequest<RequestBody>, Stream) {
+        let Use { streams, served, .. } = &*self.use_;
+        streams.set(streams.get() + 1);
+        served.set(served.get().saturating_add(1));
+        (self.sender.clone(), Stream(self.use_.clone()))
+    }
+
+    /// Whether it may get another stream.
+    pub(super) fn is_usable(&self) -> bool {
+        let is_spent = self.rules.most_requests.is_some_and(|most| self.use_.served.get() >= most);
+        !is_spent && !self.sender.is_closed() && !self.is_stale()
+    }
+
+    fn is_stale(&self) -> bool {
+        self.use_.streams.get() == 0 && self.use_.since.get().elapsed() >= self.rules.idle_timeout
+    }
+}
+
+impl Origin {
+    /// Takes a connection back that has nothing under way.
+    pub(super) fn keep(&mut self, mut connection: Box<Connection>) {
+        connection.since = Instant::now();
+        if self.idle.len() >= MAX_IDLE {
+            self.idle.pop_front();
+        }
+        self.idle.push_back(connection);
+        self.crowd.freed.notify_one();
+    }
+
+    /// Closes what is idle for too long; false if nothing is left.
+    pub(super) fn sweep(&mut self) -> bool {
+        self.idle.retain(|idle| !idle.sender.is_closed() && !idle.is_stale());
+        self.multiplexed = self.multiplexed.take().filter(Multiplexed::is_usable);
+        !self.idle.is_empty() || self.multiplexed.is_some() || Rc::strong_count(&self.crowd) > 1
+    }
+}

@@ -1,0 +1,340 @@
+//! A request's body on its way from the client to a backend, and to another one if the first fails. What may have to be
+//! said again is held, up to a bound; everything else streams through. The client is read by whoever sends the body:
+//! nobody reads ahead, so that a slow backend slows the client down.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Bytes of a body that are held for another try; a longer one is sent once (Envoy's `per_connection_buffer_limit_bytes`).
+pub const MAX_HELD: usize = 1024 * 1024;
+
+/// Why a body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestBodyError {
+    /// The client's connection failed, or its framing did.
+    #[error(transparent)]
+    Client(#[from] hyper::Error),
+    /// A later try has the body, or nobody can have it again.
+    #[error("the request's body belongs to another try")]
+    Superseded,
+}
+
+/// A part of a body that is kept.
+#[derive(Debug, Clone)]
+enum Part {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+impl Part {
+    fn frame(self) -> Frame<Bytes> {
+        match self {
+            Self::Data(bytes) => Frame::data(bytes),
+            Self::Trailers(trailers) => Frame::trailers(trailers),
+        }
+    }
+}
+
+/// How the request ends, once it does.
+#[derive(Debug, Clone, Default)]
+enum Progress {
+    #[default]
+    Open,
+    /// Whole, with its parts if they were held.
+    Whole(Instant, Option<Rc<[Part]>>),
+    Broken,
+}
+
+type End = watch::Receiver<Progress>;
+
+/// A client's body while it is read.
+#[derive(Debug)]
+struct Source {
+    incoming: Incoming,
+    held: Vec<Part>,
+    held_bytes: usize,
+    holds: bool,
+    /// Something was read that is not held.
+    lost: bool,
+    /// The try whose body reads; those before get nothing any more.
+    turn: u32,
+    /// Who reads now.
+    reader: Option<Waker>,
+    end: watch::Sender<Progress>,
+}
+
+impl Source {
+    /// The next frame from the client itself.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        if self.reader.as_ref().is_none_or(|reader| !reader.will_wake(cx.waker())) {
+            self.reader = Some(cx.waker().clone());
+        }
+        let frame = std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => self.keep(frame),
+            Some(Err(_)) => drop(self.end.send_replace(Progress::Broken)),
+            None => self.finish(),
+        }
+        // Nothing follows, and whoever sends the body may not ask again.
+        if self.incoming.is_end_stream() {
+            self.finish();
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(RequestBodyError::Client)))
+    }
+
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        if !self.holds || self.held_bytes + length > MAX_HELD {
+            self.let_go();
+            self.lost = true;
+            return;
+        }
+        self.held_bytes += length;
+        match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => self.held.push(Part::Data(data.clone())),
+            (None, Some(trailers)) => self.held.push(Part::Trailers(trailers.clone())),
+            (None, None) => {}
+        }
+    }
+
+    fn let_go(&mut self) {
+        self.holds = false;
+        self.held = Vec::new();
+        self.held_bytes = 0;
+    }
+
+    fn finish(&mut self) {
+        let parts = (self.holds && !self.lost).then(|| self.held.as_slice().into());
+        self.end.send_if_modified(|end| {
+            let is_open = matches!(end, Progress::Open);
+            if is_open {
+                *end = Progress::Whole(Instant::now(), parts);
+            }
+            is_open
+        });
+    }
+}
+
+/// A request's body as its tries see it: each takes one [`RequestBody`] after the other.
+#[derive(Debug)]
+pub struct Upload {
+    /// `None` without a body.
+    source: Option<Rc<RefCell<Source>>>,
+    hint: SizeHint,
+    since: Instant,
+}
+
+impl Upload {
+    /// Of a client's body; `holds` says whether it may have to be sent again.
+    pub fn new(incoming: Incoming, holds: bool) -> Self {
+        let hint = incoming.size_hint();
+        let source = (!incoming.is_end_stream()).then(|| {
+            let end = watch::Sender::default();
+            let (held, held_bytes, lost, turn, reader) = (Vec::new(), 0, false, 0, None);
+            Rc::new(RefCell::new(Source { incoming, held, held_bytes, holds, lost, turn, reader, end }))
+        });
+        Self { source, hint, since: Instant::now() }
+    }
+
+    /// How long the body is, as far as the client has told: exactly 0 where there is none.
+    pub fn size_hint(&self) -> SizeHint {
+        if self.source.is_some() { self.hint } else { SizeHint::with_exact(0) }
+    }
+
+    /// The body from its start on. Those handed out before break off.
+    pub fn body(&self) -> RequestBody {
+        let Some(source) = &self.source else { return RequestBody(Reader::Empty) };
+        let mut now = source.borrow_mut();
+        now.turn += 1;
+        if let Some(earlier) = now.reader.take() {
+            earlier.wake();
+        }
+        RequestBody(Reader::Client { source: source.clone(), turn: now.turn, at: 0, left: self.hint.exact() })
+    }
+
+    /// Whether all that was read of it can be said again.
+    pub fn is_repeatable(&self) -> bool {
+        self.source.as_ref().is_none_or(|source| !source.borrow().lost) && !self.is_broken()
+    }
+
+    /// Whether the client broke off.
+    pub fn is_broken(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| matches!(*source.borrow().end.borrow(), Progress::Broken))
+    }
+
+    /// Holds nothing more: no try comes after the present one.
+    pub fn let_go(&self) {
+        if let Some(source) = &self.source {
+            source.borrow_mut().holds = false;
+        }
+    }
+
+    /// How long ago the last of the request had come, if it has.
+    pub fn since_end(&self) -> Option<Duration> {
+        match &self.source {
+            None => Some(self.since.elapsed()),
+            Some(source) => match &*source.borrow().end.borrow() {
+                Progress::Whole(at, _) => Some(at.elapsed()),
+                Progress::Open | Progress::Broken => None,
+            },
+        }
+    }
+
+    /// Tells when the request has ended.
+    pub fn ended(&self) -> Ended {
+        match &self.source {
+            None => Ended(When::Before(self.since)),
+            Some(source) => Ended(When::Awaited(source.borrow().end.subscribe())),
+        }
+    }
+}
+
+/// The end of a request, waited for.
+#[derive(Debug, Clone)]
+pub struct Ended(When);
+
+#[derive(Debug, Clone)]
+enum When {
+    /// It had no body.
+    Before(Instant),
+    Awaited(End),
+}
+
+impl Ended {
+    /// The moment at which the last of the request had come. One that nobody reads any more ends now.
+    pub async fn at(&mut self) -> Instant {
+        match &mut self.0 {
+            When::Before(at) => *at,
+            When::Awaited(end) => match wait(end).await {
+                Progress::Whole(at, _) => at,
+                Progress::Open | Progress::Broken => Instant::now(),
+            },
+        }
+    }
+
+    /// The whole body, once it has come, to be sent to somebody else; `None` if it did not come to its end or is too long
+    /// to be held.
+    pub async fn copy(&mut self) -> Option<RequestBody> {
+        match &mut self.0 {
+            When::Before(_) => Some(RequestBody(Reader::Empty)),
+            When::Awaited(end) => match wait(end).await {
+                Progress::Whole(_, parts) => {
+                    let parts = parts?;
+                    let length = |part: &Part| match part {
+                        Part::Data(data) => data.len() as u64,
+                        Part::Trailers(_) => 0,
+                    };
+                    let left = parts.iter().map(length).sum();
+                    Some(RequestBody(Reader::Copy { parts, at: 0, left }))
+                }
+                Progress::Open | Progress::Broken => None,
+            },
+        }
+    }
+}
+
+/// A request whose body was dropped unread stays open.
+async fn wait(end: &mut End) -> Progress {
+    end.wait_for(|end| !matches!(end, Progress::Open)).await.map(|end| end.clone()).unwrap_or_default()
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct RequestBody(Reader);
+
+#[derive(Debug)]
+enum Reader {
+    Empty,
+    /// Of the client, what is held first; `left` bytes are to come, if that is known.
+    Client {
+        source: Rc<RefCell<Source>>,
+        turn: u32,
+        at: usize,
+        left: Option<u64>,
+    },
+    /// Of what was held.
+    Copy {
+        parts: Rc<[Part]>,
+        at: usize,
+        left: u64,
+    },
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = RequestBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        match &mut self.0 {
+            Reader::Empty => Poll::Ready(None),
+            Reader::Client { source, turn, at, left } => {
+                let frame = std::task::ready!(poll_client(&mut source.borrow_mut(), *turn, at, cx));
+                if let (Some(Ok(frame)), Some(left)) = (&frame, left) {
+                    *left = left.saturating_sub(length(frame));
+                }
+                Poll::Ready(frame)
+            }
+            Reader::Copy { parts, at, left } => {
+                let frame = parts.get(*at).cloned().map(Part::frame);
+                *at += 1;
+                *left = left.saturating_sub(frame.as_ref().map_or(0, length));
+                Poll::Ready(frame.map(Ok))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Reader::Empty => true,
+            Reader::Client { source, turn, at, .. } => {
+                let source = source.borrow();
+                source.turn == *turn && *at >= source.held.len() && source.incoming.is_end_stream()
+            }
+            Reader::Copy { parts, at, .. } => *at >= parts.len(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Reader::Empty => SizeHint::with_exact(0),
+            Reader::Client { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Reader::Copy { left, .. } => SizeHint::with_exact(*left),
+        }
+    }
+}
+
+fn length(frame: &Frame<Bytes>) -> u64 {
+    frame.data_ref().map_or(0, |data| data.len() as u64)
+}
+
+/// The next frame of the try of a turn that has read up to `at`.
+fn poll_client(
+    source: &mut Source,
+    turn: u32,
+    at: &mut usize,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+    if source.turn != turn {
+        return Poll::Ready(Some(Err(RequestBodyError::Superseded)));
+    }
+    if let Some(part) = source.held.get(*at) {
+        *at += 1;
+        return Poll::Ready(Some(Ok(part.clone().frame())));
+    }
+    let frame = source.poll(cx);
+    *at = source.held.len();
+    frame
+}
