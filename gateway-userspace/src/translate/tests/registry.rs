@@ -158,7 +158,7 @@ fn labels_of_endpoints_make_subsets() {
     assert_eq!(of("v1"), ["10.0.0.1:80 1"]);
     assert_eq!(of("v2"), ["10.0.0.2:80 1"]);
     assert!(of("v3").is_empty());
-    assert_eq!(codes(&translation), ["SLU0012"], "an empty subset is said");
+    assert_eq!(codes(&translation), ["IST0173"], "an empty subset is said");
 }
 
 #[test]
