@@ -51,13 +51,6 @@ struct Cell {
     most: u64,
 }
 
-impl Cell {
-    /// Whether an agent may die over connections that it has not handed over yet.
-    fn is_relayed_first(self) -> bool {
-        self.tier != EARLY.tier
-    }
-}
-
 const EARLY: Cell = Cell { tier: "handoff", family: Family::V4, most: 256 << 10 };
 const MIDSTREAM: Cell = Cell { tier: "lasting", family: Family::V4, most: 3 << 20 };
 
@@ -181,7 +174,7 @@ fn survive(site: &mut Site, die_at: &str, cell: Cell) -> String {
         }
         site.expect_chats();
         site.restart(None, cell.tier);
-        await_ends(site, cell, (&calls, &mut ends), &jobs);
+        await_ends(site, &calls, &mut ends, &jobs);
         drop(calls);
         site.expect_chats();
         let whole = ends.values().filter(|end| end.is_ok()).count();
@@ -206,7 +199,7 @@ fn await_death(site: &mut Site, calls: &Calls, ends: &mut Ends, count: usize) ->
 }
 
 /// Holds both ends of each connection to account: whole, or broken off, but not waiting.
-fn await_ends(site: &Site, cell: Cell, (calls, ends): (&Calls, &mut Ends), jobs: &[Job]) {
+fn await_ends(site: &Site, calls: &Calls, ends: &mut Ends, jobs: &[Job]) {
     while ends.len() < jobs.len() {
         let Some(end) = calls.next(wait::PATIENCE) else {
             let hung: Vec<_> = jobs.iter().filter(|job| !ends.contains_key(&job.plan.seed)).collect();
@@ -219,8 +212,7 @@ fn await_ends(site: &Site, cell: Cell, (calls, ends): (&Calls, &mut Ends), jobs:
         match &ends[&job.plan.seed] {
             Ok(()) => {
                 let end = wait::within(wait::PATIENCE, at_server);
-                let is_whole = end == Some(Ok(())) || cell.is_relayed_first() && is_cut(end.as_ref());
-                assert!(is_whole, "{job} is whole at its client, and {end:?}\n{}", site.report());
+                assert_eq!(end, Some(Ok(())), "{job} is whole at its client\n{}", site.report());
             }
             Err(fault) => expect_break(job, fault),
         }
@@ -234,12 +226,6 @@ fn await_ends(site: &Site, cell: Cell, (calls, ends): (&Calls, &mut Ends), jobs:
         (is_rest(&site.lab.client) && is_rest(&site.lab.backends[0])).then_some(())
     });
     assert!(left.is_some(), "connections hang\n{}", site.report());
-}
-
-/// Whether a server saw the end before the last byte. So it is with what user space was relaying when it died: if nothing is
-/// left unread but something unsent, the kernel closes both sockets as their owner would have.
-fn is_cut(end: Option<&Result<(), String>>) -> bool {
-    matches!(end, Some(Err(fault)) if fault.starts_with("ended after"))
 }
 
 /// A connection may break off, but what comes until then is what was sent.

@@ -15,10 +15,9 @@ use std::net::IpAddr;
 
 use nix::sys::socket::SockProtocol;
 
-use super::netlink::{CREATE, EXCLUSIVE, Netlink};
+use super::netlink::{CREATE, EXCLUSIVE, Netlink, RTA_OIF, RTM_NEWROUTE, RTN_LOCAL, attribute};
 use crate::settings::Mark;
 
-const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_NEWRULE: u16 = 32;
 const RTM_DELRULE: u16 = 33;
@@ -31,9 +30,7 @@ const FRA_FWMASK: u16 = 16;
 const FRA_PROTOCOL: u16 = 21;
 const FR_ACT_TO_TBL: u8 = 1;
 
-const RTA_OIF: u16 = 4;
 const RTA_TABLE: u16 = 15;
-const RTN_LOCAL: u8 = 2;
 const RT_SCOPE_HOST: u8 = 254;
 
 /// Loopback, in every network namespace.
@@ -154,13 +151,6 @@ fn route(family: Family) -> Vec<u8> {
     attribute(&mut message, RTA_TABLE, &TABLE.to_ne_bytes());
     attribute(&mut message, RTA_OIF, &LOOPBACK.to_ne_bytes());
     message
-}
-
-fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    message.extend((4 + value.len() as u16).to_ne_bytes());
-    message.extend(kind.to_ne_bytes());
-    message.extend(value);
-    message.resize(message.len().next_multiple_of(4), 0);
 }
 
 #[cfg(test)]

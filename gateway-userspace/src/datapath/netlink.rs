@@ -19,6 +19,11 @@ pub(super) const EXCLUSIVE: u16 = 0x200;
 /// Kind of the answer that is an error.
 pub(super) const NLMSG_ERROR: u16 = 2;
 
+/// Of `rtnetlink(7)`, what questions about routes and orders to make them share.
+pub(super) const RTM_NEWROUTE: u16 = 24;
+pub(super) const RTA_OIF: u16 = 4;
+pub(super) const RTN_LOCAL: u8 = 2;
+
 /// Length of `nlmsghdr`.
 pub(super) const HEADER: usize = 16;
 
@@ -100,6 +105,14 @@ fn outcome(message: &[u8], sequence: u32) -> Option<i32> {
 pub(super) fn kind(message: &[u8], sequence: u32) -> Option<u16> {
     let kind = u16::from_ne_bytes(bytes(message, 4)?);
     (u32::from_ne_bytes(bytes(message, 8)?) == sequence).then_some(kind)
+}
+
+/// Puts an attribute behind the body of a message, padded to words.
+pub(super) fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    message.extend((4 + value.len() as u16).to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
+    message.extend(value);
+    message.resize(message.len().next_multiple_of(4), 0);
 }
 
 /// So many bytes of a message.

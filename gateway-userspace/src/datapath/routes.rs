@@ -6,15 +6,14 @@ use std::net::IpAddr;
 
 use nix::sys::socket::SockProtocol;
 
-use super::netlink::{self, HEADER, NLMSG_ERROR, Netlink, bytes};
+use super::netlink::{
+    self, HEADER, NLMSG_ERROR, Netlink, RTA_OIF, RTM_NEWROUTE, RTN_LOCAL, attribute, bytes,
+};
 
-const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
 const RTA_PREFSRC: u16 = 7;
 const RTN_UNICAST: u8 = 1;
-const RTN_LOCAL: u8 = 2;
 
 /// Length of `rtmsg`.
 const ROUTE: usize = 12;
@@ -63,13 +62,9 @@ fn request(destination: IpAddr) -> Vec<u8> {
         IpAddr::V4(ip) => (libc::AF_INET, ip.octets().to_vec()),
         IpAddr::V6(ip) => (libc::AF_INET6, ip.octets().to_vec()),
     };
-    let attribute = 4 + address.len();
-    let mut message = Vec::with_capacity(ROUTE + attribute);
-    message.extend([family as u8, (address.len() * 8) as u8]);
-    message.extend([0; ROUTE - 2]);
-    message.extend((attribute as u16).to_ne_bytes());
-    message.extend(RTA_DST.to_ne_bytes());
-    message.extend(address);
+    let mut message = vec![family as u8, (address.len() * 8) as u8];
+    message.resize(ROUTE, 0);
+    attribute(&mut message, RTA_DST, &address);
     message
 }
 
