@@ -2,8 +2,13 @@
 //! only module that configures rustls.
 
 pub mod certificate;
+mod chooser;
 pub mod client_hello;
+mod ocsp;
+mod protocol;
 pub mod server;
+mod verifier;
+mod version_one;
 
 pub use client_hello::{ClientHello, HelloError, HelloReader};
 pub use server::{CredentialFault, ServerConfigs};
