@@ -353,7 +353,8 @@ fn config_map(metadata: Metadata, source: &Arc<Source>) -> (Option<Object>, Vec<
                 let message = format!("{name} is not yet supported: it has no effect here");
                 source.diagnostic(Severity::Warning, Code::NotSupported, &field, message)
             };
-            let found = set.map(warn).collect();
+            let mut found: Vec<Diagnostic> = set.map(warn).collect();
+            found.extend(validate::mesh_config(source, &field, &spec));
             (Some(Object::MeshConfig(Arc::new(Sourced { metadata, spec, source: source.clone() }))), found)
         }
         Err(error) => (None, bad(format!("{}: {}", error.path, error.message))),

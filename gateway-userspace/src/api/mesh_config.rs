@@ -24,7 +24,7 @@ pub struct MeshConfig {
 }
 
 /// `tlsDefaults`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct TlsDefaults {
     /// Default 1.2.

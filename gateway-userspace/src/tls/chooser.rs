@@ -118,6 +118,17 @@ mod tests {
     }
 
     #[test]
+    fn a_response_that_is_too_old_is_not_shown() {
+        let key = key(&PKCS_ECDSA_P256_SHA256, &["a.test"]);
+        let serial = certificate::parse(&key.cert[0]).expect("a certificate").raw_serial().to_vec();
+        let response = ocsp::tests::response(&serial, Some("20300102030405Z"), 0, false);
+        let candidate = Candidate::new(key, Some(&response)).expect("a candidate");
+        let at = |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        assert_eq!(candidate.at(at(1_893_553_445)).ocsp, Some(response));
+        assert_eq!(candidate.at(at(1_893_553_446)).ocsp, None);
+    }
+
+    #[test]
     fn the_name_goes_before_the_algorithm_and_ecdsa_before_rsa() {
         let keys = [
             key(&PKCS_RSA_SHA256, &["A.test", "*.wild.test"]),

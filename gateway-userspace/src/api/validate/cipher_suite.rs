@@ -124,6 +124,11 @@ pub fn key_groups(names: &[String]) -> Option<Vec<&'static str>> {
     (!names.is_empty()).then_some(groups)
 }
 
+/// Whether Envoy knows a group.
+pub(super) fn is_group(name: &str) -> bool {
+    GROUPS.iter().any(|(known, _)| *known == name)
+}
+
 /// Checks `ecdhCurves`. A name that Envoy does not know costs it the listener.
 pub(super) fn check_groups(found: &mut Findings<'_>, field: &FieldPath, names: &[String]) {
     let mut absent = Vec::new();

@@ -22,7 +22,9 @@ pub(super) fn protocol(tls: &ServerTlsSettings, mesh: &MeshConfig) -> ProtocolPo
         min_version: version(tls.min_protocol_version).or(mesh_min).unwrap_or(defaults.min_version),
         max_version: version(tls.max_protocol_version).unwrap_or(defaults.max_version),
         cipher_suites: suites(&tls.cipher_suites).or_else(|| suites(&mesh?.cipher_suites)),
-        key_groups: groups(&tls.ecdh_curves).or_else(|| groups(&mesh?.ecdh_curves)),
+        key_groups: groups(&tls.ecdh_curves)
+            .or_else(|| groups(&mesh?.ecdh_curves))
+            .filter(|groups: &Vec<KeyGroup>| !groups.is_empty()),
     }
 }
 

@@ -165,6 +165,34 @@ fn clients_are_never_let_in_by_a_slip_of_the_pen() {
 }
 
 #[test]
+fn the_meshs_defaults_are_checked_too() {
+    for (defaults, want) in [
+        (
+            "minProtocolVersion: TLSV1_3, cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256], ecdhCurves: [P-256]",
+            vec![],
+        ),
+        ("cipherSuites: [FOO]", vec!["ignoring invalid cipher suites: [FOO]"]),
+        (
+            "ecdhCurves: [X448, P-256, P-256]",
+            vec!["detected unrecognized ECDH curves: [X448]", "detected duplicate ECDH curves: [P-256]"],
+        ),
+        (
+            "ecdhCurves: [P-521]",
+            vec!["tlsDefaults.ecdhCurves: none of them is supported: the TLS library's are used"],
+        ),
+        ("minProtocolVersion: TLSV2", vec!["tlsDefaults.minProtocolVersion: unknown value \"TLSV2\""]),
+    ] {
+        let text = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio}}\ndata: {{mesh: 'tlsDefaults: {{{defaults}}}'}}\n"
+        );
+        let chunk = crate::api::split(&text)[0];
+        let reading = crate::api::read_document(&"t.yaml".into(), chunk, "default").remove(0);
+        let found: Vec<&str> = reading.diagnostics.iter().map(|found| found.message.as_str()).collect();
+        assert_eq!(found, want, "{defaults}");
+    }
+}
+
+#[test]
 fn suites_and_versions_that_are_left_out_are_told() {
     let simple = "mode: SIMPLE, credentialName: c";
     let old = "TLS version below TLSV1_2 require setting compatible ciphers as by default they no longer include compatible \
