@@ -43,7 +43,7 @@ pub use plane::KernelPlaneState;
 pub use publish::{Published, Subscription};
 pub use resolved::Resolved;
 pub use route::{
-    AbortStatus, Cors, CorsVerdict, DirectResponse, Fault, Filters, Forward, Fraction, HeaderMatch,
+    AbortStatus, Cors, CorsVerdict, DirectResponse, Fault, Filters, Forward, Fraction, HeaderField, HeaderMatch,
     HeaderOps, Mirror, PathMatch, QueryMatch, Redirect, RedirectPort, RequestHead, RetryOn, RetryPolicy,
     Rewrite, Route, RouteAction, RouteMatch, RouteTable, StringMatch, ValueMatch, VirtualHost,
 };

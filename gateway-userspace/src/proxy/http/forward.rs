@@ -15,20 +15,19 @@ use super::tries::Order;
 use super::{headers, upgrade};
 use crate::model::{Cluster, Forward, Route, UpstreamProtocol};
 use crate::proxy::error::RequestError;
-use crate::upstream::balance::by_weight;
 use crate::upstream::{Ended, Upload, UpstreamBody};
 
+/// What tracers call the request.
+const DECORATOR: HeaderName = HeaderName::from_static("x-envoy-decorator-operation");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
-/// Sends a request where its route says.
+/// Sends a request to the one that was chosen of its route's destinations. Response headers are the caller's business.
 pub(super) async fn forward(
     connection: &Connection,
-    route: &Route,
-    action: &Forward,
+    (route, action, chosen): (&Route, &Forward, usize),
     target: Target,
     mut request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, RequestError> {
-    let chosen = by_weight(&action.destinations).ok_or(RequestError::NoCluster)?;
     let cluster = action.destinations[chosen].cluster.clone().ok_or(RequestError::NoCluster)?;
     let destination_headers = action.destination_headers.get(chosen);
     let upgrade = upgrade::wanted(&mut request)?;
@@ -38,6 +37,7 @@ pub(super) async fn forward(
     let (mut head, incoming) = request.into_parts();
     headers::remove_hop_by_hop(&mut head.headers);
     headers::add_forwarding(&mut head.headers, connection.ends.peer.ip(), connection.scheme());
+    head.headers.insert(DECORATOR, route.operation.clone());
     if let Some((operations, _)) = destination_headers {
         operations.apply(&mut head.headers);
     }
@@ -72,12 +72,7 @@ pub(super) async fn forward(
         response.headers_mut().insert(SERVICE_TIME, HeaderValue::from(milliseconds(time)));
     }
     let time = times.whole.map(|whole| (whole, upload.ended()));
-    let mut response = respond(connection, &cluster, response, upgrade, time);
-    if let Some((_, operations)) = destination_headers {
-        operations.apply(response.headers_mut());
-    }
-    route.response_headers.apply(response.headers_mut());
-    Ok(response)
+    Ok(respond(connection, &cluster, response, upgrade, time))
 }
 
 fn milliseconds(time: Duration) -> u64 {

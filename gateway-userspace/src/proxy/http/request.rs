@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use http::header::{HOST, HeaderMap, TRANSFER_ENCODING};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
@@ -10,8 +10,9 @@ use hyper::body::Incoming;
 use super::body::ResponseBody;
 use super::serve::Connection;
 use super::{cors, fault, forward, headers, outgoing, path, redirect, reply};
-use crate::model::{RequestHead, RouteAction};
+use crate::model::{Filters, Forward, RequestHead, Route, RouteAction};
 use crate::proxy::error::RequestError;
+use crate::upstream::balance::by_weight;
 
 /// Methods of HTTP/1.1 that are understood, as by Envoy: the registered ones and a few in use (IANA, HTTP Method Registry).
 /// HTTP/2 clients may use any.
@@ -52,6 +53,9 @@ const METHODS: [&str; 34] = [
     "UNSUBSCRIBE",
 ];
 
+/// Bytes of headers that a request may have.
+const MAX_HEADERS: usize = 60 * 1024;
+
 /// Answers one request; every failure has become a response.
 pub(super) async fn serve(connection: &Connection, mut request: Request<Incoming>) -> Response<ResponseBody> {
     headers::join_cookies(request.headers_mut());
@@ -91,29 +95,54 @@ async fn answer(
         return Ok(redirect::to_https(&head));
     }
     let route = host.route(&head).ok_or(RequestError::NoRoute)?;
-    if let Some(fault) = &route.filters.fault {
-        fault::inject(connection, fault).await?;
-    }
     let mut response = match &route.action {
         RouteAction::Redirect(redirect) => redirect::redirect(redirect, &route.matcher.path, &head),
         RouteAction::Direct(direct) => reply::direct(direct),
         RouteAction::Forward(action) => {
-            let judged = route.filters.cors.as_ref().map(|policy| cors::judge(policy, &request));
-            let permission = match judged {
-                Some(ControlFlow::Break(answer)) => return Ok(answer),
-                Some(ControlFlow::Continue(permission)) => permission,
-                None => None,
-            };
-            let sent = forward::forward(connection, route, action, target, request).await;
-            let Some(permission) = permission else { return sent };
-            // A failure too is for scripts to read.
-            let mut response = sent.unwrap_or_else(|error| failure(connection, error, is_grpc));
-            permission.grant(response.headers_mut());
-            return Ok(response);
+            return Ok(forwarded(connection, (route, action), target, request, is_grpc).await);
         }
     };
     route.response_headers.apply(response.headers_mut());
     Ok(response)
+}
+
+/// The route's filters and its destination. What the documents say of the response's headers holds for failures too, as in
+/// Envoy; whose scripts may read it comes last. A preflight is answered in passing.
+async fn forwarded(
+    connection: &Connection,
+    (route, action): (&Route, &Forward),
+    target: outgoing::Target,
+    request: Request<Incoming>,
+    is_grpc: bool,
+) -> Response<ResponseBody> {
+    let Filters { fault, cors } = &route.filters;
+    let chosen = by_weight(&action.destinations);
+    let finish = |answer: Result<_, RequestError>| {
+        let mut response: Response<_> = answer.unwrap_or_else(|error| failure(connection, error, is_grpc));
+        let of_destination = chosen.and_then(|chosen| action.destination_headers.get(chosen));
+        if let Some((_, operations)) = of_destination {
+            operations.apply(response.headers_mut());
+        }
+        route.response_headers.apply(response.headers_mut());
+        response
+    };
+    if let Some(fault) = fault
+        && let Err(error) = fault::inject(connection, fault).await
+    {
+        return finish(Err(error));
+    }
+    let permission = match cors.as_ref().map(|policy| cors::judge(policy, &request)) {
+        Some(ControlFlow::Break(answer)) => return answer,
+        Some(ControlFlow::Continue(permission)) => permission,
+        None => None,
+    };
+    let Some(chosen) = chosen else { return finish(Err(RequestError::NoCluster)) };
+    let sent = forward::forward(connection, (route, action, chosen), target, request).await;
+    let mut response = finish(sent);
+    if let Some(permission) = permission {
+        permission.grant(response.headers_mut());
+    }
+    response
 }
 
 /// What a request asks for, normalised; refuses what nobody may ask.
@@ -123,6 +152,7 @@ fn target(connection: &Connection, request: &Request<Incoming>) -> Result<outgoi
         return Err(RequestError::NoRoute);
     }
     if request.version() == Version::HTTP_11 {
+        check_size(request)?;
         check_request_line(connection, request)?;
     }
     let authority = authority(request)?;
@@ -132,6 +162,14 @@ fn target(connection: &Connection, request: &Request<Incoming>) -> Result<outgoi
         return Err(RequestError::NoRoute);
     }
     Ok(outgoing::Target { path, authority })
+}
+
+/// Envoy counts names, values and the target. HTTP/2's are counted where they are unpacked.
+fn check_size(request: &Request<Incoming>) -> Result<(), RequestError> {
+    let line = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let size = target + request.headers().iter().map(line).sum::<usize>();
+    if size > MAX_HEADERS { Err(RequestError::HeadersTooLarge) } else { Ok(()) }
 }
 
 /// HTTP/1.1 names its methods, and in absolute form the scheme, which must be the connection's.

@@ -4,12 +4,14 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::request;
 use crate::model::{Below, ChainAction, ListenerKind, RouteTable, Snapshot, Tier};
@@ -17,13 +19,16 @@ use crate::net::drain::DrainWatch;
 use crate::net::repair::{self, TcpInfo};
 use crate::proxy::connection::{Ends, HTTP_IDLE};
 use crate::proxy::detect::HttpVersion;
+use crate::proxy::error::RequestError;
 use crate::proxy::worker::Shared;
 use crate::upstream::LocalExecutor;
 
 /// Header lines of a request; one more is answered with 431 (Envoy's bound).
 const MAX_HEADERS: usize = 100;
-/// Bytes of a request's head (Envoy: 60 KiB of headers).
+/// Bytes of a request's head, which are read before they are counted as Envoy counts.
 const MAX_HEAD: usize = 64 * 1024;
+/// Time to take an answer that ends the connection.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Streams that one HTTP/2 client may have open.
 const MAX_STREAMS: u32 = 256;
 /// HTTP/2 receive windows: large enough that one stream fills a fast path, small enough to bound what a stalled
@@ -151,6 +156,7 @@ where
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades()
         ),
+        HttpVersion::Other => refuse_version(stream).await,
         HttpVersion::Two => drive!(
             http2::Builder::new(LocalExecutor)
                 .timer(TokioTimer::new())
@@ -161,6 +167,23 @@ where
                 .serve_connection(TokioIo::new(stream), service)
         ),
     }
+}
+
+/// Tells a client of another version which one is spoken here, and closes. What it still says is read, so that the close
+/// does not overtake the answer.
+async fn refuse_version<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+    let error = RequestError::OldVersion;
+    let (status, body) = (error.status(), error.body());
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let told = async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(MAX_HEAD as u64), &mut tokio::io::sink()).await
+    };
+    let _ = timeout(LAST_WORDS, told).await;
 }
 
 #[cfg(test)]
