@@ -86,8 +86,7 @@ impl RouteMatch {
         let scheme = || failing(self.scheme.as_ref(), head.scheme).map(Unmet::Scheme);
         let method = || failing(self.method.as_ref(), head.method).map(Unmet::Method);
         let authority = || failing(self.authority.as_ref(), head.authority).map(Unmet::Authority);
-        let header =
-            || self.headers.iter().find(|condition| !condition.holds(head)).map(Unmet::Header);
+        let header = || self.headers.iter().find(|condition| !condition.holds(head)).map(Unmet::Header);
         let without = || {
             let mut conditions = self.without_headers.iter();
             conditions.find(|condition| condition.holds_or_empty(head)).map(Unmet::WithoutHeader)

@@ -24,7 +24,8 @@ pub use filters::{AbortStatus, Cors, CorsVerdict, Fault, Filters, Fraction};
 pub use forward::{Forward, Mirror, Rewrite};
 pub use headers::HeaderOps;
 pub use matching::{
-    FullRegex, HeaderField, HeaderMatch, PathMatch, QueryMatch, RequestHead, RouteMatch, StringMatch, Unmet, ValueMatch,
+    FullRegex, HeaderField, HeaderMatch, PathMatch, QueryMatch, RequestHead, RouteMatch, StringMatch, Unmet,
+    ValueMatch,
 };
 pub use retry::{RetryOn, RetryPolicy};
 

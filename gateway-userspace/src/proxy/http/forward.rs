@@ -37,6 +37,9 @@ pub(super) async fn forward(
     let (mut head, incoming) = request.into_parts();
     headers::remove_hop_by_hop(&mut head.headers);
     headers::add_forwarding(&mut head.headers, connection.ends.peer.ip(), connection.scheme());
+    if let Some(certificate) = &connection.client_certificate {
+        head.headers.insert(headers::CLIENT_CERT, certificate.clone());
+    }
     head.headers.insert(DECORATOR, route.operation.clone());
     if let Some((operations, _)) = destination_headers {
         operations.apply(&mut head.headers);

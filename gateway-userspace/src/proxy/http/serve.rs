@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -46,6 +47,8 @@ pub(in crate::proxy) struct Connection {
     pub(super) drain: DrainWatch,
     /// The filter chain, when TLS was terminated.
     chain: Option<Arc<str>>,
+    /// `x-forwarded-client-cert` of a client that has shown a certificate.
+    pub(super) client_certificate: Option<HeaderValue>,
     /// The table last used and its generation.
     table: RefCell<(u64, Arc<RouteTable>)>,
 }
@@ -61,7 +64,15 @@ impl Connection {
         drain: DrainWatch,
     ) -> Self {
         let agreed = Err(Below::TerminatesTls);
-        Self { shared, ends, agreed, drain, chain, table: RefCell::new((generation, table)) }
+        Self {
+            shared,
+            ends,
+            agreed,
+            drain,
+            chain,
+            client_certificate: None,
+            table: RefCell::new((generation, table)),
+        }
     }
 
     /// Likewise, one whose bytes are.
@@ -71,6 +82,12 @@ impl Connection {
         } else {
             repair::info(stream).map_err(|_| Below::HalfClosed)
         };
+        self
+    }
+
+    /// Likewise, one whose client has shown a certificate.
+    pub(in crate::proxy) fn of_client(mut self, certificate: Option<HeaderValue>) -> Self {
+        self.client_certificate = certificate;
         self
     }
 
