@@ -108,10 +108,10 @@ impl Relay {
         (&self.downstream, &self.upstream)
     }
 
-    /// The sockets and the count. After [`Outcome::Paused`]: at other times, bytes that are held are lost.
+    /// The sockets and the count. After [`Outcome::Paused`]: at other times, bytes that are held are lost. Closing the
+    /// sockets still says RST.
     pub fn into_parts(self) -> Parts {
         let (carried, none) = (self.carried(), Bytes::new());
-        self.close_in_order();
         let Self { downstream, upstream, .. } = self;
         Parts { downstream, upstream, prefix: none.clone(), answer: none, carried }
     }
