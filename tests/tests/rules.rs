@@ -120,7 +120,11 @@ fn a_redirect_to_https_keeps_the_port_of_the_host_and_believes_no_forwarded_prot
 
 #[test]
 fn what_clients_say_of_themselves_is_appended_to_or_overwritten() {
-    let site = Site::new(&["{TO}"]);
+    let site = Site::new(&[
+        "{match: [{headers: {x-forwarded-proto: {exact: https}}}], directResponse: {status: 299}}",
+        "{match: [{headers: {x-envoy-internal: {}}}], directResponse: {status: 299}}",
+        "{TO}",
+    ]);
     let seen = site.seen(
         "/",
         &[

@@ -64,10 +64,10 @@ pub(super) async fn serve(
         }
         ChainAction::TerminateHttp { routes, .. } => {
             if let Some(stream) = Box::pin(handshake.complete(Rewound::new(read, stream))).await {
-                let (name, routes) = (Some(chain.name.clone()), routes.clone());
+                let (chain, routes) = (Some(chain.name.clone()), routes.clone());
                 let Stay { drain, admission: _admission } = stay;
-                let connection = http::Connection::new(shared, ends, name, routes, generation, drain)
-                    .of_client(certificate(&stream));
+                let connection = http::Connection::new(shared, ends, chain, routes, generation, drain)
+                    .of_client(name, certificate(&stream));
                 Box::pin(serve_http(connection, *stream)).await;
             }
         }

@@ -49,6 +49,11 @@ impl Address {
         Ok(Self { path_and_query, authority })
     }
 
+    /// The Host.
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
+    }
+
     /// Tells the backend what the client asked for, where that is something else.
     pub(super) fn tell_original(&self, head: &mut Parts, target: &Target) {
         let path = match head.uri.query() {

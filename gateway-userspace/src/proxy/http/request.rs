@@ -8,6 +8,7 @@ use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::body::ResponseBody;
+use super::record::{Notes, Recorded};
 use super::serve::Connection;
 use super::{cors, fault, forward, headers, outgoing, path, redirect, reply};
 use crate::model::{Filters, Forward, RequestHead, Route, RouteAction};
@@ -57,18 +58,25 @@ const METHODS: [&str; 34] = [
 const MAX_HEADERS: usize = 60 * 1024;
 
 /// Answers one request; every failure has become a response.
-pub(super) async fn serve(connection: &Connection, mut request: Request<Incoming>) -> Response<ResponseBody> {
+pub(super) async fn serve(connection: &Connection, mut request: Request<Incoming>) -> Response<Recorded> {
     headers::join_cookies(request.headers_mut());
     let is_grpc = headers::is_grpc(request.headers());
-    let answer = answer(connection, request, is_grpc).await;
-    let mut response = answer.unwrap_or_else(|error| failure(connection, error, is_grpc));
+    let (notes, method) = (Notes::begin(connection), request.method().clone());
+    let answer = answer(connection, request, is_grpc, &notes).await;
+    let mut response = answer.unwrap_or_else(|error| failure(connection, error, is_grpc, &notes));
     if let Some(server) = &connection.shared.server_header {
         response.headers_mut().insert(http::header::SERVER, server.clone());
     }
-    response
+    notes.follow(response, &method)
 }
 
-fn failure(connection: &Connection, error: RequestError, is_grpc: bool) -> Response<ResponseBody> {
+fn failure(
+    connection: &Connection,
+    error: RequestError,
+    is_grpc: bool,
+    notes: &Notes,
+) -> Response<ResponseBody> {
+    notes.failed(error);
     let (flags, details) = (error.flags(), error.details());
     tracing::debug!(peer = %connection.ends.peer, listener = %connection.ends.listener, ?flags, details, ?error, "request not served");
     reply::failure(error, is_grpc)
@@ -77,10 +85,17 @@ fn failure(connection: &Connection, error: RequestError, is_grpc: bool) -> Respo
 /// The phases: what the request asks for, which route it is for, the route's filters, and its action.
 async fn answer(
     connection: &Connection,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     is_grpc: bool,
+    notes: &Notes,
 ) -> Result<Response<ResponseBody>, RequestError> {
     let target = target(connection, &request)?;
+    // Before any rule looks at them: a rule must not believe what clients say of themselves.
+    headers::add_forwarding(request.headers_mut(), connection.ends.peer.ip(), connection.scheme());
+    if let Some(certificate) = &connection.client_certificate {
+        request.headers_mut().insert(headers::CLIENT_CERT, certificate.clone());
+    }
+    notes.asked(&request, &target);
     let table = connection.table();
     let host = table.virtual_host(&target.authority).ok_or(RequestError::NoRoute)?;
     let head = RequestHead {
@@ -92,14 +107,17 @@ async fn answer(
         headers: request.headers(),
     };
     if host.https_redirect && head.scheme == "http" {
+        notes.details("direct_response");
         return Ok(redirect::to_https(&head));
     }
     let route = host.route(&head).ok_or(RequestError::NoRoute)?;
+    notes.routed(route);
+    notes.details("direct_response");
     let mut response = match &route.action {
         RouteAction::Redirect(redirect) => redirect::redirect(redirect, &route.matcher.path, &head),
         RouteAction::Direct(direct) => reply::direct(direct),
         RouteAction::Forward(action) => {
-            return Ok(forwarded(connection, (route, action), target, request, is_grpc).await);
+            return Ok(forwarded(connection, (route, action), (target, request), is_grpc, notes).await);
         }
     };
     route.response_headers.apply(response.headers_mut());
@@ -111,14 +129,18 @@ async fn answer(
 async fn forwarded(
     connection: &Connection,
     (route, action): (&Route, &Forward),
-    target: outgoing::Target,
-    request: Request<Incoming>,
+    (target, request): (outgoing::Target, Request<Incoming>),
     is_grpc: bool,
+    notes: &Notes,
 ) -> Response<ResponseBody> {
     let Filters { fault, cors } = &route.filters;
     let chosen = by_weight(&action.destinations);
+    if let Some(cluster) = chosen.and_then(|chosen| action.destinations[chosen].cluster.as_ref()) {
+        notes.cluster(&cluster.name);
+    }
     let finish = |answer: Result<_, RequestError>| {
-        let mut response: Response<_> = answer.unwrap_or_else(|error| failure(connection, error, is_grpc));
+        let mut response: Response<_> =
+            answer.unwrap_or_else(|error| failure(connection, error, is_grpc, notes));
         let of_destination = chosen.and_then(|chosen| action.destination_headers.get(chosen));
         if let Some((_, operations)) = of_destination {
             operations.apply(response.headers_mut());
@@ -127,17 +149,21 @@ async fn forwarded(
         response
     };
     if let Some(fault) = fault
-        && let Err(error) = fault::inject(connection, fault).await
+        && let Err(error) = fault::inject(connection, fault, notes).await
     {
         return finish(Err(error));
     }
     let permission = match cors.as_ref().map(|policy| cors::judge(policy, &request)) {
-        Some(ControlFlow::Break(answer)) => return answer,
+        Some(ControlFlow::Break(answer)) => {
+            notes.details("cors_response");
+            return answer;
+        }
         Some(ControlFlow::Continue(permission)) => permission,
         None => None,
     };
     let Some(chosen) = chosen else { return finish(Err(RequestError::NoCluster)) };
-    let sent = forward::forward(connection, (route, action, chosen), target, request).await;
+    notes.details("via_upstream");
+    let sent = forward::forward(connection, (route, action, chosen), target, request, notes).await;
     let mut response = finish(sent);
     if let Some(permission) = permission {
         permission.grant(response.headers_mut());

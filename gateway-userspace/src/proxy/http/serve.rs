@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::record::Notes;
 use super::request;
 use crate::model::{Below, ChainAction, ListenerKind, RouteTable, Snapshot, Tier};
 use crate::net::drain::DrainWatch;
@@ -49,6 +50,8 @@ pub(in crate::proxy) struct Connection {
     chain: Option<Arc<str>>,
     /// `x-forwarded-client-cert` of a client that has shown a certificate.
     pub(super) client_certificate: Option<HeaderValue>,
+    /// TLS: the name that the client asked for.
+    pub(super) server_name: Option<Box<str>>,
     /// The table last used and its generation.
     table: RefCell<(u64, Arc<RouteTable>)>,
 }
@@ -71,6 +74,7 @@ impl Connection {
             drain,
             chain,
             client_certificate: None,
+            server_name: None,
             table: RefCell::new((generation, table)),
         }
     }
@@ -85,8 +89,13 @@ impl Connection {
         self
     }
 
-    /// Likewise, one whose client has shown a certificate.
-    pub(in crate::proxy) fn of_client(mut self, certificate: Option<HeaderValue>) -> Self {
+    /// Likewise, one whose client has asked for a name and shown a certificate in its handshake.
+    pub(in crate::proxy) fn of_client(
+        mut self,
+        name: Option<&str>,
+        certificate: Option<HeaderValue>,
+    ) -> Self {
+        self.server_name = name.map(Box::from);
         self.client_certificate = certificate;
         self
     }
@@ -143,8 +152,9 @@ where
     let peer = connection.ends.peer;
     let mut drain = connection.drain.clone();
     let connection = Rc::new(connection);
+    let serving = connection.clone();
     let service = service_fn(move |request| {
-        let connection = connection.clone();
+        let connection = serving.clone();
         async move { Ok::<_, Infallible>(request::serve(&connection, request).await) }
     });
     // Both arms differ in type alone.
@@ -173,7 +183,7 @@ where
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades()
         ),
-        HttpVersion::Other => refuse_version(stream).await,
+        HttpVersion::Other => refuse_version(&connection, stream).await,
         HttpVersion::Two => drive!(
             http2::Builder::new(LocalExecutor)
                 .timer(TokioTimer::new())
@@ -188,8 +198,9 @@ where
 
 /// Tells a client of another version which one is spoken here, and closes. What it still says is read, so that the close
 /// does not overtake the answer.
-async fn refuse_version<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+async fn refuse_version<S: AsyncRead + AsyncWrite + Unpin>(connection: &Connection, mut stream: S) {
     let error = RequestError::OldVersion;
+    Notes::begin(connection).refused(error);
     let (status, body) = (error.status(), error.body());
     let answer = format!(
         "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
