@@ -3,7 +3,9 @@
 
 pub mod certificate;
 pub mod client_hello;
+pub mod forwarded;
 pub mod server;
 
 pub use client_hello::{ClientHello, HelloError, HelloReader};
+pub use forwarded::client_certificate;
 pub use server::{CredentialFault, ServerConfigs};
