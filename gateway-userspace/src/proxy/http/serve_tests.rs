@@ -431,6 +431,33 @@ async fn streams_beyond_what_a_connection_carries_get_another_one() {
     .await;
 }
 
+#[tokio::test]
+async fn a_request_with_a_body_waits_for_a_connection_no_longer_than_its_time() {
+    run(async {
+        let time = Duration::from_millis(50);
+        let rig =
+            Rig::routed(|cluster| cluster.max_connections = Some(1), |forward| forward.timeout = Some(time))
+                .await;
+        // A request whose end does not come has all the time it wants, and the connection.
+        let head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n";
+        let (mut slow, _serving) = rig.client();
+        slow.write_all(head.as_bytes()).await.unwrap();
+        let mut backend = rig.accept().await;
+        read_to(&mut backend, "\r\n\r\n").await;
+
+        let (mut client, _serving) = rig.client();
+        client.write_all(format!("{head}hello").as_bytes()).await.unwrap();
+        let answer = read_to(&mut client, "upstream request timeout").await;
+        assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
+
+        slow.write_all(b"hello").await.unwrap();
+        read_to(&mut backend, "hello").await;
+        backend.write_all(OK.as_bytes()).await.unwrap();
+        assert!(read_to(&mut slow, "ok").await.starts_with("HTTP/1.1 200"));
+    })
+    .await;
+}
+
 const WEBSOCKET: &str =
     "GET / HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, Upgrade\r\nupgrade: WebSocket\r\n\r\n";
 
