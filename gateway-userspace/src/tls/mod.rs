@@ -4,6 +4,7 @@
 pub mod certificate;
 mod chooser;
 pub mod client_hello;
+pub mod forwarded;
 mod ocsp;
 mod protocol;
 pub mod server;
@@ -11,4 +12,5 @@ mod verifier;
 mod version_one;
 
 pub use client_hello::{ClientHello, HelloError, HelloReader};
+pub use forwarded::client_certificate;
 pub use server::{CredentialFault, ServerConfigs};

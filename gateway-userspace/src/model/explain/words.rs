@@ -88,12 +88,7 @@ pub(super) fn unmet(unmet: Unmet<'_>, head: &RequestHead<'_>) -> String {
 }
 
 fn header(want: &HeaderMatch, head: &RequestHead<'_>) -> String {
-    let lines: Vec<String> = head
-        .headers
-        .get_all(&want.name)
-        .iter()
-        .map(|line| format!("`{}`", String::from_utf8_lossy(line.as_bytes())))
-        .collect();
+    let lines: Vec<String> = want.name.values(head).iter().map(|line| format!("`{line}`")).collect();
     if lines.is_empty() {
         return format!("no header `{}`: it must be {}", want.name, value(&want.value));
     }
