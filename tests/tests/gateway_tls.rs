@@ -99,8 +99,12 @@ fn istios_tutorial_works_with_the_certificates_that_it_makes() {
     );
     shop.issue("forger", "forged.test", Key::Rsa, Extensions::None);
     assert!(shop.openssl("x509 -in client.test.crt -noout -text").contains("Version: 1 "));
+    shop.issue("root", "fired.test", Key::Rsa, Extensions::None);
+    shop.revoke("root", &["fired.test"]);
+    let authority = shop.read("root.crt");
     let documents = pair(&shop, "httpbin-credential", "httpbin.test")
-        + &pair_and(&shop, "mutual", "httpbin.test", &[("ca.crt", &shop.read("root.crt"))]);
+        + &pair_and(&shop, "mutual", "httpbin.test", &[("ca.crt", &authority)])
+        + &opaque_secret("revoking-cacert", &[("ca.crt", &authority), ("ca.crl", &shop.read("root.crl"))]);
     // curl wants the certificate's name.
     let simple =
         Site::new(&[("httpbin.test", "mode: SIMPLE, credentialName: httpbin-credential")], &documents);
@@ -115,7 +119,12 @@ fn istios_tutorial_works_with_the_certificates_that_it_makes() {
         // Somebody else's certificate, without its key.
         let stolen = format!("{version} --cert client.test.crt --key mallory.test.key");
         mutual.refuses(&shop, "httpbin.test", &stolen);
+        mutual.serves(&shop, "httpbin.test", &shown("fired"));
     }
+    let revoking = "mode: MUTUAL, credentialName: mutual, caCertCredentialName: revoking-cacert";
+    let revoking = Site::new(&[("httpbin.test", revoking)], &documents);
+    revoking.serves(&shop, "httpbin.test", "--cert client.test.crt --key client.test.key");
+    revoking.refuses(&shop, "httpbin.test", "--cert fired.test.crt --key fired.test.key");
 }
 
 #[test]
