@@ -208,6 +208,11 @@ fn files_are_shown_swapped_and_served_on_when_they_are_gone() {
         said.lines().find_map(|line| line.strip_prefix("subject=")).unwrap_or("").to_owned()
     };
     assert!(common_name().contains("first"), "{}", common_name());
+    let secrets = site.gateway.sluice(&["proxy-config", "secrets"]).expect_success().out;
+    for (resource, kind) in [("served.crt", "Cert Chain"), ("root.crt", "CA")] {
+        let line = secrets.lines().find(|line| line.contains(&format!("file-cert:{}", path(resource))));
+        assert!(line.is_some_and(|line| line.contains(kind) && line.contains("ACTIVE")), "{secrets}");
+    }
     let skip_name = "--insecure --cert client.crt --key client.key";
     site.serves(&shop, "mutual.test", skip_name);
     site.refuses(&shop, "mutual.test", "--insecure");

@@ -246,5 +246,7 @@ fn what_clients_must_be_is_heeded_where_istio_heeds_it() {
     ] {
         let translation = translated(&server(&tls), Files::default());
         assert_eq!(server_tls(&translation).clients, want, "{tls}");
+        let shown = serde_json::to_string(&want).expect("JSON");
+        assert_eq!(shown.contains(&"ff".repeat(32)), !want.certificates.is_empty(), "{shown}");
     }
 }
