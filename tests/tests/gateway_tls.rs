@@ -99,9 +99,12 @@ fn istios_tutorial_works_with_the_certificates_that_it_makes() {
     );
     shop.issue("forger", "forged.test", Key::Rsa, Extensions::None);
     assert!(shop.openssl("x509 -in client.test.crt -noout -text").contains("Version: 1 "));
+    // Of somebody who may not sign, though the bundle has the certificate.
+    shop.issue("root", "leaf", Key::Rsa, Extensions::Names("DNS:leaf.test"));
+    shop.issue("leaf", "usurper.test", Key::Rsa, Extensions::None);
     shop.issue("root", "fired.test", Key::Rsa, Extensions::None);
     shop.revoke("root", &["fired.test"]);
-    let authority = shop.read("root.crt");
+    let authority = shop.read("root.crt") + &shop.read("leaf.crt");
     let documents = pair(&shop, "httpbin-credential", "httpbin.test")
         + &pair_and(&shop, "mutual", "httpbin.test", &[("ca.crt", &authority)])
         + &opaque_secret("revoking-cacert", &[("ca.crt", &authority), ("ca.crl", &shop.read("root.crl"))]);
@@ -116,6 +119,7 @@ fn istios_tutorial_works_with_the_certificates_that_it_makes() {
         mutual.serves(&shop, "httpbin.test", &shown("client"));
         mutual.refuses(&shop, "httpbin.test", &shown("mallory"));
         mutual.refuses(&shop, "httpbin.test", &shown("forged"));
+        mutual.refuses(&shop, "httpbin.test", &shown("usurper"));
         // Somebody else's certificate, without its key.
         let stolen = format!("{version} --cert client.test.crt --key mallory.test.key");
         mutual.refuses(&shop, "httpbin.test", &stolen);

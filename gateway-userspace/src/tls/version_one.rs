@@ -48,7 +48,9 @@ impl VersionOne {
         in_force(&leaf, now)?;
         let mut authorities = self.authorities.iter().filter_map(|it| certificate::parse(it).ok());
         let signed = |authority: &X509Certificate<'_>| {
-            authority.subject().as_raw() == leaf.issuer().as_raw()
+            // A bundle may hold a certificate that is no authority's; one of version 1 cannot say which it is.
+            (authority.is_ca() || authority.version() == X509Version::V1)
+                && authority.subject().as_raw() == leaf.issuer().as_raw()
                 && in_force(authority, now).is_ok()
                 && self.is_signed_by(certificate, authority.public_key())
         };
