@@ -60,7 +60,9 @@ pub struct ClientPolicy {
 }
 
 fn hexadecimal<S: Serializer>(hashes: &[[u8; 32]], serializer: S) -> Result<S::Ok, S::Error> {
-    let text = |hash: &[u8; 32]| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or_default();
+    let text =
+        |hash: &[u8; 32]| hash.iter().flat_map(|it| [digit(it >> 4), digit(it & 15)]).collect::<String>();
     serializer.collect_seq(hashes.iter().map(text))
 }
 
