@@ -33,6 +33,11 @@ fn check_tls_defaults(found: &mut Findings<'_>, field: &FieldPath, defaults: &Tl
             found.warning(field, format!("detected {what} ECDH curves: [{}]", names.join(" ")));
         }
     }
+    if !defaults.cipher_suites.is_empty() || !defaults.ecdh_curves.is_empty() {
+        let message = "tlsDefaults: cipherSuites and ecdhCurves hold for TLS that ends at the gateway, not for TLS to backends";
+        found.add(Severity::Info, Code::NoEffect, field, message).help =
+            Some("nothing, if the backends take the TLS library's own choice".to_owned());
+    }
     let lacking = cipher_suite::key_groups(&defaults.ecdh_curves).is_some_and(|groups| groups.is_empty());
     if lacking {
         let message = "tlsDefaults.ecdhCurves: none of them is supported: the TLS library's are used";
