@@ -350,3 +350,39 @@ fn a_port_of_unknown_protocol_is_asked_in_http_1_1() {
         Site::with(&["{route: [{destination: {host: web}}]}"], |port| Server::http(port, &["*"]), &more);
     assert_eq!(site.seen("/", &[])["version"], "HTTP/1.1");
 }
+
+#[test]
+fn values_of_headers_are_made_of_what_is_known_of_the_request() {
+    let site = Site::new(&[
+        "{name: named, match: [{uri: {prefix: /made}}], headers: {request: {set: {x-client: \
+         '%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%', x-port: '%DOWNSTREAM_LOCAL_PORT%', x-what: 'is %REQ(:METHOD)% \
+         %REQ(:path)% by %PROTOCOL%', x-cut: '%REQ(x-long):3%', x-or: '%REQ(x-absent?x-long)%', x-gone: \
+         '%REQ(x-absent)%', x-own: '%REQ(x-own)%!', x-sure: '100%%', x-route: '%ROUTE_NAME%', x-start: \
+         't=%START_TIME(%s.%3f)%'}, remove: [x-taken]}, response: {set: {x-code: '%RESPONSE_CODE% %RESP(content-type)%'}}}, TO}",
+        "{match: [{uri: {prefix: /direct}}], headers: {response: {add: {x-code: '%RESPONSE_CODE%'}}}, directResponse: {status: 299}}",
+    ]);
+    let answer = site.ask("/made?a=b", &[("x-long", "longer"), ("x-own", "mine"), ("x-gone", "client")]);
+    assert_eq!(answer.header("x-code"), "200 application/json");
+    let seen = answer.json();
+    for (name, want) in [
+        ("x-client", Value::from("127.0.0.1")),
+        ("x-port", site.address.port().to_string().into()),
+        ("x-what", "is GET /made?a=b by HTTP/1.1".into()),
+        ("x-cut", "lon".into()),
+        ("x-or", "longer".into()),
+        // Made of nothing, it does nothing.
+        ("x-gone", "client".into()),
+        ("x-own", "mine!".into()),
+        ("x-sure", "100%".into()),
+        ("x-route", "named".into()),
+    ] {
+        assert_eq!(seen["headers"][name], want, "{name} of {seen}");
+    }
+    let start = seen["headers"]["x-start"].as_str().expect("the header");
+    let (seconds, fraction) = start.strip_prefix("t=").and_then(|time| time.split_once('.')).expect(start);
+    assert!(
+        seconds.parse::<u64>().is_ok_and(|seconds| seconds > 1_600_000_000) && fraction.len() == 3,
+        "{start}"
+    );
+    assert_eq!(site.get("/direct").header("x-code"), "299");
+}

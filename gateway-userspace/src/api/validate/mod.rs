@@ -23,7 +23,7 @@ mod virtual_service;
 pub use destination_rule::destination_rule;
 pub use fault::grpc_status;
 pub use gateway::gateway;
-pub use headers::{is_authority, literal};
+pub use headers::is_authority;
 pub use service_entry::{service_entry, workload_entry};
 pub use virtual_service::virtual_service;
 

@@ -3,6 +3,7 @@
 mod body;
 mod cors;
 mod deadline;
+mod facts;
 mod fault;
 mod forward;
 mod headers;
