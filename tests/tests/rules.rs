@@ -26,7 +26,7 @@ struct Site {
 }
 
 impl Site {
-    /// Rules as flow mappings, in which `TO` stands for the route to the backend.
+    /// Rules as flow mappings, in which `TO}` ends with the route to the backend.
     fn new(rules: &[&str]) -> Self {
         Self::with(rules, |port| Server::http(port, &["*"]), "")
     }
@@ -35,7 +35,7 @@ impl Site {
         let backend = Backend::http("shop");
         let port = port::free();
         let rule =
-            |rule: &&str| format!("  - {}\n", rule.replace("TO", "route: [{destination: {host: shop}}]"));
+            |rule: &&str| format!("  - {}\n", rule.replace("TO}", "route: [{destination: {host: shop}}]}"));
         let rules: String = rules.iter().map(rule).collect();
         let documents = documents::gateway("edge", &[server(port)])
             + &documents::virtual_service("shop", &[HOST], "edge", &format!("  http:\n{rules}"))
