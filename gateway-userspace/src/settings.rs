@@ -27,6 +27,9 @@ pub struct IdentityArgs {
     /// Domain that short host names are completed with.
     #[arg(long, default_value = "cluster.local")]
     pub domain: String,
+    /// Take Gateways of the gateway's own namespace alone, as istiod does with this variable.
+    #[arg(long, env = "PILOT_SCOPE_GATEWAY_TO_NAMESPACE")]
+    pub scope_gateway_to_namespace: bool,
     /// Namespace of file documents that name none.
     #[arg(long, default_value = "default")]
     pub default_namespace: String,
@@ -40,6 +43,7 @@ impl IdentityArgs {
             namespace: self.namespace.clone(),
             root_namespace: self.root_namespace.clone(),
             domain: self.domain.clone(),
+            own_gateways_only: self.scope_gateway_to_namespace,
         }
     }
 }

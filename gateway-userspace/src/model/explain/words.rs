@@ -22,7 +22,10 @@ pub(super) fn chain(chain: &FilterChain) -> Vec<String> {
     match &chain.action {
         ChainAction::TerminateHttp { tls, .. } | ChainAction::TerminateTcp { tls, .. } => {
             notes.push(match &tls.credential {
-                Ok(credential) => format!("TLS ends here, with secret {}", credential.name),
+                Ok(credential) => {
+                    let shown = credential.certificates.iter().map(|shown| shown.source.to_string());
+                    format!("TLS ends here, with {}", shown.collect::<Vec<_>>().join(" and "))
+                }
                 Err(problem) => format!("TLS would end here, but {problem}"),
             });
         }

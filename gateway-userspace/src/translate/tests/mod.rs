@@ -9,6 +9,7 @@ mod ports;
 mod registry;
 mod requests;
 mod rules;
+mod server_tls;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
