@@ -17,6 +17,9 @@ use hyper::StatusCode;
 use serde_json::Value;
 
 const HOST: &str = "shop.istioinaction.io";
+/// What is said of a backend that closes without an answer.
+const CUT: &str =
+    "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
 
 /// A gateway with an HTTP port for any host, rules for [`HOST`] and a backend `shop`, which answers with what it was asked.
 struct Site {
@@ -185,8 +188,6 @@ fn failures_have_a_status_and_body_each_and_grpc_clients_get_200_and_a_grpc_stat
         |port| Server::http(port, &["*"]),
         &more,
     );
-    const CUT: &str =
-        "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
     for (path, status, body, grpc) in [
         ("/nothing", 404, "", "12"),
         ("/cluster", 503, "", "14"),

@@ -249,7 +249,7 @@ impl Ended {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// The whole body, once it has come, to be sent to somebody else; `None` if it did not come to its end or is too long

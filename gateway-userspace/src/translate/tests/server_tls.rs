@@ -132,10 +132,9 @@ fn a_problem_is_reported_at_the_field_that_led_to_it() {
 #[test]
 fn files_hold_what_secrets_hold() {
     let contents = [("/c", "C"), ("/k", "k"), ("/d", "D"), ("/l", "l"), ("/ca", "A"), ("/crl", "L")];
-    let mut files: Vec<(String, Result<Arc<[u8]>, FileProblem>)> =
-        contents.iter().map(|(path, text)| ((*path).to_owned(), Ok(text.as_bytes().into()))).collect();
-    files.push(("/denied".to_owned(), Err(FileProblem::Unreadable("Permission denied".to_owned()))));
-    let files: Files = files.into_iter().collect();
+    let readable = contents.iter().map(|(path, text)| ((*path).to_owned(), Ok(text.as_bytes().into())));
+    let denied = ("/denied".to_owned(), Err(FileProblem::Unreadable("Permission denied".to_owned())));
+    let files: Files = readable.chain([denied]).collect();
     let one = "serverCertificate: /c, privateKey: /k";
     for (tls, want, asked) in [
         (format!("mode: SIMPLE, {one}"), Ok("C/k"), vec!["/c", "/k"]),
