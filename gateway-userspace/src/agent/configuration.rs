@@ -51,11 +51,12 @@ impl Configuration {
         }
     }
 
-    /// Waits until names stand for other addresses than before, or a generation has waited for theirs long enough.
+    /// Waits until names stand for other addresses than before; where a generation waits for theirs, until all are told or
+    /// it has waited long enough.
     pub(super) async fn changed(&mut self) {
         match self.waiting {
             // Late is as good as told: whoever waits is to look.
-            Some(latest) => drop(timeout_at(latest, self.resolver.changed()).await),
+            Some(latest) => drop(timeout_at(latest, self.resolver.settled()).await),
             None => self.resolver.changed().await,
         }
     }
