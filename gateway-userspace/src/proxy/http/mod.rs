@@ -6,6 +6,7 @@ mod deadline;
 mod fault;
 mod forward;
 mod headers;
+mod idle;
 mod mirror;
 mod outgoing;
 mod path;

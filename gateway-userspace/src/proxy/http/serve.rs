@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -11,6 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::idle::Streams;
 use super::request;
 use crate::model::{Below, ChainAction, ListenerKind, RouteTable, Snapshot, Tier};
 use crate::net::drain::DrainWatch;
@@ -30,6 +32,8 @@ const MAX_STREAMS: u32 = 256;
 /// backend makes us hold.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// A request that was on its way when an idle HTTP/2 connection was said to end comes within this, or not at all.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
 /// A downstream HTTP connection.
 pub(in crate::proxy) struct Connection {
@@ -113,7 +117,7 @@ impl Connection {
     }
 }
 
-/// Serves requests until the client is done, or the drain asks for an end after the request under way.
+/// Serves requests until the client is done or idle, or the drain asks for an end after the request under way.
 pub(in crate::proxy) async fn serve<S>(connection: Connection, stream: S, version: HttpVersion)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -121,9 +125,14 @@ where
     let peer = connection.ends.peer;
     let mut drain = connection.drain.clone();
     let connection = Rc::new(connection);
+    let streams = Streams::new();
+    let counted = streams.clone();
     let service = service_fn(move |request| {
-        let connection = connection.clone();
-        async move { Ok::<_, Infallible>(request::serve(&connection, request).await) }
+        let (connection, stream) = (connection.clone(), counted.begin());
+        async move {
+            let response = request::serve(&connection, request).await;
+            Ok::<_, Infallible>(response.map(|body| stream.with(body)))
+        }
     });
     // Both arms differ in type alone.
     macro_rules! drive {
@@ -134,6 +143,13 @@ where
                 () = drain.signaled() => {
                     served.as_mut().graceful_shutdown();
                     served.await
+                }
+                () = streams.idle(), if version == HttpVersion::Two => {
+                    served.as_mut().graceful_shutdown();
+                    tokio::select! {
+                        result = served => result,
+                        () = streams.none_within(LAST_REQUESTS) => Ok(()),
+                    }
                 }
             };
             if let Err(error) = result {
