@@ -110,6 +110,7 @@ fn table(cluster: Cluster, say: impl FnOnce(&mut Forward)) -> RouteTable {
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
         virtual_service: "v.default".into(),
+        operation: http::HeaderValue::from_static(""),
         origin: None,
     };
     let host = VirtualHost { domain: HostPattern::Any, routes: vec![route], https_redirect: false };

@@ -63,7 +63,7 @@ impl Registry {
         surroundings: &Surroundings,
         report: &mut Report,
     ) -> Self {
-        let Surroundings { identity, mesh, resolved } = surroundings;
+        let Surroundings { identity, mesh, resolved, .. } = surroundings;
         let visibility = Visibility { identity, default: &mesh.default_service_export_to };
         let mut names = BTreeSet::new();
         let (mut listed, aliases) = services::list(objects, workloads, visibility, report);
