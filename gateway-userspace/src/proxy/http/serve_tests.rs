@@ -232,6 +232,23 @@ async fn a_nominated_content_length_is_said_again() {
 }
 
 #[tokio::test]
+async fn a_client_cannot_have_the_gateways_word_on_it_taken_away() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut client, _serving) = rig.client();
+        let names = ["x-forwarded-for", "x-forwarded-proto", "x-request-id", "x-envoy-external-address"];
+        let request = format!("GET / HTTP/1.1\r\nhost: a\r\nconnection: {}\r\n\r\n", names.join(", "));
+        client.write_all(request.as_bytes()).await.unwrap();
+        let asked = read_to(&mut rig.accept().await, "\r\n\r\n").await;
+        for name in names {
+            assert!(asked.contains(&format!("\r\n{name}: ")), "{name}: {asked}");
+        }
+        assert!(!asked.contains("connection"), "{asked}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_http_1_0_backend_does_not_end_the_clients_connection() {
     run(async {
         let rig = Rig::new().await;
