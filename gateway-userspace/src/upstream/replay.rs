@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::held::{Held, Part};
+use super::held::{Held, Part, Room};
 
 /// Why a body breaks off.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +100,7 @@ impl Source {
     fn keep(&mut self, frame: &Frame<Bytes>) {
         if !self.holds || !self.held.push(frame) {
             self.holds = false;
-            self.held = Held::default();
+            self.held.clear();
             self.lost = true;
         }
     }
@@ -137,12 +137,13 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Of a client's body; `holds` says whether it may have to be sent again.
-    pub fn new(incoming: Incoming, holds: bool) -> Self {
+    /// Of a client's body; one that may have to be sent again is held where there is room for it.
+    pub fn new(incoming: Incoming, room: Option<Room>) -> Self {
         let hint = incoming.size_hint();
         let source = (!incoming.is_end_stream()).then(|| {
             let end = watch::Sender::new(Progress::Unread(Instant::now()));
-            let (held, lost, turn, reader) = (Held::default(), false, 0, None);
+            let (holds, held) = (room.is_some(), Held::new(room));
+            let (lost, turn, reader) = (false, 0, None);
             let received = Rc::default();
             let source = Source { incoming, held, holds, lost, turn, reader, end, received };
             Rc::new(RefCell::new(source))
