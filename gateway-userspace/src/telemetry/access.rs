@@ -500,8 +500,8 @@ mod tests {
             std::thread::yield_now();
         }
         log.flush();
-        let lines = file.lock().unwrap().iter().filter(|byte| **byte == b'\n').count();
-        assert_eq!(lines as u64, 64 - dropped);
+        let written = String::from_utf8(file.lock().unwrap().clone()).unwrap();
+        assert_eq!(written.lines().count() as u64, 64 - dropped);
     }
 
     #[test]

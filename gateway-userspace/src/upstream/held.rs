@@ -30,14 +30,6 @@ impl Part {
             Self::Trailers(trailers) => Frame::trailers(trailers),
         }
     }
-
-    /// Bytes of it.
-    pub(super) fn length(&self) -> usize {
-        match self {
-            Self::Data(bytes) => bytes.len(),
-            Self::Trailers(_) => 0,
-        }
-    }
 }
 
 /// What is left of a worker's room for bodies. Clones share it.
@@ -73,6 +65,31 @@ pub(super) struct Held {
     /// The last part while it grows.
     open: BytesMut,
     bytes: usize,
+}
+
+/// A body that has come to its end, for those who send copies. It has room of its own, as a copy may outlive its original.
+#[derive(Debug)]
+pub(super) struct Whole {
+    parts: Box<[Part]>,
+    bytes: usize,
+    room: Room,
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        self.room.give_back(self.bytes);
+    }
+}
+
+impl Whole {
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// Bytes of it.
+    pub(super) fn length(&self) -> u64 {
+        self.bytes as u64
+    }
 }
 
 impl Drop for Held {
@@ -129,6 +146,13 @@ impl Held {
         }
     }
 
+    /// All of it, if there is room.
+    pub(super) fn whole(&mut self) -> Option<Rc<Whole>> {
+        self.close();
+        let (parts, bytes, room) = (self.parts.as_slice().into(), self.bytes, self.room.clone()?);
+        room.take(bytes).then(|| Rc::new(Whole { parts, bytes, room }))
+    }
+
     /// What can be read.
     pub(super) fn parts(&self) -> &[Part] {
         &self.parts
@@ -150,7 +174,7 @@ mod tests {
         }
         assert!(!held.push(&Frame::data(buffer.slice(..1))), "not one more");
         held.close();
-        assert_eq!(held.parts().iter().map(Part::length).sum::<usize>(), MAX_HELD);
+        assert_eq!(held.whole().map(|whole| whole.length()), Some(MAX_HELD as u64));
         assert!(held.parts().len() <= MAX_HELD / PART, "{}", held.parts().len());
         assert!(buffer.is_unique(), "no part keeps what it was read into");
     }
@@ -164,7 +188,16 @@ mod tests {
         one.clear();
         assert!(other.push(&bytes(2)) && !one.push(&bytes(1)));
         drop(other);
-        assert!(one.push(&bytes(3)));
+        assert!(one.push(&bytes(2)) && one.whole().is_none());
+        one.clear();
+        assert!(one.push(&bytes(1)));
+        let copy = one.whole().expect("room for a copy");
+        assert_eq!((copy.length(), copy.parts().len()), (1, 1));
+        drop(one);
+        let mut other = Held::new(Some(room));
+        assert!(!other.push(&bytes(3)), "the copy has its room still");
+        drop(copy);
+        assert!(other.push(&bytes(3)));
     }
 
     #[test]
