@@ -18,6 +18,7 @@ use super::body::{Loan, UpstreamBody};
 use super::connect::{ConnectError, connect};
 use super::ending::Ending;
 use super::executor::LocalExecutor;
+use super::held::Room;
 use super::limits::{self, Overflow};
 use super::origin::{
     CONNECTION_WINDOW, Connection, Multiplexed, Origin, Rules, STREAM_WINDOW, Seat, Stream, Waiting,
@@ -94,6 +95,7 @@ pub struct Pool(Rc<Inner>);
 struct Inner {
     counts: Counts,
     origins: RefCell<Origins>,
+    room: Room,
 }
 
 type Origins = HashMap<ClusterName, HashMap<SocketAddr, Origin>>;
@@ -133,7 +135,12 @@ impl Returnable {
 impl Pool {
     /// A worker's pool that heeds what all of them have under way.
     pub fn new(counts: Counts) -> Self {
-        Self(Rc::new(Inner { counts, origins: RefCell::default() }))
+        Self(Rc::new(Inner { counts, origins: RefCell::default(), room: Room::default() }))
+    }
+
+    /// Where the bodies of its requests are held.
+    pub fn room(&self) -> Room {
+        self.0.room.clone()
     }
 
     /// Sends a request to the leased endpoint and waits for the head of the response.

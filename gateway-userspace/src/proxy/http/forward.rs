@@ -51,7 +51,8 @@ pub(super) async fn forward(
     let streams = cluster.protocol == UpstreamProtocol::Http2;
     let repeats = policy.is_some_and(|policy| policy.repeats_what_was_sent(streams, is_grpc));
     let copies = if upgrade.is_some() { Copies::default() } else { Copies::draw(action) };
-    let upload = Upload::new(incoming, repeats || !copies.is_empty());
+    let is_held = repeats || !copies.is_empty();
+    let upload = Upload::new(incoming, is_held.then(|| connection.shared.pool.room()));
     notes.forwarded(address.authority(), upload.received());
     copies.send(connection, (&head, &address), (times.whole, &upload.ended()));
     address.write(&mut head, cluster.protocol)?;

@@ -7,6 +7,7 @@ mod facts;
 mod fault;
 mod forward;
 mod headers;
+mod idle;
 mod mirror;
 mod outgoing;
 mod path;
