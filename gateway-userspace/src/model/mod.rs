@@ -22,8 +22,8 @@ pub mod snapshot;
 pub mod tier;
 
 pub use cluster::{
-    Affinity, Candidate, Cluster, ClusterName, Discovery, Endpoint, Health, HttpLimits, ProxyVersion,
-    RetryBudget, UpstreamProtocol, WeightedCluster,
+    Affinity, Candidate, ClientIdentity, Cluster, ClusterName, Discovery, Endpoint, Health, HttpLimits, Pem,
+    ProxyVersion, RetryBudget, TlsMaterial, Trust, UpstreamProtocol, UpstreamTls, WeightedCluster,
 };
 pub use connections::{Connection, ConnectionView, Connections};
 pub use counts::Counts;

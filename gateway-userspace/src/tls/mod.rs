@@ -2,8 +2,11 @@
 //! only module that configures rustls.
 
 pub mod certificate;
+pub mod client;
 pub mod client_hello;
+mod endpoint;
 pub mod server;
 
+pub use client::{ClientConfigs, ClientFault};
 pub use client_hello::{ClientHello, HelloError, HelloReader};
 pub use server::{CredentialFault, ServerConfigs};

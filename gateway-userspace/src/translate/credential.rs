@@ -53,6 +53,21 @@ impl<'a> Credentials<'a> {
         })
     }
 
+    /// What a client shows to backends: the Secret's full name, its certificate and key.
+    pub(super) fn own(&self, name: &str) -> Result<(Arc<str>, &'a [u8], &'a [u8]), CredentialProblem> {
+        let name = bare(name);
+        let (certificate, key) =
+            certificate_and_key(&self.secret(name)?.spec).map_err(|why| self.unusable(name, why))?;
+        Ok((self.full_name(name), certificate, key))
+    }
+
+    /// Who backends' certificates are signed by: as for those of clients.
+    pub(super) fn authorities(&self, name: &str) -> Result<(Arc<str>, &'a [u8]), CredentialProblem> {
+        let name = bare(name);
+        let authorities = self.client_ca(&ServerTlsSettings::default(), name)?;
+        Ok((self.full_name(name), authorities))
+    }
+
     fn credential(&self, tls: &ServerTlsSettings, mode: TlsMode) -> Result<Credential, CredentialProblem> {
         let name = bare(tls.credential().unwrap_or(""));
         let secret = self.secret(name)?;

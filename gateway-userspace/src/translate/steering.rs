@@ -36,6 +36,9 @@ fn policies(route: &TcpRoute) -> Option<UserSpaceReason> {
     let any = |asks: fn(&Cluster) -> bool| {
         route.destinations.iter().filter_map(|destination| destination.cluster.as_ref()).any(|it| asks(it))
     };
+    if any(|cluster| cluster.tls.is_some()) {
+        return Some(UserSpaceReason::UpstreamTls);
+    }
     if any(|cluster| cluster.proxy_protocol.is_some()) {
         return Some(UserSpaceReason::ProxyProtocol);
     }

@@ -11,7 +11,7 @@ use crate::api::object::Sourced;
 use crate::api::path::FieldPath;
 
 use super::balance::check_balancer;
-use super::client_tls::check_client_tls;
+use super::client_tls::{check_authorities, check_client_tls};
 use super::pool::check_pool;
 use super::virtual_service::check_export_to;
 use super::{Findings, check_duration, check_port, host, rows, unsupported};
@@ -34,6 +34,7 @@ pub fn destination_rule(document: &Sourced<DestinationRule>) -> Vec<Diagnostic> 
         }
         check_policy(&mut found, &field.field("trafficPolicy"), subset.traffic_policy.as_ref(), &mut places);
     }
+    check_authorities(&mut found, spec);
     for place in &places {
         unsupported::report_below(&mut found, place, rows::TRAFFIC_POLICY);
     }

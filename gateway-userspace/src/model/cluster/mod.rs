@@ -4,6 +4,7 @@ mod eligible;
 mod endpoint;
 mod limits;
 mod policy;
+mod tls;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use eligible::Candidate;
 pub use endpoint::{Discovery, Endpoint, Health};
 pub use limits::{HttpLimits, RetryBudget};
 pub use policy::{Affinity, ProxyVersion, UpstreamProtocol};
+pub use tls::{ClientIdentity, Pem, TlsMaterial, Trust, UpstreamTls};
 
 /// A cluster's name as Istio's users know it: `outbound|<port>|<subset>|<fqdn>`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,6 +76,9 @@ pub struct Cluster {
     pub outlier: Option<OutlierDetection>,
     /// DestinationRule proxyProtocol: TCP connections to the endpoints begin with this header.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// DestinationRule tls; None is cleartext.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Arc<UpstreamTls>>,
 }
 
 impl Cluster {
@@ -93,6 +98,7 @@ impl Cluster {
             affinity: Affinity::None,
             outlier: None,
             proxy_protocol: None,
+            tls: None,
         }
     }
 

@@ -52,7 +52,8 @@ pub(super) async fn forward(
     let copies = if upgrade.is_some() { Copies::default() } else { Copies::draw(action) };
     let upload = Upload::new(incoming, repeats || !copies.is_empty());
     copies.send(connection, (&head, &address), (times.whole, &upload.ended()));
-    address.write(&mut head, cluster.protocol)?;
+    let opening = connection.opening(&cluster, address.authority())?;
+    address.write(&mut head, &cluster)?;
     outgoing::frame(&mut head, &upload.size_hint());
     if upgrade.is_some() {
         upgrade::ask(&mut head.headers);
@@ -60,6 +61,7 @@ pub(super) async fn forward(
     let order = Order {
         connection,
         cluster: &cluster,
+        opening: &opening,
         policy,
         times,
         upload: &upload,

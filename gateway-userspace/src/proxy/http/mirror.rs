@@ -17,7 +17,7 @@ use super::outgoing::{self, Address};
 use super::serve::Connection;
 use crate::model::{Cluster, Forward, Mirror, Outcome};
 use crate::proxy::worker::Shared;
-use crate::upstream::{Ended, SendError, UpstreamBody, limits};
+use crate::upstream::{Ended, Opening, SendError, UpstreamBody, limits};
 
 const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 /// Copies under way in a worker, each with up to 1 MiB of body; there are no more, however slow their backend.
@@ -34,6 +34,7 @@ struct Copy {
     shared: Rc<Shared>,
     client: SocketAddr,
     cluster: Arc<Cluster>,
+    opening: Opening,
     head: Parts,
     time: Duration,
 }
@@ -62,13 +63,15 @@ impl<'a> Copies<'a> {
             let mut head = head.clone();
             headers::append_forwarded_for(&mut head.headers, connection.ends.local.ip());
             head.headers.insert(INTERNAL, HeaderValue::from_static("true"));
-            if address.clone().write(&mut head, cluster.protocol).is_err() {
+            let Ok(opening) = connection.opening(cluster, address.authority()) else { continue };
+            if address.clone().write(&mut head, cluster).is_err() {
                 continue;
             }
             let copy = Copy {
                 shared: connection.shared.clone(),
                 client: connection.ends.peer,
                 cluster: (*cluster).clone(),
+                opening,
                 head,
                 time: time.unwrap_or(LONGEST),
             };
@@ -89,7 +92,7 @@ impl Copy {
             tracing::debug!(cluster = %self.cluster.name, "no copy of a request that is too long, or not whole");
             return;
         };
-        let Self { shared, client, cluster, mut head, time } = self;
+        let Self { shared, client, cluster, opening, mut head, time } = self;
         let Some(_one) = One::begin(&shared) else {
             tracing::debug!(cluster = %cluster.name, "no copy: too many are under way");
             return;
@@ -101,7 +104,8 @@ impl Copy {
         let Ok(place) = limits::request(&shared.counts, &cluster) else { return };
         lease.hold(place, None);
         let exchange = async {
-            let response = shared.pool.send(Request::from_parts(head, body), &cluster, lease).await?;
+            let request = Request::from_parts(head, body);
+            let response = shared.pool.send(request, (&cluster, &opening), lease).await?;
             let status = response.status().as_u16();
             read(response).await;
             Ok::<_, SendError>(status)

@@ -6,7 +6,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Uri, Version};
 use http_body::SizeHint;
 
-use crate::model::{Forward, Route, UpstreamProtocol};
+use crate::model::{Cluster, Forward, Route, UpstreamProtocol};
 use crate::proxy::error::RequestError;
 
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
@@ -49,6 +49,11 @@ impl Address {
         Ok(Self { path_and_query, authority })
     }
 
+    /// The Host.
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
+    }
+
     /// Tells the backend what the client asked for, where that is something else.
     pub(super) fn tell_original(&self, head: &mut Parts, target: &Target) {
         let path = match head.uri.query() {
@@ -69,12 +74,13 @@ impl Address {
     }
 
     /// Writes the request line: origin form and Host for HTTP/1.1, full form for HTTP/2.
-    pub(super) fn write(self, head: &mut Parts, protocol: UpstreamProtocol) -> Result<(), RequestError> {
+    pub(super) fn write(self, head: &mut Parts, cluster: &Cluster) -> Result<(), RequestError> {
         let mut uri = Uri::builder().path_and_query(self.path_and_query);
-        if protocol == UpstreamProtocol::Http2 {
+        if cluster.protocol == UpstreamProtocol::Http2 {
             let authority =
                 Authority::try_from(self.authority.as_str()).map_err(|_| RequestError::MissingHost)?;
-            uri = uri.scheme(Scheme::HTTP).authority(authority);
+            let scheme = if cluster.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+            uri = uri.scheme(scheme).authority(authority);
             head.headers.remove(HOST);
             head.version = Version::HTTP_2;
         } else {

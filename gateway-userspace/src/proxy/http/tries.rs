@@ -17,7 +17,7 @@ use super::upgrade;
 use crate::model::{Affinity, Cluster, Outcome, RetryPolicy, UpstreamProtocol};
 use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::tcp;
-use crate::upstream::{ConnectError, Ending, SendError, Upload, UpstreamBody, limits};
+use crate::upstream::{Ending, Opening, SendError, Upload, UpstreamBody, limits};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
@@ -25,6 +25,8 @@ const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count
 pub(super) struct Order<'a> {
     pub(super) connection: &'a Connection,
     pub(super) cluster: &'a Arc<Cluster>,
+    /// How connections to it begin.
+    pub(super) opening: &'a Opening,
     pub(super) policy: Option<&'a RetryPolicy>,
     pub(super) times: Times,
     /// The body, which holds what another try needs if `repeats`.
@@ -156,9 +158,9 @@ impl Order<'_> {
         lease.hold(place, None);
         let sending = async {
             if self.is_upgrade && cluster.protocol != UpstreamProtocol::Http2 {
-                upgrade::send(connection, cluster, request, lease).await
+                upgrade::send(connection, (cluster, self.opening), request, lease).await
             } else {
-                connection.shared.pool.send(request, cluster, lease).await
+                connection.shared.pool.send(request, (cluster, self.opening), lease).await
             }
         };
         let sent = match self.times.of_try {
@@ -208,10 +210,7 @@ impl Order<'_> {
                 self.report(endpoint, Outcome::LocalOriginFailure);
                 tcp::report(self.cluster, &error);
                 state.unreachable.push(endpoint);
-                let reset = match error {
-                    ConnectError::Failed { .. } => Reset::ConnectFailure,
-                    ConnectError::Timeout { .. } => Reset::ConnectTimeout,
-                };
+                let reset = Reset::of(&error);
                 Err(Failure::Reset { reset, unsent: Some(Box::new(request.into_parts().0)) })
             }
         }

@@ -1,14 +1,15 @@
 //! What the blocks of a policy make of a cluster, in Envoy's defaults where they say nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::destination_rule::{DestinationRule, OutlierDetection as Written, ProxyProtocolVersion};
-use crate::api::{Code, FieldPath, Severity, Sourced};
-use crate::model::{Affinity, Cluster, OutlierDetection, ProxyVersion, UpstreamProtocol};
+use crate::api::FieldPath;
+use crate::api::destination_rule::{OutlierDetection as Written, ProxyProtocolVersion};
+use crate::model::{Affinity, Cluster, OutlierDetection, ProxyVersion};
 
-use super::blocks::Blocks;
-use super::limits;
-use super::{PlacedSubset, ServiceRule};
+use super::blocks::{Blocks, PlacedPolicy};
+use super::tls::Facts;
+use super::{PlacedSubset, ServiceRule, limits, tls};
 use crate::translate::report::Report;
 
 /// `idleTimeout: 0s` is none; this is as good, and clocks hold it.
@@ -19,46 +20,29 @@ impl<'a> ServiceRule<'_, 'a> {
     pub(in crate::translate) fn apply(
         &self,
         cluster: &mut Cluster,
-        subset: Option<PlacedSubset<'a>>,
+        (subset, service): (Option<PlacedSubset<'a>>, Facts<'_>),
         report: &mut Report,
     ) {
         cluster.destination_rule = Some(self.label().into());
-        let with_policy = self.documents.iter().find(|document| document.spec.traffic_policy.is_some());
-        let base = with_policy.and_then(|document| document.spec.traffic_policy.as_ref());
+        let base = self.documents.iter().find_map(|document| {
+            let policy = document.spec.traffic_policy.as_ref()?;
+            let field = FieldPath::spec().field("trafficPolicy");
+            Some(PlacedPolicy { document, field, policy })
+        });
+        let own = subset.and_then(|placed| {
+            let policy = placed.subset.traffic_policy.as_ref()?;
+            let field = placed.field().field("trafficPolicy");
+            Some(PlacedPolicy { document: placed.document, field, policy })
+        });
         let port = cluster.name.port;
-        let mut blocks = base.map_or_else(Blocks::default, |policy| Blocks::of(policy, port).0);
-        if let Some(policy) = subset.and_then(|placed| placed.subset.traffic_policy.as_ref()) {
-            blocks = blocks.overridden_by(Blocks::of(policy, port));
+        let mut blocks = base.as_ref().map_or_else(Blocks::default, |base| Blocks::of(base, port).0);
+        if let Some(own) = &own {
+            blocks = blocks.overridden_by(Blocks::of(own, port));
+        }
+        if let Some(placed) = &blocks.tls {
+            cluster.tls = tls::upstream(placed, cluster.protocol, service, report).map(Arc::new);
         }
         blocks.apply(cluster);
-        let subsets_own = subset.filter(|placed| placed.subset.traffic_policy.is_some());
-        let place = match subsets_own {
-            Some(placed) => Some((placed.document, placed.field())),
-            None => with_policy.map(|document| (*document, FieldPath::spec())),
-        };
-        if let Some((document, field)) = place {
-            report_tcp_only(document, &field.field("trafficPolicy"), cluster, report);
-        }
-    }
-}
-
-/// What of a policy only TCP obeys, on a port that speaks HTTP.
-fn report_tcp_only(
-    document: &Sourced<DestinationRule>,
-    field: &FieldPath,
-    cluster: &Cluster,
-    report: &mut Report,
-) {
-    if cluster.protocol == UpstreamProtocol::Tcp {
-        return;
-    }
-    if cluster.proxy_protocol.is_some() {
-        let message = format!(
-            "proxyProtocol is not yet supported for HTTP, which {}:{} speaks: it holds for TCP and passthrough alone",
-            cluster.name.host, cluster.name.port
-        );
-        let field = field.field("proxyProtocol");
-        report.add(document.diagnostic(Severity::Warning, Code::NotSupported, &field, message));
     }
 }
 

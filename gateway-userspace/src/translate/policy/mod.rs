@@ -6,6 +6,7 @@
 mod apply;
 mod blocks;
 mod limits;
+mod tls;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -16,6 +17,7 @@ use crate::model::{GatewayIdentity, HostMap, HostPattern};
 
 use super::bind::full_name;
 use super::report::Report;
+pub(super) use tls::Facts;
 
 /// The rules that this gateway sees.
 pub(super) struct DestinationRules<'a> {

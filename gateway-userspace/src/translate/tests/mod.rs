@@ -8,6 +8,7 @@ mod policies;
 mod ports;
 mod registry;
 mod requests;
+mod upstream_tls;
 
 use std::fmt::Write as _;
 use std::sync::Arc;

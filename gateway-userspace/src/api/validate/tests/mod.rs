@@ -500,9 +500,9 @@ fn what_a_policy_asks_for_in_vain_is_said_wherever_it_stands() {
                 ],
             ),
             (
-                "{host: a, trafficPolicy: {tls: {mode: SIMPLE}}}",
+                "{host: a, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}",
                 &[
-                    "error spec.trafficPolicy.tls.mode: SIMPLE is not yet supported and must not be ignored: the document is refused",
+                    "error spec.trafficPolicy.tls.mode: ISTIO_MUTUAL is not yet supported and must not be ignored: the document is refused",
                 ],
             ),
             ("{host: a, trafficPolicy: {tls: {mode: DISABLE}}}", &[]),

@@ -46,9 +46,10 @@ fn tls_towards_backends_is_checked_in_istios_words() {
     );
     for (tls, want) in [
         ("{mode: SIMPLE, credentialName: c, caCertificates: /ca.pem}", &[both][..]),
-        ("{mode: MUTUAL}", &[certificate, key]),
+        ("{mode: MUTUAL, caCertificates: /ca.pem}", &[certificate, key]),
         ("{mode: MUTUAL, credentialName: c}", &[]),
-        ("{mode: MUTUAL, clientCertificate: /c.pem, privateKey: /k.pem}", &[]),
+        ("{mode: MUTUAL, caCertificates: /ca.pem, clientCertificate: /c.pem, privateKey: /k.pem}", &[]),
+        ("{mode: SIMPLE, insecureSkipVerify: true}", &[]),
         (
             "{mode: SIMPLE, insecureSkipVerify: true, subjectAltNames: [a]}",
             &[
@@ -58,6 +59,35 @@ fn tls_towards_backends_is_checked_in_istios_words() {
     ] {
         let want: Vec<String> = want.iter().map(|text| format!("error tls: {text}")).collect();
         assert_eq!(policy(&format!("{{tls: {tls}}}")), want, "{tls}");
+    }
+}
+
+#[test]
+fn tls_without_a_ca_is_told_with_its_place() {
+    let rule = |text: &str| found("DestinationRule", &format!("{{host: a.test, {text}}}"));
+    let words = |mode: &str| {
+        format!(
+            "DestinationRule default/x in namespace default has TLS mode set to {mode} but no caCertificates are set to \
+             validate server identity for host: a.test"
+        )
+    };
+    for (text, want) in [
+        ("trafficPolicy: {tls: {mode: SIMPLE}}", vec![("trafficPolicy.tls", words("SIMPLE"))]),
+        (
+            "trafficPolicy: {portLevelSettings: [{port: {number: 443}, tls: {mode: SIMPLE}}]}",
+            vec![("trafficPolicy.portLevelSettings[0].tls", words("SIMPLE") + " at port number:443")],
+        ),
+        (
+            "subsets: [{name: v, trafficPolicy: {tls: {mode: MUTUAL, clientCertificate: /c, privateKey: /k}}}]",
+            vec![("subsets[0].trafficPolicy.tls", words("MUTUAL"))],
+        ),
+        ("trafficPolicy: {tls: {mode: SIMPLE, caCertificates: /ca.pem}}", vec![]),
+        ("trafficPolicy: {tls: {mode: SIMPLE, credentialName: c}}", vec![]),
+        ("trafficPolicy: {tls: {mode: DISABLE}}", vec![]),
+    ] {
+        let want: Vec<String> =
+            want.iter().map(|(field, words)| format!("warning spec.{field}: {words}")).collect();
+        assert_eq!(rule(text), want, "{text}");
     }
 }
 
