@@ -202,7 +202,8 @@ fn await_death(site: &mut Site, calls: &Calls, ends: &mut Ends, count: usize) ->
 fn await_ends(site: &Site, calls: &Calls, ends: &mut Ends, jobs: &[Job]) {
     while ends.len() < jobs.len() {
         let Some(end) = calls.next(wait::PATIENCE) else {
-            let hung: Vec<_> = jobs.iter().filter(|job| !ends.contains_key(&job.plan.seed)).collect();
+            let hung = jobs.iter().filter(|job| !ends.contains_key(&job.plan.seed));
+            let hung: Vec<_> = hung.map(|job| (job, site.backends.ledger.end_of(job.plan.seed))).collect();
             panic!("{hung:?} hang at their clients\n{}", site.report());
         };
         ends.extend([end]);
