@@ -284,6 +284,9 @@ pub enum UserSpaceReason {
     /// A DestinationRule has backends spoken to by TLS, which is made here.
     #[error("speaks TLS to the backend")]
     UpstreamTls,
+    /// A DestinationRule has silent backends probed, by sockets of ours.
+    #[error("probes silent backends")]
+    Keepalive,
     /// A DestinationRule bounds the connections to a backend, which are counted where they are made.
     #[error("limits connections to the backend")]
     MaxConnections,

@@ -22,8 +22,9 @@ pub mod snapshot;
 pub mod tier;
 
 pub use cluster::{
-    Affinity, Candidate, ClientIdentity, Cluster, ClusterName, Discovery, Endpoint, Health, HttpLimits, Pem,
-    ProxyVersion, RetryBudget, TlsMaterial, Trust, UpstreamProtocol, UpstreamTls, WeightedCluster,
+    Affinity, Balance, Candidate, ClientIdentity, Cluster, ClusterName, CookieAffinity, Discovery, Endpoint,
+    Health, HttpLimits, Keepalive, Pem, Placement, ProxyVersion, RetryBudget, TlsMaterial, Trust,
+    UpstreamProtocol, UpstreamTls, WeightedCluster,
 };
 pub use connections::{Connection, ConnectionView, Connections};
 pub use counts::Counts;

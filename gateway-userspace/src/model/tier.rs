@@ -72,6 +72,8 @@ pub enum Below {
     TerminatesTls,
     /// Its backend is spoken to by TLS.
     UpstreamTls,
+    /// Its backend is probed while it is silent, by the socket that it is relayed to.
+    Keepalive,
     /// One of its sides is no plain socket.
     NotPlainSockets,
     /// `--tier` allows no more.
@@ -97,10 +99,11 @@ pub enum Below {
 }
 
 impl Below {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::FewBytes,
         Self::TerminatesTls,
         Self::UpstreamTls,
+        Self::Keepalive,
         Self::NotPlainSockets,
         Self::Limited,
         Self::NoKernelPlane,
@@ -120,6 +123,7 @@ impl Below {
             Self::FewBytes => "few bytes yet",
             Self::TerminatesTls => "terminates TLS",
             Self::UpstreamTls => "speaks TLS to the backend",
+            Self::Keepalive => "probes its backend",
             Self::NotPlainSockets => "no plain sockets",
             Self::Limited => "limited by --tier",
             Self::NoKernelPlane => "no kernel plane",

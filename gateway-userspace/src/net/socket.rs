@@ -68,6 +68,30 @@ pub fn prepare(socket: &impl AsFd) {
     let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
 }
 
+/// Has a connection probed so often, after so long a silence and at such intervals; what is not said
+/// stays as it is.
+pub fn keep_alive(
+    socket: &impl AsFd,
+    probes: Option<u32>,
+    time: Option<Duration>,
+    interval: Option<Duration>,
+) {
+    // Seconds are the smallest unit of the kernel's, and none of them may be 0.
+    let whole = |time: Duration| time.max(Duration::from_secs(1));
+    let mut keepalive = TcpKeepalive::new();
+    if let Some(time) = time {
+        keepalive = keepalive.with_time(whole(time));
+    }
+    if let Some(interval) = interval {
+        keepalive = keepalive.with_interval(whole(interval));
+    }
+    if let Some(probes) = probes {
+        keepalive = keepalive.with_retries(probes);
+    }
+    // As in `prepare`: a socket that refuses is one whose connection is over already.
+    let _ = SockRef::from(socket).set_tcp_keepalive(&keepalive);
+}
+
 /// Closes with RST instead of FIN: what Envoy does with a connection that no filter chain takes.
 pub fn reset(stream: TcpStream) {
     reset_when_closed(&stream, true);

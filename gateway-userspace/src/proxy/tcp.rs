@@ -16,14 +16,15 @@ use super::worker::Shared;
 use crate::datapath::handoff::Entry;
 use crate::datapath::targets::SourcePort;
 use crate::model::{
-    Admission, Below, Cluster, ClusterName, Limits, Listener, Outcome, ProxyVersion, SourceAddress, TcpRoute,
+    Admission, Affinity, Below, Cluster, ClusterName, Limits, Listener, Outcome, ProxyVersion, SourceAddress,
+    TcpRoute,
 };
 use crate::net::relay::{Carried, Parts, RelayEnd, Side};
 use crate::net::repair::{self, TcpInfo};
 use crate::net::rewind::Rewound;
 use crate::telemetry::ResponseFlag;
 use crate::upstream::balance::by_weight;
-use crate::upstream::{Asked, ConnectError, Lease, Opening, UpstreamStream};
+use crate::upstream::{Asked, ConnectError, Key, Lease, Opening, UpstreamStream};
 
 /// Endpoints tried before the client is let down.
 const MAX_CONNECT_ATTEMPTS: usize = 3;
@@ -177,10 +178,11 @@ async fn connect_any(
     let cluster =
         chosen.and_then(|destination| destination.cluster.as_ref()).ok_or(ResponseFlag::NoCluster)?;
     let admission = admit(shared, cluster)?;
+    // Of what requests are kept by, opaque bytes have the client's address alone.
+    let key = (cluster.affinity == Affinity::SourceAddress).then(|| Key::of(&ends.peer.ip()));
     let mut tried = Vec::new();
     while tried.len() < MAX_CONNECT_ATTEMPTS {
-        let lease =
-            shared.balancer.choose(cluster, ends.peer.ip(), &tried).ok_or(ResponseFlag::NoHealthyUpstream)?;
+        let lease = shared.balancer.choose(cluster, key, &tried).ok_or(ResponseFlag::NoHealthyUpstream)?;
         if tried.contains(&lease.address) {
             break;
         }
@@ -223,11 +225,19 @@ async fn open(
         let ends = (introduction.proxy, ends.peer, ends.local);
         Opening::of(cluster, &runtime.upstream_tls, Asked::Endpoint(lease.address.ip()), ends)?
     };
-    let client = if cluster.tls.is_some() { client.and(Err(Below::UpstreamTls)) } else { client };
+    let client = client.and_then(|client| stays_below(cluster).map_or(Ok(client), Err));
     let to = (lease.address, cluster.connect_timeout);
     let source = (introduction.source, introduction.generation);
     let Reached { stream, port, speaker } = reserve::connect_as(source, shared, ends, client, to).await?;
     Ok((opening.begin(stream, lease.address, cluster).await?, port, speaker))
+}
+
+/// Why connections to a cluster cannot be handed over.
+pub(super) fn stays_below(cluster: &Cluster) -> Option<Below> {
+    if cluster.tls.is_some() {
+        return Some(Below::UpstreamTls);
+    }
+    cluster.keepalive.map(|_| Below::Keepalive)
 }
 
 /// Says that an endpoint could not be reached.

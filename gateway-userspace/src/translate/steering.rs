@@ -42,6 +42,9 @@ fn policies(route: &TcpRoute) -> Option<UserSpaceReason> {
     if any(|cluster| cluster.proxy_protocol.is_some()) {
         return Some(UserSpaceReason::ProxyProtocol);
     }
+    if any(|cluster| cluster.keepalive.is_some()) {
+        return Some(UserSpaceReason::Keepalive);
+    }
     any(|cluster| cluster.max_connections.is_some()).then_some(UserSpaceReason::MaxConnections)
 }
 

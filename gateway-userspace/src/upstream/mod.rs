@@ -13,9 +13,10 @@ mod origin;
 pub mod pool;
 pub mod replay;
 mod stream;
+mod turns;
 
 pub use alone::send_alone;
-pub use balance::{Balancer, Lease};
+pub use balance::{Balancer, Key, Lease};
 pub use body::UpstreamBody;
 pub use connect::ConnectError;
 pub use ending::Ending;

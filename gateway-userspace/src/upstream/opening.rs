@@ -18,7 +18,7 @@ use tokio_rustls::rustls::ClientConfig;
 use super::connect::{ConnectError, connect};
 use super::stream::UpstreamStream;
 use crate::model::{Cluster, ProxyVersion};
-use crate::net::proxy_protocol;
+use crate::net::{proxy_protocol, socket};
 use crate::tls::ClientConfigs;
 
 /// See the module.
@@ -107,6 +107,9 @@ impl Opening {
         address: SocketAddr,
         cluster: &Cluster,
     ) -> Result<UpstreamStream, ConnectError> {
+        if let Some(keepalive) = &cluster.keepalive {
+            socket::keep_alive(&stream, keepalive.probes, keepalive.time, keepalive.interval);
+        }
         if self.says_nothing() {
             return Ok(UpstreamStream::Plain(stream));
         }

@@ -66,7 +66,7 @@ pub struct TrafficPolicy {
     pub connection_pool: Option<ConnectionPoolSettings>,
     /// Endpoints that fail are left out.
     pub outlier_detection: Option<OutlierDetection>,
-    /// Not supported but for `DISABLE`.
+    /// TLS to endpoints.
     pub tls: Option<ClientTlsSettings>,
     /// In place of the whole policy for single ports.
     pub port_level_settings: Vec<PortTrafficPolicy>,
@@ -90,7 +90,7 @@ pub struct PortTrafficPolicy {
     pub connection_pool: Option<ConnectionPoolSettings>,
     /// Endpoints that fail are left out.
     pub outlier_detection: Option<OutlierDetection>,
-    /// Not supported but for `DISABLE`.
+    /// TLS to endpoints.
     pub tls: Option<ClientTlsSettings>,
     /// Not supported.
     pub tunnel: Option<TunnelSettings>,

@@ -6,7 +6,7 @@ use crate::api::destination_rule::{
     ClientTlsSettings, ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, OutlierDetection,
     PortTrafficPolicy, TrafficPolicy,
 };
-use crate::api::diagnostic::Diagnostic;
+use crate::api::diagnostic::{Code, Diagnostic, Severity};
 use crate::api::object::Sourced;
 use crate::api::path::FieldPath;
 
@@ -69,6 +69,12 @@ fn check_policy(
     for (at, port) in policy.port_level_settings.iter().enumerate() {
         let field = field.field("portLevelSettings").index(at);
         check_port_policy(found, &field, port);
+        let number = port.port.as_ref().map(|port| port.number);
+        let is_same = |other: &PortTrafficPolicy| other.port.as_ref().map(|port| port.number) == number;
+        if number.is_some() && policy.port_level_settings[..at].iter().any(is_same) {
+            let message = "the port has settings above, which are in force: these take no effect";
+            found.add(Severity::Warning, Code::NoEffect, &field.field("port"), message);
+        }
         places.push(field);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue, SET_COOKIE};
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
@@ -12,7 +12,7 @@ use super::mirror::Copies;
 use super::outgoing::{self, Address, Target};
 use super::serve::Connection;
 use super::tries::Order;
-use super::{headers, upgrade};
+use super::{affinity, headers, upgrade};
 use crate::model::{Cluster, Forward, Route, UpstreamProtocol};
 use crate::proxy::error::RequestError;
 use crate::upstream::balance::by_weight;
@@ -52,6 +52,7 @@ pub(super) async fn forward(
     let copies = if upgrade.is_some() { Copies::default() } else { Copies::draw(action) };
     let upload = Upload::new(incoming, repeats || !copies.is_empty());
     copies.send(connection, (&head, &address), (times.whole, &upload.ended()));
+    let kept = affinity::of(&cluster.affinity, &head, &address, connection.ends.peer.ip());
     let opening = connection.opening(&cluster, address.authority())?;
     address.write(&mut head, &cluster)?;
     outgoing::frame(&mut head, &upload.size_hint());
@@ -61,6 +62,7 @@ pub(super) async fn forward(
     let order = Order {
         connection,
         cluster: &cluster,
+        key: kept.key,
         opening: &opening,
         policy,
         times,
@@ -70,6 +72,9 @@ pub(super) async fn forward(
         is_upgrade: upgrade.is_some(),
     };
     let mut response = order.send(head).await?;
+    if let Some(cookie) = kept.cookie {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
     if let Some(time) = upload.since_end() {
         response.headers_mut().insert(SERVICE_TIME, HeaderValue::from(milliseconds(time)));
     }

@@ -1,7 +1,6 @@
 //! Copies of requests: each goes out once its request has come whole, is sent once, and its answer is thrown away. Whatever
 //! becomes of it, the request that it is a copy of does not notice.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +11,12 @@ use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
-use super::headers;
 use super::outgoing::{self, Address};
 use super::serve::Connection;
+use super::{affinity, headers};
 use crate::model::{Cluster, Forward, Mirror, Outcome};
 use crate::proxy::worker::Shared;
-use crate::upstream::{Ended, Opening, SendError, UpstreamBody, limits};
+use crate::upstream::{Ended, Key, Opening, SendError, UpstreamBody, limits};
 
 const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 /// Copies under way in a worker, each with up to 1 MiB of body; there are no more, however slow their backend.
@@ -32,9 +31,9 @@ pub(super) struct Copies<'a>(Vec<&'a Arc<Cluster>>);
 /// A copy on its way.
 struct Copy {
     shared: Rc<Shared>,
-    client: SocketAddr,
     cluster: Arc<Cluster>,
     opening: Opening,
+    key: Option<Key>,
     head: Parts,
     time: Duration,
 }
@@ -59,6 +58,7 @@ impl<'a> Copies<'a> {
         (head, address): (&Parts, &Address),
         (time, ended): (Option<Duration>, &Ended),
     ) {
+        let client = connection.ends.peer.ip();
         for cluster in &self.0 {
             let mut head = head.clone();
             headers::append_forwarded_for(&mut head.headers, connection.ends.local.ip());
@@ -69,9 +69,9 @@ impl<'a> Copies<'a> {
             }
             let copy = Copy {
                 shared: connection.shared.clone(),
-                client: connection.ends.peer,
                 cluster: (*cluster).clone(),
                 opening,
+                key: affinity::of(&cluster.affinity, &head, address, client).key,
                 head,
                 time: time.unwrap_or(LONGEST),
             };
@@ -92,14 +92,14 @@ impl Copy {
             tracing::debug!(cluster = %self.cluster.name, "no copy of a request that is too long, or not whole");
             return;
         };
-        let Self { shared, client, cluster, opening, mut head, time } = self;
+        let Self { shared, cluster, opening, key, mut head, time } = self;
         let Some(_one) = One::begin(&shared) else {
             tracing::debug!(cluster = %cluster.name, "no copy: too many are under way");
             return;
         };
         outgoing::frame(&mut head, &http_body::Body::size_hint(&body));
         let balancer = &shared.balancer;
-        let Some(mut lease) = balancer.choose(&cluster, client.ip(), &[]) else { return };
+        let Some(mut lease) = balancer.choose(&cluster, key, &[]) else { return };
         let endpoint = lease.address;
         let Ok(place) = limits::request(&shared.counts, &cluster) else { return };
         lease.hold(place, None);

@@ -49,6 +49,17 @@ impl Address {
         Ok(Self { path_and_query, authority })
     }
 
+    /// As if it had been computed.
+    #[cfg(test)]
+    pub(super) fn new(path_and_query: PathAndQuery, authority: &str) -> Self {
+        Self { path_and_query, authority: authority.to_owned() }
+    }
+
+    /// Path and query.
+    pub(super) fn path_and_query(&self) -> &PathAndQuery {
+        &self.path_and_query
+    }
+
     /// The Host.
     pub(super) fn authority(&self) -> &str {
         &self.authority

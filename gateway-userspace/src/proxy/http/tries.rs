@@ -14,10 +14,10 @@ use super::deadline::{Times, of_request, of_try};
 use super::retry::{Decision, Seen, decide, tries_so_far};
 use super::serve::Connection;
 use super::upgrade;
-use crate::model::{Affinity, Cluster, Outcome, RetryPolicy, UpstreamProtocol};
+use crate::model::{Cluster, Outcome, RetryPolicy, UpstreamProtocol};
 use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::tcp;
-use crate::upstream::{Ending, Opening, SendError, Upload, UpstreamBody, limits};
+use crate::upstream::{Ending, Key, Opening, SendError, Upload, UpstreamBody, limits};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
@@ -25,6 +25,8 @@ const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count
 pub(super) struct Order<'a> {
     pub(super) connection: &'a Connection,
     pub(super) cluster: &'a Arc<Cluster>,
+    /// What the request is kept at an endpoint by.
+    pub(super) key: Option<Key>,
     /// How connections to it begin.
     pub(super) opening: &'a Opening,
     pub(super) policy: Option<&'a RetryPolicy>,
@@ -144,8 +146,7 @@ impl Order<'_> {
         at: &Cell<Option<SocketAddr>>,
     ) -> Result<(Result<Response<UpstreamBody>, Failure>, SocketAddr), RequestError> {
         let Self { connection, cluster, .. } = self;
-        let client = connection.ends.peer.ip();
-        let lease = connection.shared.balancer.choose(cluster, client, self.avoided(state));
+        let lease = connection.shared.balancer.choose(cluster, self.key, self.avoided(state));
         let mut lease = lease.ok_or(RequestError::NoHealthyUpstream)?;
         let endpoint = lease.address;
         at.set(Some(endpoint));
@@ -220,7 +221,7 @@ impl Order<'_> {
     fn avoided<'s>(&self, state: &'s State) -> &'s [SocketAddr] {
         match self.policy {
             Some(policy) if !policy.avoid_previous => &[],
-            _ if self.cluster.affinity != Affinity::None => &state.unreachable,
+            _ if self.cluster.keeps_together() => &state.unreachable,
             _ => &state.tried,
         }
     }

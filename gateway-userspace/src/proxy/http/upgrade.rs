@@ -27,9 +27,9 @@ use crate::proxy::access::Line;
 use crate::proxy::climb::{Climb, End};
 use crate::proxy::connection::Ends;
 use crate::proxy::error::{RequestError, Reset, Tries};
-use crate::proxy::opaque;
 use crate::proxy::reserve::{self, Port};
 use crate::proxy::worker::Shared;
+use crate::proxy::{opaque, tcp};
 use crate::upstream::{self, Lease, Opening, RequestBody, SendError, UpstreamBody, UpstreamStream, limits};
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
@@ -96,8 +96,7 @@ pub(super) async fn send(
     let place = limits::connection(&shared.counts, cluster, false).map_err(|_| SendError::Overflow)?;
     lease.hold(None, place);
     let to = (lease.address, cluster.connect_timeout);
-    // What a connection says of its own is in no account of the client's bytes.
-    let agreed = if opening.says_nothing() { *agreed } else { Err(Below::UpstreamTls) };
+    let agreed = agreed.and_then(|agreed| tcp::stays_below(cluster).map_or(Ok(agreed), Err));
     let connecting = async {
         let (stream, port) = reserve::connect(shared, *ends, agreed, to).await?;
         Ok((opening.begin(stream, lease.address, cluster).await?, port))

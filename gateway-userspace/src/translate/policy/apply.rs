@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::FieldPath;
-use crate::api::destination_rule::{OutlierDetection as Written, ProxyProtocolVersion};
-use crate::model::{Affinity, Cluster, OutlierDetection, ProxyVersion};
+use crate::api::destination_rule::{
+    H2UpgradePolicy, OutlierDetection as Written, ProxyProtocolVersion, TcpKeepalive,
+};
+use crate::model::{Cluster, Keepalive, OutlierDetection, ProxyVersion, UpstreamProtocol};
 
 use super::blocks::{Blocks, PlacedPolicy};
 use super::tls::Facts;
-use super::{PlacedSubset, ServiceRule, limits, tls};
+use super::{PlacedSubset, ServiceRule, balance, limits, locality, tls};
 use crate::translate::report::Report;
 
 /// `idleTimeout: 0s` is none; this is as good, and clocks hold it.
@@ -39,18 +41,22 @@ impl<'a> ServiceRule<'_, 'a> {
         if let Some(own) = &own {
             blocks = blocks.overridden_by(Blocks::of(own, port));
         }
-        if let Some(placed) = &blocks.tls {
-            cluster.tls = tls::upstream(placed, cluster.protocol, service, report).map(Arc::new);
-        }
+        let placed = blocks.tls.take();
+        // What is offered by TLS depends on the rest.
+        let setting = blocks.load_balancer.and_then(|balancer| balancer.locality_lb_setting.as_ref());
         blocks.apply(cluster);
+        cluster.placement = locality::placement(setting, cluster, service.identity);
+        if let Some(placed) = placed {
+            cluster.tls = tls::upstream(&placed, cluster.protocol, service, report).map(Arc::new);
+        }
     }
 }
 
 impl Blocks<'_> {
     fn apply(self, cluster: &mut Cluster) {
-        let hash = self.load_balancer.and_then(|balancer| balancer.consistent_hash.as_ref());
-        if hash.is_some_and(|hash| hash.use_source_ip == Some(true)) {
-            cluster.affinity = Affinity::SourceAddress;
+        if let Some(settings) = self.load_balancer {
+            cluster.balance = balance::balance(settings);
+            cluster.affinity = settings.consistent_hash.as_ref().map(balance::affinity).unwrap_or_default();
         }
         if let Some(tcp) = self.connection_pool.and_then(|pool| pool.tcp.as_ref()) {
             cluster.max_connections = u32::try_from(tcp.max_connections).ok().filter(|most| *most > 0);
@@ -58,13 +64,27 @@ impl Blocks<'_> {
             cluster.idle_timeout =
                 tcp.idle_timeout.map(|time| if time.0.is_zero() { NEVER } else { time.0.min(NEVER) });
         }
+        let tcp = self.connection_pool.and_then(|pool| pool.tcp.as_ref());
+        cluster.keepalive = tcp.and_then(|tcp| tcp.tcp_keepalive.as_ref()).map(keepalive);
         let http = self.connection_pool.and_then(|pool| pool.http.as_ref());
+        let upgrades = http.is_some_and(|http| http.h2_upgrade_policy == H2UpgradePolicy::Upgrade);
+        if upgrades && cluster.protocol == UpstreamProtocol::Http1 {
+            cluster.protocol = UpstreamProtocol::Http2;
+        }
         cluster.http = limits::http(http, self.retry_budget);
         cluster.outlier = self.outlier_detection.map(outlier);
         cluster.proxy_protocol = self.proxy_protocol.map(|proxy| match proxy.version {
             ProxyProtocolVersion::V1 => ProxyVersion::V1,
             ProxyProtocolVersion::V2 => ProxyVersion::V2,
         });
+    }
+}
+
+fn keepalive(written: &TcpKeepalive) -> Keepalive {
+    Keepalive {
+        probes: Some(written.probes).filter(|probes| *probes > 0),
+        time: written.time.map(|time| time.0),
+        interval: written.interval.map(|interval| interval.0),
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::api::destination_rule::{ClientTlsMode, ClientTlsSettings};
 use crate::api::{Code, Severity};
 use crate::model::{
-    ClientIdentity, CredentialProblem, Pem, TlsMaterial, Trust, UpstreamProtocol, UpstreamTls,
+    ClientIdentity, CredentialProblem, GatewayIdentity, Pem, TlsMaterial, Trust, UpstreamProtocol,
+    UpstreamTls,
 };
 
 use super::blocks::PlacedTls;
@@ -19,6 +20,8 @@ pub(in crate::translate) struct Facts<'f> {
     pub(in crate::translate) credentials: &'f Credentials<'f>,
     /// `subjectAltNames` of its ServiceEntry.
     pub(in crate::translate) subject_alt_names: &'f [String],
+    /// Where the gateway runs.
+    pub(in crate::translate) identity: &'f GatewayIdentity,
 }
 
 /// How a cluster's endpoints are spoken to; `None` is in the clear.

@@ -22,7 +22,7 @@ use super::policy::{DestinationRules, Facts, PlacedSubset, ServiceRule};
 use super::report::Report;
 use super::surroundings::Surroundings;
 use visibility::Visibility;
-pub(super) use workload::Workloads;
+pub(super) use workload::{Workloads, labelled};
 
 /// An alias of an alias of an alias, and so on, is followed so far.
 const MAX_ALIASES: usize = 8;
@@ -80,7 +80,8 @@ impl Registry {
             ..Self::default()
         };
         for service in sharing::joined(listed, report) {
-            let facts = Facts { credentials: &credentials, subject_alt_names: service.subject_alt_names };
+            let facts =
+                Facts { credentials: &credentials, subject_alt_names: service.subject_alt_names, identity };
             registry.add(service, (&rules, facts), identity, report);
         }
         rules.report_unused(report);
@@ -116,6 +117,9 @@ impl Registry {
             }
             let all = std::mem::take(&mut port.endpoints);
             self.add_cluster((name, &port), all, rule, (None, facts), report);
+        }
+        if let Some(rule) = rule {
+            rule.report_ports(&host, &numbers, identity, report);
         }
         self.ports.insert(service.host, numbers);
     }

@@ -4,6 +4,7 @@ mod backends;
 mod delegates;
 mod filters;
 mod http;
+mod localities;
 mod policies;
 mod ports;
 mod registry;

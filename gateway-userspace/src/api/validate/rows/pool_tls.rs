@@ -12,6 +12,5 @@ pub(super) const POLICY: &[Row] = &[
          speak in the clear",
     ),
     Row("tunnel", Refused, "connections would go past the tunnel"),
-    Row("connectionPool.tcp.tcpKeepalive", Ignored, "a vanished peer is noticed within minutes"),
     Row("connectionPool.tcp.maxConnectionDuration", Ignored, ""),
 ];

@@ -119,9 +119,26 @@ fn pools_of_connections_are_checked_in_istios_words() {
 }
 
 #[test]
+fn a_port_that_has_settings_twice_is_told() {
+    let port = |number: u32| format!("{{port: {{number: {number}}}, loadBalancer: {{simple: RANDOM}}}}");
+    let again = "warning portLevelSettings[1].port: the port has settings above, which are in force: these take no effect";
+    for (second, want) in [(80, vec![again]), (81, vec![])] {
+        let text = format!("{{portLevelSettings: [{}, {}]}}", port(80), port(second));
+        assert_eq!(policy(&text), want);
+    }
+}
+
+#[test]
 fn choices_of_endpoints_are_checked_in_istios_words() {
     for (balancer, want) in [
         ("{consistentHash: {httpCookie: {name: c, ttl: 0s}, ringHash: {minimumRingSize: 1024}}}", None),
+        ("{consistentHash: {useSourceIp: true, maglev: {tableSize: 65537}}}", None),
+        (
+            "{consistentHash: {useSourceIp: true, maglev: {tableSize: 65536}}}",
+            Some(
+                "consistentHash.maglev.tableSize: maglev table size 65536 must be a prime number not above 5000011",
+            ),
+        ),
         ("{simple: ROUND_ROBIN, warmup: {duration: 30s, minimumPercent: 10, aggression: 1}}", None),
         ("{localityLbSetting: {distribute: [{from: 'a/*', to: {'a/*': 80, 'b/*': 20}}]}}", None),
         (
