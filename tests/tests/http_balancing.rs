@@ -126,7 +126,8 @@ fn the_nearest_endpoints_serve_until_they_fail() {
         endpoint(0, "z1"),
         endpoint(1, "z2"),
     );
-    let policy = "{outlierDetection: {consecutive5xxErrors: 2, baseEjectionTime: 300s, maxEjectionPercent: 100}}";
+    let policy =
+        "{outlierDetection: {consecutive5xxErrors: 2, baseEjectionTime: 300s, maxEjectionPercent: 100}}";
     let rule = documents::destination_rule("e.test", policy);
     let port = port::free();
     let gateway = Gateway::arrange()

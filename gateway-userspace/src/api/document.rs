@@ -317,12 +317,17 @@ fn build(what: &KindOf, metadata: Metadata, source: &Arc<Source>) -> (Option<Obj
     }
 }
 
-/// Of ConfigMaps, the one that holds the MeshConfig.
+/// Of ConfigMaps, those that hold a CA, and the one that holds the MeshConfig.
 fn config_map(metadata: Metadata, source: &Arc<Source>) -> (Option<Object>, Vec<Diagnostic>) {
-    let field = FieldPath::root().field("data").field("mesh");
+    let data = FieldPath::root().field("data");
+    if ["cacert", "ca.crt"].iter().any(|key| source.root.find(&data.field(key)).is_some()) {
+        return plain(whole(metadata, source)).map_object(Object::ConfigMap);
+    }
+    let field = data.field("mesh");
     let text = source.root.find(&field).and_then(Node::text);
     let Some(text) = text.filter(|_| metadata.name == mesh_config::CONFIG_MAP) else {
-        let message = "a gateway reads no ConfigMap but `istio`, and of that the key `mesh`";
+        let message =
+            "a gateway reads no ConfigMap but those with a CA (`ca.crt`), and of `istio` the key `mesh`";
         return (
             None,
             vec![source.diagnostic(
@@ -348,7 +353,8 @@ fn config_map(metadata: Metadata, source: &Arc<Source>) -> (Option<Object>, Vec<
                 let message = format!("{name} is not yet supported: it has no effect here");
                 source.diagnostic(Severity::Warning, Code::NotSupported, &field, message)
             };
-            let found = set.map(warn).collect();
+            let mut found: Vec<Diagnostic> = set.map(warn).collect();
+            found.extend(validate::mesh_config(source, &field, &spec));
             (Some(Object::MeshConfig(Arc::new(Sourced { metadata, spec, source: source.clone() }))), found)
         }
         Err(error) => (None, bad(format!("{}: {}", error.path, error.message))),

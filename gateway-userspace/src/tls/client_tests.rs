@@ -1,17 +1,16 @@
 //! Handshakes in memory, with configurations made of policies.
 
-use std::path::Path;
-
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa, KeyIdMethod,
     KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConnection, ServerConfig, ServerConnection};
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use super::*;
-use crate::model::{ClusterName, UpstreamProtocol};
+use crate::model::{ClusterName, CredentialSource, Pem, UpstreamProtocol};
 
 /// A certificate authority.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -69,7 +68,7 @@ fn time<T: From<std::time::SystemTime>>(at: std::time::SystemTime) -> T {
 }
 
 fn secret(pem: &str) -> Pem {
-    Pem::Secret { name: "istio-system/it".into(), pem: pem.as_bytes().into() }
+    Pem { source: CredentialSource::Secret("istio-system/it".into()), text: pem.as_bytes().into() }
 }
 
 fn trusting(authorities: &str) -> TlsMaterial {
@@ -79,6 +78,7 @@ fn trusting(authorities: &str) -> TlsMaterial {
 fn policy(material: TlsMaterial) -> UpstreamTls {
     UpstreamTls {
         material: Ok(material),
+        asked: Vec::new(),
         sni: None,
         subject_alt_names: Vec::new(),
         verifies_host: true,
@@ -164,14 +164,14 @@ fn an_endpoint_is_believed_by_its_chain_and_by_the_names_that_count() {
             verifies_host,
             ..policy(trusting(&trusted))
         };
-        let made = make(&policy, None).unwrap();
-        let outcome = shake(&made.configs.by_host, asked, &server(&good, None));
+        let made = make(&policy).unwrap();
+        let outcome = shake(&made.by_host, asked, &server(&good, None));
         assert_eq!(outcome.is_ok(), is_believed, "{sans:?} {verifies_host} {asked}: {outcome:?}");
         if !verifies_host {
             continue;
         }
         // Opaque bytes ask for the endpoint, whoever that is.
-        let anonymous = shake(&made.configs.anonymous, "192.0.2.1", &server(&good, None));
+        let anonymous = shake(&made.anonymous, "192.0.2.1", &server(&good, None));
         assert_eq!(anonymous.is_ok(), trusted.contains(&ours.0.pem()), "{anonymous:?}");
         assert!(anonymous.is_err() || anonymous.unwrap().0.is_none(), "no name is sent");
     }
@@ -185,22 +185,22 @@ fn a_certificate_that_the_bundle_holds_is_believed_though_it_is_an_authority() {
     let key = KeyPair::generate().unwrap();
     let certificate = params.self_signed(&key).unwrap().pem();
     let identity = Identity { certificate: certificate.clone(), key: key.serialize_pem() };
-    let made = make(&policy(trusting(&certificate)), None).unwrap();
-    assert!(shake(&made.configs.by_host, "a.test", &server(&identity, None)).is_ok());
-    assert!(shake(&made.configs.by_host, "b.test", &server(&identity, None)).is_err());
+    let made = make(&policy(trusting(&certificate))).unwrap();
+    assert!(shake(&made.by_host, "a.test", &server(&identity, None)).is_ok());
+    assert!(shake(&made.by_host, "b.test", &server(&identity, None)).is_err());
     params.not_after = rcgen::date_time_ymd(2001, 1, 1);
     let certificate = params.self_signed(&key).unwrap().pem();
     let old = Identity { certificate: certificate.clone(), key: key.serialize_pem() };
-    let made = make(&policy(trusting(&certificate)), None).unwrap();
-    assert!(shake(&made.configs.by_host, "a.test", &server(&old, None)).is_err());
+    let made = make(&policy(trusting(&certificate))).unwrap();
+    assert!(shake(&made.by_host, "a.test", &server(&old, None)).is_err());
 }
 
 #[test]
 fn nobody_is_verified_where_the_document_says_so() {
     let identity = Authority::new().issue(&["a.test"], 1);
     let anyone = policy(TlsMaterial { trust: Trust::Anyone, identity: None });
-    let made = make(&anyone, None).unwrap();
-    let seen = shake(&made.configs.by_host, "b.test", &server(&identity, None)).unwrap();
+    let made = make(&anyone).unwrap();
+    let seen = shake(&made.by_host, "b.test", &server(&identity, None)).unwrap();
     assert_eq!(
         seen,
         (Some("b.test".to_owned()), None),
@@ -214,9 +214,9 @@ fn a_revoked_certificate_is_not_believed() {
     let list = authority.revoke(7);
     for (serial, is_believed) in [(7, false), (8, true)] {
         let trust = Trust::Bundle { authorities: secret(&authority.0.pem()), revoked: Some(secret(&list)) };
-        let made = make(&policy(TlsMaterial { trust, identity: None }), None).unwrap();
+        let made = make(&policy(TlsMaterial { trust, identity: None })).unwrap();
         let identity = authority.issue(&["a.test"], serial);
-        let outcome = shake(&made.configs.by_host, "a.test", &server(&identity, None));
+        let outcome = shake(&made.by_host, "a.test", &server(&identity, None));
         assert_eq!(outcome.is_ok(), is_believed, "{serial}: {outcome:?}");
     }
 }
@@ -234,8 +234,8 @@ fn a_certificate_of_our_own_is_shown_and_http2_offered_where_the_policy_has_them
         (Some(with), true, Some(Some(b"h2".to_vec()))),
     ] {
         let material = TlsMaterial { identity, ..trusting(&authority.0.pem()) };
-        let made = make(&UpstreamTls { offers_http2, ..policy(material) }, None).unwrap();
-        let seen = shake(&made.configs.by_host, "a.test", &wants_ours).ok().map(|(_, protocol)| protocol);
+        let made = make(&UpstreamTls { offers_http2, ..policy(material) }).unwrap();
+        let seen = shake(&made.by_host, "a.test", &wants_ours).ok().map(|(_, protocol)| protocol);
         assert_eq!(seen, want);
     }
 }
@@ -248,16 +248,14 @@ fn what_cannot_be_used_is_told_by_its_name_and_without_a_byte_of_it() {
         certificate_chain: secret(certificate),
         private_key: secret(key),
     };
-    let file = || Pem::File("/nowhere/ca.pem".into());
     let with_ca =
         |authorities, revoked| TlsMaterial { trust: Trust::Bundle { authorities, revoked }, identity: None };
     let ca = authority.0.pem();
     for (material, want) in [
-        (with_ca(file(), None), "file /nowhere/ca.pem: No such file or directory (os error 2)"),
         (trusting("hush"), "secret istio-system/it: holds no certificate in PEM form"),
         (
             with_ca(secret(&ca), Some(secret("hush"))),
-            "secret istio-system/it: holds no revocation list in PEM form",
+            "secret istio-system/it: list of revoked certificates cannot be used: holds none in PEM form",
         ),
         (
             TlsMaterial { identity: Some(identity(&one.certificate, &other.key)), ..trusting(&ca) },
@@ -268,7 +266,7 @@ fn what_cannot_be_used_is_told_by_its_name_and_without_a_byte_of_it() {
             "secret istio-system/it: holds no private key in PEM form (PKCS#8, PKCS#1 or SEC1)",
         ),
     ] {
-        assert_eq!(make(&policy(material), None).unwrap_err().to_string(), want);
+        assert_eq!(make(&policy(material)).unwrap_err().to_string(), want);
     }
 }
 
@@ -280,28 +278,39 @@ fn snapshot(policy: &UpstreamTls) -> Snapshot {
 }
 
 #[test]
-fn a_configuration_is_kept_until_its_policy_or_file_changes_and_over_a_file_that_breaks() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("ca.pem");
-    let write = |text: &str| std::fs::write(&path, text).unwrap();
-    let file = |path: &Path| Pem::File(path.to_str().unwrap().into());
-    let policy = policy(TlsMaterial {
-        trust: Trust::Bundle { authorities: file(&path), revoked: None },
-        identity: None,
-    });
-    let snapshot = snapshot(&policy);
-    let configs = |configs: &ClientConfigs| configs.get(&Arc::new(policy.clone())).unwrap().by_host;
-    write(&Authority::new().0.pem());
-    let (first, faults) = ClientConfigs::build(&snapshot, &ClientConfigs::default());
+fn a_configuration_is_kept_until_its_policy_changes_and_over_material_that_is_gone() {
+    let ca = Authority::new().0.pem();
+    let with = |material: Result<TlsMaterial, CredentialProblem>| UpstreamTls {
+        material,
+        asked: vec!["it".into()],
+        ..policy(trusting(&ca))
+    };
+    let gone = || {
+        Err(CredentialProblem::NotFound { credential: CredentialSource::Secret("istio-system/it".into()) })
+    };
+    let build =
+        |policy: &UpstreamTls, before: &ClientConfigs| ClientConfigs::build(&snapshot(policy), before);
+    let config = |all: &ClientConfigs, policy: &UpstreamTls| {
+        all.get(&Arc::new(policy.clone())).map(|configs| configs.by_host)
+    };
+    let (policy, broken, missing) = (with(Ok(trusting(&ca))), with(Ok(trusting("broken"))), with(gone()));
+    let (first, faults) = build(&policy, &ClientConfigs::default());
     assert!(faults.is_empty());
-    let (second, _) = ClientConfigs::build(&snapshot, &first);
-    assert!(Arc::ptr_eq(&configs(&first), &configs(&second)));
-    write("broken");
-    let (third, faults) = ClientConfigs::build(&snapshot, &second);
-    assert_eq!(faults.len(), 1);
-    assert!(Arc::ptr_eq(&configs(&first), &configs(&third)));
-    write(&Authority::new().0.pem());
-    let (fourth, faults) = ClientConfigs::build(&snapshot, &third);
+    let first_config = config(&first, &policy).unwrap();
+    let (second, _) = build(&policy, &first);
+    assert!(Arc::ptr_eq(&config(&second, &policy).unwrap(), &first_config));
+    let mut last = second;
+    for unusable in [&broken, &missing] {
+        let (next, faults) = build(unusable, &last);
+        assert_eq!(faults.len(), 1);
+        assert!(Arc::ptr_eq(&config(&next, unusable).unwrap(), &first_config));
+        last = next;
+    }
+    // Not for one that is asked for by another name.
+    let other = UpstreamTls { asked: vec!["other".into()], ..with(gone()) };
+    assert!(config(&build(&other, &last).0, &other).is_err());
+    let renewed = with(Ok(trusting(&Authority::new().0.pem())));
+    let (renewed_configs, faults) = build(&renewed, &last);
     assert!(faults.is_empty());
-    assert!(!Arc::ptr_eq(&configs(&first), &configs(&fourth)));
+    assert!(!Arc::ptr_eq(&config(&renewed_configs, &renewed).unwrap(), &first_config));
 }

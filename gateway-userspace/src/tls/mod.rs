@@ -2,11 +2,18 @@
 //! only module that configures rustls.
 
 pub mod certificate;
+mod chooser;
 pub mod client;
 pub mod client_hello;
 mod endpoint;
+pub mod forwarded;
+mod ocsp;
+mod protocol;
 pub mod server;
+mod verifier;
+mod version_one;
 
 pub use client::{ClientConfigs, ClientFault};
 pub use client_hello::{ClientHello, HelloError, HelloReader};
+pub use forwarded::client_certificate;
 pub use server::{CredentialFault, ServerConfigs};

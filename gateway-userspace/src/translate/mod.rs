@@ -68,7 +68,7 @@ pub fn translate(objects: &Objects, surroundings: &Surroundings, generation: u64
     let context = Context {
         identity,
         registry,
-        credentials: Credentials::new(objects, identity),
+        credentials: Credentials::new(objects, surroundings),
         bindings: Bindings::new(objects, identity, &gateways, &mut report),
     };
     let listeners =

@@ -1,6 +1,6 @@
 //! One worker's HTTP connections to the endpoints of each cluster. HTTP/1.1: idle ones, the youngest used first, so that
 //! surplus ones age out; where a DestinationRule bounds them, requests wait for one. HTTP/2: one connection an endpoint
-//! carries all streams.
+//! carries the streams, and another one those that have no room in it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,7 +20,9 @@ use super::ending::Ending;
 use super::executor::LocalExecutor;
 use super::limits::{self, Overflow};
 use super::opening::Opening;
-use super::origin::{Connection, Multiplexed, Origin, Rules, Seat, Spot, Stream, Waiting};
+use super::origin::{
+    CONNECTION_WINDOW, Connection, Multiplexed, Origin, Rules, STREAM_WINDOW, Seat, Spot, Stream, Waiting,
+};
 use super::replay::RequestBody;
 use crate::model::{Cluster, ClusterName, Counts, UpstreamProtocol};
 
@@ -233,9 +235,8 @@ impl Pool {
         lease: Lease,
     ) -> Result<Response<UpstreamBody>, SendError> {
         loop {
-            let open = |origin: &mut Origin| {
-                origin.multiplexed.as_ref().filter(|it| it.is_usable()).map(Multiplexed::open)
-            };
+            // Where connections are bounded, the first one has to do.
+            let open = |origin: &mut Origin| origin.open(cluster.max_connections.is_some());
             let (opened, reused) = match self.origin(&cluster.name, spot, open) {
                 Some(opened) => (opened, true),
                 None => match self.dial_http2(cluster, spot).await {
@@ -252,7 +253,7 @@ impl Pool {
                 Err(mut unsent) => match unsent.take_message() {
                     Some(unchanged) if reused => {
                         request = unchanged;
-                        self.origin(&cluster.name, spot, |origin| origin.multiplexed = None);
+                        self.origin(&cluster.name, spot, |origin| origin.forget(&stream));
                     }
                     _ => return Err(SendError::exchange(unsent.into_error())),
                 },
@@ -269,7 +270,8 @@ impl Pool {
         let stream = spot.opening.open(spot.address, cluster).await?;
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
-            .adaptive_window(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| ConnectError::Failed {
@@ -281,7 +283,7 @@ impl Pool {
         });
         let multiplexed = Multiplexed::new(sender, Rules::of(cluster));
         let opened = multiplexed.open();
-        self.origin(&cluster.name, spot, |origin| origin.multiplexed = Some(multiplexed));
+        self.origin(&cluster.name, spot, |origin| origin.multiplexed.push(multiplexed));
         Ok(opened)
     }
 
@@ -296,7 +298,7 @@ impl Pool {
             origins.retain(|spot, origin| {
                 if !in_use(cluster, spot.address) {
                     origin.idle.clear();
-                    origin.multiplexed = None;
+                    origin.multiplexed.clear();
                 }
                 origin.sweep()
             });

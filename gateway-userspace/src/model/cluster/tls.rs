@@ -1,5 +1,4 @@
-//! TLS towards a cluster's endpoints, as a DestinationRule asks for it: PEM as written or files that have it, nothing read
-//! or parsed. Keys never show in `Debug` or in dumps.
+//! TLS towards a cluster's endpoints, as a DestinationRule asks for it: PEM as it was found, not parsed. Keys never show in `Debug` or in dumps.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -7,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use crate::model::credential::CredentialProblem;
+use crate::model::credential::{CredentialProblem, CredentialSource};
 use crate::model::snapshot::DocumentRef;
 
 /// `trafficPolicy.tls` of mode SIMPLE, or MUTUAL if there is a certificate of our own.
@@ -16,6 +15,8 @@ use crate::model::snapshot::DocumentRef;
 pub struct UpstreamTls {
     /// What is shown and trusted; a problem with it costs the cluster's connections, never their secrecy.
     pub material: Result<TlsMaterial, CredentialProblem>,
+    /// Everything that the document names, in its own words.
+    pub asked: Vec<Arc<str>>,
     /// `sni`; without one, a request's Host is asked for, and a connection that has none asks for nobody.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sni: Option<Arc<str>>,
@@ -72,18 +73,13 @@ pub struct ClientIdentity {
     pub private_key: Pem,
 }
 
-/// PEM, or where it is.
+/// PEM, and where it is from.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Pem {
-    /// Out of a Secret.
-    Secret {
-        /// `namespace/name`.
-        name: Arc<str>,
-        /// The text.
-        pem: Arc<[u8]>,
-    },
-    /// A file of the gateway's.
-    File(Arc<str>),
+pub struct Pem {
+    /// The Secret, ConfigMap or file.
+    pub source: CredentialSource,
+    /// What it holds.
+    pub text: Arc<[u8]>,
 }
 
 impl fmt::Debug for Pem {
@@ -94,10 +90,7 @@ impl fmt::Debug for Pem {
 
 impl fmt::Display for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Secret { name, .. } => write!(f, "secret {name}"),
-            Self::File(path) => write!(f, "file {path}"),
-        }
+        self.source.fmt(f)
     }
 }
 
@@ -105,6 +98,14 @@ impl Serialize for Pem {
     /// Where it is from; the text is not shown, as it may be a key.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl UpstreamTls {
+    /// Whether what stood for `self` may stand for another policy whose certificates are gone.
+    pub fn asks_the_same_as(&self, other: &Self) -> bool {
+        let asked = |it: &Self| Self { material: other.material.clone(), ..it.clone() };
+        asked(self) == asked(other)
     }
 }
 
@@ -121,10 +122,12 @@ mod tests {
 
     #[test]
     fn no_key_is_shown() {
-        let secret = |pem: &[u8]| Pem::Secret { name: "istio-system/own".into(), pem: pem.into() };
+        let pem = |source, text: &[u8]| Pem { source, text: text.into() };
+        let secret = |text| pem(CredentialSource::Secret("istio-system/own".into()), text);
         let identity =
             ClientIdentity { certificate_chain: secret(b"chain"), private_key: secret(b"hush hush") };
-        let bundle = Trust::Bundle { authorities: Pem::File("/etc/ca.pem".into()), revoked: None };
+        let authorities = pem(CredentialSource::File("/etc/ca.pem".into()), b"ca");
+        let bundle = Trust::Bundle { authorities, revoked: None };
         let material = TlsMaterial { trust: bundle, identity: Some(identity) };
         let json = serde_json::to_string(&material).unwrap();
         assert_eq!(

@@ -66,13 +66,13 @@ impl Registry {
         surroundings: &Surroundings,
         report: &mut Report,
     ) -> Self {
-        let Surroundings { identity, mesh, resolved } = surroundings;
+        let Surroundings { identity, mesh, resolved, .. } = surroundings;
         let visibility = Visibility { identity, default: &mesh.default_service_export_to };
         let mut names = BTreeSet::new();
         let (mut listed, aliases) = services::list(objects, workloads, visibility, report);
         listed.extend(entries::list(objects, workloads, (visibility, resolved), &mut names, report));
         let rules = DestinationRules::new(objects, identity, report);
-        let credentials = Credentials::new(objects, identity);
+        let credentials = Credentials::new(objects, surroundings);
         let mut registry = Self {
             connect_timeout: mesh.connect_timeout.map(|timeout| timeout.0),
             aliases: aliases.into_iter().collect(),

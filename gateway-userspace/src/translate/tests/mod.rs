@@ -9,6 +9,8 @@ mod policies;
 mod ports;
 mod registry;
 mod requests;
+mod rules;
+mod server_tls;
 mod upstream_tls;
 
 use std::fmt::Write as _;

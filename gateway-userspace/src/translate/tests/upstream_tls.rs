@@ -1,7 +1,7 @@
 //! `tls` of DestinationRules: what clusters make of it.
 
 use super::*;
-use crate::model::{Cluster, Pem, TlsMaterial, Trust, UpstreamTls};
+use crate::model::{Cluster, CredentialSource, Pem, TlsMaterial, Trust, UpstreamTls};
 
 const ENTRY: &str = "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e}\nspec: {hosts: [a.test], \
                      location: MESH_EXTERNAL, resolution: STATIC, endpoints: [{address: 192.0.2.1}], ports: [{number: 80, name: \
@@ -30,9 +30,14 @@ fn of(translation: &Translation) -> &UpstreamTls {
 
 /// `authorities[ but revoked][ as certificate with key]`.
 fn shown(material: &TlsMaterial) -> String {
-    let pem = |pem: &Pem| match pem {
-        Pem::Secret { name, pem } => format!("{name}={}", String::from_utf8_lossy(pem)),
-        Pem::File(path) => path.to_string(),
+    let pem = |Pem { source, text }: &Pem| match source {
+        CredentialSource::Secret(name) | CredentialSource::ConfigMap(name) => {
+            format!("{name}={}", String::from_utf8_lossy(text))
+        }
+        CredentialSource::File(path) => {
+            assert_eq!(&**text, format!("content of {path}").as_bytes());
+            path.to_string()
+        }
     };
     let trust = match &material.trust {
         Trust::System => "system".to_owned(),
@@ -53,7 +58,8 @@ fn certificates_come_from_files_secrets_or_the_system() {
     let secrets = secret("c", "cert: chain, key: key, ca.crt: ca")
         + &secret("apart", "tls.crt: chain, tls.key: key")
         + &secret("apart-cacert", "cacert: other")
-        + &secret("bare", "x: y");
+        + &secret("bare", "x: y")
+        + "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, namespace: istio-system}\ndata: {ca.crt: mapped}\n";
     for (tls, want, found) in [
         ("mode: SIMPLE", Ok("system"), &[][..]),
         ("mode: SIMPLE, caCertificates: /ca.pem", Ok("/ca.pem"), &[]),
@@ -75,7 +81,7 @@ fn certificates_come_from_files_secrets_or_the_system() {
         ),
         (
             "mode: MUTUAL, credentialName: apart",
-            Ok("istio-system/apart=other as istio-system/apart=chain with istio-system/apart=key"),
+            Ok("istio-system/apart-cacert=other as istio-system/apart=chain with istio-system/apart=key"),
             &[],
         ),
         (
@@ -83,6 +89,13 @@ fn certificates_come_from_files_secrets_or_the_system() {
             Ok("anyone as istio-system/c=chain with istio-system/c=key"),
             &[],
         ),
+        ("mode: SIMPLE, caCertificates: /gone.pem", Err("file /gone.pem not found"), &["IST0101"]),
+        (
+            "mode: SIMPLE, caCertificates: /ca.pem, caCrl: /gone.pem",
+            Err("file /gone.pem not found"),
+            &["IST0101"],
+        ),
+        ("mode: SIMPLE, credentialName: 'configmap://istio-system/m'", Ok("istio-system/m=mapped"), &[]),
         ("mode: SIMPLE, credentialName: gone", Err("secret istio-system/gone not found"), &["IST0101"]),
         (
             "mode: SIMPLE, credentialName: bare",
@@ -97,8 +110,12 @@ fn certificates_come_from_files_secrets_or_the_system() {
             &["SLU0016"],
         ),
     ] {
-        let translation =
-            world(&[ENTRY.replace("NAMES", ""), rule(&format!("{{tls: {{{tls}}}}}")), secrets.clone()]);
+        let text = ENTRY.replace("NAMES", "") + &rule(&format!("{{tls: {{{tls}}}}}")) + &secrets;
+        let objects = objects(&text);
+        let content = |path: &str| (path.to_owned(), Ok(format!("content of {path}").into_bytes().into()));
+        let there = |path: &&str| !path.starts_with("/gone");
+        let files = objects.files().into_iter().filter(there).map(content).collect();
+        let translation = translate(&objects, &Surroundings { files, ..Surroundings::default() }, 1);
         let got = of(&translation).material.as_ref().map(shown).map_err(ToString::to_string);
         assert_eq!(got, want.map(str::to_owned).map_err(str::to_owned), "{tls}");
         assert_eq!(codes(&translation), found, "{tls}");

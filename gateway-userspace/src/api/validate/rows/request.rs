@@ -13,6 +13,5 @@ pub(super) const ROWS: &[Row] = &[Row(
 /// DestinationRule, below a policy.
 pub(super) const POLICY: &[Row] = &[
     Row("connectionPool.http.useClientProtocol", Ignored, ""),
-    Row("connectionPool.http.maxConcurrentStreams", Ignored, ""),
     Row("connectionPool.http.http2KeepAlive", Ignored, ""),
 ];
