@@ -108,6 +108,28 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn silent_connections_are_probed_as_asked() {
+        let listener = listen(Some(Ipv4Addr::LOCALHOST.into()), 0).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        prepare(&client);
+        let of = || {
+            let socket = SockRef::from(&client);
+            (
+                socket.tcp_keepalive_retries().unwrap(),
+                socket.tcp_keepalive_time().unwrap(),
+                socket.tcp_keepalive_interval().unwrap(),
+            )
+        };
+        let (probes, _, interval) = of();
+        let seconds = Duration::from_secs;
+        keep_alive(&client, None, Some(seconds(60)), None);
+        assert_eq!(of(), (probes, seconds(60), interval), "what is not said stays");
+        keep_alive(&client, Some(3), Some(Duration::from_millis(5)), Some(seconds(7)));
+        assert_eq!(of(), (3, seconds(1), seconds(7)));
+        assert!(SockRef::from(&client).keepalive().unwrap());
+    }
+
+    #[tokio::test]
     async fn what_is_accepted_has_the_listeners_options() {
         let listener = listen(Some(Ipv4Addr::LOCALHOST.into()), 0).unwrap();
         let address = listener.local_addr().unwrap();

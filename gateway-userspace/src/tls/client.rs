@@ -28,7 +28,7 @@ pub enum ClientFault {
         why: String,
     },
     /// The machine has no authorities of its own.
-    #[error("the system has no authorities that certificates could be verified against{0}")]
+    #[error("the system has no authorities that certificates could be verified against ({0})")]
     NoSystemRoots(String),
 }
 
@@ -149,8 +149,8 @@ fn system_roots() -> Result<Arc<RootCertStore>, ClientFault> {
         let mut roots = RootCertStore::empty();
         let (usable, _) = roots.add_parsable_certificates(found.certs);
         if usable == 0 {
-            let errors = found.errors.iter().map(|error| format!("; {error}")).collect();
-            return Err(ClientFault::NoSystemRoots(errors));
+            let errors: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
+            return Err(ClientFault::NoSystemRoots(errors.join(", ")));
         }
         Ok(Arc::new(roots))
     };

@@ -335,11 +335,11 @@ fn endpoints_are_chosen_as_the_rule_says() {
 
 #[test]
 fn connections_are_kept_alive_and_upgraded_as_the_rule_says() {
+    use UpstreamProtocol::{Http1, Http2, Tcp};
     let keepalive = |probes, time, interval| {
         let seconds = |seconds: u64| Some(Duration::from_secs(seconds)).filter(|time| !time.is_zero());
         Some(Keepalive { probes, time: seconds(time), interval: seconds(interval) })
     };
-    use UpstreamProtocol::{Http1, Http2, Tcp};
     for (pool, want) in [
         ("tcp: {maxConnections: 1}", (None, Tcp, Http1)),
         ("tcp: {tcpKeepalive: {}}", (keepalive(None, 0, 0), Tcp, Http1)),
