@@ -79,8 +79,13 @@ impl Configuration {
         self.surroundings.files = self.named.read(&loaded.objects.files());
         self.surroundings.resolved.clone_from(self.resolver.resolved());
         let now = SystemTime::now();
-        let Analysis { snapshot, tls, credential_faults, names, diagnostics } =
-            analyse(loaded, &self.surroundings, self.generation + 1, &previous.tls, now);
+        let Analysis { snapshot, tls, upstream_tls, credential_faults, names, diagnostics } = analyse(
+            loaded,
+            &self.surroundings,
+            self.generation + 1,
+            (&previous.tls, &previous.upstream_tls),
+            now,
+        );
         let refresh = self.surroundings.mesh.dns_refresh_rate.map_or(resolve::REFRESH, |rate| rate.0);
         self.resolver.want(&names, refresh);
         if self.has_to_wait() {
@@ -90,7 +95,7 @@ impl Configuration {
         self.say(&diagnostics);
         let of = |fault: &CredentialFault| (fault.credential.to_string(), fault.error.to_string());
         Some(Generation {
-            runtime: Runtime { snapshot, tls },
+            runtime: Runtime { snapshot, tls, upstream_tls },
             credential_faults: credential_faults.iter().map(of).collect(),
             diagnostics: diagnostics
                 .iter()

@@ -1,5 +1,6 @@
 //! HTTP: one connection's requests, each through its phases: head → virtual host → route → action → response.
 
+mod affinity;
 mod body;
 mod cors;
 mod deadline;

@@ -17,14 +17,14 @@ use tokio::time::timeout;
 use super::idle::Streams;
 use super::record::Notes;
 use super::request;
-use crate::model::{Below, ChainAction, ListenerKind, RouteTable, Snapshot, Tier};
+use crate::model::{Below, ChainAction, Cluster, ListenerKind, RouteTable, Snapshot, Tier};
 use crate::net::drain::DrainWatch;
 use crate::net::repair::{self, TcpInfo};
 use crate::proxy::connection::{Ends, HTTP_IDLE};
 use crate::proxy::detect::HttpVersion;
-use crate::proxy::error::RequestError;
+use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::worker::Shared;
-use crate::upstream::LocalExecutor;
+use crate::upstream::{Asked, LocalExecutor, Opening};
 
 /// Header lines of a request; one more is answered with 431 (Envoy's bound).
 const MAX_HEADERS: usize = 100;
@@ -130,6 +130,16 @@ impl Connection {
             }
         }
         cached.1.clone()
+    }
+
+    /// How connections to a cluster begin for a request that asks for `host`.
+    pub(super) fn opening(&self, cluster: &Cluster, host: &str) -> Result<Opening, RequestError> {
+        let runtime = self.shared.runtime.current();
+        let ends = (cluster.proxy_protocol, self.ends.peer, self.ends.local);
+        Opening::of(cluster, &runtime.upstream_tls, Asked::Host(host), ends).map_err(|error| {
+            tracing::debug!(cluster = %cluster.name, %error, "no connection can begin");
+            RequestError::Reset(Reset::of(&error), Tries::One)
+        })
     }
 
     fn find_table(&self, snapshot: &Snapshot) -> Option<Arc<RouteTable>> {
