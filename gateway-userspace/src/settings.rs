@@ -88,8 +88,9 @@ pub struct RunArgs {
     /// Log level or filter: error, warn, info, debug, trace, or directives as in RUST_LOG.
     #[arg(long, env = "SLUICE_LOG", default_value = "info")]
     pub log: String,
-    /// File that each request, and each TCP connection of either plane, gets a line in when it is over; `/dev/stdout` too. Default: none,
-    /// as Istio's. Bytes are those of the stream, without headers and without what was sent again. Opened anew at SIGHUP.
+    /// File that each request, and each TCP connection of either plane, gets a line in when it is over; `/dev/stdout`
+    /// too. Default: none, as Istio's. A connection's bytes are those of the stream, without headers and without what
+    /// was sent again. Opened anew at SIGHUP.
     #[arg(long, env = "SLUICE_ACCESS_LOG", value_name = "FILE")]
     pub access_log: Option<PathBuf>,
     /// Istio's default format, or its JSON: `text` or `json`.
