@@ -191,7 +191,7 @@ fn the_meshs_defaults_are_checked_too() {
         let found: Vec<&str> = reading.diagnostics.iter().map(|found| found.message.as_str()).collect();
         let limited = defaults.contains("cipherSuites") || defaults.contains("ecdhCurves");
         assert_eq!(found.iter().any(scope), limited, "{defaults}");
-        let rest: Vec<&str> = found.into_iter().filter(|found| !scope(&found)).collect();
+        let rest: Vec<&str> = found.into_iter().filter(|found| !scope(found)).collect();
         assert_eq!(rest, want, "{defaults}");
     }
 }
