@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, ValueEnum};
 
 use crate::model::{Ascent, GatewayIdentity, Tier};
 use crate::telemetry::access::Format;
@@ -28,7 +29,12 @@ pub struct IdentityArgs {
     #[arg(long, default_value = "cluster.local")]
     pub domain: String,
     /// Take Gateways of the gateway's own namespace alone, as istiod does with this variable.
-    #[arg(long, env = "PILOT_SCOPE_GATEWAY_TO_NAMESPACE")]
+    #[arg(
+        long,
+        env = "PILOT_SCOPE_GATEWAY_TO_NAMESPACE",
+        action = ArgAction::SetTrue,
+        value_parser = FalseyValueParser::new()
+    )]
     pub scope_gateway_to_namespace: bool,
     /// Namespace of file documents that name none.
     #[arg(long, default_value = "default")]

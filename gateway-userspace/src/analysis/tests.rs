@@ -8,7 +8,7 @@ use rcgen::{CertificateParams, KeyPair};
 use super::analyse;
 use crate::api::{Diagnostic, Severity, read_document, split};
 use crate::source::Loaded;
-use crate::tls::ServerConfigs;
+use crate::tls::{ClientConfigs, ServerConfigs};
 use crate::translate::Surroundings;
 
 const WEB: &str = "\
@@ -26,7 +26,8 @@ fn found(text: &str, now: SystemTime) -> Vec<Diagnostic> {
     let diagnostics: Vec<Diagnostic> = readings.iter().flat_map(|it| it.diagnostics.clone()).collect();
     let objects = readings.into_iter().filter_map(|reading| reading.object).collect();
     let loaded = Loaded { objects, diagnostics, documents: 0 };
-    analyse(loaded, &Surroundings::default(), 1, &ServerConfigs::default(), now).diagnostics
+    analyse(loaded, &Surroundings::default(), 1, (&ServerConfigs::default(), &ClientConfigs::default()), now)
+        .diagnostics
 }
 
 /// `code line: message`, and the lines of what is related.
@@ -138,6 +139,21 @@ fn certificates_are_held_against_their_keys_and_the_clock() {
         assert!(position.line > 10 && position.text.is_empty(), "a line, and never its text: {position:?}");
         assert_eq!(about.related[0].position.as_ref().expect("the server's").line, 9, "{about:?}");
     }
+}
+
+#[test]
+fn a_bad_authority_is_told_at_its_place_with_the_server_that_asks_for_it() {
+    let now = SystemTime::now();
+    let (certificate, key) = pair(now + Duration::from_hours(1));
+    let authority = secret("x", "x").replace("name: pair", "name: pair-cacert").replace("tls.crt", "ca.crt");
+    let documents = https_gateway("edge", "a.test").replace("SIMPLE", "MUTUAL")
+        + &secret(&certificate, &key)
+        + &authority;
+    let found = found(&documents, now);
+    let about = found.iter().find(|it| it.code.as_str() == "IST0161").expect("a finding");
+    assert_eq!(about.message, "secret istio-system/pair-cacert: holds no certificate in PEM form");
+    assert_eq!(&*about.document.as_ref().expect("a document").name, "pair-cacert");
+    assert_eq!(about.related[0].position.as_ref().expect("the server's").line, 9, "{about:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue, SET_COOKIE};
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
@@ -14,7 +14,7 @@ use super::outgoing::{self, Address, Target};
 use super::record::Notes;
 use super::serve::Connection;
 use super::tries::Order;
-use super::{headers, upgrade};
+use super::{affinity, headers, upgrade};
 use crate::model::{Cluster, Forward, UpstreamProtocol};
 use crate::proxy::error::RequestError;
 use crate::upstream::{Ended, Upload, UpstreamBody};
@@ -51,10 +51,13 @@ pub(super) async fn forward(
     let streams = cluster.protocol == UpstreamProtocol::Http2;
     let repeats = policy.is_some_and(|policy| policy.repeats_what_was_sent(streams, is_grpc));
     let copies = if upgrade.is_some() { Copies::default() } else { Copies::draw(action) };
-    let upload = Upload::new(incoming, repeats || !copies.is_empty());
+    let is_held = repeats || !copies.is_empty();
+    let upload = Upload::new(incoming, is_held.then(|| connection.shared.pool.room()));
     notes.forwarded(address.authority(), upload.received());
     copies.send(connection, (&head, &address), (times.whole, &upload.ended()));
-    address.write(&mut head, cluster.protocol)?;
+    let kept = affinity::of(&cluster.affinity, &head, &address, connection.ends.peer.ip());
+    let opening = connection.opening(&cluster, address.authority())?;
+    address.write(&mut head, &cluster)?;
     outgoing::frame(&mut head, &upload.size_hint());
     if upgrade.is_some() {
         upgrade::ask(&mut head.headers);
@@ -62,6 +65,8 @@ pub(super) async fn forward(
     let order = Order {
         connection,
         cluster: &cluster,
+        key: kept.key,
+        opening: &opening,
         policy,
         times,
         upload: &upload,
@@ -71,6 +76,9 @@ pub(super) async fn forward(
         notes,
     };
     let mut response = order.send(head).await?;
+    if let Some(cookie) = kept.cookie {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
     if let Some(time) = upload.since_end() {
         response.headers_mut().insert(SERVICE_TIME, HeaderValue::from(milliseconds(time)));
     }

@@ -1,5 +1,6 @@
 //! HTTP: one connection's requests, each through its phases: head → virtual host → route → action → response.
 
+mod affinity;
 mod body;
 mod cors;
 mod deadline;
@@ -7,6 +8,7 @@ mod facts;
 mod fault;
 mod forward;
 mod headers;
+mod idle;
 mod mirror;
 mod outgoing;
 mod path;

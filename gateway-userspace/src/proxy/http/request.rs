@@ -94,6 +94,7 @@ async fn answer(
     let started = SystemTime::now();
     let target = target(connection, &request)?;
     // Before any rule looks at them: a rule must not believe what clients say of themselves.
+    headers::remove_nominated(request.headers_mut());
     headers::add_forwarding(request.headers_mut(), connection.ends.peer.ip(), connection.scheme());
     if let Some(certificate) = &connection.client_certificate {
         request.headers_mut().insert(headers::CLIENT_CERT, certificate.clone());

@@ -35,7 +35,13 @@ pub(super) fn list<'a>(
             let ports = entry.ports.iter().enumerate().filter(|(_, port)| is_tcp(port));
             let mut source = AddressSource { entry, host: &host, endpoints: &endpoints, resolved, names };
             let ports = ports.filter_map(|(at, port)| source.port(at, port)).collect();
-            listed.push(Listed { namespace: document.namespace(), source: &document.source, ports, host });
+            listed.push(Listed {
+                namespace: document.namespace(),
+                source: &document.source,
+                ports,
+                host,
+                subject_alt_names: &entry.subject_alt_names,
+            });
         }
     }
     listed

@@ -17,11 +17,12 @@ use std::time::Duration;
 use crate::api::{Code, FieldPath, Objects, Severity, Source};
 use crate::model::{Cluster, ClusterName, Discovery, Endpoint, GatewayIdentity, UpstreamProtocol};
 
-use super::policy::{DestinationRules, PlacedSubset, ServiceRule};
+use super::credential::Credentials;
+use super::policy::{DestinationRules, Facts, PlacedSubset, ServiceRule};
 use super::report::Report;
 use super::surroundings::Surroundings;
 use visibility::Visibility;
-pub(super) use workload::Workloads;
+pub(super) use workload::{Workloads, labelled};
 
 /// An alias of an alias of an alias, and so on, is followed so far.
 const MAX_ALIASES: usize = 8;
@@ -44,6 +45,8 @@ struct Listed<'a> {
     namespace: &'a str,
     source: &'a Source,
     ports: Vec<ListedPort>,
+    /// Names of its endpoints' certificates, where no rule has some.
+    subject_alt_names: &'a [String],
 }
 
 /// One of its ports.
@@ -69,6 +72,7 @@ impl Registry {
         let (mut listed, aliases) = services::list(objects, workloads, visibility, report);
         listed.extend(entries::list(objects, workloads, (visibility, resolved), &mut names, report));
         let rules = DestinationRules::new(objects, identity, report);
+        let credentials = Credentials::new(objects, surroundings);
         let mut registry = Self {
             connect_timeout: mesh.connect_timeout.map(|timeout| timeout.0),
             aliases: aliases.into_iter().collect(),
@@ -76,7 +80,9 @@ impl Registry {
             ..Self::default()
         };
         for service in sharing::joined(listed, report) {
-            registry.add(service, &rules, identity, report);
+            let facts =
+                Facts { credentials: &credentials, subject_alt_names: service.subject_alt_names, identity };
+            registry.add(service, (&rules, facts), identity, report);
         }
         rules.report_unused(report);
         registry
@@ -85,7 +91,7 @@ impl Registry {
     fn add(
         &mut self,
         service: Listed<'_>,
-        rules: &DestinationRules<'_>,
+        (rules, facts): (&DestinationRules<'_>, Facts<'_>),
         identity: &GatewayIdentity,
         report: &mut Report,
     ) {
@@ -107,20 +113,23 @@ impl Registry {
                     report_empty(placed, &host, report);
                 }
                 let name = ClusterName { subset: Some(placed.subset.name.as_str().into()), ..name.clone() };
-                self.add_cluster(name, &port, of_subset, (rule, Some(placed)), report);
+                self.add_cluster((name, &port), of_subset, rule, (Some(placed), facts), report);
             }
             let all = std::mem::take(&mut port.endpoints);
-            self.add_cluster(name, &port, all, (rule, None), report);
+            self.add_cluster((name, &port), all, rule, (None, facts), report);
+        }
+        if let Some(rule) = rule {
+            rule.report_ports(&host, &numbers, identity, report);
         }
         self.ports.insert(service.host, numbers);
     }
 
     fn add_cluster<'a>(
         &mut self,
-        name: ClusterName,
-        port: &ListedPort,
+        (name, port): (ClusterName, &ListedPort),
         endpoints: Vec<Endpoint>,
-        (rule, subset): (Option<ServiceRule<'_, 'a>>, Option<PlacedSubset<'a>>),
+        rule: Option<ServiceRule<'_, 'a>>,
+        subset: (Option<PlacedSubset<'a>>, Facts<'_>),
         report: &mut Report,
     ) {
         let mut cluster = Cluster::new(name.clone(), port.protocol, endpoints);

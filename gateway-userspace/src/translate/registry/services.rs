@@ -69,7 +69,7 @@ fn of_document<'a>(
             field: FieldPath::spec().field("ports").index(at),
         });
     }
-    Listed { host, namespace: service.namespace(), source: &service.source, ports }
+    Listed { host, namespace: service.namespace(), source: &service.source, ports, subject_alt_names: &[] }
 }
 
 /// A WorkloadEntry with a name for an address serves ServiceEntries alone.
