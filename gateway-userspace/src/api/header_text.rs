@@ -193,8 +193,9 @@ fn header_line(arguments: &str) -> Option<HeaderLine> {
         None => (names, None),
     };
     let is_name = |name: &str| {
-        let name = name.strip_prefix(':').unwrap_or(name);
-        http::HeaderName::from_bytes(name.as_bytes()).is_ok()
+        let pseudo = [":authority", ":method", ":path", ":scheme"];
+        pseudo.iter().any(|known| name.eq_ignore_ascii_case(known))
+            || http::HeaderName::from_bytes(name.as_bytes()).is_ok()
     };
     let sound = is_name(name) && or.as_deref().is_none_or(is_name);
     sound.then(|| HeaderLine { name: name.to_owned(), or, length })
@@ -248,6 +249,7 @@ mod tests {
             ("%START_TIME(%Y)%", Direction::Request, "not yet supported"),
             ("%REQ(a b)%", Direction::Request, "not yet supported"),
             ("%REQ(a):x%", Direction::Request, "not yet supported"),
+            ("%REQ(:protocol)%", Direction::Request, "not yet supported"),
             ("%REQ(a)%", Direction::Response, "not yet supported"),
             ("%RESPONSE_CODE%", Direction::Request, "not yet supported"),
         ] {

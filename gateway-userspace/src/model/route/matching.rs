@@ -228,12 +228,11 @@ pub enum HeaderField {
 impl HeaderField {
     /// By its name in a document; `None` for what no request has.
     pub fn new(name: &str) -> Option<Self> {
-        Some(match name {
-            ":authority" => Self::Authority,
+        Some(match name.to_ascii_lowercase().as_str() {
+            ":authority" | "host" => Self::Authority,
             ":method" => Self::Method,
             ":path" => Self::Path,
             ":scheme" => Self::Scheme,
-            _ if name.eq_ignore_ascii_case("host") => Self::Authority,
             _ => Self::Name(HeaderName::from_bytes(name.as_bytes()).ok()?),
         })
     }
@@ -402,7 +401,7 @@ mod tests {
             (":authority", "a.test:8080", true),
             ("Host", "a.test:8080", true),
             ("host", "other.test", false),
-            (":method", "GET", true),
+            (":METHOD", "GET", true),
             (":scheme", "https", false),
             (":path", "/x?y", true),
             (":path", "/x", false),
