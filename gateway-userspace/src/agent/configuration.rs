@@ -54,8 +54,8 @@ impl Configuration {
         }
     }
 
-    /// Waits until a file that documents name changes, names stand for other addresses than before, or a generation has waited
-    /// for theirs long enough.
+    /// Waits until a file that documents name changes, or names stand for other addresses than before; where a generation waits
+    /// for theirs, until all are told or it has waited long enough.
     pub(super) async fn changed(&mut self) {
         tokio::select! {
             () = self.named.changed() => {}
@@ -66,7 +66,7 @@ impl Configuration {
     async fn resolved(resolver: &mut Resolver, waiting: Option<Instant>) {
         match waiting {
             // Late is as good as told: whoever waits is to look.
-            Some(latest) => drop(timeout_at(latest, resolver.changed()).await),
+            Some(latest) => drop(timeout_at(latest, resolver.settled()).await),
             None => resolver.changed().await,
         }
     }

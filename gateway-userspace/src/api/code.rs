@@ -79,7 +79,7 @@ codes! {
     /// Two servers claim the same host on the same port.
     ConflictingGateways = "IST0145", [Error, Warning, Info], istio: Some(Error),
         "leave the host to one of the two, or give them different ports";
-    /// A Secret lacks a usable certificate, key or CA.
+    /// A Secret or file lacks a usable certificate, key or CA.
     InvalidGatewayCredential = "IST0161", [Error], istio: Some(Error),
         "put a certificate and the key that belongs to it into the Secret, both in PEM form";
     /// The gateway's own Service does not have a Gateway's port.

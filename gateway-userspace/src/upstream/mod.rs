@@ -7,7 +7,7 @@ pub mod body;
 pub mod connect;
 pub mod ending;
 pub mod executor;
-mod held;
+pub mod held;
 pub mod limits;
 mod opening;
 mod origin;

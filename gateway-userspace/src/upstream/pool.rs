@@ -18,6 +18,7 @@ use super::body::{Loan, UpstreamBody};
 use super::connect::ConnectError;
 use super::ending::Ending;
 use super::executor::LocalExecutor;
+use super::held::Room;
 use super::limits::{self, Overflow};
 use super::opening::Opening;
 use super::origin::{
@@ -95,6 +96,7 @@ pub struct Pool(Rc<Inner>);
 struct Inner {
     counts: Counts,
     origins: RefCell<Origins>,
+    room: Room,
 }
 
 type Origins = HashMap<ClusterName, HashMap<Spot, Origin>>;
@@ -134,7 +136,12 @@ impl Returnable {
 impl Pool {
     /// A worker's pool that heeds what all of them have under way.
     pub fn new(counts: Counts) -> Self {
-        Self(Rc::new(Inner { counts, origins: RefCell::default() }))
+        Self(Rc::new(Inner { counts, origins: RefCell::default(), room: Room::default() }))
+    }
+
+    /// Where the bodies of its requests are held.
+    pub fn room(&self) -> Room {
+        self.0.room.clone()
     }
 
     /// Sends a request to the leased endpoint, on a connection that begins so, and waits for the head of the response.

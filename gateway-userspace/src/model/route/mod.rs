@@ -6,6 +6,7 @@ mod covers;
 mod filters;
 mod forward;
 mod headers;
+mod made;
 mod matching;
 mod retry;
 
@@ -23,6 +24,7 @@ pub use action::{DirectResponse, Redirect, RedirectPort, RouteAction};
 pub use filters::{AbortStatus, Cors, CorsVerdict, Fault, Filters, Fraction};
 pub use forward::{Forward, Mirror, Rewrite};
 pub use headers::HeaderOps;
+pub use made::{AddressPart, HeaderText, Made, Part, TimeForm};
 pub use matching::{
     FullRegex, HeaderField, HeaderMatch, PathMatch, QueryMatch, RequestHead, RouteMatch, StringMatch, Unmet,
     ValueMatch,

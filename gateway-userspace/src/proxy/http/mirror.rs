@@ -89,7 +89,7 @@ fn hits(mirror: &Mirror, number: u32) -> bool {
 impl Copy {
     async fn go(self, mut ended: Ended) {
         let Some(body) = ended.copy().await else {
-            tracing::debug!(cluster = %self.cluster.name, "no copy of a request that is too long, or not whole");
+            tracing::debug!(cluster = %self.cluster.name, "no copy of a request that is too long, not whole, or had no room");
             return;
         };
         let Self { shared, cluster, opening, key, mut head, time } = self;

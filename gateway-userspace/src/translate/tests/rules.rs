@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::Code;
-use crate::model::{Affinity, Cluster, FilterChain, RedirectPort, RetryOn, RetryPolicy, UpstreamProtocol};
+use crate::model::{
+    Affinity, Cluster, FilterChain, HttpLimits, RedirectPort, RetryOn, RetryPolicy, UpstreamProtocol,
+};
 
 /// A VirtualService of Gateway `g`.
 fn bound(name: &str, hosts: &str, rules: &str) -> String {
@@ -348,7 +350,7 @@ fn a_cluster_has_no_limits_no_outlier_detection_and_no_panic_unless_asked_for() 
     let found = cluster(&translation, "outbound|80||a.");
     assert_eq!(
         (found.max_connections, found.outlier.is_none(), &found.http),
-        (None, true, &Default::default())
+        (None, true, &HttpLimits::default())
     );
     assert_eq!(found.endpoints.len(), 2);
     assert!(found.endpoints.iter().all(|endpoint| endpoint.health != Health::Healthy));

@@ -317,7 +317,7 @@ fn http_rules_are_checked_in_istios_words() {
         ),
         (
             format!("{ROUTE}, match: [{{uri: {{regex: '('}}}}]"),
-            vec![format!(".match[0].uri.regex: \"uri\": error parsing regexp: unclosed group; {re2}")],
+            vec![format!(".match[0].uri.regex: \"uri\": error parsing regexp: missing closing ): `(`; {re2}")],
         ),
         (
             format!("{ROUTE}, match: [{{uri: {{regex: '{}'}}}}]", "a".repeat(1025)),

@@ -89,7 +89,7 @@ fn cors_policies_are_checked_in_istios_words() {
         (
             "{allowOrigins: [{regex: '('}]}",
             Some(format!(
-                ".allowOrigins[0].regex: \"corsPolicy.allowOrigins\": error parsing regexp: unclosed group; {re2}"
+                ".allowOrigins[0].regex: \"corsPolicy.allowOrigins\": error parsing regexp: missing closing ): `(`; {re2}"
             )),
         ),
         (
