@@ -214,7 +214,7 @@ fn route_items(listener: &Listener) -> Vec<Item> {
             if host.https_redirect && host.routes.is_empty() {
                 items.push(row(&table.name, host, "/*".into(), "httpsRedirect", &whole));
             }
-            for route in &host.routes {
+            for route in host.routes.iter() {
                 items.push(row(&table.name, host, condition(route), &route.virtual_service, &whole));
             }
         }

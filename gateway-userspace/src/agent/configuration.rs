@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::analysis::{Analysis, analyse};
+use crate::analysis::{Analysis, Analyst};
 use crate::api::diagnostic::{Diagnostic, Severity, render};
 use crate::proxy::Runtime;
 use crate::resolve::{self, Resolver};
@@ -30,6 +30,7 @@ pub(super) struct Generation {
 pub(super) struct Configuration {
     source: FileSource,
     surroundings: Surroundings,
+    analyst: Analyst,
     resolver: Resolver,
     /// A generation waits for addresses of its names until then.
     waiting: Option<Instant>,
@@ -43,6 +44,7 @@ impl Configuration {
         Self {
             source: FileSource::new(args.config.clone(), &args.identity.default_namespace),
             surroundings: Surroundings::of(args.identity.identity()),
+            analyst: Analyst::default(),
             resolver: Resolver::new(args.dns_servers.clone()),
             waiting: None,
             generation: 0,
@@ -68,7 +70,7 @@ impl Configuration {
         self.surroundings.resolved.clone_from(self.resolver.resolved());
         let now = SystemTime::now();
         let Analysis { snapshot, tls, credential_faults, names, diagnostics } =
-            analyse(loaded, &self.surroundings, self.generation + 1, &previous.tls, now);
+            self.analyst.analyse(loaded, &self.surroundings, self.generation + 1, &previous.tls, now);
         let refresh = self.surroundings.mesh.dns_refresh_rate.map_or(resolve::REFRESH, |rate| rate.0);
         self.resolver.want(&names, refresh);
         if self.has_to_wait() {

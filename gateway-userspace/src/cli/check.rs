@@ -13,7 +13,6 @@ use crate::analysis::{Analysis, analyse};
 use crate::api::{Diagnostic, Severity, render};
 use crate::settings::IdentityArgs;
 use crate::source::FileSource;
-use crate::tls::ServerConfigs;
 use crate::translate::Surroundings;
 
 /// Check documents without serving them
@@ -80,8 +79,7 @@ pub fn find(args: &CheckArgs) -> Findings {
     let mut surroundings = Surroundings::of(args.identity.identity());
     surroundings.learn(&loaded.objects);
     let documents = loaded.documents;
-    let Analysis { diagnostics, .. } =
-        analyse(loaded, &surroundings, 1, &ServerConfigs::default(), SystemTime::now());
+    let Analysis { diagnostics, .. } = analyse(loaded, &surroundings, SystemTime::now());
     let count = |severity| diagnostics.iter().filter(|found| found.severity == severity).count();
     Findings { documents, errors: count(Severity::Error), warnings: count(Severity::Warning), diagnostics }
 }

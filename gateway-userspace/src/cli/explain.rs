@@ -20,7 +20,6 @@ use crate::model::explain::{Explanation, Question, Step, decide};
 use crate::proxy;
 use crate::settings::{IdentityArgs, default_admin_socket};
 use crate::source::FileSource;
-use crate::tls::ServerConfigs;
 use crate::translate::Surroundings;
 
 /// Say where a request would go and which documents are responsible
@@ -136,7 +135,7 @@ fn ask(args: &ExplainArgs, question: &Question) -> anyhow::Result<Explanation> {
 fn from_files(args: &ExplainArgs, files: Vec<PathBuf>, question: &Question) -> Explanation {
     let loaded = FileSource::new(files, args.identity.default_namespace.as_str()).load();
     let surroundings = Surroundings::of(args.identity.identity());
-    let analysis = analyse(loaded, &surroundings, 1, &ServerConfigs::default(), SystemTime::now());
+    let analysis = analyse(loaded, &surroundings, SystemTime::now());
     let errors = analysis.diagnostics.iter().filter(|found| Diagnostic::is_error(found)).count();
     if errors > 0 {
         let plural = if errors == 1 { "" } else { "s" };

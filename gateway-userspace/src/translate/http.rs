@@ -1,15 +1,16 @@
 //! Virtual hosts of a plaintext port or of an HTTPS server.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use crate::model::{HostPattern, Route, RouteTable, VirtualHost};
+use crate::model::{HostPattern, RouteTable, VirtualHost};
 
 use super::Context;
-use super::bind::GatewayName;
 use super::bind::own_name;
+use super::memo::Address;
 use super::merge::Port;
 use super::report::Report;
-use super::route;
+use super::route::{self, Compiled};
 use super::select::SelectedServer;
 
 /// One table for all plaintext servers of a port.
@@ -40,32 +41,39 @@ pub(super) fn server_name(prefix: &str, server: &SelectedServer<'_>) -> String {
 
 #[derive(Default)]
 struct Table {
-    hosts: Vec<VirtualHost>,
+    hosts: Vec<Host>,
     by_domain: HashMap<HostPattern, usize>,
     /// Rules are compiled once for a Gateway and a VirtualService, at the first server that uses them, as in
     /// Istio.
-    compiled: HashMap<(GatewayName, usize), Vec<Route>>,
+    compiled: HashMap<(Address, usize), Arc<Compiled>>,
+}
+
+/// A virtual host with all that was written for its domain, oldest first.
+struct Host {
+    domain: HostPattern,
+    written: Vec<Arc<Compiled>>,
+    https_redirect: bool,
 }
 
 impl Table {
     fn add_server(&mut self, context: &Context<'_>, server: &SelectedServer<'_>, report: &mut Report) {
-        let gateway = own_name(server.gateway);
+        let gateway = Address::of(server.gateway);
         for (index, bound) in context.bindings.of(server) {
             let domains = domains(server, bound.document.namespace(), &bound.hosts);
             if domains.is_empty() {
                 continue;
             }
-            let routes = self
+            let compiled = self
                 .compiled
-                .entry((gateway.clone(), index))
-                .or_insert_with(|| route::compile(context, index, server, report))
+                .entry((gateway, index))
+                .or_insert_with(|| route::compiled(context, index, server, report))
                 .clone();
-            if routes.is_empty() {
+            if compiled.routes.is_empty() {
                 continue;
             }
             for domain in domains {
                 let host = self.host(domain);
-                host.routes.extend(routes.iter().cloned());
+                host.written.push(compiled.clone());
                 host.https_redirect |= server.redirects_to_https();
             }
         }
@@ -77,21 +85,33 @@ impl Table {
         }
     }
 
-    fn host(&mut self, domain: HostPattern) -> &mut VirtualHost {
+    fn host(&mut self, domain: HostPattern) -> &mut Host {
         let next = self.hosts.len();
         let at = *self.by_domain.entry(domain.clone()).or_insert(next);
         if at == next {
-            self.hosts.push(VirtualHost { domain, routes: Vec::new(), https_redirect: false });
+            self.hosts.push(Host { domain, written: Vec::new(), https_redirect: false });
         }
         &mut self.hosts[at]
     }
 
+    fn finish(self, name: &str) -> RouteTable {
+        RouteTable::new(name.into(), self.hosts.into_iter().map(Host::finish).collect())
+    }
+}
+
+impl Host {
     /// Catch-alls go behind the other routes of their host, else keeping their order.
-    fn finish(mut self, name: &str) -> RouteTable {
-        for host in &mut self.hosts {
-            host.routes.sort_by_key(|route| route.matcher.is_catch_all());
-        }
-        RouteTable::new(name.into(), self.hosts)
+    fn finish(self) -> VirtualHost {
+        let routes = match self.written.as_slice() {
+            // Most hosts are one document's; they share its list.
+            [only] => only.routes.clone(),
+            several => {
+                let parts = || several.iter().map(|compiled| compiled.parts());
+                let ordinary = parts().flat_map(|(ordinary, _)| ordinary);
+                ordinary.chain(parts().flat_map(|(_, last)| last)).cloned().collect()
+            }
+        };
+        VirtualHost { domain: self.domain, routes, https_redirect: self.https_redirect }
     }
 }
 

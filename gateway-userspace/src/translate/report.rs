@@ -17,6 +17,11 @@ impl Report {
         }
     }
 
+    /// Adds what was found before.
+    pub(super) fn extend(&mut self, found: &[Diagnostic]) {
+        found.iter().for_each(|diagnostic| self.add(diagnostic.clone()));
+    }
+
     pub(super) fn finish(self) -> Vec<Diagnostic> {
         self.list
     }

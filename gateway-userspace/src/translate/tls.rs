@@ -89,7 +89,7 @@ impl Chains {
                     else {
                         continue;
                     };
-                    let origin = Some(origin::origin(bound.document, "tls", index, Some(at)));
+                    let origin = Some(origin::origin(&bound.document, "tls", index, Some(at)));
                     route.origin.clone_from(&origin);
                     let name = format!(
                         "{}/tls[{index}].match[{at}]/{}",
@@ -111,7 +111,7 @@ impl Chains {
     fn claim(
         &mut self,
         server: &SelectedServer<'_>,
-        bound: &Bound<'_>,
+        bound: &Bound,
         condition: &TlsMatchAttributes,
         field: &FieldPath,
         report: &mut Report,

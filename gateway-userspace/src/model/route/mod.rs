@@ -56,7 +56,7 @@ impl RouteTable {
     /// Every destination that cleartext requests may be sent to.
     pub fn forwards(&self) -> impl Iterator<Item = &WeightedCluster> {
         let served = self.virtual_hosts.iter().filter(|host| !host.https_redirect);
-        served.flat_map(|host| &host.routes).flat_map(|route| match &route.action {
+        served.flat_map(|host| host.routes.iter()).flat_map(|route| match &route.action {
             RouteAction::Forward(forward) => forward.destinations.as_slice(),
             RouteAction::Redirect(_) | RouteAction::Direct(_) => &[],
         })
@@ -79,8 +79,8 @@ pub fn without_port(authority: &str) -> &str {
 pub struct VirtualHost {
     /// The intersection of a server's host and a VirtualService's.
     pub domain: HostPattern,
-    /// First match wins.
-    pub routes: Vec<Route>,
+    /// First match wins; those that take every request come last. Shared by all domains of a VirtualService, and by generations between which it stays the same.
+    pub routes: Arc<[Arc<Route>]>,
     /// `tls.httpsRedirect` of a server on this table: cleartext requests get 301 before any route is looked at.
     pub https_redirect: bool,
 }
@@ -88,7 +88,7 @@ pub struct VirtualHost {
 impl VirtualHost {
     /// The first route that matches.
     pub fn route(&self, head: &RequestHead<'_>) -> Option<&Route> {
-        self.routes.iter().find(|route| route.matcher.matches(head))
+        self.routes.iter().map(Arc::as_ref).find(|route| route.matcher.matches(head))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::api::{Code, FieldPath, Objects, Severity, Sourced};
 use crate::model::{GatewayIdentity, HostMap, HostPattern};
 
 use super::bind::full_name;
+use super::memo::Address;
 use super::report::Report;
 
 /// The rules that this gateway sees.
@@ -207,6 +208,11 @@ impl<'a> ServiceRule<'_, 'a> {
     pub(super) fn label(&self) -> String {
         let names = self.documents.iter().map(|it| format!("{}.{}", it.name(), it.namespace()));
         names.collect::<Vec<_>>().join(",")
+    }
+
+    /// Which documents they are.
+    pub(super) fn documents(&self) -> Vec<Address> {
+        self.documents.iter().map(|document| Address::of(document)).collect()
     }
 
     /// The subsets, the first of each name.

@@ -7,46 +7,78 @@ mod endpoints;
 mod entries;
 mod services;
 mod sharing;
+mod unit;
 mod visibility;
 mod workload;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::api::{Code, FieldPath, Objects, Severity, Source};
-use crate::model::{Cluster, ClusterName, Discovery, Endpoint, GatewayIdentity, UpstreamProtocol};
+use crate::api::FieldPath;
+use crate::api::{Objects, Service, Source, Sourced};
+use crate::model::{Cluster, ClusterName, Discovery, Endpoint, UpstreamProtocol};
 
-use super::policy::{DestinationRules, PlacedSubset, ServiceRule};
+use super::memo::{Address, Kept};
+use super::policy::DestinationRules;
 use super::report::Report;
 use super::surroundings::Surroundings;
+use endpoints::Group;
+use entries::ListedEntry;
+use services::ListedService;
+use unit::{Ingredients, Unit};
 use visibility::Visibility;
 pub(super) use workload::Workloads;
 
 /// An alias of an alias of an alias, and so on, is followed so far.
 const MAX_ALIASES: usize = 8;
 
-/// All clusters, and the ports of each service.
-#[derive(Debug, Default)]
+/// All services, each with its clusters.
+#[derive(Debug)]
 pub(super) struct Registry {
-    clusters: BTreeMap<ClusterName, Arc<Cluster>>,
-    ports: HashMap<String, Vec<u16>>,
-    /// What each ExternalName stands for.
-    aliases: HashMap<String, String>,
+    units: HashMap<Arc<str>, Arc<Unit>>,
     names: BTreeSet<String>,
-    /// The mesh's, for clusters whose rule has none.
-    connect_timeout: Option<Duration>,
+    /// Hosts of which something else is known than in the translation before.
+    changed: HashSet<Arc<str>>,
+    /// Hosts that were looked up, whether there is such a service or not.
+    asked: RefCell<Vec<Arc<str>>>,
 }
 
 /// A service, whatever kind of document says so.
-struct Listed<'a> {
-    host: String,
-    namespace: &'a str,
-    source: &'a Source,
+#[derive(Debug, PartialEq)]
+struct Listed {
+    host: Arc<str>,
+    /// What the host is another name for.
+    alias: Option<String>,
     ports: Vec<ListedPort>,
+    document: ListedIn,
+}
+
+/// The document of a service.
+#[derive(Debug, Clone)]
+struct ListedIn {
+    source: Arc<Source>,
+    service: Option<Arc<Sourced<Service>>>,
+}
+
+impl PartialEq for ListedIn {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.source, &other.source)
+    }
+}
+
+impl Listed {
+    fn source(&self) -> &Source {
+        &self.document.source
+    }
+
+    fn namespace(&self) -> &str {
+        &self.document.source.reference.namespace
+    }
 }
 
 /// One of its ports.
+#[derive(Debug, Clone, PartialEq)]
 struct ListedPort {
     number: u16,
     protocol: UpstreamProtocol,
@@ -56,122 +88,124 @@ struct ListedPort {
     field: FieldPath,
 }
 
+/// What of earlier translations goes on.
+#[derive(Debug, Default)]
+pub(super) struct Memo {
+    groups: Kept<Address, Arc<Vec<Group>>>,
+    services: Kept<Address, Arc<ListedService>>,
+    entries: Kept<Address, Arc<ListedEntry>>,
+    units: HashMap<Arc<str>, Arc<Unit>>,
+}
+
+/// What is the same as in the translation before.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Settled {
+    /// Pods and WorkloadEntries.
+    pub(super) workloads: bool,
+    /// Addresses of names.
+    pub(super) names: bool,
+    /// What every cluster depends on.
+    pub(super) policies: bool,
+}
+
+impl Memo {
+    pub(super) fn end_round(&mut self, registry: &Registry) {
+        self.groups.end_round();
+        self.services.end_round();
+        self.entries.end_round();
+        self.units.clone_from(&registry.units);
+    }
+}
+
 impl Registry {
     pub(super) fn new(
         objects: &Objects,
         workloads: &Workloads<'_>,
         surroundings: &Surroundings,
+        (memo, settled): (&mut Memo, Settled),
         report: &mut Report,
     ) -> Self {
         let Surroundings { identity, mesh, resolved } = surroundings;
         let visibility = Visibility { identity, default: &mesh.default_service_export_to };
-        let mut names = BTreeSet::new();
-        let (mut listed, aliases) = services::list(objects, workloads, visibility, report);
-        listed.extend(entries::list(objects, workloads, (visibility, resolved), &mut names, report));
+        let mut listed = services::list(objects, workloads, visibility, (memo, settled), report);
+        let from = (visibility, resolved);
+        let (more, names) = entries::list(objects, workloads, from, (memo, settled), report);
+        listed.extend(more);
         let rules = DestinationRules::new(objects, identity, report);
         let mut registry = Self {
-            connect_timeout: mesh.connect_timeout.map(|timeout| timeout.0),
-            aliases: aliases.into_iter().collect(),
+            units: HashMap::with_capacity(listed.len()),
             names,
-            ..Self::default()
+            changed: HashSet::new(),
+            asked: RefCell::default(),
         };
-        for service in sharing::joined(listed, report) {
-            registry.add(service, &rules, identity, report);
+        let connect_timeout = mesh.connect_timeout.map(|timeout| timeout.0);
+        for parts in sharing::by_host(listed) {
+            let host = parts[0].host.clone();
+            let rule = rules.of(&host, parts[0].namespace(), identity);
+            let ingredients = Ingredients::new(parts, rule.as_ref());
+            let before = memo.units.get(&host).filter(|unit| settled.policies && unit.is_of(&ingredients));
+            let unit = before.cloned().unwrap_or_else(|| {
+                registry.changed.insert(host.clone());
+                Arc::new(Unit::new(ingredients, rule, connect_timeout))
+            });
+            report.extend(&unit.findings);
+            registry.units.insert(host, unit);
         }
+        let gone = memo.units.keys().filter(|host| !registry.units.contains_key(*host)).cloned();
+        registry.changed.extend(gone.collect::<Vec<_>>());
         rules.report_unused(report);
         registry
     }
 
-    fn add(
-        &mut self,
-        service: Listed<'_>,
-        rules: &DestinationRules<'_>,
-        identity: &GatewayIdentity,
-        report: &mut Report,
-    ) {
-        let host: Arc<str> = service.host.as_str().into();
-        let rule = rules.of(&host, service.namespace, identity);
-        let mut numbers = Vec::new();
-        // A name for something else has ports, for destinations that name none, and no clusters.
-        let is_alias = self.aliases.contains_key(&*host);
-        for mut port in service.ports {
-            numbers.push(port.number);
-            if is_alias {
-                continue;
-            }
-            port.endpoints = endpoints::distinct(port.endpoints);
-            let name = ClusterName { host: host.clone(), port: port.number, subset: None };
-            for placed in rule.iter().flat_map(ServiceRule::subsets) {
-                let of_subset = with_labels(&port.endpoints, placed);
-                if of_subset.is_empty() && !port.endpoints.is_empty() {
-                    report_empty(placed, &host, report);
-                }
-                let name = ClusterName { subset: Some(placed.subset.name.as_str().into()), ..name.clone() };
-                self.add_cluster(name, &port, of_subset, (rule, Some(placed)), report);
-            }
-            let all = std::mem::take(&mut port.endpoints);
-            self.add_cluster(name, &port, all, (rule, None), report);
-        }
-        self.ports.insert(service.host, numbers);
-    }
-
-    fn add_cluster<'a>(
-        &mut self,
-        name: ClusterName,
-        port: &ListedPort,
-        endpoints: Vec<Endpoint>,
-        (rule, subset): (Option<ServiceRule<'_, 'a>>, Option<PlacedSubset<'a>>),
-        report: &mut Report,
-    ) {
-        let mut cluster = Cluster::new(name.clone(), port.protocol, endpoints);
-        cluster.discovery = port.discovery;
-        cluster.connect_timeout = self.connect_timeout.unwrap_or(cluster.connect_timeout);
-        if let Some(rule) = rule {
-            rule.apply(&mut cluster, subset, report);
-        }
-        self.clusters.entry(name).or_insert_with(|| Arc::new(cluster));
+    fn unit(&self, host: &str) -> Option<&Arc<Unit>> {
+        let found = self.units.get_key_value(host);
+        let host = found.map_or_else(|| host.into(), |(host, _)| host.clone());
+        self.asked.borrow_mut().push(host);
+        found.map(|(_, unit)| unit)
     }
 
     /// The ports of a service, or `None` when there is none of that name.
     pub(super) fn ports(&self, host: &str) -> Option<&[u16]> {
-        self.ports.get(host).map(Vec::as_slice)
-    }
-
-    /// All of them, while no route holds one.
-    pub(super) fn clusters_mut(&mut self) -> impl Iterator<Item = &mut Cluster> {
-        self.clusters.values_mut().map(Arc::make_mut)
+        self.unit(host).map(|unit| unit.ports.as_slice())
     }
 
     /// What a name stands for in the end; itself, unless it is that of an ExternalName.
     pub(super) fn behind<'s>(&'s self, host: &'s str) -> &'s str {
-        let next = |host: &&'s str| self.aliases.get(*host).map(String::as_str);
+        let next = |host: &&'s str| self.unit(host).and_then(|unit| unit.alias.as_deref());
         std::iter::successors(Some(host), next).take(MAX_ALIASES).last().unwrap_or(host)
     }
 
     pub(super) fn cluster(&self, name: &ClusterName) -> Option<&Arc<Cluster>> {
-        self.clusters.get(name)
+        self.unit(&name.host)?.clusters.iter().find(|cluster| cluster.name == *name)
     }
 
-    /// All clusters, and the names whose addresses they want.
-    pub(super) fn into_parts(self) -> (BTreeMap<ClusterName, Arc<Cluster>>, BTreeSet<String>) {
-        (self.clusters, self.names)
+    /// Begins to note anew which hosts are asked for.
+    pub(super) fn forget_asked(&self) {
+        self.asked.borrow_mut().clear();
     }
-}
 
-fn with_labels(endpoints: &[Endpoint], placed: PlacedSubset<'_>) -> Vec<Endpoint> {
-    let fits = |endpoint: &&Endpoint| workload::has_all(&endpoint.labels, &placed.subset.labels);
-    endpoints.iter().filter(fits).cloned().collect()
-}
+    /// The hosts that were asked for since, each once.
+    pub(super) fn asked(&self) -> Vec<Arc<str>> {
+        let mut asked = std::mem::take(&mut *self.asked.borrow_mut());
+        asked.sort_unstable();
+        asked.dedup();
+        asked.shrink_to_fit();
+        asked
+    }
 
-fn report_empty(placed: PlacedSubset<'_>, host: &str, report: &mut Report) {
-    let field = placed.field().field("labels");
-    let message = format!(
-        "The Subset {} defined in the DestinationRule does not select any pods. ({host} has no endpoint with its labels)",
-        placed.subset.name
-    );
-    report.add(
-        placed.document.diagnostic(Severity::Error, Code::SubsetWithoutEndpoints, &field, message).help(
-            "an endpoint has the labels of its Pod; where no document names that, those of its EndpointSlice",
-        ),
-    );
+    /// Whether something else is known of any of the hosts than in the translation before.
+    pub(super) fn any_changed(&self, hosts: &[Arc<str>]) -> bool {
+        !self.changed.is_empty() && hosts.iter().any(|host| self.changed.contains(host))
+    }
+
+    /// All clusters.
+    pub(super) fn clusters(&self) -> BTreeMap<ClusterName, Arc<Cluster>> {
+        let clusters = self.units.values().flat_map(|unit| &unit.clusters);
+        clusters.map(|cluster| (cluster.name.clone(), cluster.clone())).collect()
+    }
+
+    /// The names whose addresses the clusters want.
+    pub(super) fn names(&self) -> &BTreeSet<String> {
+        &self.names
+    }
 }
