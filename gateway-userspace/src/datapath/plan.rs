@@ -218,9 +218,10 @@ pub(super) fn healthy<'a>(
     destinations: impl Iterator<Item = &'a WeightedCluster>,
 ) -> impl Iterator<Item = SocketAddr> {
     let clusters = destinations.filter_map(|destination| destination.cluster.as_deref());
-    let clusters: BTreeMap<*const Cluster, &Cluster> =
-        clusters.map(|cluster| (std::ptr::from_ref(cluster), cluster)).collect();
-    clusters.into_values().flat_map(Cluster::healthy).map(|endpoint| endpoint.address)
+    let mut clusters: Vec<&Cluster> = clusters.collect();
+    clusters.sort_unstable_by_key(|cluster| std::ptr::from_ref(*cluster));
+    clusters.dedup_by_key(|cluster| std::ptr::from_ref(*cluster));
+    clusters.into_iter().flat_map(Cluster::healthy).map(|endpoint| endpoint.address)
 }
 
 fn kernel_listeners(snapshot: &Snapshot) -> impl Iterator<Item = (&Listener, &TcpRoute)> {

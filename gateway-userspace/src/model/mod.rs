@@ -45,7 +45,7 @@ pub use resolved::Resolved;
 pub use route::{
     AbortStatus, Cors, CorsVerdict, DirectResponse, Fault, Filters, Forward, Fraction, HeaderMatch,
     HeaderOps, Mirror, PathMatch, QueryMatch, Redirect, RedirectPort, RequestHead, RetryOn, RetryPolicy,
-    Rewrite, Route, RouteAction, RouteMatch, RouteTable, StringMatch, ValueMatch, VirtualHost,
+    Rewrite, Route, RouteAction, RouteList, RouteMatch, RouteTable, StringMatch, ValueMatch, VirtualHost,
 };
 pub use snapshot::{DocumentRef, Snapshot};
 pub use tier::{Ascent, Below, Tier};

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::model::{HostPattern, RouteTable, VirtualHost};
+use crate::model::{HostMap, HostPattern, RouteTable, VirtualHost};
 
 use super::Context;
 use super::bind::own_name;
@@ -15,7 +15,7 @@ use super::select::SelectedServer;
 
 /// One table for all plaintext servers of a port.
 pub(super) fn port_table(context: &Context<'_>, port: &Port<'_>, report: &mut Report) -> RouteTable {
-    let mut table = Table::default();
+    let mut table = Table { is_shared: port.servers.len() > 1, ..Table::default() };
     for server in &port.servers {
         table.add_server(context, server, report);
     }
@@ -42,10 +42,12 @@ pub(super) fn server_name(prefix: &str, server: &SelectedServer<'_>) -> String {
 #[derive(Default)]
 struct Table {
     hosts: Vec<Host>,
-    by_domain: HashMap<HostPattern, usize>,
+    by_domain: HostMap<u32>,
     /// Rules are compiled once for a Gateway and a VirtualService, at the first server that uses them, as in
     /// Istio.
     compiled: HashMap<(Address, usize), Arc<Compiled>>,
+    /// Whether several servers may use them.
+    is_shared: bool,
 }
 
 /// A virtual host with all that was written for its domain, oldest first.
@@ -57,17 +59,12 @@ struct Host {
 
 impl Table {
     fn add_server(&mut self, context: &Context<'_>, server: &SelectedServer<'_>, report: &mut Report) {
-        let gateway = Address::of(server.gateway);
         for (index, bound) in context.bindings.of(server) {
             let domains = domains(server, bound.document.namespace(), &bound.hosts);
             if domains.is_empty() {
                 continue;
             }
-            let compiled = self
-                .compiled
-                .entry((gateway, index))
-                .or_insert_with(|| route::compiled(context, index, server, report))
-                .clone();
+            let compiled = self.compiled(context, index, server, report);
             if compiled.routes.is_empty() {
                 continue;
             }
@@ -85,9 +82,23 @@ impl Table {
         }
     }
 
+    fn compiled(
+        &mut self,
+        context: &Context<'_>,
+        index: usize,
+        server: &SelectedServer<'_>,
+        report: &mut Report,
+    ) -> Arc<Compiled> {
+        if !self.is_shared {
+            return route::compiled(context, index, server, report);
+        }
+        let compiled = self.compiled.entry((Address::of(server.gateway), index));
+        compiled.or_insert_with(|| route::compiled(context, index, server, report)).clone()
+    }
+
     fn host(&mut self, domain: HostPattern) -> &mut Host {
         let next = self.hosts.len();
-        let at = *self.by_domain.entry(domain.clone()).or_insert(next);
+        let at = *self.by_domain.get_or_insert(&domain, next as u32) as usize;
         if at == next {
             self.hosts.push(Host { domain, written: Vec::new(), https_redirect: false });
         }
@@ -95,7 +106,8 @@ impl Table {
     }
 
     fn finish(self, name: &str) -> RouteTable {
-        RouteTable::new(name.into(), self.hosts.into_iter().map(Host::finish).collect())
+        let hosts = self.hosts.into_iter().map(Host::finish).collect();
+        RouteTable::indexed(name.into(), hosts, self.by_domain)
     }
 }
 
@@ -108,7 +120,7 @@ impl Host {
             several => {
                 let parts = || several.iter().map(|compiled| compiled.parts());
                 let ordinary = parts().flat_map(|(ordinary, _)| ordinary);
-                ordinary.chain(parts().flat_map(|(_, last)| last)).cloned().collect()
+                Arc::new(ordinary.chain(parts().flat_map(|(_, last)| last)).cloned().collect())
             }
         };
         VirtualHost { domain: self.domain, routes, https_redirect: self.https_redirect }

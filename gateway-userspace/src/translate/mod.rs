@@ -92,7 +92,8 @@ impl Translator {
         }
         let mut report = Report::default();
         let workloads = Workloads::new(objects);
-        let settled = self.settled(objects, &surroundings.resolved);
+        let names = self.resolved == surroundings.resolved;
+        let settled = Settled::between(&self.objects, objects, names);
         let memo = (&mut self.registry, settled);
         let registry = Registry::new(objects, &workloads, surroundings, memo, &mut report);
         let gateways = select::gateways(objects, identity, &mut report);
@@ -109,25 +110,14 @@ impl Translator {
         let listeners =
             ports.iter().filter_map(|port| listener(&context, port, &mut report)).map(Arc::new).collect();
         context.bindings.report_unused(&mut report);
-        let snapshot = Snapshot { generation, listeners, clusters: context.registry.clusters() };
+        let snapshot = Snapshot { generation, listeners, clusters: context.registry.clusters().clone() };
         let names = context.registry.names().clone();
         self.compiled = context.compiled.into_inner();
-        self.registry.end_round(&context.registry);
         self.bindings.end_round();
         self.compiled.end_round();
         self.objects = objects.clone();
         self.resolved.clone_from(&surroundings.resolved);
         Translation { snapshot, names, diagnostics: report.finish() }
-    }
-
-    fn settled(&self, objects: &Objects, resolved: &Resolved) -> Settled {
-        let before = &self.objects;
-        let entries = same(&before.workload_entries, &objects.workload_entries);
-        Settled {
-            workloads: entries && same(&before.pods, &objects.pods),
-            names: self.resolved == *resolved,
-            policies: same(&before.secrets, &objects.secrets),
-        }
     }
 }
 

@@ -107,8 +107,11 @@ fn table(cluster: Cluster, say: impl FnOnce(&mut Forward)) -> RouteTable {
         virtual_service: "v.default".into(),
         origin: None,
     };
-    let host =
-        VirtualHost { domain: HostPattern::Any, routes: [Arc::new(route)].into(), https_redirect: false };
+    let host = VirtualHost {
+        domain: HostPattern::Any,
+        routes: Arc::new([Arc::new(route)].into_iter().collect()),
+        https_redirect: false,
+    };
     RouteTable::new("http.80".into(), vec![host])
 }
 

@@ -15,11 +15,10 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::api::FieldPath;
-use crate::api::{Objects, Service, Source, Sourced};
+use crate::api::{Diagnostic, FieldPath, Objects, Service, Source, Sourced};
 use crate::model::{Cluster, ClusterName, Discovery, Endpoint, UpstreamProtocol};
 
-use super::memo::{Address, Kept};
+use super::memo::{Address, Kept, same};
 use super::policy::DestinationRules;
 use super::report::Report;
 use super::surroundings::Surroundings;
@@ -33,15 +32,26 @@ pub(super) use workload::Workloads;
 /// An alias of an alias of an alias, and so on, is followed so far.
 const MAX_ALIASES: usize = 8;
 
+/// Clusters by name.
+type Clusters = BTreeMap<ClusterName, Arc<Cluster>>;
+
 /// All services, each with its clusters.
 #[derive(Debug)]
 pub(super) struct Registry {
-    units: HashMap<Arc<str>, Arc<Unit>>,
-    names: BTreeSet<String>,
+    known: Arc<Known>,
     /// Hosts of which something else is known than in the translation before.
     changed: HashSet<Arc<str>>,
     /// Hosts that were looked up, whether there is such a service or not.
     asked: RefCell<Vec<Arc<str>>>,
+}
+
+/// What the registry's documents say.
+#[derive(Debug, Default)]
+struct Known {
+    units: HashMap<Arc<str>, Arc<Unit>>,
+    clusters: Arc<Clusters>,
+    names: BTreeSet<String>,
+    findings: Vec<Diagnostic>,
 }
 
 /// A service, whatever kind of document says so.
@@ -94,26 +104,34 @@ pub(super) struct Memo {
     groups: Kept<Address, Arc<Vec<Group>>>,
     services: Kept<Address, Arc<ListedService>>,
     entries: Kept<Address, Arc<ListedEntry>>,
-    units: HashMap<Arc<str>, Arc<Unit>>,
+    known: Arc<Known>,
 }
 
 /// What is the same as in the translation before.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Settled {
     /// Pods and WorkloadEntries.
-    pub(super) workloads: bool,
+    workloads: bool,
     /// Addresses of names.
-    pub(super) names: bool,
+    names: bool,
     /// What every cluster depends on.
-    pub(super) policies: bool,
+    policies: bool,
+    /// All of it, and all services.
+    everything: bool,
 }
 
-impl Memo {
-    pub(super) fn end_round(&mut self, registry: &Registry) {
-        self.groups.end_round();
-        self.services.end_round();
-        self.entries.end_round();
-        self.units.clone_from(&registry.units);
+impl Settled {
+    /// `names` says whether addresses of names are the same.
+    pub(super) fn between(before: &Objects, now: &Objects, names: bool) -> Self {
+        let entries = same(&before.workload_entries, &now.workload_entries);
+        let workloads = entries && same(&before.pods, &now.pods);
+        let policies = same(&before.secrets, &now.secrets);
+        let services = same(&before.services, &now.services)
+            && same(&before.endpoint_slices, &now.endpoint_slices)
+            && same(&before.endpoints, &now.endpoints)
+            && same(&before.service_entries, &now.service_entries)
+            && same(&before.destination_rules, &now.destination_rules);
+        Self { workloads, names, policies, everything: workloads && names && policies && services }
     }
 }
 
@@ -125,40 +143,82 @@ impl Registry {
         (memo, settled): (&mut Memo, Settled),
         report: &mut Report,
     ) -> Self {
+        let mut changed = HashSet::new();
+        if !settled.everything {
+            let before = memo.known.clone();
+            let known = Known::new(objects, workloads, surroundings, (memo, settled), &mut changed);
+            let gone = before.units.keys().filter(|host| !known.units.contains_key(*host)).cloned();
+            changed.extend(gone);
+            let clusters = before.clusters_with(&known, &changed);
+            memo.known = Arc::new(Known { clusters, ..known });
+            memo.groups.end_round();
+            memo.services.end_round();
+            memo.entries.end_round();
+        }
+        report.extend(&memo.known.findings);
+        Self { known: memo.known.clone(), changed, asked: RefCell::default() }
+    }
+}
+
+impl Known {
+    fn new(
+        objects: &Objects,
+        workloads: &Workloads<'_>,
+        surroundings: &Surroundings,
+        (memo, settled): (&mut Memo, Settled),
+        changed: &mut HashSet<Arc<str>>,
+    ) -> Self {
+        let mut report = Report::default();
         let Surroundings { identity, mesh, resolved } = surroundings;
         let visibility = Visibility { identity, default: &mesh.default_service_export_to };
-        let mut listed = services::list(objects, workloads, visibility, (memo, settled), report);
+        let mut listed = services::list(objects, workloads, visibility, (memo, settled), &mut report);
         let from = (visibility, resolved);
-        let (more, names) = entries::list(objects, workloads, from, (memo, settled), report);
+        let (more, names) = entries::list(objects, workloads, from, (memo, settled), &mut report);
         listed.extend(more);
-        let rules = DestinationRules::new(objects, identity, report);
-        let mut registry = Self {
-            units: HashMap::with_capacity(listed.len()),
-            names,
-            changed: HashSet::new(),
-            asked: RefCell::default(),
-        };
+        let rules = DestinationRules::new(objects, identity, &mut report);
         let connect_timeout = mesh.connect_timeout.map(|timeout| timeout.0);
+        let mut units = HashMap::with_capacity(listed.len());
         for parts in sharing::by_host(listed) {
             let host = parts[0].host.clone();
             let rule = rules.of(&host, parts[0].namespace(), identity);
             let ingredients = Ingredients::new(parts, rule.as_ref());
-            let before = memo.units.get(&host).filter(|unit| settled.policies && unit.is_of(&ingredients));
-            let unit = before.cloned().unwrap_or_else(|| {
-                registry.changed.insert(host.clone());
+            let before = memo.known.units.get(&host);
+            let unit = before.filter(|unit| settled.policies && unit.is_of(&ingredients)).cloned();
+            let unit = unit.unwrap_or_else(|| {
+                changed.insert(host.clone());
                 Arc::new(Unit::new(ingredients, rule, connect_timeout))
             });
             report.extend(&unit.findings);
-            registry.units.insert(host, unit);
+            units.insert(host, unit);
         }
-        let gone = memo.units.keys().filter(|host| !registry.units.contains_key(*host)).cloned();
-        registry.changed.extend(gone.collect::<Vec<_>>());
-        rules.report_unused(report);
-        registry
+        rules.report_unused(&mut report);
+        Self { units, clusters: Arc::default(), names, findings: report.finish() }
     }
 
+    /// The clusters of what is known next, where those of `changed` hosts alone differ from these.
+    fn clusters_with(&self, next: &Self, changed: &HashSet<Arc<str>>) -> Arc<Clusters> {
+        let named = |cluster: &Arc<Cluster>| (cluster.name.clone(), cluster.clone());
+        if changed.len() > next.units.len() / 2 {
+            let all = next.units.values().flat_map(|unit| &unit.clusters);
+            return Arc::new(all.map(named).collect());
+        }
+        let mut clusters = self.clusters.clone();
+        if !changed.is_empty() {
+            let clusters = Arc::make_mut(&mut clusters);
+            let of = |known: &Self| -> Vec<Arc<Cluster>> {
+                let units = changed.iter().filter_map(|host| known.units.get(host));
+                units.flat_map(|unit| unit.clusters.iter().cloned()).collect()
+            };
+            of(self).iter().for_each(|gone| drop(clusters.remove(&gone.name)));
+            clusters.extend(of(next).iter().map(named));
+        }
+        clusters
+    }
+}
+
+impl Registry {
     fn unit(&self, host: &str) -> Option<&Arc<Unit>> {
-        let found = self.units.get_key_value(host);
+        let found = self.known.units.get_key_value(host);
         let host = found.map_or_else(|| host.into(), |(host, _)| host.clone());
         self.asked.borrow_mut().push(host);
         found.map(|(_, unit)| unit)
@@ -199,13 +259,12 @@ impl Registry {
     }
 
     /// All clusters.
-    pub(super) fn clusters(&self) -> BTreeMap<ClusterName, Arc<Cluster>> {
-        let clusters = self.units.values().flat_map(|unit| &unit.clusters);
-        clusters.map(|cluster| (cluster.name.clone(), cluster.clone())).collect()
+    pub(super) fn clusters(&self) -> &Arc<Clusters> {
+        &self.known.clusters
     }
 
     /// The names whose addresses the clusters want.
     pub(super) fn names(&self) -> &BTreeSet<String> {
-        &self.names
+        &self.known.names
     }
 }

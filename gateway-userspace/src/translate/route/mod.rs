@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::api::Diagnostic;
 use crate::api::virtual_service::{HttpRoute, HttpRouteDestination};
-use crate::model::{Origin, Route, RouteAction, RouteMatch};
+use crate::model::{Origin, Route, RouteAction, RouteList, RouteMatch};
 
 use super::Context;
 use super::bind::Bound;
@@ -28,7 +28,7 @@ use super::usage::Place;
 /// list; what comes behind it is looked at for the report only.
 #[derive(Debug)]
 pub(super) struct Compiled {
-    pub(super) routes: Arc<[Arc<Route>]>,
+    pub(super) routes: Arc<RouteList>,
     findings: Vec<Diagnostic>,
     /// What became of each match that can hold here: the earlier one that it is always behind.
     notes: Vec<(Place, Option<Place>)>,
@@ -120,7 +120,7 @@ fn compile(context: &Context<'_>, expansion: &Expansion, server: &SelectedServer
     }
     let is_whole = is_whole(expansion, &notes);
     Compiled {
-        routes: routes.into(),
+        routes: Arc::new(routes.into_iter().collect()),
         findings: report.finish(),
         notes: if is_whole { Vec::new() } else { notes },
         is_whole,
