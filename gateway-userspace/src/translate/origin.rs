@@ -17,7 +17,7 @@ pub(super) fn origin<T>(
     let rule = FieldPath::spec().field(list).index(index);
     let field = condition.map_or_else(|| rule.clone(), |at| rule.field("match").index(at));
     let source = &document.source;
-    let line = source.root.locate(&field).line;
+    let line = source.places.locate(&field).line;
     Arc::new(Origin {
         document: source.reference.to_string().into(),
         list,
