@@ -161,6 +161,23 @@ pub const fn departure(state: State, direction: Direction, flags: u32, payload: 
     }
 }
 
+/// The sequence number of the reset by which the end that sends in `direction` learns that its connection is broken; only
+/// with the very number that it expects does it take it at once, and anything older not at all (RFC 5961 section 3.2). The
+/// socket knows nothing of what has come by the kernel since it wrote `own`, the record does: `other` is the next number of
+/// the other end.
+#[inline(always)]
+pub const fn farewell(
+    state: State,
+    direction: Direction,
+    translation: &Translation,
+    own: u32,
+    other: u32,
+) -> u32 {
+    // The translation of a frozen flow is not written yet.
+    let has_moved = !state.any(State::FROZEN) && other != translation.end(direction.reversed()).taken;
+    if has_moved { other.wrapping_add(translation.sequence(direction.reversed())) } else { own }
+}
+
 /// Whether a sequence number comes before another (RFC 9293 section 3.4).
 #[inline(always)]
 pub const fn is_before(one: u32, other: u32) -> bool {
@@ -318,6 +335,24 @@ mod tests {
         ] {
             let departure = departure(State(state), Direction::ToClient, flags, payload);
             assert_eq!(departure, want, "{state:#x} {flags:#x} {payload}");
+        }
+    }
+
+    #[test]
+    fn a_broken_connections_end_is_told_by_the_number_that_it_expects() {
+        let own = 4990;
+        for (state, other, want) in [
+            // The socket's is the last that the end has had.
+            (State::UNSENT, 70_000, own),
+            // The other end's bytes have come behind it by the kernel.
+            (State::UNSENT, 70_010, 5010),
+            (State::UNSENT | State::CONDEMNED, 70_010, 5010),
+            // Whatever the translation says, it is another flow's.
+            (State::FROZEN, 70_010, own),
+            (State::FROZEN | State::CONDEMNED, 0, own),
+        ] {
+            let number = farewell(State(state), Direction::ToBackend, &translation(), own, other);
+            assert_eq!(number, want, "{state:#x} {other}");
         }
     }
 

@@ -44,4 +44,4 @@ pub use word::Word;
 
 /// Version of every layout in this crate. Pinned objects lie below a directory of this name, so that an agent with
 /// other layouts never reads them by mistake. Count it up with every change to a map's key, value or meaning.
-pub const SCHEMA: &str = "v7";
+pub const SCHEMA: &str = "v8";

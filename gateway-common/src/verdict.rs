@@ -58,6 +58,8 @@ verdicts! {
     IcmpError => Send, "icmp_error", "ICMP error about a steered flow: translated and redirected";
     /// A packet of a flow whose backend is gone.
     Reset => Send, "reset", "backend is gone: answered by a reset";
+    /// A SYN on the tuple of a handed-over connection that is not over.
+    Challenged => Send, "challenged", "SYN within a handed-over connection: answered by what that has acknowledged";
     /// A SYN that found every handshake only just begun. The ACK of a client that means it passes as [`Verdict::Miss`].
     CookieSent => Send, "cookie_sent", "too many handshakes at once: answered by a SYN cookie, for user space to serve";
     /// A segment of a connection that is just being taken over from user space.

@@ -2,7 +2,7 @@
 
 use gateway_common::{
     Config, Direction, Event, EventKind, FlowKey, Hash, ListenerKey, Numbers, Seen, State, Verdict,
-    flow::ticks,
+    flow::{NO_TRANSLATION, ticks},
 };
 
 use crate::{
@@ -27,6 +27,12 @@ impl<A: Maps> Found<A> {
     #[inline(always)]
     pub(crate) fn leaving(&self) -> FlowKey<A> {
         self.record.leaving(self.direction)
+    }
+
+    /// Whether user space had the connection first.
+    #[inline(always)]
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.record.translation() != NO_TRANSLATION
     }
 
     /// The interface that it leaves by.
@@ -105,8 +111,9 @@ pub(crate) fn find_established<A: Steps>(segment: &Segment<A>) -> Result<(Found<
     limit::check_source(config, segment.key.source)?;
     let hash = Hash::new(config.index_key, &segment.key);
     let (found, verdict) = A::find(segment, hash).found()?;
-    let replaces = segment.opens() && found.state.phase().is_over();
-    if found.record.kind == Kind::Half || replaces || found.state.any(State::IN_TRANSIT) {
+    // On the tuple of a flow that is over, or was handed over.
+    let is_anew = segment.opens() && (found.state.phase().is_over() || found.is_handed_over());
+    if found.record.kind == Kind::Half || is_anew || found.state.any(State::IN_TRANSIT) {
         return Err(Verdict::NoNeighbour);
     }
     if found.state.any(State::CONDEMNED) {

@@ -10,18 +10,19 @@ use gateway_common::{
 use crate::{
     boundary::{self, Steps},
     flow::Found,
-    maps,
+    maps::{self, Scratch},
     packet::Packet,
     parse::{self, Family, Segment, TCP_CHECKSUM, TCP_HEADER, Version},
     rewrite::Change,
     skb::Skb,
 };
 
-/// Where the acknowledgement lies in a TCP header, and how many bytes there are from it to the flags and with them.
-const ACKNOWLEDGEMENT: u32 = 8;
-const BYTES: u32 = 6;
-/// The flags among these bytes.
-const FLAGS: u32 = 5;
+/// Where the sequence number lies in a TCP header, and how many bytes there are from it to the flags and with them.
+const SEQUENCE: u32 = 4;
+const BYTES: u32 = 10;
+/// The acknowledgement and the flags among these bytes.
+const ACKNOWLEDGEMENT: u32 = 4;
+const FLAGS: u32 = 9;
 
 /// A packet that leaves.
 #[inline(always)]
@@ -68,12 +69,16 @@ fn judge<A: Family + Steps>(packet: &mut Skb<'_>) -> Result<(), Verdict> {
         Departure::Withheld => Err(Verdict::Guarded),
         Departure::Broken => {
             found.record.mark(State::CONDEMNED);
+            let other = found.record.expected(found.direction.reversed());
+            let sequence =
+                handover::farewell(found.state, found.direction, translation, segment.sequence, other);
             // No end must take that for the other's last byte.
-            amend(packet, segment, segment.acknowledgement, Seen::RST);
+            amend(packet, segment, sequence, segment.acknowledgement, Seen::RST);
             Err(Verdict::Amended)
         }
         Departure::Amended => {
-            amend(packet, segment, found.record.expected(found.direction), 0);
+            let acknowledgement = found.record.expected(found.direction);
+            amend(packet, segment, segment.sequence, acknowledgement, 0);
             Err(Verdict::Amended)
         }
     }
@@ -112,34 +117,46 @@ fn listen<A: Family>(segment: &Segment<A>, found: &Found<A>, translation: &'stat
     }
 }
 
-/// Takes FIN away, adds flags, and acknowledges this: for bytes that are owed, what the other end has acknowledged so far.
-/// An older acknowledgement would make the receiver leave out what the segment's timestamp tells, and answer with an old
-/// echo: the socket would then believe that each of its retransmissions was needless, and send one a timeout, ever more
-/// slowly. A function of its own for the sake of the stack.
+/// Takes FIN away, adds flags, and gives the segment these numbers. For bytes that are owed, the acknowledgement is what the
+/// other end has acknowledged so far. An older one would make the receiver leave out what the segment's timestamp tells, and
+/// answer with an old echo: the socket would then believe that each of its retransmissions was needless, and send one a
+/// timeout, ever more slowly. A function of its own for the sake of the stack.
 ///
 /// By copies: a program that writes packets directly has the kernel copy each one's headers beforehand.
 #[inline(never)]
-fn amend<A: Family>(packet: &mut Skb<'_>, segment: &Segment<A>, acknowledgement: u32, added: u32) {
-    let place = segment.offset + ACKNOWLEDGEMENT;
+fn amend<A: Family>(
+    packet: &mut Skb<'_>,
+    segment: &Segment<A>,
+    sequence: u32,
+    acknowledgement: u32,
+    added: u32,
+) {
+    let place = segment.offset + SEQUENCE;
     let Some(bytes) = packet.copy(place, BYTES) else { return };
-    let acknowledgement = Be32::new(acknowledgement);
+    let (sequence, acknowledgement) = (Be32::new(sequence), Be32::new(acknowledgement));
     let flags = bytes.at(FLAGS);
     let kept = flags & !Seen::FIN | added;
-    let [high, low] = acknowledgement.halves().map(|half| u32::from(Be16::from_wire(half).get()));
-    bytes.set(0, high >> 8);
-    bytes.set(1, high);
-    bytes.set(2, low >> 8);
-    bytes.set(3, low);
+    set(bytes, 0, sequence);
+    set(bytes, ACKNOWLEDGEMENT, acknowledgement);
     bytes.set(FLAGS, kept);
     if !packet.put_back(place, bytes) {
         return;
     }
     let word = |flags: u32| Sum::default().add16(Be16::new(flags as u16));
-    let new = word(kept).add(acknowledgement);
+    let old = word(flags).add(Be32::new(segment.sequence)).add(Be32::new(segment.acknowledgement));
     let change = Change {
-        segment: new.minus(word(flags).add(Be32::new(segment.acknowledgement))),
+        segment: word(kept).add(sequence).add(acknowledgement).minus(old),
         addresses: Sum::default(),
         rest: Sum::default(),
     };
     packet.fix_checksums::<A>(segment.offset + TCP_CHECKSUM, &change);
+}
+
+#[inline(always)]
+fn set(bytes: &mut Scratch, place: u32, number: Be32) {
+    let [high, low] = number.halves().map(|half| u32::from(Be16::from_wire(half).get()));
+    bytes.set(place, high >> 8);
+    bytes.set(place + 1, high);
+    bytes.set(place + 2, low >> 8);
+    bytes.set(place + 3, low);
 }

@@ -10,6 +10,7 @@
 mod answer;
 mod balance;
 mod boundary;
+mod challenge;
 mod cookie;
 mod flow;
 mod guard;

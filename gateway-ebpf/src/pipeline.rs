@@ -4,7 +4,7 @@
 use gateway_common::{Action, Addr4, Addr6, Verdict};
 
 use crate::{
-    cookie,
+    challenge, cookie,
     flow::{self, Found},
     icmp,
     packet::{Packet, Way},
@@ -92,6 +92,10 @@ fn serve<A: Family>(packet: &mut Skb<'_>, segment: &Segment<A>) -> Result<(Way, 
         }
         found => found?,
     };
+    if challenge::is_due(segment, &found) {
+        challenge::answer(packet, segment, &found)?;
+        return Ok((Way::BACK, Verdict::Challenged));
+    }
     if is_new(verdict) && transparent::has_taken(packet, &found) {
         return Err(flow::give_up(&found));
     }

@@ -27,6 +27,9 @@ pub struct IdentityArgs {
     /// Domain that short host names are completed with.
     #[arg(long, default_value = "cluster.local")]
     pub domain: String,
+    /// Take Gateways of the gateway's own namespace alone, as istiod does with this variable.
+    #[arg(long, env = "PILOT_SCOPE_GATEWAY_TO_NAMESPACE")]
+    pub scope_gateway_to_namespace: bool,
     /// Namespace of file documents that name none.
     #[arg(long, default_value = "default")]
     pub default_namespace: String,
@@ -40,6 +43,7 @@ impl IdentityArgs {
             namespace: self.namespace.clone(),
             root_namespace: self.root_namespace.clone(),
             domain: self.domain.clone(),
+            own_gateways_only: self.scope_gateway_to_namespace,
         }
     }
 }
@@ -78,7 +82,7 @@ pub struct RunArgs {
     /// Log level or filter: error, warn, info, debug, trace, or directives as in RUST_LOG.
     #[arg(long, env = "SLUICE_LOG", default_value = "info")]
     pub log: String,
-    /// File that each TCP connection of either plane gets a line in when it is over; `/dev/stdout` too. Default: none,
+    /// File that each request, and each TCP connection of either plane, gets a line in when it is over; `/dev/stdout` too. Default: none,
     /// as Istio's. Bytes are those of the stream, without headers and without what was sent again. Opened anew at SIGHUP.
     #[arg(long, env = "SLUICE_ACCESS_LOG", value_name = "FILE")]
     pub access_log: Option<PathBuf>,

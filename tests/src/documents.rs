@@ -35,6 +35,11 @@ impl Server {
         Self::new(port, "HTTPS", hosts).tls(&format!("{{mode: {mode}, credentialName: {credential}}}"))
     }
 
+    /// `protocol: HTTPS`; `tls` is what stands between the braces.
+    pub fn https_with(port: u16, tls: &str, hosts: &[&str]) -> Self {
+        Self::new(port, "HTTPS", hosts).tls(&format!("{{{tls}}}"))
+    }
+
     /// `protocol: TCP` for every host.
     pub fn tcp(port: u16) -> Self {
         Self::new(port, "TCP", &["*"])
@@ -188,6 +193,34 @@ pub fn endpoint_slice(slice: &Slice<'_>) -> String {
     )
 }
 
+/// A Secret of the gateway's namespace with texts by key.
+pub fn opaque_secret(name: &str, texts: &[(&str, &str)]) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {GATEWAY_NAMESPACE}}}\nstringData:\n{}",
+        blocks(texts)
+    )
+}
+
+/// A ConfigMap.
+pub fn config_map(namespace: &str, name: &str, texts: &[(&str, &str)]) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: {namespace}}}\ndata:\n{}",
+        blocks(texts)
+    )
+}
+
+/// Texts of several lines by key, indented by two.
+fn blocks(texts: &[(&str, &str)]) -> String {
+    let mut out = String::new();
+    for (key, text) in texts {
+        let _ = writeln!(out, "  {key}: |");
+        for line in text.lines() {
+            let _ = writeln!(out, "    {line}");
+        }
+    }
+    out
+}
+
 /// A Secret of type kubernetes.io/tls; with an authority's certificate, clients are verified by it.
 pub fn secret(name: &str, identity: &Identity, client_authority: Option<&str>) -> String {
     let mut text = format!(
@@ -199,13 +232,8 @@ pub fn secret(name: &str, identity: &Identity, client_authority: Option<&str>) -
         ("tls.key", Some(identity.key.as_str())),
         ("ca.crt", client_authority),
     ];
-    for (key, pem) in entries {
-        let Some(pem) = pem else { continue };
-        let _ = writeln!(text, "  {key}: |");
-        for line in pem.lines() {
-            let _ = writeln!(text, "    {line}");
-        }
-    }
+    let there: Vec<(&str, &str)> = entries.iter().filter_map(|(key, pem)| Some((*key, (*pem)?))).collect();
+    text.push_str(&blocks(&there));
     text
 }
 

@@ -29,3 +29,4 @@ pub mod steered;
 pub mod tls;
 pub mod wait;
 pub mod websocket;
+pub mod workshop;

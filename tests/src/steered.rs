@@ -146,6 +146,16 @@ pub fn switch_offloads_off(namespace: &Namespace, device: &str) {
     must(namespace.command("ethtool").args(["-K", device, "tx", "off"])).expect("a device without offloads");
 }
 
+/// XDP sees the bytes as they are, so the ends must have summed them up; and it reaches veth devices that receive by
+/// NAPI, as they do with GRO (Linux 5.13).
+#[track_caller]
+pub fn prepare_for_xdp(lab: &Lab) {
+    verify_checksums(lab);
+    for end in [&lab.client].into_iter().chain(&lab.backends) {
+        must(end.command("ethtool").args(["-K", "e0", "gro", "on"])).expect("a device that receives by NAPI");
+    }
+}
+
 /// A connection from an address and port of the caller's choice. It is reset when it is dropped, so that the port can
 /// be used again at once.
 pub fn connect_from(source: impl Into<IpAddr>, port: u16, address: SocketAddr) -> std::io::Result<TcpStream> {

@@ -1,11 +1,12 @@
-//! The access log of connections that user space carries, those that fail among them.
+//! The access log of connections and requests that user space carries, those that fail among them.
 
 use std::io::Write as _;
 use std::net::{Shutdown, TcpStream};
 
 use harness::authority::Authority;
-use harness::client::{self, read_to_end};
-use harness::documents::{self, Server, service, sni_route, tcp_route, tcp_service};
+use harness::backend::Backend;
+use harness::client::{self, read_to_end, request};
+use harness::documents::{self, Server, http_service, service, sni_route, tcp_route, tcp_service};
 use harness::gateway::Gateway;
 use harness::serve::Place;
 use harness::tls::TlsClient;
@@ -68,4 +69,115 @@ fn connections_have_their_bytes_their_server_name_and_the_flag_of_their_failure(
         (&hello.len().into(), &hello.len().into()),
         "{told}"
     );
+}
+
+/// Each request has a line with what was asked, where it went, and Envoy's flags and details for what became of it.
+#[test]
+fn requests_have_their_route_their_bytes_and_the_flags_of_what_became_of_them() {
+    const HOST: &str = "shop.istioinaction.io";
+    let (backend, port) = (Backend::http("shop"), port::free());
+    let dead = ([127, 0, 0, 1], port::free()).into();
+    let to = |service: &str| format!("route: [{{destination: {{host: {service}}}}}]");
+    let rules = format!(
+        "  http:\n  - {{name: rule, match: [{{name: match, uri: {{prefix: /digest}}}}], rewrite: {{authority: inner.test}}, {}}}\n  \
+         - {{match: [{{uri: {{prefix: /dead}}}}], {}}}\n  - {{match: [{{uri: {{prefix: /empty}}}}], {}}}\n  \
+         - {{match: [{{uri: {{prefix: /nowhere}}}}], {}}}\n  - {{match: [{{uri: {{prefix: /stall}}}}], timeout: 50ms, {}}}\n  \
+         - {{match: [{{uri: {{prefix: /turns}}}}], retries: {{attempts: 1, retryOn: 5xx}}, {}}}\n  \
+         - {{match: [{{uri: {{prefix: /fault}}}}], fault: {{delay: {{fixedDelay: 1ms, percentage: {{value: 100}}}}, abort: \
+         {{httpStatus: 418, percentage: {{value: 100}}}}}}, {}}}\n  \
+         - {{match: [{{uri: {{prefix: /direct}}}}], directResponse: {{status: 200, body: {{string: hello}}}}}}\n  \
+         - {{match: [{{uri: {{prefix: /bytes}}}}, {{uri: {{prefix: /held}}}}], {}}}",
+        to("shop"),
+        to("dead"),
+        to("empty"),
+        to("nowhere"),
+        to("shop"),
+        to("shop"),
+        to("shop"),
+        to("shop"),
+    );
+    let documents = documents::gateway("edge", &[Server::http(port, &["*"])])
+        + &documents::virtual_service("shop", &[HOST], "edge", &rules)
+        + &http_service("shop", &[backend.server.address])
+        + &http_service("dead", &[dead])
+        + &http_service("empty", &[]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("access");
+    let flags = ["--access-log", log.to_str().expect("a path"), "--access-log-format", "json"];
+    let gateway = Gateway::arrange().document("site", &documents).flags(&flags).start();
+    let address = gateway.at(port);
+    let line = |number: usize| -> Value {
+        let text = wait::until("a line in the access log", || {
+            std::fs::read_to_string(&log).ok()?.lines().nth(number).map(str::to_owned)
+        });
+        serde_json::from_str(&text).expect("JSON")
+    };
+
+    let post =
+        request("POST", HOST, "/digest?a=b", &[("user-agent", "tester"), ("x-forwarded-for", "192.0.2.1")]);
+    let answer = client::send(address, post.map(|_| bytes::Bytes::from_static(b"12345").into()));
+    let told = line(0);
+    for (name, want) in [
+        ("method", Value::from("POST")),
+        ("path", "/digest?a=b".into()),
+        ("protocol", "HTTP/1.1".into()),
+        ("response_code", 200.into()),
+        ("response_flags", "-".into()),
+        ("response_code_details", "via_upstream".into()),
+        ("bytes_received", 5.into()),
+        ("bytes_sent", answer.body.len().into()),
+        ("upstream_service_time", answer.header("x-envoy-upstream-service-time").into()),
+        ("x_forwarded_for", "192.0.2.1,127.0.0.1".into()),
+        ("user_agent", "tester".into()),
+        ("authority", "inner.test".into()),
+        ("upstream_host", backend.server.address.to_string().into()),
+        ("upstream_cluster", "outbound|80||shop.istioinaction.svc.cluster.local".into()),
+        ("downstream_local_address", address.to_string().into()),
+        ("route_name", "rule.match".into()),
+    ] {
+        assert_eq!(told[name], want, "{name} of {told}");
+    }
+
+    let refused = "upstream_reset_before_response_started{remote_connection_failure}";
+    let rows = [
+        ("GET", "/dead", 503, "URX,UF", refused),
+        ("GET", "/empty", 503, "UH", "no_healthy_upstream"),
+        ("GET", "/nowhere", 503, "NC", "cluster_not_found"),
+        ("GET", "/stall", 504, "UT", "response_timeout"),
+        ("GET", "/turns/503", 503, "URX", "via_upstream"),
+        ("GET", "/fault", 418, "DI,FI", "fault_filter_abort"),
+        ("GET", "/direct", 200, "-", "direct_response"),
+        ("HEAD", "/direct", 200, "-", "direct_response"),
+        ("GET", "/bytes/100000", 200, "-", "via_upstream"),
+        ("GET", "/nothing", 404, "NR", "route_not_found"),
+    ];
+    for (number, (method, path, status, flags, details)) in rows.into_iter().enumerate() {
+        let answer = client::send(address, request(method, HOST, path, &[]));
+        let told = line(1 + number);
+        assert_eq!((&told["path"], &told["method"]), (&path.into(), &method.into()), "{told}");
+        assert_eq!(
+            (&told["response_code"], &told["response_flags"]),
+            (&status.into(), &flags.into()),
+            "{told}"
+        );
+        assert_eq!(
+            (&told["response_code_details"], answer.status.as_u16()),
+            (&details.into(), status),
+            "{told}"
+        );
+        assert_eq!(told["bytes_sent"], answer.body.len(), "{told}");
+    }
+
+    // A client that goes away gets no status, one of an old version no line of its own words.
+    let mut client = client::connect(address);
+    write!(client, "GET /held HTTP/1.1\r\nhost: {HOST}\r\n\r\n").expect("sending");
+    wait::until("the request at the backend", || (backend.requests() == 6).then_some(()));
+    drop(client);
+    let told = line(1 + rows.len());
+    assert_eq!((&told["response_code"], &told["response_flags"]), (&0.into(), &"DC".into()), "{told}");
+    let mut client = client::connect(address);
+    write!(client, "GET / HTTP/1.0\r\nhost: {HOST}\r\n\r\n").expect("sending");
+    let told = line(2 + rows.len());
+    assert_eq!((&told["response_code"], &told["response_flags"]), (&426.into(), &"DPE".into()), "{told}");
+    assert_eq!(told["path"], Value::Null, "{told}");
 }

@@ -9,8 +9,8 @@ use harness::documents::{self, Server, tcp_route, tcp_service};
 use harness::gateway::{Gateway, Kernel};
 use harness::lab::{Family, Lab};
 use harness::load::flood::Flood;
-use harness::program::must;
 use harness::serve::Place;
+use harness::steered::prepare_for_xdp;
 use harness::wait;
 
 const PORT: u16 = 31400;
@@ -152,15 +152,6 @@ fn at_tc_clients_connect_by_cookies_during_a_flood() {
     let rig = Rig::new(lab, 2, servers.each_ref().map(|server| server.address), &["--datapath", "tc"]);
     stands_a_flood(&rig);
     assert_eq!(rig.stack("SyncookiesSent"), 0, "the stack never saw a SYN of the flood");
-}
-
-/// XDP sees the bytes as they are, so the sender must have summed them up; and it reaches veth devices that receive by
-/// NAPI, as they do with GRO (Linux 5.13).
-fn prepare_for_xdp(lab: &Lab) {
-    for end in [&lab.client, &lab.backends[0]] {
-        must(end.command("ethtool").args(["-K", "e0", "tx", "off", "gro", "on"]))
-            .expect("a device's features");
-    }
 }
 
 #[test]

@@ -6,16 +6,16 @@
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
 use harness::authority::Authority;
 use harness::chatter::Chatter;
 use harness::client;
-use harness::documents::{service, sni_route};
+use harness::documents::{http_route, service, sni_route};
 use harness::echo;
-use harness::exchange::backends::{Backends, Speech};
+use harness::exchange::backends::{Backends, HTTP_PORT, Speech};
 use harness::exchange::calls::{Calls, Job, Pair, Way};
 use harness::exchange::{Closing, Plan};
 use harness::gateway::{Gateway, Kernel};
@@ -27,6 +27,7 @@ use harness::steered::place;
 use harness::tls::TlsClient;
 use harness::wait;
 use serde_json::Value;
+use tokio::io::AsyncReadExt as _;
 
 const PORT: u16 = 443;
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -202,7 +203,8 @@ fn await_death(site: &mut Site, calls: &Calls, ends: &mut Ends, count: usize) ->
 fn await_ends(site: &Site, calls: &Calls, ends: &mut Ends, jobs: &[Job]) {
     while ends.len() < jobs.len() {
         let Some(end) = calls.next(wait::PATIENCE) else {
-            let hung: Vec<_> = jobs.iter().filter(|job| !ends.contains_key(&job.plan.seed)).collect();
+            let hung = jobs.iter().filter(|job| !ends.contains_key(&job.plan.seed));
+            let hung: Vec<_> = hung.map(|job| (job, site.backends.ledger.end_of(job.plan.seed))).collect();
             panic!("{hung:?} hang at their clients\n{}", site.report());
         };
         ends.extend([end]);
@@ -307,29 +309,71 @@ fn no_connection_that_breaks_looks_closed() {
     expect_nothing_lost(&mut site);
 }
 
+/// Says nothing, and closes when it hears the end.
+async fn be_mute(mut stream: tokio::net::TcpStream) {
+    while matches!(stream.read(&mut [0; 1024]).await, Ok(1..)) {}
+}
+
+/// Connections that wait for a backend's consent to a WebSocket, and have claimed a port for the time after that.
+fn ask_for_upgrades(site: &Site, count: usize) -> Vec<TcpStream> {
+    let address = SocketAddr::new(site.lab.gateway_address(Family::V4), HTTP_PORT);
+    let ask = move |_| {
+        let mut stream = client::connect(address);
+        let request = "GET / HTTP/1.1\r\nhost: mute.test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                       sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        stream.write_all(request.as_bytes()).expect("sending");
+        stream
+    };
+    site.lab.client.enter(move || (0..count).map(ask).collect())
+}
+
 /// Without the setting that the other tests have: a socket in TIME-WAIT keeps its port from flows.
 #[test]
 fn ports_of_connections_in_user_space_come_back_when_their_sockets_are_gone() {
+    const COUNT: usize = 5;
     let mut site = Site::start();
     site.lab.gateway.sysctl("net/ipv4/tcp_max_tw_buckets", "1000").expect("a sysctl");
     site.chats.clear();
     wait::within(RECOVERY, || (in_use(&site)["sourcePorts"] == 0).then_some(())).expect("free ports");
-    // Another agent, which has not learned that connections are long ones here.
+    let mute = Server::start(place(&site.lab, Family::V4, 0), be_mute);
+    let documents =
+        http_route("mute", "mute.test", "edge", "mute") + &service("mute", "http", &[mute.address]);
+    site.gateway.apply("mute", &documents);
+    let clients = ask_for_upgrades(&site, COUNT);
+    wait::until("claimed ports", || (in_use(&site)["sourcePorts"] == COUNT).then_some(()));
+    wait::until("requests at the backend", || (mute.accepted() == COUNT).then_some(()));
     site.gateway.kill();
-    site.restart(None, "lasting");
-    let opening = TlsClient::new(Authority::new("nobody's").roots(), "chat-v4.test").hello();
-    let chat = Chatter::start_behind(&site.lab.client, site.address(Family::V4), 5, opening);
-    assert_eq!(in_use(&site)["sourcePorts"], 5);
-    site.gateway.kill();
-    let failed = wait::within(wait::PATIENCE, || (chat.failures().len() == 5).then_some(()));
-    assert!(failed.is_some(), "connections in user space outlive their agent");
     let begun = std::time::Instant::now();
     site.restart(None, "auto");
-    drop(chat);
+    drop(clients);
     let waiting = run(site.lab.gateway.command("ss").args(["-Htan", "state", "time-wait"])).expect_success();
     assert!(!waiting.out.is_empty(), "no socket keeps its port");
     wait::within(Duration::from_secs(100), || (in_use(&site)["sourcePorts"] == 0).then_some(()))
-        .unwrap_or_else(|| panic!("{} of 5 are lost\n{}", in_use(&site)["sourcePorts"], site.report()));
+        .unwrap_or_else(|| panic!("{} of {COUNT} are lost\n{}", in_use(&site)["sourcePorts"], site.report()));
     let took = begun.elapsed();
     assert!(took > Duration::from_secs(40), "after {took:?} the sockets are in TIME-WAIT still");
+}
+
+/// Those that were being relayed are reset, so that their ports come back at once.
+#[test]
+fn a_relayed_connection_is_reset_when_its_agent_dies() {
+    const COUNT: usize = 5;
+    let mut site = Site::start();
+    site.lab.gateway.sysctl("net/ipv4/tcp_max_tw_buckets", "1000").expect("a sysctl");
+    site.gateway.kill();
+    // Another agent, which has not learned that connections are long ones here.
+    site.restart(None, "lasting");
+    let before = in_use(&site)["sourcePorts"].as_u64().expect("a number") as usize;
+    let opening = TlsClient::new(Authority::new("nobody's").roots(), "chat-v4.test").hello();
+    let chat = Chatter::start_behind(&site.lab.client, site.address(Family::V4), COUNT, opening);
+    assert_eq!(in_use(&site)["sourcePorts"], before + COUNT);
+    site.gateway.kill();
+    wait::until("the ends of connections in user space", || (chat.failures().len() == COUNT).then_some(()));
+    let is_reset = |fault: &String| fault.contains("reset by peer") || fault.contains("Broken pipe");
+    assert!(chat.failures().iter().all(is_reset), "{:?}", chat.failures());
+    let waiting = run(site.lab.gateway.command("ss").args(["-Htan", "state", "time-wait"])).expect_success();
+    assert_eq!(waiting.out, "", "a reset leaves nothing to wait for");
+    site.restart(None, "auto");
+    wait::until("the ports", || (in_use(&site)["sourcePorts"] == before).then_some(()));
+    site.expect_chats();
 }

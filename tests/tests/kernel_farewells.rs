@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use harness::client::{LIMIT, line};
 use harness::lab::{Family, Lab};
-use harness::program::must;
 use harness::serve::Server;
-use harness::steered::{Steered, Wishes, connect_from, place, verify_checksums};
+use harness::steered::{Steered, Wishes, connect_from, place, prepare_for_xdp};
 use harness::wait;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -83,11 +82,7 @@ fn nothing_is_held(steered: &Steered) -> Option<()> {
 /// Silent connections whose backend goes from the documents, or that are idle for too long.
 fn give_up(annotations: &[&str], policy: Option<&str>, flags: &[&str], patience: Duration, remove: bool) {
     let lab = Lab::new(1).expect("namespaces");
-    verify_checksums(&lab);
-    for end in [&lab.client, &lab.backends[0]] {
-        // Without it a veth takes nothing from XDP.
-        must(end.command("ethtool").args(["-K", "e0", "gro", "on"])).expect("ethtool");
-    }
+    prepare_for_xdp(&lab);
     let witnesses = FAMILIES.map(|family| Witness::start(&lab, family, 0));
     let backends = witnesses.each_ref().map(|witness| witness.server.address);
     let wishes = Wishes { annotations, policy };

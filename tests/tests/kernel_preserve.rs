@@ -14,7 +14,7 @@ use harness::gateway::{Gateway, Kernel};
 use harness::lab::{self, Family, Lab};
 use harness::program::run;
 use harness::serve::{Place, Server};
-use harness::steered::connect_from;
+use harness::steered::{connect_from, prepare_for_xdp};
 use harness::tls::TlsClient;
 use harness::wait;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -72,6 +72,7 @@ fn site(annotation: Option<&str>, [echo, bulk]: [SocketAddr; 2]) -> String {
 impl Site {
     fn start(family: Family, annotation: Option<&str>, flags: &[&str]) -> Self {
         let lab = Lab::new(1).expect("namespaces");
+        prepare_for_xdp(&lab);
         let address = SocketAddr::new(lab.backend_address(family, 0), 0);
         let place = || Place::within(&lab.backends[0], address);
         let (echo, bulk) = (start(place(), Then::Echo), start(place(), Then::Transfer));
@@ -211,9 +212,9 @@ fn transfer(stream: TcpStream, bytes: u64) {
 /// How connections are carried, and how many of two are handed over.
 const TIERS: [(&str, u64); 3] = [("copy", 0), ("splice", 0), ("handoff", 2)];
 
-fn shows_clients(family: Family) {
+fn shows_clients(family: Family, flags: &[&str]) {
     for (tier, handed_over) in TIERS {
-        let site = Site::start(family, Some(PRESERVE), &["--tier", tier]);
+        let site = Site::start(family, Some(PRESERVE), &[&["--tier", tier], flags].concat());
         for (source_port, port) in [(50_001, TLS), (50_002, HEADED)] {
             let (stream, seen) = site.connect(source_port, port, BULK);
             assert_eq!(seen, SocketAddr::new(site.client(), source_port), "{tier} {port}");
@@ -228,12 +229,19 @@ fn shows_clients(family: Family) {
 
 #[test]
 fn backends_see_clients_of_what_user_space_accepts() {
-    shows_clients(Family::V4);
+    shows_clients(Family::V4, &[]);
 }
 
 #[test]
 fn backends_see_ipv6_clients_of_what_user_space_accepts() {
-    shows_clients(Family::V6);
+    shows_clients(Family::V6, &[]);
+}
+
+#[test]
+fn backends_see_clients_where_xdp_comes_before_the_classifier() {
+    for family in FAMILIES {
+        shows_clients(family, &["--datapath", "xdp"]);
+    }
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn a_reset_and_a_refusal_have_their_flags() {
     drop(server);
     std::fs::write(rig.log(), "").expect("emptying the log");
     let refused = rig.with_client(Family::V4, |address| TcpStream::connect(address).is_err());
-    assert!(refused);
+    assert!(refused, "{}\n{}\n{}", rig.line(), rig.status(), rig.gateway.log());
     let told = rig.line();
     assert!(told.contains(" 0 UF,URX - - ") && told.contains(&address.to_string()), "{told}");
     let backends = wait::until("the refusal among the counters", || {

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::view::View;
 use crate::model::{
-    ChainAction, Credential, CredentialProblem, Listener, ListenerKind, PathMatch, Route, ServerTls,
-    StringMatch, TcpRoute, Tier, UpstreamProtocol,
+    ChainAction, Credential, CredentialProblem, CredentialSource, Listener, ListenerKind, PathMatch, Route,
+    ServerTls, StringMatch, TcpRoute, Tier, UpstreamProtocol,
 };
 use crate::tls::certificate;
 
@@ -314,12 +314,14 @@ fn endpoint_items(view: &View) -> Vec<Item> {
 fn secret_items(view: &View) -> Vec<Item> {
     let mut items: Vec<Item> = Vec::new();
     for tls in view.snapshot.listeners.iter().flat_map(|listener| server_tls(listener)) {
-        let item = match &tls.credential {
-            Ok(credential) => present_secret(view, credential),
-            Err(problem) => missing_secret(problem),
+        let found = match &tls.credential {
+            Ok(credential) => present_secrets(view, credential),
+            Err(problem) => vec![missing_secret(problem)],
         };
-        if !items.iter().any(|known| known.name == item.name) {
-            items.push(item);
+        for item in found {
+            if !items.iter().any(|known| known.name == item.name && known.cells[1] == item.cells[1]) {
+                items.push(item);
+            }
         }
     }
     items.sort_by(|a, b| a.name.cmp(&b.name));
@@ -337,11 +339,30 @@ fn server_tls(listener: &Listener) -> Vec<&ServerTls> {
     tls.chains.iter().filter_map(|chain| of_chain(&chain.action)).collect()
 }
 
-fn present_secret(view: &View, credential: &Credential) -> Item {
-    let fault = view.credential_faults.iter().find(|(name, _)| *name == *credential.name);
-    let facts = certificate::facts(&credential.certificate_chain, SystemTime::now());
+fn present_secrets(view: &View, credential: &Credential) -> Vec<Item> {
+    let shown = credential.certificates.iter().map(|shown| {
+        let object = serde_json::json!(shown);
+        present_secret(view, &shown.source, "Cert Chain", &shown.chain, object)
+    });
+    let authority = credential.client_authority.iter().map(|authority| {
+        let object = serde_json::json!(authority);
+        present_secret(view, &authority.source, "CA", &authority.bundle, object)
+    });
+    shown.chain(authority).collect()
+}
+
+fn present_secret(
+    view: &View,
+    source: &CredentialSource,
+    kind: &str,
+    pem: &[u8],
+    credential: serde_json::Value,
+) -> Item {
+    let words = source.to_string();
+    let fault = view.credential_faults.iter().find(|(of, _)| *of == words);
+    let facts = certificate::facts(pem, SystemTime::now());
     let status = fault.map_or_else(|| "ACTIVE".to_owned(), |(_, reason)| format!("ERROR: {reason}"));
-    let mut cells = vec![format!("kubernetes://{}", credential.name), "Cert Chain".to_owned(), status];
+    let mut cells = vec![source.resource(), kind.to_owned(), status];
     match &facts {
         Some(facts) => cells.extend([
             facts.in_force.to_string(),
@@ -352,32 +373,34 @@ fn present_secret(view: &View, credential: &Credential) -> Item {
         None => cells.extend(["false".to_owned(), "-".to_owned(), "-".to_owned(), "-".to_owned()]),
     }
     Item {
-        name: credential.name.to_string(),
+        name: name(source),
         port: None,
         cells,
         object: Some(serde_json::json!({ "credential": credential, "facts": facts })),
     }
 }
 
+/// `namespace/name`, or a path.
+fn name(source: &CredentialSource) -> String {
+    let (CredentialSource::Secret(name) | CredentialSource::ConfigMap(name) | CredentialSource::File(name)) =
+        source;
+    name.to_string()
+}
+
 fn missing_secret(problem: &CredentialProblem) -> Item {
-    let (CredentialProblem::NotFound { name } | CredentialProblem::Unusable { name, .. }) = problem;
-    let dash = || "-".to_owned();
+    let (name, resource) = match problem {
+        CredentialProblem::NotFound { credential } | CredentialProblem::Unusable { credential, .. } => {
+            (name(credential), credential.resource())
+        }
+        CredentialProblem::Refused { name, .. } => (name.to_string(), name.to_string()),
+    };
     let status = match problem {
         CredentialProblem::NotFound { .. } => "NOT FOUND".to_owned(),
-        CredentialProblem::Unusable { reason, .. } => format!("ERROR: {reason}"),
+        CredentialProblem::Unusable { reason, .. } | CredentialProblem::Refused { reason, .. } => {
+            format!("ERROR: {reason}")
+        }
     };
-    Item {
-        name: name.to_string(),
-        port: None,
-        cells: vec![
-            format!("kubernetes://{name}"),
-            "Cert Chain".to_owned(),
-            status,
-            "false".to_owned(),
-            dash(),
-            dash(),
-            dash(),
-        ],
-        object: Some(object(problem)),
-    }
+    let dash = || "-".to_owned();
+    let cells = vec![resource, "Cert Chain".to_owned(), status, "false".to_owned(), dash(), dash(), dash()];
+    Item { name, port: None, cells, object: Some(object(problem)) }
 }

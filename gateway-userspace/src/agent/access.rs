@@ -26,7 +26,7 @@ pub(super) fn connection(
         duration: ended.duration,
         received: ended.traffic.bytes_to_backend,
         sent: ended.traffic.bytes_to_client,
-        flags: flags(ended.end),
+        flags: flags(ended.end).into(),
         upstream_host: Some(backend),
         upstream_cluster: entry
             .cluster
@@ -36,6 +36,7 @@ pub(super) fn connection(
         downstream_local: ended.client_side.destination,
         downstream_remote: ended.client_side.source,
         server_name: entry.server_name.map(String::from),
+        request: None,
     }
 }
 

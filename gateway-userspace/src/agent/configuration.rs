@@ -11,7 +11,7 @@ use crate::api::diagnostic::{Diagnostic, Severity, render};
 use crate::proxy::Runtime;
 use crate::resolve::{self, Resolver};
 use crate::settings::RunArgs;
-use crate::source::FileSource;
+use crate::source::{FileSource, NamedFiles};
 use crate::tls::CredentialFault;
 use crate::translate::Surroundings;
 
@@ -29,6 +29,8 @@ pub(super) struct Generation {
 /// The sources, and what has been said about them.
 pub(super) struct Configuration {
     source: FileSource,
+    /// Certificates and keys that documents name by path.
+    named: NamedFiles,
     surroundings: Surroundings,
     analyst: Analyst,
     resolver: Resolver,
@@ -43,6 +45,7 @@ impl Configuration {
     pub(super) fn new(args: &RunArgs) -> Self {
         Self {
             source: FileSource::new(args.config.clone(), &args.identity.default_namespace),
+            named: NamedFiles::default(),
             surroundings: Surroundings::of(args.identity.identity()),
             analyst: Analyst::default(),
             resolver: Resolver::new(args.dns_servers.clone()),
@@ -53,12 +56,20 @@ impl Configuration {
         }
     }
 
-    /// Waits until names stand for other addresses than before, or a generation has waited for theirs long enough.
+    /// Waits until a file that documents name changes, names stand for other addresses than before, or a generation has waited
+    /// for theirs long enough.
     pub(super) async fn changed(&mut self) {
-        match self.waiting {
+        tokio::select! {
+            () = self.named.changed() => {}
+            () = Self::resolved(&mut self.resolver, self.waiting) => {}
+        }
+    }
+
+    async fn resolved(resolver: &mut Resolver, waiting: Option<Instant>) {
+        match waiting {
             // Late is as good as told: whoever waits is to look.
-            Some(latest) => drop(timeout_at(latest, self.resolver.changed()).await),
-            None => self.resolver.changed().await,
+            Some(latest) => drop(timeout_at(latest, resolver.changed()).await),
+            None => resolver.changed().await,
         }
     }
 
@@ -67,6 +78,7 @@ impl Configuration {
     pub(super) fn next(&mut self, previous: &Runtime) -> Option<Generation> {
         let loaded = self.source.load();
         self.surroundings.learn(&loaded.objects);
+        self.surroundings.files = self.named.read(&loaded.objects.files());
         self.surroundings.resolved.clone_from(self.resolver.resolved());
         let now = SystemTime::now();
         let Analysis { snapshot, tls, credential_faults, names, diagnostics } =
@@ -78,7 +90,7 @@ impl Configuration {
         }
         self.generation += 1;
         self.say(&diagnostics);
-        let of = |fault: &CredentialFault| (fault.secret.to_string(), fault.error.to_string());
+        let of = |fault: &CredentialFault| (fault.credential.to_string(), fault.error.to_string());
         Some(Generation {
             runtime: Runtime { snapshot, tls },
             credential_faults: credential_faults.iter().map(of).collect(),

@@ -1,11 +1,14 @@
-//! Secrets whose certificates and keys do not work together, are out of date, or are shown by several Gateways.
+//! Secrets and files whose certificates and keys do not work together, are out of date, or are shown by several Gateways.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::api::{Code, Diagnostic, FieldPath, Gateway, Objects, Related, Secret, Severity, Sourced};
-use crate::model::{ChainAction, Credential, ListenerKind, Snapshot};
+use crate::api::gateway::ServerTlsSettings;
+use crate::api::{
+    Code, CredentialName, Diagnostic, FieldPath, Gateway, ObjectRef, Objects, Severity, Source, Sourced,
+};
+use crate::model::{ChainAction, Credential, CredentialSource, ListenerKind, Snapshot};
 use crate::tls::{CredentialFault, certificate, certificate::CertificateError};
 
 /// What is wrong with the Secrets that a snapshot uses.
@@ -24,9 +27,9 @@ pub(super) fn report(
             found.push(diagnostic);
         }
     }
-    let used: BTreeMap<&str, &Credential> = credentials(snapshot).map(|it| (&*it.name, it)).collect();
-    found.extend(used.into_values().filter_map(|credential| secrets.validity(credential, now)));
-    found.extend(duplicates(objects));
+    let used: BTreeMap<&CredentialSource, &Arc<[u8]>> = credentials(snapshot).flat_map(pems).collect();
+    found.extend(used.into_iter().filter_map(|(source, pem)| secrets.validity(source, pem, now)));
+    found.extend(duplicates(objects, namespace));
     found
 }
 
@@ -43,6 +46,13 @@ fn credentials(snapshot: &Snapshot) -> impl Iterator<Item = &Credential> {
     })
 }
 
+/// What a credential is made of.
+fn pems(credential: &Credential) -> impl Iterator<Item = (&CredentialSource, &Arc<[u8]>)> {
+    let authority = credential.client_authority.iter().map(|it| (&it.source, &it.bundle));
+    // A Secret may hold both: then its own certificate is the one that is looked at.
+    authority.chain(credential.certificates.iter().map(|it| (&it.source, &it.chain)))
+}
+
 struct Secrets<'a> {
     objects: &'a Objects,
     /// The gateway's, where its Secrets are.
@@ -51,100 +61,154 @@ struct Secrets<'a> {
 
 impl<'a> Secrets<'a> {
     fn fault(&self, fault: &CredentialFault) -> Diagnostic {
-        let message = format!("secret {}: {}", fault.secret, fault.error);
+        let message = format!("{}: {}", fault.credential, fault.error);
         let keys: &[&str] = match fault.error {
             CertificateError::NoCertificate | CertificateError::BadCertificate(_) => &["cert", "tls.crt"],
             CertificateError::NoKey | CertificateError::BadKey(_) | CertificateError::Mismatch => {
                 &["key", "tls.key"]
             }
             CertificateError::BadClientCa(_) => &["cacert", "ca.crt"],
+            CertificateError::BadRevocationList(_) => &["crl", "ca.crl"],
+            CertificateError::BadStaple(_) => &["tls.ocsp-staple"],
+            CertificateError::BadSettings(_) => &[],
         };
-        self.about(&fault.secret, keys, Severity::Error, Code::InvalidGatewayCredential, message).help(
-            "clients of the servers that name it are reset until the Secret is mended; a running gateway goes on with \
-             the one before",
+        self.about(&fault.credential, keys, Severity::Error, Code::InvalidGatewayCredential, message).help(
+            "clients of the servers that name it are reset until it is mended; a running gateway goes on with the one before",
         )
     }
 
     /// An expired certificate is served all the same, as Istio's gateway does: clients refuse it.
-    fn validity(&self, credential: &Credential, now: SystemTime) -> Option<Diagnostic> {
-        let facts = certificate::facts(&credential.certificate_chain, now).filter(|facts| !facts.in_force)?;
+    fn validity(&self, source: &CredentialSource, pem: &[u8], now: SystemTime) -> Option<Diagnostic> {
+        let facts = certificate::facts(pem, now).filter(|facts| !facts.in_force)?;
         let message = format!(
-            "secret {}: the certificate of {} is in force from {} to {} only",
-            credential.name, facts.subject, facts.not_before, facts.not_after
+            "{source}: the certificate of {} is in force from {} to {} only",
+            facts.subject, facts.not_before, facts.not_after
         );
-        let keys = ["cert", "tls.crt"];
-        Some(self.about(&credential.name, &keys, Severity::Warning, Code::CertificateNotInForce, message))
+        let keys = ["cert", "tls.crt", "cacert", "ca.crt"];
+        Some(self.about(source, &keys, Severity::Warning, Code::CertificateNotInForce, message))
     }
 
-    /// A finding at the first of a Secret's keys that is there, with the servers that name the Secret.
+    /// A finding at the first of a Secret's keys that is there, or at the field of the file's name, with the servers that
+    /// name it.
     fn about(
         &self,
-        name: &str,
+        source: &CredentialSource,
         keys: &[&str],
         severity: Severity,
         code: Code,
         message: String,
     ) -> Diagnostic {
-        let short = name.rsplit('/').next().unwrap_or(name);
-        let mut found = match self.secret(short) {
-            Some(secret) => secret.diagnostic(severity, code, &field(secret, keys), message),
-            None => Diagnostic::new(severity, code, message),
+        let mut users = self.users(source);
+        let mut found = match (self.place(source, keys), users.first()) {
+            (Some((document, field)), _) => document.diagnostic(severity, code, &field, message),
+            (None, Some(_)) => {
+                let first = users.remove(0);
+                first.gateway.diagnostic(severity, code, &first.field, message)
+            }
+            (None, None) => Diagnostic::new(severity, code, message),
         };
-        found.related = self.users(short);
+        let related = |user: &Named<'_>| user.gateway.related(&user.field, "names it");
+        found.related = users.iter().map(related).collect();
         found
     }
 
-    fn secret(&self, name: &str) -> Option<&'a Sourced<Secret>> {
-        let mut all = self.objects.secrets.iter().map(AsRef::as_ref);
-        all.find(|secret| **secret.namespace() == *self.namespace && **secret.name() == *name)
+    /// Where a Secret or ConfigMap has one of the keys.
+    fn place(&self, source: &CredentialSource, keys: &[&str]) -> Option<(&'a Source, FieldPath)> {
+        let is =
+            |reference: &ObjectRef, name: &str| format!("{}/{}", reference.namespace, reference.name) == name;
+        let source = match source {
+            CredentialSource::Secret(name) => {
+                &self.objects.secrets.iter().find(|it| is(it.reference(), name))?.source
+            }
+            CredentialSource::ConfigMap(name) => {
+                &self.objects.config_maps.iter().find(|it| is(it.reference(), name))?.source
+            }
+            CredentialSource::File(_) => return None,
+        };
+        Some((source, field(source, keys)))
     }
 
-    fn users(&self, name: &str) -> Vec<Related> {
-        let servers = named(self.objects).filter(|named| named.credential == name);
-        servers.map(|named| named.gateway.related(&named.field, "shows this Secret's certificate")).collect()
+    /// Servers that name it for their certificate or its CA.
+    fn users(&self, source: &CredentialSource) -> Vec<Named<'a>> {
+        named(self.objects, self.namespace).filter(|named| named.source.as_ref() == Some(source)).collect()
     }
 }
 
 /// Where a Secret has one of the keys.
-fn field(secret: &Sourced<Secret>, keys: &[&str]) -> FieldPath {
+fn field(source: &Source, keys: &[&str]) -> FieldPath {
     let places = ["data", "stringData"];
     let field = |place: &str, key: &str| FieldPath::root().field(place).field(key);
     let mut candidates = keys.iter().flat_map(|key| places.map(|place| field(place, key)));
-    let there = candidates.find(|field| secret.source.places.has(field));
+    let there = candidates.find(|field| source.places.has(field));
     there.unwrap_or_else(|| FieldPath::metadata().field("name"))
 }
 
-/// A server that names a Secret.
+/// A server's field that names a credential or a file.
 struct Named<'a> {
     gateway: &'a Arc<Sourced<Gateway>>,
     field: FieldPath,
-    credential: &'a str,
+    /// Whether it is the server's own certificate.
+    is_shown: bool,
+    /// What it leads to; `None`: nothing.
+    source: Option<CredentialSource>,
     port: u32,
 }
 
-fn named(objects: &Objects) -> impl Iterator<Item = Named<'_>> {
-    objects.gateways.iter().flat_map(|gateway| {
-        gateway.spec.servers.iter().enumerate().filter_map(move |(at, server)| {
-            let credential = server.tls.as_ref()?.credential()?;
-            let field = FieldPath::spec().field("servers").index(at).field("tls").field("credentialName");
-            Some(Named {
-                gateway,
-                field,
-                credential: credential.strip_prefix("kubernetes://").unwrap_or(credential),
-                port: server.port.as_ref()?.number,
+fn named<'a>(objects: &'a Objects, namespace: &'a str) -> impl Iterator<Item = Named<'a>> {
+    objects.gateways.iter().flat_map(move |gateway| {
+        gateway.spec.servers.iter().enumerate().flat_map(move |(at, server)| {
+            let root = FieldPath::spec().field("servers").index(at).field("tls");
+            let fields = server.tls.iter().flat_map(move |tls| fields(tls, namespace));
+            let port = server.port.as_ref().map_or(0, |port| port.number);
+            fields.map(move |(field, source, is_shown)| {
+                let field = root.join(&field);
+                Named { gateway, field, is_shown, source, port }
             })
         })
     })
 }
 
+/// Fields below `tls` that lead to certificates, keys and CAs: what to, and whether it is the server's own certificate.
+fn fields(tls: &ServerTlsSettings, namespace: &str) -> Vec<(FieldPath, Option<CredentialSource>, bool)> {
+    let field = |name: &str| FieldPath::root().field(name);
+    let one = (field("credentialName"), tls.credential_name.clone(), true);
+    let several = tls.credential_names.iter().enumerate();
+    let several = several.map(|(at, name)| (field("credentialNames").index(at), name.clone(), true));
+    let authority = (field("caCertCredentialName"), tls.ca_cert_credential_name.clone(), false);
+    let names = [one].into_iter().chain(several).chain([authority]);
+    let names = names.filter(|(_, name, _)| !name.is_empty());
+    let named = names.map(|(field, name, is_shown)| (field, source(&name, namespace), is_shown));
+    let file = |path: &str| Some(CredentialSource::File(path.into()));
+    let files = [
+        ("serverCertificate", &tls.server_certificate, true),
+        ("caCertificates", &tls.ca_certificates, false),
+    ];
+    let files = files.into_iter().filter(|(_, path, _)| !path.is_empty());
+    let files = files.map(|(name, path, is_shown)| (field(name), file(path), is_shown));
+    let listed = tls.tls_certificates.iter().enumerate().map(|(at, it)| {
+        (field("tlsCertificates").index(at).field("serverCertificate"), file(&it.server_certificate), true)
+    });
+    named.chain(files).chain(listed).collect()
+}
+
+fn source(name: &str, namespace: &str) -> Option<CredentialSource> {
+    Some(match CredentialName::parse(name, namespace).ok()? {
+        CredentialName::Secret(name) => CredentialSource::Secret(format!("{namespace}/{name}").into()),
+        CredentialName::ConfigMap(namespace, name) => {
+            CredentialSource::ConfigMap(format!("{namespace}/{name}").into())
+        }
+    })
+}
+
 /// Gateways that show one certificate on one port: an HTTP/2 client may use its connection to the one for the hosts of
 /// the other, and is answered 404.
-fn duplicates(objects: &Objects) -> Vec<Diagnostic> {
-    let mut first: HashMap<(&str, u32), Named<'_>> = HashMap::new();
+fn duplicates(objects: &Objects, namespace: &str) -> Vec<Diagnostic> {
+    let mut first: HashMap<(CredentialSource, u32), Named<'_>> = HashMap::new();
     let mut found = Vec::new();
-    for named in named(objects) {
-        let Some(other) = first.get(&(named.credential, named.port)) else {
-            first.insert((named.credential, named.port), named);
+    for named in named(objects, namespace).filter(|named| named.is_shown) {
+        let Some(source) = named.source.clone() else { continue };
+        let Some(other) = first.get(&(source.clone(), named.port)) else {
+            first.insert((source, named.port), named);
             continue;
         };
         if Arc::ptr_eq(other.gateway, named.gateway)

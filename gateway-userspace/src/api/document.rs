@@ -320,12 +320,17 @@ fn build(what: &KindOf, metadata: Metadata, source: &Arc<Source>) -> (Option<Obj
     }
 }
 
-/// Of ConfigMaps, the one that holds the MeshConfig.
+/// Of ConfigMaps, those that hold a CA, and the one that holds the MeshConfig.
 fn config_map(metadata: Metadata, source: &Arc<Source>) -> (Option<Object>, Vec<Diagnostic>) {
-    let field = FieldPath::root().field("data").field("mesh");
+    let data = FieldPath::root().field("data");
+    if ["cacert", "ca.crt"].iter().any(|key| source.places.has(&data.field(key))) {
+        return plain(whole(metadata, source)).map_object(Object::ConfigMap);
+    }
+    let field = data.field("mesh");
     let text = tree(source).and_then(|root| root.find(&field)).and_then(Node::text);
     let Some(text) = text.filter(|_| metadata.name == mesh_config::CONFIG_MAP) else {
-        let message = "a gateway reads no ConfigMap but `istio`, and of that the key `mesh`";
+        let message =
+            "a gateway reads no ConfigMap but those with a CA (`ca.crt`), and of `istio` the key `mesh`";
         return (
             None,
             vec![source.diagnostic(
@@ -351,7 +356,8 @@ fn config_map(metadata: Metadata, source: &Arc<Source>) -> (Option<Object>, Vec<
                 let message = format!("{name} is not yet supported: it has no effect here");
                 source.diagnostic(Severity::Warning, Code::NotSupported, &field, message)
             };
-            let found = set.map(warn).collect();
+            let mut found: Vec<Diagnostic> = set.map(warn).collect();
+            found.extend(validate::mesh_config(source, &field, &spec));
             let object = Sourced { metadata, spec, source: source.clone() };
             (Some(Object::MeshConfig(object.settled())), found)
         }

@@ -57,44 +57,79 @@ pub struct ServerTlsSettings {
     pub mode: Mode,
     /// Secret in the gateway's namespace.
     pub credential_name: String,
-    /// Several Secrets (RSA and ECDSA); the first is used.
+    /// Several Secrets, such as an RSA and an ECDSA certificate.
     pub credential_names: Vec<String>,
-    /// Secret of the CA, in place of `<credentialName>-cacert`.
+    /// Secret or ConfigMap of the CA, in place of `<credentialName>-cacert`.
     pub ca_cert_credential_name: String,
+    /// File of the certificate.
+    pub server_certificate: String,
+    /// File of its key.
+    pub private_key: String,
+    /// File of the CA that clients' certificates are verified against.
+    pub ca_certificates: String,
+    /// File of lists of revoked certificates.
+    pub ca_crl: String,
+    /// Files of several certificates.
+    pub tls_certificates: Vec<TlsCertificate>,
+    /// Names of which a client's certificate must have one.
+    pub subject_alt_names: Vec<String>,
+    /// SHA-256 of clients' public keys, base64.
+    pub verify_certificate_spki: Vec<String>,
+    /// SHA-256 of clients' certificates, hexadecimal, colons allowed.
+    pub verify_certificate_hash: Vec<String>,
+    /// Accept clients' certificates unverified.
+    pub insecure_skip_verify: bool,
     /// Default 1.2.
     pub min_protocol_version: Protocol,
     /// Default 1.3.
     pub max_protocol_version: Protocol,
-    /// Not supported.
-    pub server_certificate: Option<IgnoredAny>,
-    /// Not supported.
-    pub private_key: Option<IgnoredAny>,
-    /// Not supported.
-    pub ca_certificates: Option<IgnoredAny>,
-    /// Not supported.
-    pub ca_crl: Option<IgnoredAny>,
-    /// Not supported.
-    pub tls_certificates: Option<IgnoredAny>,
-    /// Not supported.
-    pub subject_alt_names: Option<IgnoredAny>,
-    /// Not supported.
-    pub verify_certificate_spki: Option<IgnoredAny>,
-    /// Not supported.
-    pub verify_certificate_hash: Option<IgnoredAny>,
-    /// Not supported.
-    pub insecure_skip_verify: Option<IgnoredAny>,
-    /// Not supported.
-    pub cipher_suites: Option<IgnoredAny>,
-    /// Not supported.
-    pub ecdh_curves: Option<IgnoredAny>,
+    /// OpenSSL's names, of TLS 1.2 and below.
+    pub cipher_suites: Vec<String>,
+    /// Groups for the exchange of keys.
+    pub ecdh_curves: Vec<String>,
 }
 
 impl ServerTlsSettings {
-    /// The Secret of certificate and key.
-    pub fn credential(&self) -> Option<&str> {
-        let first = self.credential_names.first().map(String::as_str);
-        Some(self.credential_name.as_str()).filter(|name| !name.is_empty()).or(first)
+    /// The names of the credentials that hold certificate and key.
+    pub fn credentials(&self) -> impl Iterator<Item = &str> {
+        let one = Some(self.credential_name.as_str()).filter(|name| !name.is_empty());
+        one.into_iter().chain(self.credential_names.iter().map(String::as_str))
     }
+
+    /// The files of certificates with those of their keys, either of which may be empty; not heeded where there is a
+    /// credential.
+    pub fn certificate_files(&self) -> Vec<(&str, &str)> {
+        let one = (self.server_certificate.as_str(), self.private_key.as_str());
+        match self.tls_certificates.as_slice() {
+            [] if one == ("", "") => Vec::new(),
+            [] => vec![one],
+            several => {
+                several.iter().map(|it| (it.server_certificate.as_str(), it.private_key.as_str())).collect()
+            }
+        }
+    }
+
+    /// The files that a gateway must read: none where there is a credential, or where TLS does not end.
+    pub fn files(&self) -> Vec<&str> {
+        if !self.mode.terminates() || self.credentials().next().is_some() {
+            return Vec::new();
+        }
+        let pairs = self.certificate_files().into_iter().flat_map(|(certificate, key)| [certificate, key]);
+        let all = pairs.chain([self.ca_certificates.as_str(), self.ca_crl.as_str()]);
+        all.filter(|path| !path.is_empty()).collect()
+    }
+}
+
+/// `tls.tlsCertificates[]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct TlsCertificate {
+    /// File of the certificate.
+    pub server_certificate: String,
+    /// File of its key.
+    pub private_key: String,
+    /// Without effect, in Istio too.
+    pub ca_certificates: String,
 }
 
 /// `tls.mode`.
@@ -117,6 +152,16 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Whether the gateway shows a certificate of the document's.
+    pub fn terminates(self) -> bool {
+        matches!(self, Self::Simple | Self::Mutual | Self::OptionalMutual)
+    }
+
+    /// Whether clients are asked for a certificate that the document's authority signed.
+    pub fn verifies_clients(self) -> bool {
+        matches!(self, Self::Mutual | Self::OptionalMutual)
+    }
+
     /// As documents write it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -149,6 +194,13 @@ pub enum Protocol {
     /// 1.3
     #[serde(rename = "TLSV1_3")]
     V1_3,
+}
+
+impl Protocol {
+    /// Below TLS 1.2.
+    pub fn is_old(self) -> bool {
+        matches!(self, Self::V1_0 | Self::V1_1)
+    }
 }
 
 /// The families of `port.protocol`.

@@ -1,4 +1,4 @@
-//! Kubernetes' Service, EndpointSlice and Secret: the fields that a gateway reads. Real clusters write many more;
+//! Kubernetes' Service, EndpointSlice, Secret and ConfigMap: the fields that a gateway reads. Real clusters write many more;
 //! those are passed over.
 
 use std::collections::BTreeMap;
@@ -132,6 +132,14 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secret").field("keys", &self.keys()).finish_non_exhaustive()
     }
+}
+
+/// v1 ConfigMap, whole: texts alone, as a CA is one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ConfigMap {
+    /// Texts by key.
+    pub data: BTreeMap<String, String>,
 }
 
 /// Decoded bytes.

@@ -4,6 +4,7 @@
 use serde::Deserialize;
 
 use super::duration::DurationText;
+use super::gateway::Protocol;
 
 /// Name of the ConfigMap that holds it, in the root namespace.
 pub const CONFIG_MAP: &str = "istio";
@@ -18,6 +19,20 @@ pub struct MeshConfig {
     pub dns_refresh_rate: Option<DurationText>,
     /// Namespaces that see Services and ServiceEntries that name none; empty: all.
     pub default_service_export_to: Vec<String>,
+    /// Of TLS that ends at gateways, where a server does not say otherwise.
+    pub tls_defaults: Option<TlsDefaults>,
+}
+
+/// `tlsDefaults`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TlsDefaults {
+    /// Default 1.2.
+    pub min_protocol_version: Protocol,
+    /// OpenSSL's names, of TLS 1.2.
+    pub cipher_suites: Vec<String>,
+    /// Groups for the exchange of keys.
+    pub ecdh_curves: Vec<String>,
 }
 
 /// Fields that change what a gateway does with requests and are not obeyed. What is in neither list is about telemetry,
@@ -31,5 +46,4 @@ pub const NOT_OBEYED: &[&str] = &[
     "localityLbSetting",
     "pathNormalization",
     "tcpKeepalive",
-    "tlsDefaults",
 ];

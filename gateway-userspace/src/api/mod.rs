@@ -3,6 +3,7 @@
 
 pub mod annotation;
 pub mod code;
+pub mod credential_name;
 pub mod decode;
 pub mod destination_rule;
 pub mod diagnostic;
@@ -24,11 +25,12 @@ pub mod yaml;
 
 pub use annotation::GatewayAnnotations;
 pub use code::Code;
+pub use credential_name::CredentialName;
 pub use destination_rule::DestinationRule;
 pub use diagnostic::{Diagnostic, Position, Related, Severity, render};
 pub use document::{Reading, read_document};
 pub use gateway::Gateway;
-pub use kubernetes::{EndpointSlice, Secret, Service};
+pub use kubernetes::{ConfigMap, EndpointSlice, Secret, Service};
 pub use mesh_config::MeshConfig;
 pub use object::{Metadata, Object, ObjectRef, Objects, Source, Sourced};
 pub use path::FieldPath;

@@ -1,7 +1,7 @@
 //! Documents that were read and found sound, each with its source, and the set of them that a gateway is made
 //! from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::destination_rule::DestinationRule;
 use super::diagnostic::{Code, Diagnostic, Position, Related, Severity};
-use super::gateway::Gateway;
-use super::kubernetes::{EndpointSlice, Secret, Service};
+use super::gateway::{Gateway, ServerTlsSettings};
+use super::kubernetes::{ConfigMap, EndpointSlice, Secret, Service};
 use super::mesh_config::MeshConfig;
 use super::path::FieldPath;
 use super::places::Places;
@@ -244,6 +244,8 @@ pub enum Object {
     MeshConfig(Arc<Sourced<MeshConfig>>),
     /// v1 Secret.
     Secret(Arc<Sourced<Secret>>),
+    /// v1 ConfigMap that holds a CA.
+    ConfigMap(Arc<Sourced<ConfigMap>>),
 }
 
 impl Object {
@@ -266,6 +268,7 @@ impl Object {
             Self::ServiceEntry(object) => &object.source,
             Self::WorkloadEntry(object) => &object.source,
             Self::Secret(object) => &object.source,
+            Self::ConfigMap(object) => &object.source,
         }
     }
 }
@@ -295,6 +298,16 @@ pub struct Objects {
     pub mesh_configs: Vec<Arc<Sourced<MeshConfig>>>,
     /// v1 Secret.
     pub secrets: Vec<Arc<Sourced<Secret>>>,
+    /// v1 ConfigMaps that hold a CA.
+    pub config_maps: Vec<Arc<Sourced<ConfigMap>>>,
+}
+
+impl Objects {
+    /// The files that the documents name and a gateway must read.
+    pub fn files(&self) -> BTreeSet<&str> {
+        let servers = self.gateways.iter().flat_map(|gateway| &gateway.spec.servers);
+        servers.filter_map(|server| server.tls.as_ref()).flat_map(ServerTlsSettings::files).collect()
+    }
 }
 
 impl FromIterator<Object> for Objects {
@@ -313,6 +326,7 @@ impl FromIterator<Object> for Objects {
                 Object::ServiceEntry(object) => all.service_entries.push(object),
                 Object::WorkloadEntry(object) => all.workload_entries.push(object),
                 Object::Secret(object) => all.secrets.push(object),
+                Object::ConfigMap(object) => all.config_maps.push(object),
             }
         }
         oldest_first(&mut all.gateways);
@@ -326,6 +340,7 @@ impl FromIterator<Object> for Objects {
         oldest_first(&mut all.service_entries);
         oldest_first(&mut all.workload_entries);
         oldest_first(&mut all.secrets);
+        oldest_first(&mut all.config_maps);
         all
     }
 }

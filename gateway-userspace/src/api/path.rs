@@ -41,6 +41,11 @@ impl FieldPath {
         self.step(Step::Index(index))
     }
 
+    /// What `rest` names, seen from what this path names.
+    pub fn join(&self, rest: &Self) -> Self {
+        Self(self.0.iter().chain(&rest.0).cloned().collect())
+    }
+
     /// The steps from the top.
     pub fn steps(&self) -> &[Step] {
         &self.0

@@ -12,7 +12,7 @@ use super::table;
 use crate::analysis::{Analysis, analyse};
 use crate::api::{Diagnostic, Severity, render};
 use crate::settings::IdentityArgs;
-use crate::source::FileSource;
+use crate::source::{FileSource, read_named};
 use crate::translate::Surroundings;
 
 /// Check documents without serving them
@@ -78,6 +78,7 @@ pub fn find(args: &CheckArgs) -> Findings {
     let loaded = FileSource::new(args.files.clone(), args.identity.default_namespace.as_str()).load();
     let mut surroundings = Surroundings::of(args.identity.identity());
     surroundings.learn(&loaded.objects);
+    surroundings.files = read_named(&loaded.objects.files());
     let documents = loaded.documents;
     let Analysis { diagnostics, .. } = analyse(loaded, &surroundings, SystemTime::now());
     let count = |severity| diagnostics.iter().filter(|found| found.severity == severity).count();

@@ -19,7 +19,7 @@ use crate::api::Diagnostic;
 use crate::model::explain::{Explanation, Question, Step, decide};
 use crate::proxy;
 use crate::settings::{IdentityArgs, default_admin_socket};
-use crate::source::FileSource;
+use crate::source::{FileSource, read_named};
 use crate::translate::Surroundings;
 
 /// Say where a request would go and which documents are responsible
@@ -134,7 +134,9 @@ fn ask(args: &ExplainArgs, question: &Question) -> anyhow::Result<Explanation> {
 
 fn from_files(args: &ExplainArgs, files: Vec<PathBuf>, question: &Question) -> Explanation {
     let loaded = FileSource::new(files, args.identity.default_namespace.as_str()).load();
-    let surroundings = Surroundings::of(args.identity.identity());
+    let mut surroundings = Surroundings::of(args.identity.identity());
+    surroundings.learn(&loaded.objects);
+    surroundings.files = read_named(&loaded.objects.files());
     let analysis = analyse(loaded, &surroundings, SystemTime::now());
     let errors = analysis.diagnostics.iter().filter(|found| Diagnostic::is_error(found)).count();
     if errors > 0 {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use gateway_common::flow::NO_PORTS;
+use gateway_common::flow::{NO_PORTS, NO_TRANSLATION};
 use gateway_common::index::Refused;
 use gateway_common::ports::{self, PORTS_PER_WORD, PROBES};
 use gateway_common::{
@@ -310,13 +310,14 @@ impl<A: Address> Flows<A> {
     }
 
     /// Puts an established flow into a record of its own, as the programs do and while they do, from any thread. `None`
-    /// if there is no room, or if there is a flow with one of its tuples; its port is the caller's then as before.
+    /// if there is no room, or if there is a flow with one of its tuples; its port and its translation are the caller's then
+    /// as before.
     pub fn put(&self, config: &Config, flow: &Flow<A>) -> Option<u32> {
         let number = self.take_free()?;
         let state = self.state(Kind::Established, number).next(flow.state | State::LIVE);
         self.established.records.put(number, &Flow { state: state.0, ..*flow });
         if self.enter(config, number, flow).is_err() {
-            self.discard(config, number, flow);
+            self.discard(config, number, &Flow { translation: NO_TRANSLATION, ..*flow });
             return None;
         }
         Some(number)
@@ -365,7 +366,7 @@ impl<A: Address> Flows<A> {
     }
 
     /// Leaves a record that never came into use to the walk, which alone puts records back: without a port that it could
-    /// free, and without a listener whose load has it.
+    /// free, and without a listener whose load has it. What translation it has is freed with it.
     fn discard(&self, config: &Config, number: u32, flow: &Flow<A>) {
         self.unlist(config, Kind::Established, number, flow);
         let generation = self.state(Kind::Established, number).0 & GENERATION;

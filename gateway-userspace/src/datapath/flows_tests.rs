@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
-use gateway_common::flow::NO_TRANSLATION;
 use gateway_common::offer;
 use gateway_common::translation::End;
 use gateway_common::{Addr4, Addr6, Be16, Bucket, Translation};
@@ -135,7 +134,7 @@ fn flows_put_at_once_have_a_record_each() {
 }
 
 #[test]
-fn a_flow_that_is_refused_leaves_its_record_to_the_walk_and_its_port_to_the_caller() {
+fn a_flow_that_is_refused_leaves_its_record_to_the_walk_and_all_else_to_the_caller() {
     let (tables, target) = tables(4, 64);
     let (flows, ports) = (&tables.v4, &tables.ports);
     let port = target.claim(&tables).unwrap();
@@ -143,14 +142,16 @@ fn a_flow_that_is_refused_leaves_its_record_to_the_walk_and_its_port_to_the_call
     flow.backend.source_port = Be16::new(port.address().port());
     let first = flows.put(&config(), &flow).unwrap();
     // The client's tuple is free, the backend's is not: what was entered must go again.
-    let other = Flow { client: FlowKey { source_port: Be16::new(9), ..flow.client }, ..flow };
+    let client = FlowKey { source_port: Be16::new(9), ..flow.client };
+    let other = Flow { client, translation: 3, ..flow };
     assert_eq!(flows.put(&config(), &other), None);
     assert_eq!(flows.find(&config(), &other.client), None);
     assert_eq!(flows.find(&config(), &flow.client), Some((Kind::Established, first, Direction::ToBackend)));
     assert_eq!(flows.free(), 2);
 
     let [discarded] = numbers_of(flows, State::RETIRED)[..] else { panic!("one record waits") };
-    assert_eq!(flows.release(&config(), ports, discarded).unwrap().listener, None, "none has counted it");
+    let released = flows.release(&config(), ports, discarded).unwrap();
+    assert_eq!(released, Released { listener: None, translation: NO_TRANSLATION }, "none has counted it");
     assert_eq!(flows.free(), 3);
     let in_use = || ports.count(target.ports, PORTS / PORTS_PER_WORD);
     assert_eq!(in_use(), 1);

@@ -226,6 +226,7 @@ fn serving(port: u16, https_redirect: bool, destinations: Vec<WeightedCluster>) 
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
         virtual_service: "vs.default".into(),
+        operation: http::HeaderValue::from_static(""),
         origin: None,
     };
     let routes = destinations.into_iter().map(route).map(Arc::new);

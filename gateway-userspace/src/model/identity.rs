@@ -14,6 +14,8 @@ pub struct GatewayIdentity {
     pub root_namespace: String,
     /// Cluster domain that short host names are completed with. Default `cluster.local`.
     pub domain: String,
+    /// Gateways of the gateway's own namespace alone are for it (istiod's `PILOT_SCOPE_GATEWAY_TO_NAMESPACE`). Default: of any.
+    pub own_gateways_only: bool,
 }
 
 impl Default for GatewayIdentity {
@@ -26,6 +28,7 @@ impl Default for GatewayIdentity {
             namespace: "istio-system".to_owned(),
             root_namespace: "istio-system".to_owned(),
             domain: "cluster.local".to_owned(),
+            own_gateways_only: false,
         }
     }
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::cluster::{ProxyVersion, UpstreamProtocol, WeightedCluster};
-use super::credential::{Credential, CredentialProblem};
 use super::host::{HostMap, HostPattern};
 use super::origin::Origin;
 use super::route::RouteTable;
+use super::server_tls::ServerTls;
 
 /// Identifies a listener over all generations: sockets and kernel entries are kept by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -182,55 +182,6 @@ pub enum ChainAction {
     },
     /// Forward the TLS bytes untouched.
     Passthrough(Arc<TcpRoute>),
-}
-
-/// `Gateway.servers[].tls` of a terminating server.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct ServerTls {
-    /// Whether clients must show a certificate.
-    pub mode: TlsMode,
-    /// Names of the Secrets that the document asks for: the server's, then the client CA's if it names one.
-    pub secrets: Vec<Arc<str>>,
-    /// Certificate, key and client CA; a problem makes the chain reset its clients and harms no other.
-    pub credential: Result<Arc<Credential>, CredentialProblem>,
-    /// `minProtocolVersion`; default 1.2, and never below.
-    pub min_version: TlsVersion,
-    /// `maxProtocolVersion`; default 1.3.
-    pub max_version: TlsVersion,
-}
-
-impl ServerTls {
-    /// Whether both want the same of the same Secrets, whatever these hold. What one was built for must not stand in for
-    /// another that asks for clients' certificates, or for those of another authority.
-    pub fn asks_the_same_as(&self, other: &Self) -> bool {
-        self.mode == other.mode
-            && self.secrets == other.secrets
-            && self.min_version == other.min_version
-            && self.max_version == other.max_version
-    }
-}
-
-/// Terminating TLS modes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum TlsMode {
-    /// Server certificate only.
-    Simple,
-    /// Client certificate required and verified.
-    Mutual,
-    /// Client certificate verified when there is one.
-    OptionalMutual,
-}
-
-/// TLS versions the gateway speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum TlsVersion {
-    /// TLS 1.2.
-    #[serde(rename = "TLSV1_2")]
-    V1_2,
-    /// TLS 1.3.
-    #[serde(rename = "TLSV1_3")]
-    V1_3,
 }
 
 /// Where the bytes of an opaque connection go.

@@ -6,6 +6,7 @@ pub mod connections;
 pub mod counts;
 pub mod credential;
 pub mod explain;
+pub mod files;
 pub mod host;
 pub mod identity;
 pub mod lengths;
@@ -18,6 +19,7 @@ pub mod plane;
 pub mod publish;
 pub mod resolved;
 pub mod route;
+pub mod server_tls;
 pub mod snapshot;
 pub mod tier;
 
@@ -27,14 +29,15 @@ pub use cluster::{
 };
 pub use connections::{Connection, ConnectionView, Connections};
 pub use counts::Counts;
-pub use credential::{Credential, CredentialProblem};
+pub use credential::{ClientAuthority, Credential, CredentialProblem, CredentialSource, ServerCertificate};
+pub use files::{FileProblem, Files};
 pub use host::{HostMap, HostPattern};
 pub use identity::GatewayIdentity;
 pub use lengths::Lengths;
 pub use limiter::{Admission, Limiter};
 pub use listener::{
-    ChainAction, FilterChain, Limits, Listener, ListenerKey, ListenerKind, ServerRef, ServerTls,
-    SourceAddress, Steering, TcpRoute, TlsMode, TlsVersion, UserSpaceReason,
+    ChainAction, FilterChain, Limits, Listener, ListenerKey, ListenerKind, ServerRef, SourceAddress,
+    Steering, TcpRoute, UserSpaceReason,
 };
 pub use locality::Locality;
 pub use origin::Origin;
@@ -43,9 +46,10 @@ pub use plane::KernelPlaneState;
 pub use publish::{Published, Subscription};
 pub use resolved::Resolved;
 pub use route::{
-    AbortStatus, Cors, CorsVerdict, DirectResponse, Fault, Filters, Forward, Fraction, HeaderMatch,
-    HeaderOps, Mirror, PathMatch, QueryMatch, Redirect, RedirectPort, RequestHead, RetryOn, RetryPolicy,
-    Rewrite, Route, RouteAction, RouteList, RouteMatch, RouteTable, StringMatch, ValueMatch, VirtualHost,
+    AbortStatus, Cors, CorsVerdict, DirectResponse, Fault, Filters, Forward, Fraction, HeaderField,
+    HeaderMatch, HeaderOps, Mirror, PathMatch, QueryMatch, Redirect, RedirectPort, RequestHead, RetryOn,
+    RetryPolicy, Rewrite, Route, RouteAction, RouteList, RouteMatch, RouteTable, StringMatch, ValueMatch, VirtualHost,
 };
+pub use server_tls::{CipherSuite, ClientPolicy, KeyGroup, ProtocolPolicy, ServerTls, TlsMode, TlsVersion};
 pub use snapshot::{DocumentRef, Snapshot};
 pub use tier::{Ascent, Below, Tier};

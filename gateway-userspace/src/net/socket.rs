@@ -70,8 +70,13 @@ pub fn prepare(socket: &impl AsFd) {
 
 /// Closes with RST instead of FIN: what Envoy does with a connection that no filter chain takes.
 pub fn reset(stream: TcpStream) {
+    reset_when_closed(&stream, true);
+}
+
+/// Whether a socket says RST instead of FIN when it is closed, be it by the death of this process.
+pub fn reset_when_closed(stream: &TcpStream, resets: bool) {
     // If it fails the connection is gone already.
-    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    let _ = SockRef::from(stream).set_linger(resets.then_some(Duration::ZERO));
 }
 
 #[cfg(test)]

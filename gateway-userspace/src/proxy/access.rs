@@ -1,6 +1,7 @@
 //! A TCP connection's line in the access log: filled in on the way, written when it is dropped, so also for a
 //! connection that a stop cuts off.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,13 +30,14 @@ impl Line {
             duration: Duration::ZERO,
             received: 0,
             sent: 0,
-            flags: &[],
+            flags: Cow::default(),
             upstream_host: None,
             upstream_cluster: None,
             upstream_local: None,
             downstream_local: ends.local,
             downstream_remote: ends.peer,
             server_name: server_name.map(str::to_owned),
+            request: None,
         };
         Some(Self { log, began: Instant::now(), connection, is_left: false })
     }
@@ -49,7 +51,7 @@ impl Line {
 
     /// It found no backend.
     pub(super) fn failed(&mut self, flag: ResponseFlag) {
-        self.connection.flags = match flag {
+        self.connection.flags = Cow::Borrowed(match flag {
             // All that may be tried was tried.
             ResponseFlag::UpstreamConnectionFailure => {
                 &[ResponseFlag::UpstreamConnectionFailure, ResponseFlag::UpstreamRetryLimitExceeded]
@@ -57,19 +59,19 @@ impl Line {
             ResponseFlag::NoHealthyUpstream => &[ResponseFlag::NoHealthyUpstream],
             ResponseFlag::UpstreamOverflow => &[ResponseFlag::UpstreamOverflow],
             _ => &[ResponseFlag::NoCluster],
-        };
+        });
     }
 
     /// It is over.
     pub(super) fn ended(&mut self, carried: Carried, end: &RelayEnd) {
         (self.connection.received, self.connection.sent) = (carried.up, carried.down);
-        self.connection.flags = match end {
+        self.connection.flags = Cow::Borrowed(match end {
             RelayEnd::Failed { side: Side::Upstream, .. } => &[ResponseFlag::UpstreamConnectionTermination],
             RelayEnd::Failed { side: Side::Downstream, .. } => {
                 &[ResponseFlag::DownstreamConnectionTermination]
             }
             RelayEnd::Closed | RelayEnd::Idle => &[],
-        };
+        });
     }
 
     /// The kernel plane tells of it at its end.

@@ -33,6 +33,8 @@ pub(super) enum DetectError {
 pub(super) enum HttpVersion {
     One,
     Two,
+    /// Named in the first request line: neither 1.1 nor any that could be.
+    Other,
 }
 
 /// Reads a whole ClientHello, and returns all bytes that came, which may be more. No more of them are held than twice
@@ -72,7 +74,7 @@ pub(super) async fn http_version<S: AsyncRead + Unpin>(
             }
             let known = read.len().min(HTTP2_PREFACE.len());
             if read[..known] != HTTP2_PREFACE[..known] {
-                return Ok((HttpVersion::One, read.freeze()));
+                return Ok((of_line(&read), read.freeze()));
             }
             if known == HTTP2_PREFACE.len() {
                 return Ok((HttpVersion::Two, read.freeze()));
@@ -80,6 +82,17 @@ pub(super) async fn http_version<S: AsyncRead + Unpin>(
         }
     };
     timeout(limit, read).await.map_err(|_| DetectError::Timeout(limit))?
+}
+
+/// The version that a request line names, where it has come whole. What is none is left to the parser to refuse.
+fn of_line(read: &[u8]) -> HttpVersion {
+    let Some(end) = read.iter().position(|byte| *byte == b'\n') else { return HttpVersion::One };
+    let version = read[..end].trim_ascii_end().rsplit(|byte| *byte == b' ').next();
+    match version.and_then(|version| version.strip_prefix(b"HTTP/")) {
+        Some(b"1.1") | None => HttpVersion::One,
+        Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => HttpVersion::Other,
+        Some(_) => HttpVersion::One,
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +121,24 @@ mod tests {
                 assert_eq!(version, want);
                 assert!(sent.starts_with(&read));
             }
+        }
+    }
+
+    #[test]
+    fn a_request_line_names_its_version() {
+        for (line, want) in [
+            ("GET / HTTP/1.1\r\n", HttpVersion::One),
+            ("GET / HTTP/1.0\r\nhost: a\r\n", HttpVersion::Other),
+            ("GET / HTTP/0.9\n", HttpVersion::Other),
+            ("GET / HTTP/1.2\r\n", HttpVersion::Other),
+            ("GET / HTTP/2.0\r\n", HttpVersion::Other),
+            // Not known yet, or no version: the parser's business.
+            ("GET / HTTP/2.0", HttpVersion::One),
+            ("GET /\r\n", HttpVersion::One),
+            ("GET / HTTP/x.y\r\n", HttpVersion::One),
+            ("\r\nGET / HTTP/1.1\r\n", HttpVersion::One),
+        ] {
+            assert_eq!(of_line(line.as_bytes()), want, "{line:?}");
         }
     }
 

@@ -15,6 +15,8 @@ pub(super) enum RequestError {
     UnknownTransferCoding,
     /// A method of HTTP/1.1 that nobody has registered.
     UnknownMethod,
+    /// More bytes of headers than [`super::http`] takes.
+    HeadersTooLarge,
     /// A request line that asks for https where there is no TLS.
     SchemeMismatch,
     /// No Host header, or a broken one.
@@ -76,6 +78,7 @@ impl RequestError {
             Self::OldVersion => StatusCode::UPGRADE_REQUIRED,
             Self::UnknownTransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::MissingHost | Self::InvalidPath | Self::UnknownMethod => StatusCode::BAD_REQUEST,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NoCluster | Self::NoHealthyUpstream => StatusCode::SERVICE_UNAVAILABLE,
             Self::Reset(Reset::Protocol, _) => StatusCode::BAD_GATEWAY,
@@ -98,6 +101,7 @@ impl RequestError {
             | Self::UpgradeRefused
             | Self::SchemeMismatch => "",
             Self::InvalidPath | Self::UnknownMethod => "Bad Request",
+            Self::HeadersTooLarge => "Request Header Fields Too Large",
             Self::FaultAbort { .. } => "fault filter abort",
             Self::NoHealthyUpstream => "no healthy upstream",
             Self::Reset(reset, Tries::One) => reset.words()[0],
@@ -110,9 +114,11 @@ impl RequestError {
     pub(super) fn flags(self) -> &'static [ResponseFlag] {
         match self {
             Self::MissingHost | Self::UpgradeRefused | Self::SchemeMismatch => &[],
-            Self::OldVersion | Self::UnknownTransferCoding | Self::InvalidPath | Self::UnknownMethod => {
-                &[ResponseFlag::DownstreamProtocolError]
-            }
+            Self::OldVersion
+            | Self::UnknownTransferCoding
+            | Self::InvalidPath
+            | Self::UnknownMethod
+            | Self::HeadersTooLarge => &[ResponseFlag::DownstreamProtocolError],
             Self::FaultAbort { delayed: false, .. } => &[ResponseFlag::FaultInjected],
             Self::FaultAbort { delayed: true, .. } => {
                 &[ResponseFlag::DelayInjected, ResponseFlag::FaultInjected]
@@ -143,6 +149,7 @@ impl RequestError {
             Self::Timeout => "response_timeout",
             Self::UpgradeRefused => "upgrade_failed",
             Self::UnknownMethod => "http1.codec_error",
+            Self::HeadersTooLarge => "http1.headers_too_large",
             Self::SchemeMismatch => "scheme_mismatch",
             Self::FaultAbort { .. } => "fault_filter_abort",
         }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::HeaderValue;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -18,7 +19,7 @@ use super::{Runtime, http, tcp};
 use crate::model::{ChainAction, FilterChain, ListenerKind};
 use crate::net::rewind::Rewound;
 use crate::net::socket;
-use crate::tls::ClientHello;
+use crate::tls::{ClientHello, client_certificate};
 
 /// Time for the whole handshake, the ClientHello included (Istio's default).
 const HANDSHAKE: Duration = Duration::from_secs(15);
@@ -63,9 +64,10 @@ pub(super) async fn serve(
         }
         ChainAction::TerminateHttp { routes, .. } => {
             if let Some(stream) = Box::pin(handshake.complete(Rewound::new(read, stream))).await {
-                let (name, routes) = (Some(chain.name.clone()), routes.clone());
+                let (chain, routes) = (Some(chain.name.clone()), routes.clone());
                 let Stay { drain, admission: _admission } = stay;
-                let connection = http::Connection::new(shared, ends, name, routes, generation, drain);
+                let connection = http::Connection::new(shared, ends, chain, routes, generation, drain)
+                    .of_client(name, certificate(&stream));
                 Box::pin(serve_http(connection, *stream)).await;
             }
         }
@@ -82,17 +84,25 @@ fn select(runtime: &Runtime, ends: Ends, hello: &ClientHello) -> Option<Arc<Filt
     chain
 }
 
+/// What backends are told of the certificate that a client has shown.
+fn certificate(stream: &Terminated) -> Option<HeaderValue> {
+    let shown = stream.get_ref().1.peer_certificates()?.first()?;
+    HeaderValue::try_from(client_certificate(shown)?).ok()
+}
+
 /// ALPN says which HTTP; a client that offered none is known by its first bytes, as at Envoy. Either way they are
 /// waited for as on a cleartext port: hyper would wait for an HTTP/2 preface for ever.
 async fn serve_http(connection: http::Connection, mut stream: Terminated) {
-    let agreed = stream.get_ref().1.alpn_protocol().map(|name| match name {
-        b"h2" => HttpVersion::Two,
-        _ => HttpVersion::One,
-    });
+    let agreed = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
     let detecting = detect::http_version(&mut stream, HTTP_IDLE);
     match first_bytes(&mut connection.drain(), detecting).await {
         Ok((seen, read)) => {
-            http::serve(connection, Rewound::new(read, stream), agreed.unwrap_or(seen)).await;
+            let version = match (agreed.as_deref(), seen) {
+                (Some(b"h2"), _) => HttpVersion::Two,
+                (Some(_), HttpVersion::Two) => HttpVersion::One,
+                (_, seen) => seen,
+            };
+            http::serve(connection, Rewound::new(read, stream), version).await;
         }
         Err(error) => {
             let ends = connection.ends();

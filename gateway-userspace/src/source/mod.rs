@@ -2,7 +2,9 @@
 
 mod directory;
 pub mod file;
+pub mod named;
 pub mod watch;
 
 pub use file::{FileSource, Loaded};
+pub use named::{NamedFiles, read_named};
 pub use watch::{Watcher, watch};

@@ -1,6 +1,7 @@
-//! The access log of TCP connections, whichever plane carried them: a line each when it is over, in Istio's default
-//! format or as JSON. A thread of its own formats and writes; whoever has a record to hand over never waits.
+//! The access log of requests, and of TCP connections, whichever plane carried them: a line each when it is over, in
+//! Istio's default format or as JSON. A thread of its own formats and writes; whoever has a record to hand over never waits.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -20,7 +21,7 @@ const QUEUE: usize = 16_384;
 /// How long a stop waits for a file that takes no more.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A TCP connection that is over.
+/// A TCP connection that is over, or a request on one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
     /// When it began.
@@ -32,7 +33,7 @@ pub struct Connection {
     /// Bytes to the client, likewise.
     pub sent: u64,
     /// What went wrong; empty: nothing.
-    pub flags: &'static [ResponseFlag],
+    pub flags: Cow<'static, [ResponseFlag]>,
     /// The backend.
     pub upstream_host: Option<SocketAddr>,
     /// The backend's cluster, `outbound|<port>|<subset>|<fqdn>`.
@@ -45,6 +46,35 @@ pub struct Connection {
     pub downstream_remote: SocketAddr,
     /// TLS: the server name that was asked for.
     pub server_name: Option<String>,
+    /// The request, whose bytes are then those of the bodies.
+    pub request: Option<Box<Request>>,
+}
+
+/// What was asked by HTTP and what became of it. What could not be read is not there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Request {
+    /// `GET`.
+    pub method: Option<String>,
+    /// With the query, as it was before rewrites.
+    pub path: Option<String>,
+    /// `HTTP/1.1` or `HTTP/2`.
+    pub protocol: Option<&'static str>,
+    /// Of the response; 0 without one.
+    pub status: u16,
+    /// Envoy's word for where the response comes from.
+    pub details: Option<&'static str>,
+    /// Milliseconds until the backend's head of a response, as its client is told.
+    pub service_time: Option<String>,
+    /// `x-forwarded-for` as the backend gets it.
+    pub forwarded_for: Option<String>,
+    /// `user-agent`.
+    pub user_agent: Option<String>,
+    /// `x-request-id` as the backend gets it.
+    pub request_id: Option<String>,
+    /// The Host that the backend gets.
+    pub authority: Option<String>,
+    /// The route's name, if it has one.
+    pub route_name: Option<String>,
 }
 
 /// Form of a line.
@@ -226,48 +256,69 @@ fn printable(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_graphic() && c != '"' { c } else { '?' }).collect()
 }
 
-/// Istio's default format, in which a connection has no request.
+/// A value in quotes, likewise.
+fn quoted(value: Option<&String>) -> Or<String> {
+    let printable = |c| if matches!(c, ' '..='~') && c != '"' { c } else { '?' };
+    Or(value.map(|value| value.chars().map(printable).collect()))
+}
+
+/// Istio's default format, in which a connection's request is made of dashes.
 fn text(connection: &Connection) -> String {
+    let none = Request::default();
+    let request = connection.request.as_deref().unwrap_or(&none);
     let mut line = String::with_capacity(256);
     // Writing to a string cannot fail.
     let _ = writeln!(
         line,
-        "[{}] \"- - -\" 0 {} - - \"-\" {} {} {} - \"-\" \"-\" \"-\" \"-\" \"{}\" {} {} {} {} {} -",
+        "[{}] \"{} {} {}\" {} {} {} - \"-\" {} {} {} {} \"{}\" \"{}\" \"{}\" \"{}\" \"{}\" {} {} {} {} {} {}",
         clock::milliseconds(connection.started),
+        quoted(request.method.as_ref()),
+        quoted(request.path.as_ref()),
+        Or(request.protocol),
+        request.status,
         Or(flags(connection)),
+        Or(request.details),
         connection.received,
         connection.sent,
         connection.duration.as_millis(),
+        quoted(request.service_time.as_ref()),
+        quoted(request.forwarded_for.as_ref()),
+        quoted(request.user_agent.as_ref()),
+        quoted(request.request_id.as_ref()),
+        quoted(request.authority.as_ref()),
         Or(connection.upstream_host),
         Or(connection.upstream_cluster.as_deref()),
         Or(connection.upstream_local),
         connection.downstream_local,
         connection.downstream_remote,
         Or(connection.server_name.as_deref().map(printable)),
+        Or(request.route_name.as_deref().map(printable)),
     );
     line
 }
 
 /// Istio's JSON form: its default format's values by name, `null` for those that a connection has not.
 fn json(connection: &Connection) -> String {
+    let none = Request::default();
+    let request = connection.request.as_deref().unwrap_or(&none);
     let value = serde_json::json!({
         "start_time": clock::milliseconds(connection.started),
-        "route_name": null,
-        "method": null,
-        "path": null,
-        "protocol": null,
-        "response_code": 0,
+        "route_name": request.route_name,
+        "method": request.method,
+        "path": request.path,
+        "protocol": request.protocol,
+        "response_code": request.status,
         "response_flags": Or(flags(connection)).to_string(),
-        "response_code_details": null,
+        "response_code_details": request.details,
         "connection_termination_details": null,
         "bytes_received": connection.received,
         "bytes_sent": connection.sent,
         "duration": u64::try_from(connection.duration.as_millis()).unwrap_or(u64::MAX),
-        "upstream_service_time": null,
-        "x_forwarded_for": null,
-        "user_agent": null,
-        "request_id": null,
-        "authority": null,
+        "upstream_service_time": request.service_time,
+        "x_forwarded_for": request.forwarded_for,
+        "user_agent": request.user_agent,
+        "request_id": request.request_id,
+        "authority": request.authority,
         "upstream_host": connection.upstream_host,
         "upstream_cluster": connection.upstream_cluster,
         "upstream_local_address": connection.upstream_local,
@@ -291,13 +342,14 @@ mod tests {
             duration: Duration::from_millis(1500),
             received: 550,
             sent: 92,
-            flags: &[],
+            flags: Cow::default(),
             upstream_host: Some(([10, 0, 0, 2], 8080).into()),
             upstream_cluster: Some("outbound|9000||echo.default.svc.cluster.local".to_owned()),
             upstream_local: Some(([10, 0, 0, 1], 40_000).into()),
             downstream_local: ([198, 18, 0, 1], 31_400).into(),
             downstream_remote: ([198, 18, 0, 2], 50_000).into(),
             server_name: None,
+            request: None,
         }
     }
 
@@ -313,7 +365,8 @@ mod tests {
             )
         );
         let failed = Connection {
-            flags: &[ResponseFlag::UpstreamConnectionFailure, ResponseFlag::UpstreamRetryLimitExceeded],
+            flags: vec![ResponseFlag::UpstreamConnectionFailure, ResponseFlag::UpstreamRetryLimitExceeded]
+                .into(),
             upstream_host: None,
             upstream_cluster: None,
             upstream_local: None,
@@ -327,6 +380,42 @@ mod tests {
                  198.18.0.2:50000 a?b.test -\n"
             )
         );
+    }
+
+    #[test]
+    fn a_request_has_a_line_of_its_own() {
+        let asked = Request {
+            method: Some("GET".to_owned()),
+            path: Some("/a?b".to_owned()),
+            protocol: Some("HTTP/1.1"),
+            status: 200,
+            details: Some("via_upstream"),
+            service_time: Some("7".to_owned()),
+            forwarded_for: Some("198.18.0.2".to_owned()),
+            user_agent: Some("curl/8 \"x\"".to_owned()),
+            request_id: Some("id".to_owned()),
+            authority: Some("a.test".to_owned()),
+            route_name: Some("rule.match".to_owned()),
+        };
+        let request = Connection { request: Some(Box::new(asked)), ..connection() };
+        assert_eq!(
+            text(&request),
+            "[2024-01-31T12:00:00.123Z] \"GET /a?b HTTP/1.1\" 200 - via_upstream - \"-\" 550 92 1500 7 \"198.18.0.2\" \
+             \"curl/8 ?x?\" \"id\" \"a.test\" \"10.0.0.2:8080\" outbound|9000||echo.default.svc.cluster.local \
+             10.0.0.1:40000 198.18.0.1:31400 198.18.0.2:50000 - rule.match\n"
+        );
+        let value: serde_json::Value = serde_json::from_str(&json(&request)).unwrap();
+        for (name, want) in [
+            ("method", serde_json::Value::from("GET")),
+            ("path", "/a?b".into()),
+            ("response_code", 200.into()),
+            ("response_code_details", "via_upstream".into()),
+            ("upstream_service_time", "7".into()),
+            ("user_agent", "curl/8 \"x\"".into()),
+            ("route_name", "rule.match".into()),
+        ] {
+            assert_eq!(value[name], want, "{name}");
+        }
     }
 
     #[test]

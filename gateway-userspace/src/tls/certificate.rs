@@ -7,9 +7,9 @@ use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Why a credential cannot be used. No bytes of a key are ever in the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +32,15 @@ pub enum CertificateError {
     /// The client CA bundle.
     #[error("client CA cannot be used: {0}")]
     BadClientCa(String),
+    /// The lists of revoked certificates.
+    #[error("list of revoked certificates cannot be used: {0}")]
+    BadRevocationList(String),
+    /// The OCSP response.
+    #[error("OCSP response cannot be used: {0}")]
+    BadStaple(String),
+    /// What the TLS library does not take.
+    #[error("TLS settings cannot be used: {0}")]
+    BadSettings(String),
 }
 
 /// Reads chain and key and proves that they belong together.
@@ -47,12 +56,38 @@ pub fn certified_key(
         .load_private_key(key)
         .map_err(|error| CertificateError::BadKey(error.to_string()))?;
     let certified = CertifiedKey::new(chain, key);
-    match certified.keys_match() {
-        Ok(()) => Ok(Arc::new(certified)),
-        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
-            Err(CertificateError::Mismatch)
-        }
-        Err(error) => Err(CertificateError::BadCertificate(error.to_string())),
+    // By a parser of our own: rustls' reads no certificate of version 1, such as `openssl x509 -req` makes.
+    let leaf = parse(certified.end_entity_cert().map_err(|_| CertificateError::NoCertificate)?)?;
+    match certified.key.public_key() {
+        Some(key) if *key != *leaf.public_key().raw => Err(CertificateError::Mismatch),
+        _ => Ok(Arc::new(certified)),
+    }
+}
+
+/// One certificate, in DER.
+pub(super) fn parse<'a>(
+    certificate: &'a CertificateDer<'_>,
+) -> Result<X509Certificate<'a>, CertificateError> {
+    let parsed = X509Certificate::from_der(certificate);
+    parsed.map(|(_, parsed)| parsed).map_err(|error| CertificateError::BadCertificate(error.to_string()))
+}
+
+/// The names that a server's certificate is for, in lower case: its DNS names, or, where it has no alternative names at all,
+/// its common name.
+pub(super) fn names(certificate: Option<&CertificateDer<'_>>) -> Result<Vec<String>, CertificateError> {
+    let certificate = parse(certificate.ok_or(CertificateError::NoCertificate)?)?;
+    let common = || certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+    let names = match certificate.subject_alternative_name() {
+        Ok(Some(alternative)) => alternative.value.general_names.iter().filter_map(dns).collect(),
+        _ => common().into_iter().collect::<Vec<_>>(),
+    };
+    Ok(names.into_iter().map(str::to_ascii_lowercase).collect())
+}
+
+fn dns<'a>(name: &GeneralName<'a>) -> Option<&'a str> {
+    match name {
+        GeneralName::DNSName(name) => Some(name),
+        _ => None,
     }
 }
 
@@ -65,7 +100,19 @@ pub fn client_roots(pem: &[u8]) -> Result<RootCertStore, CertificateError> {
     Ok(roots)
 }
 
-fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+/// Lists of revoked certificates; at least one.
+pub fn revocation_lists(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, CertificateError> {
+    let lists = CertificateRevocationListDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| CertificateError::BadRevocationList(error.to_string()))?;
+    if lists.is_empty() {
+        return Err(CertificateError::BadRevocationList("holds none in PEM form".to_owned()));
+    }
+    Ok(lists)
+}
+
+/// The certificates of a bundle, the first first.
+pub(super) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let chain = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| CertificateError::BadCertificate(error.to_string()))?;

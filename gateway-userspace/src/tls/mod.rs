@@ -2,8 +2,15 @@
 //! only module that configures rustls.
 
 pub mod certificate;
+mod chooser;
 pub mod client_hello;
+pub mod forwarded;
+mod ocsp;
+mod protocol;
 pub mod server;
+mod verifier;
+mod version_one;
 
 pub use client_hello::{ClientHello, HelloError, HelloReader};
+pub use forwarded::client_certificate;
 pub use server::{CredentialFault, ServerConfigs};

@@ -6,20 +6,23 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::ClientCertVerifier;
 
 use super::certificate::{self, CertificateError};
+use super::chooser::{Candidate, Chooser};
+use super::protocol;
+use super::verifier::Verifier;
 use crate::model::{
-    ChainAction, Credential, CredentialProblem, ListenerKey, ListenerKind, ServerTls, Snapshot, TlsMode,
-    TlsVersion,
+    ChainAction, Credential, CredentialProblem, CredentialSource, ListenerKey, ListenerKind, ServerTls,
+    Snapshot, TlsMode,
 };
 
 /// A chain whose credential does not work; its clients are reset, all else is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialFault {
-    /// `namespace/name` of the Secret.
-    pub secret: Arc<str>,
+    /// The Secret or file that is wrong.
+    pub credential: CredentialSource,
     /// The filter chain.
     pub chain: Arc<str>,
     /// What is wrong with it.
@@ -48,15 +51,13 @@ impl ServerConfigs {
                 Ok(_) if before.is_some_and(|(before, _)| before == tls) => kept,
                 Ok(credential) => match server_config(tls, credential, &provider) {
                     Ok(config) => Some((tls.clone(), config)),
-                    Err(error) => {
-                        let (secret, chain) = (credential.name.clone(), chain.clone());
-                        faults.push(CredentialFault { secret, chain, error });
+                    Err((credential, error)) => {
+                        faults.push(CredentialFault { credential, chain: chain.clone(), error });
                         kept
                     }
                 },
-                Err(CredentialProblem::NotFound { .. }) => kept,
-                // Such as a revocation list, without which clients would get in that should not.
-                Err(CredentialProblem::Unusable { .. }) => None,
+                Err(CredentialProblem::NotFound { .. } | CredentialProblem::Unusable { .. }) => kept,
+                Err(CredentialProblem::Refused { .. }) => None,
             };
             configs.by_chain.extend(built.map(|built| (id, built)));
         }
@@ -86,50 +87,69 @@ fn terminating_chains(
     })
 }
 
+/// What is wrong, and where.
+type Fault = (CredentialSource, CertificateError);
+
 fn server_config(
     tls: &ServerTls,
     credential: &Credential,
     provider: &Arc<CryptoProvider>,
+) -> Result<Arc<ServerConfig>, Fault> {
+    let chooser = chooser(credential, provider)?;
+    let verifier = client_verifier(tls, credential, provider)?;
+    // Whatever else is wrong is not one credential's; the first stands for all.
+    configured(tls, chooser, verifier, provider).map_err(|error| (first_source(credential), error))
+}
+
+fn configured(
+    tls: &ServerTls,
+    chooser: Chooser,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    provider: &CryptoProvider,
 ) -> Result<Arc<ServerConfig>, CertificateError> {
-    let key = certificate::certified_key(&credential.certificate_chain, &credential.private_key, provider)?;
-    let versions: Vec<_> =
-        [(TlsVersion::V1_3, &rustls::version::TLS13), (TlsVersion::V1_2, &rustls::version::TLS12)]
-            .into_iter()
-            .filter(|(version, _)| (tls.min_version..=tls.max_version).contains(version))
-            .map(|(_, version)| version)
-            .collect();
-    let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&versions)
-        .map_err(|error| CertificateError::BadKey(error.to_string()))?;
-    let builder = match client_verifier(tls, credential, provider)? {
+    let bad = |error: rustls::Error| CertificateError::BadSettings(error.to_string());
+    let builder = ServerConfig::builder_with_provider(protocol::provider(&tls.protocol, provider))
+        .with_protocol_versions(&protocol::versions(&tls.protocol))
+        .map_err(bad)?;
+    let builder = match verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_cert_resolver(resolver(key));
+    let mut config = builder.with_cert_resolver(Arc::new(chooser));
+    // An order that somebody wrote down is meant, as BoringSSL takes it.
+    config.ignore_client_order = tls.protocol.cipher_suites.is_some();
     // Istio advertises both on every terminated server, even where the bytes within are opaque.
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Stateless tickets instead of a session store, which would belong to one worker and grow with the clients.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer =
-        aws_lc_rs::Ticketer::new().map_err(|error| CertificateError::BadKey(error.to_string()))?;
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(bad)?;
     Ok(Arc::new(config))
 }
 
-fn resolver(key: Arc<CertifiedKey>) -> Arc<SingleCertAndKey> {
-    Arc::new(SingleCertAndKey::from(key))
+fn first_source(credential: &Credential) -> CredentialSource {
+    let first = credential.certificates.first().map(|certificate| certificate.source.clone());
+    first.unwrap_or_else(|| CredentialSource::File("".into()))
+}
+
+fn chooser(credential: &Credential, provider: &CryptoProvider) -> Result<Chooser, Fault> {
+    let mut candidates = Vec::new();
+    for shown in &credential.certificates {
+        let of = |error| (shown.source.clone(), error);
+        let key = certificate::certified_key(&shown.chain, &shown.private_key, provider).map_err(of)?;
+        candidates.push(Candidate::new(key, shown.ocsp_staple.as_deref()).map_err(of)?);
+    }
+    Ok(Chooser::new(candidates))
 }
 
 fn client_verifier(
     tls: &ServerTls,
     credential: &Credential,
     provider: &Arc<CryptoProvider>,
-) -> Result<Option<Arc<dyn rustls::server::danger::ClientCertVerifier>>, CertificateError> {
-    if tls.mode == TlsMode::Simple {
-        return Ok(None);
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, Fault> {
+    let Some(authority) = &credential.client_authority else { return Ok(None) };
+    let is_optional = tls.mode == TlsMode::OptionalMutual;
+    match Verifier::new(authority, &tls.clients, is_optional, provider) {
+        Ok(verifier) => Ok(Some(Arc::new(verifier))),
+        Err(error) => Err((authority.source.clone(), error)),
     }
-    let pem = credential.client_ca.as_deref().unwrap_or_default();
-    let roots = Arc::new(certificate::client_roots(pem)?);
-    let builder = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
-    let builder = if tls.mode == TlsMode::OptionalMutual { builder.allow_unauthenticated() } else { builder };
-    builder.build().map(Some).map_err(|error| CertificateError::BadClientCa(error.to_string()))
 }

@@ -3,12 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use http::HeaderName;
-
 use crate::api::virtual_service::{HttpMatchRequest, StringMatch as Written};
 use crate::model::route::FullRegex;
 use crate::model::{
-    GatewayIdentity, HeaderMatch, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch,
+    GatewayIdentity, HeaderField, HeaderMatch, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch,
 };
 
 use super::bind::{Bound, own_name};
@@ -96,7 +94,7 @@ fn headers(written: &BTreeMap<String, Written>) -> Result<Vec<HeaderMatch>, Unco
     let pairs = written.iter().filter(|(name, _)| !ignored.contains(&name.as_str()));
     pairs
         .map(|(name, value)| {
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Uncompilable)?;
+            let name = HeaderField::new(name).ok_or(Uncompilable)?;
             Ok(HeaderMatch { name, value: value_match(value)? })
         })
         .collect()

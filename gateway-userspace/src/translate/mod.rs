@@ -36,7 +36,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::api::{Diagnostic, MeshConfig, Objects};
-use crate::model::{GatewayIdentity, Listener, ListenerKind, Resolved, Snapshot};
+use crate::model::{Files, GatewayIdentity, Listener, ListenerKind, Resolved, Snapshot};
 
 use annotations::ListenerSettings;
 use bind::Bindings;
@@ -71,6 +71,7 @@ pub struct Translator {
     /// Holds the documents that the memos know by their addresses.
     objects: Objects,
     resolved: Resolved,
+    files: Files,
     /// What holds for all documents.
     everywhere: (GatewayIdentity, MeshConfig),
     registry: registry::Memo,
@@ -92,8 +93,8 @@ impl Translator {
         }
         let mut report = Report::default();
         let workloads = Workloads::new(objects);
-        let names = self.resolved == surroundings.resolved;
-        let settled = Settled::between(&self.objects, objects, names);
+        let known = (self.resolved == surroundings.resolved, self.files == surroundings.files);
+        let settled = Settled::between(&self.objects, objects, known);
         let memo = (&mut self.registry, settled);
         let registry = Registry::new(objects, &workloads, surroundings, memo, &mut report);
         let gateways = select::gateways(objects, identity, &mut report);
@@ -103,7 +104,7 @@ impl Translator {
         let context = Context {
             identity,
             registry,
-            credentials: Credentials::new(objects, identity),
+            credentials: Credentials::new(objects, surroundings),
             bindings: Bindings::new(objects, identity, &gateways, memo, &mut report),
             compiled: RefCell::new(std::mem::take(&mut self.compiled)),
         };
@@ -117,6 +118,7 @@ impl Translator {
         self.compiled.end_round();
         self.objects = objects.clone();
         self.resolved.clone_from(&surroundings.resolved);
+        self.files.clone_from(&surroundings.files);
         Translation { snapshot, names, diagnostics: report.finish() }
     }
 }

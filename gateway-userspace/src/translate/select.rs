@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::api::gateway::{Gateway, Mode, ProtocolFamily, Server};
-use crate::api::{Code, FieldPath, Objects, Severity, Sourced};
+use crate::api::{Code, Diagnostic, FieldPath, Objects, Severity, Sourced};
 use crate::model::GatewayIdentity;
 
 use super::hosts::ServerHosts;
@@ -43,8 +43,8 @@ impl SelectedServer<'_> {
     }
 }
 
-/// The servers of the Gateways that select this gateway's labels, in any namespace; no selector selects all.
-/// Oldest Gateway first.
+/// The servers of the Gateways that select this gateway's labels, in any namespace unless the gateway takes its own's alone; no
+/// selector selects all. Oldest Gateway first.
 pub(super) fn gateways<'a>(
     objects: &'a Objects,
     identity: &GatewayIdentity,
@@ -52,6 +52,10 @@ pub(super) fn gateways<'a>(
 ) -> Vec<SelectedServer<'a>> {
     let mut servers = Vec::new();
     for gateway in &objects.gateways {
+        if identity.own_gateways_only && **gateway.namespace() != *identity.namespace {
+            report.add(elsewhere(gateway, identity));
+            continue;
+        }
         let selector = &gateway.spec.selector;
         let missing: Vec<String> = selector
             .iter()
@@ -72,6 +76,14 @@ pub(super) fn gateways<'a>(
         );
     }
     servers
+}
+
+fn elsewhere(gateway: &Sourced<Gateway>, identity: &GatewayIdentity) -> Diagnostic {
+    let message = format!("this gateway takes Gateways of its own namespace, {}, alone", identity.namespace);
+    let field = FieldPath::metadata().field("namespace");
+    gateway
+        .diagnostic(Severity::Info, Code::NotSelected, &field, message)
+        .help("--scope-gateway-to-namespace says so, or PILOT_SCOPE_GATEWAY_TO_NAMESPACE")
 }
 
 fn server<'a>(gateway: &'a Sourced<Gateway>, index: usize, server: &'a Server) -> Option<SelectedServer<'a>> {

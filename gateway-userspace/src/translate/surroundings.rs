@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::api::{MeshConfig, Objects, Sourced};
-use crate::model::{GatewayIdentity, Resolved};
+use crate::model::{Files, GatewayIdentity, Resolved};
 
 /// Inputs of the translation that no document of the user's is. The same objects in the same surroundings give the same
 /// snapshot.
@@ -15,6 +15,8 @@ pub struct Surroundings {
     pub mesh: MeshConfig,
     /// Addresses of names outside the cluster, as far as they are known.
     pub resolved: Resolved,
+    /// What is in the files that documents name.
+    pub files: Files,
 }
 
 impl Surroundings {

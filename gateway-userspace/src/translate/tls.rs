@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::api::gateway::ProtocolFamily;
 use crate::api::virtual_service::TlsMatchAttributes;
-use crate::api::{Code, FieldPath, Related, Severity};
+use crate::api::{Code, Diagnostic, FieldPath, Related, Severity};
 use crate::model::listener::TlsListener;
 use crate::model::{ChainAction, FilterChain, HostPattern};
 
@@ -23,7 +23,7 @@ pub(super) fn port_chains(
     port: &Port<'_>,
     report: &mut Report,
 ) -> Option<TlsListener> {
-    let mut chains = Chains::default();
+    let mut chains = Chains::new(port);
     for server in &port.servers {
         if server.passes_through() {
             chains.add_passthrough(context, server, report);
@@ -34,14 +34,27 @@ pub(super) fn port_chains(
     (!chains.list.is_empty()).then(|| TlsListener::new(chains.list))
 }
 
-#[derive(Default)]
 struct Chains {
     list: Vec<FilterChain>,
     /// Who has an SNI on this port.
     claimed: HashMap<HostPattern, Related>,
+    /// Hosts of the port's servers, each with the first that has it.
+    hosts: HashMap<HostPattern, Related>,
 }
 
 impl Chains {
+    fn new(port: &Port<'_>) -> Self {
+        let mut hosts = HashMap::new();
+        for server in &port.servers {
+            for (at, entry) in server.hosts.entries().iter().enumerate() {
+                let field = server.field().field("hosts").index(at);
+                let place = || server.gateway.related(&field, "has the name");
+                hosts.entry(entry.pattern.clone()).or_insert_with(place);
+            }
+        }
+        Self { list: Vec::new(), claimed: HashMap::new(), hosts }
+    }
+
     fn add_terminating(&mut self, context: &Context<'_>, server: &SelectedServer<'_>, report: &mut Report) {
         let Some(tls) = context.credentials.server_tls(server, report).map(Arc::new) else { return };
         let (name, action) = if server.family == ProtocolFamily::Https {
@@ -106,8 +119,9 @@ impl Chains {
         }
     }
 
-    /// The names of a match. One that is taken already, or that the server does not have, costs the match all of
-    /// its names.
+    /// The names of a match. One that is taken already costs the match all of its names. One that the server does not have is
+    /// served all the same, as at Istio's gateway, which holds the VirtualService's hosts alone against the server's; unless
+    /// it is a host of another server, where Envoy would lose the listener.
     fn claim(
         &mut self,
         server: &SelectedServer<'_>,
@@ -119,26 +133,19 @@ impl Chains {
         let namespace = bound.document.namespace();
         let names: Vec<HostPattern> = condition.sni_hosts.iter().map(|name| HostPattern::new(name)).collect();
         for (at, name) in names.iter().enumerate() {
-            let problem = if let Some(first) = self.claimed.get(name) {
+            let is_own = server.hosts.meets(name, namespace);
+            let other = || self.hosts.get(name).filter(|_| !is_own);
+            let place = field.index(at);
+            if let Some(first) = self.claimed.get(name).or_else(other) {
                 let message =
                     format!("SNI host {name} is taken already on this port: the whole match is dropped");
-                bound
-                    .document
-                    .diagnostic(Severity::Error, Code::ConflictingGateways, &field.index(at), message)
-                    .related(first.clone())
-            } else if server.hosts.meets(name, namespace) {
-                continue;
-            } else {
-                let message =
-                    format!("SNI host {name} is not a host of the server: the whole match is dropped");
-                let hosts = server.field().field("hosts");
-                bound
-                    .document
-                    .diagnostic(Severity::Warning, Code::HostNotFoundInGateway, &field.index(at), message)
-                    .related(server.gateway.related(&hosts, "the server's hosts"))
-            };
-            report.add(problem);
-            return None;
+                let (severity, code) = (Severity::Error, Code::ConflictingGateways);
+                report.add(bound.document.diagnostic(severity, code, &place, message).related(first.clone()));
+                return None;
+            }
+            if !is_own {
+                report.add(foreign(server, bound, name, &place));
+            }
         }
         for (at, name) in names.iter().enumerate() {
             let place = bound.document.related(&field.index(at), "has the name");
@@ -146,4 +153,20 @@ impl Chains {
         }
         Some(names)
     }
+}
+
+/// A name that the server does not have.
+fn foreign(
+    server: &SelectedServer<'_>,
+    bound: &Bound,
+    name: &HostPattern,
+    place: &FieldPath,
+) -> Diagnostic {
+    let message = format!(
+        "SNI host {name} is not a host of the server: it is served all the same, as at Istio's gateway"
+    );
+    let (severity, code) = (Severity::Warning, Code::HostNotFoundInGateway);
+    let hosts = server.gateway.related(&server.field().field("hosts"), "the server's hosts");
+    let help = "add it to the server's hosts if it is meant, or take it out";
+    bound.document.diagnostic(severity, code, place, message).related(hosts).help(help)
 }

@@ -2,7 +2,7 @@
 //! said again is held, up to a bound; everything else streams through. The client is read by whoever sends the body:
 //! nobody reads ahead, so that a slow backend slows the client down.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -71,6 +71,8 @@ struct Source {
     /// Who reads now.
     reader: Option<Waker>,
     end: watch::Sender<Progress>,
+    /// Bytes that the client has sent.
+    received: Rc<Cell<u64>>,
 }
 
 impl Source {
@@ -81,7 +83,10 @@ impl Source {
         }
         let frame = std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         match &frame {
-            Some(Ok(frame)) => self.keep(frame),
+            Some(Ok(frame)) => {
+                self.received.set(self.received.get() + length(frame));
+                self.keep(frame);
+            }
             Some(Err(_)) => drop(self.end.send_replace(Progress::Broken)),
             None => self.finish(),
         }
@@ -141,7 +146,9 @@ impl Upload {
         let source = (!incoming.is_end_stream()).then(|| {
             let end = watch::Sender::default();
             let (held, held_bytes, lost, turn, reader) = (Vec::new(), 0, false, 0, None);
-            Rc::new(RefCell::new(Source { incoming, held, held_bytes, holds, lost, turn, reader, end }))
+            let received = Rc::default();
+            let source = Source { incoming, held, held_bytes, holds, lost, turn, reader, end, received };
+            Rc::new(RefCell::new(source))
         });
         Self { source, hint, since: Instant::now() }
     }
@@ -170,6 +177,11 @@ impl Upload {
     /// Whether the client broke off.
     pub fn is_broken(&self) -> bool {
         self.source.as_ref().is_some_and(|source| matches!(*source.borrow().end.borrow(), Progress::Broken))
+    }
+
+    /// Bytes that the client has sent of it, as they come.
+    pub fn received(&self) -> Rc<Cell<u64>> {
+        self.source.as_ref().map(|source| source.borrow().received.clone()).unwrap_or_default()
     }
 
     /// Holds nothing more: no try comes after the present one.

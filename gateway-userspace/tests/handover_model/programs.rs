@@ -160,6 +160,9 @@ pub(crate) fn depart(
         Departure::Withheld => None,
         Departure::Broken => {
             record.state.0 |= State::CONDEMNED;
+            let other = record.expected[direction.reversed() as usize];
+            segment.seq =
+                handover::farewell(record.state, direction, &record.translation, segment.seq, other);
             segment.flags = segment.flags & !Seen::FIN | Seen::RST;
             Some(segment)
         }

@@ -212,6 +212,32 @@ fn it_tells_what_the_other_end_has_acknowledged_by_then() {
 }
 
 #[test]
+fn what_came_by_the_kernel_counts_when_an_end_is_told_that_its_connection_is_broken() {
+    let mut bench = Bench::serving(ROOMY);
+    for net in FAMILIES {
+        for direction in BOTH {
+            for (stage, moves) in [(Stage::Unsent, true), (Stage::Condemned, true), (Stage::Frozen, false)] {
+                let bits = stage.bits(direction);
+                let flow = hand_over(&mut bench, net, translation(ORIGINS, [0; 2]), 0);
+                // The end has had 70,000 bytes of the other one.
+                let segment = flow.by(direction, ACK);
+                let news = segment
+                    .clone()
+                    .with_numbers(segment.sequence, segment.acknowledgement.wrapping_add(70_000));
+                bench.run(&news.bytes());
+                flow.set(&bench, bits);
+                let closing = flow.by_socket(direction, FIN | ACK);
+                let (_, counted, out) = run(&mut bench, &closing.bytes());
+                let sequence = closing.sequence.wrapping_add(if moves { 70_000 } else { 0 });
+                let want = Segment { flags: RST | ACK, ..closing.clone() }
+                    .with_numbers(sequence, closing.acknowledgement);
+                assert_eq!((counted, hex(&out)), (vec![Verdict::Amended], hex(&want.bytes())), "{stage:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn all_else_leaves_uncounted() {
     let mut bench = Bench::serving(ROOMY);
     for net in FAMILIES {

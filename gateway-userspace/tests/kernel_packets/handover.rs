@@ -4,7 +4,7 @@
 use gateway_common::flow::{NO_PORTS, ticks};
 use gateway_common::handover::LONGEST_FREEZE;
 use gateway_common::translation::{End, Heard, Stamps};
-use gateway_common::{Address, Direction, Flow, Half, Seen, State, Translation, Verdict};
+use gateway_common::{Address, Direction, Flow, Half, Phase, Seen, State, Translation, Verdict};
 use gateway_userspace::datapath::flows::{Flows, Kind};
 use gateway_userspace::datapath::stats;
 use gateway_userspace::datapath::view::Tuple;
@@ -662,6 +662,68 @@ fn what_a_socket_is_to_bring_comes_by_no_other_way() {
     }
 }
 
+/// A SYN by an end, and the answer to it when these numbers are expected from both.
+fn challenge(flow: HandedOver, direction: Direction, expected: [u32; 2]) -> (Segment, Vec<u8>) {
+    let syn = Segment { flags: SYN, ..flow.by(direction, SYN) }.with_numbers(77, 0);
+    let (mine, others) = (flow.translation.end(direction), flow.translation.end(direction.reversed()));
+    let [next, other] = [direction, direction.reversed()].map(|end| expected[end as usize]);
+    let had = other.wrapping_sub(others.taken).wrapping_add(mine.owed).wrapping_sub(1);
+    let answer = answer(&syn, (ACK, had, next));
+    (syn, answer)
+}
+
+#[test]
+fn a_syn_within_a_handed_over_flow_is_answered_by_what_was_acknowledged() {
+    let mut bench = Bench::serving(ROOMY);
+    for net in FAMILIES {
+        for origins in [ORIGINS, [u32::MAX, 0, 5, u32::MAX]] {
+            for direction in BOTH {
+                let flow = hand_over(&mut bench, net, translation(origins, [0; 2]), 0);
+                let taken = flow.translation.ends.map(|end| end.taken);
+                for ahead in [[0, 0], [1, 0], [0, 1], [70_000, 900_000]] {
+                    let expected = [0, 1].map(|end| taken[end].wrapping_add(ahead[end]));
+                    flow.expect(&bench, expected, stats::monotonic());
+                    let before = flow.flow.peek(&bench);
+                    let (syn, answer) = challenge(flow, direction, expected);
+                    for syn in [syn.clone(), syn.clone().with_options(&[2, 4, 5, 180]), syn.with_hops(2)] {
+                        bench.comes_out("SYN", &syn.bytes(), Verdict::Challenged, &answer);
+                    }
+                    assert_eq!(flow.flow.peek(&bench), before, "nothing of it is the flow's");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_that_begins_anew_ends_the_flow_by_the_answer_to_its_syn() {
+    let mut bench = Bench::serving(ROOMY);
+    for net in FAMILIES {
+        let flow = hand_over(&mut bench, net, translation(ORIGINS, [0; 2]), 0);
+        let taken = flow.translation.ends.map(|end| end.taken);
+        let (syn, answer) = challenge(flow, Direction::ToBackend, taken);
+        bench.comes_out("SYN", &syn.bytes(), Verdict::Challenged, &answer);
+        // RFC 9293 section 3.10.7.3: by the number that was acknowledged.
+        let reset = flow.by(Direction::ToBackend, RST).with_numbers(taken[0], 0);
+        bench.becomes("RST", &reset, Verdict::Forwarded, &flow.told(Direction::ToBackend, &reset));
+        assert_eq!(flow.flow.phase(&bench), Phase::Reset);
+        // The listener of this bench is steered; where none is, the SYN is user space's.
+        assert_eq!(bench.run(&syn.bytes()).verdict, Verdict::Replaced);
+    }
+}
+
+#[test]
+fn a_syn_is_withheld_while_its_flow_is_frozen() {
+    let mut bench = Bench::serving(ROOMY);
+    for net in FAMILIES {
+        let flow = hand_over(&mut bench, net, translation(ORIGINS, [0; 2]), State::FROZEN);
+        for direction in BOTH {
+            let (syn, _) = challenge(flow, direction, [0; 2]);
+            bench.passes("SYN", &syn.bytes(), Verdict::Withheld);
+        }
+    }
+}
+
 #[test]
 fn a_super_packet_is_told_as_one_segment() {
     let mut bench = Bench::serving(ROOMY);
@@ -708,6 +770,9 @@ fn at_xdp_a_flow_is_told_alike_once_no_socket_is_in_the_way() {
                 let want = addressed(told.bytes(), place);
                 gateway.does(what, &segment.bytes(), action, Verdict::Forwarded, &want);
             }
+        }
+        for direction in BOTH {
+            gateway.leaves("SYN", &challenge(flow, direction, [0; 2]).0.bytes());
         }
         for bits in [State::FROZEN, State::held(Direction::ToBackend), State::held(Direction::ToClient)] {
             flow.set(&gateway.bench, bits);

@@ -362,6 +362,10 @@ fn brings_about(bench: &mut Bench, net: Net, verdict: Verdict) -> Verdict {
         }
         // XDP's reason to leave a packet to the classifier, which counts it: see the tests of XDP.
         Verdict::NoNeighbour => return Verdict::NoNeighbour,
+        Verdict::Challenged => {
+            let flow = hand_over(bench, net, translation(ORIGINS, [0; 2]), 0);
+            flow.by(Direction::ToBackend, SYN).bytes()
+        }
         Verdict::Withheld => frozen(bench, net).by(Direction::ToBackend, ACK).with_payload(b"data").bytes(),
         Verdict::Owed => frozen(bench, net).by(Direction::ToBackend, ACK).bytes(),
         Verdict::Amended | Verdict::Guarded => {
@@ -378,9 +382,9 @@ fn brings_about(bench: &mut Bench, net: Net, verdict: Verdict) -> Verdict {
 /// Whether others can be brought about with the same maps afterwards. Maps of one's own cost a load of the programs.
 fn leaves_no_trace(verdict: Verdict) -> bool {
     use Verdict::{
-        Amended, Established, Expired, ExtensionHeader, Forwarded, Fragment, Guarded, HeldBack, HopLimit,
-        IcmpError, IpOptions, Malformed, Martian, Miss, NotIp, NotSteered, NotTcp, Owed, Replaced, Retried,
-        Steered, Truncated, Vlan, Withheld,
+        Amended, Challenged, Established, Expired, ExtensionHeader, Forwarded, Fragment, Guarded, HeldBack,
+        HopLimit, IcmpError, IpOptions, Malformed, Martian, Miss, NotIp, NotSteered, NotTcp, Owed, Replaced,
+        Retried, Steered, Truncated, Vlan, Withheld,
     };
     matches!(
         verdict,
@@ -407,6 +411,7 @@ fn leaves_no_trace(verdict: Verdict) -> bool {
             | Withheld
             | Owed
             | Amended
+            | Challenged
             | Guarded
     )
 }

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use crate::api::annotation::{self, GatewayAnnotations};
 use crate::api::diagnostic::Diagnostic;
-use crate::api::gateway::{Gateway, Mode, Protocol, ProtocolFamily, Server, ServerTlsSettings};
+use crate::api::gateway::{Gateway, ProtocolFamily, Server};
 use crate::api::object::Sourced;
 use crate::api::path::FieldPath;
 
-use super::{Findings, check_port, host, rows, unsupported};
+use super::{Findings, check_port, host, rows, server_tls, unsupported};
 
 /// Checks one Gateway.
 pub fn gateway(document: &Sourced<Gateway>) -> Vec<Diagnostic> {
@@ -74,7 +74,7 @@ fn check_server(found: &mut Findings<'_>, field: &FieldPath, server: &Server) {
             );
         }
         None => {}
-        Some(settings) => check_tls(found, &tls, settings, family),
+        Some(settings) => server_tls::check(found, &tls, settings, family),
     }
 }
 
@@ -111,105 +111,5 @@ fn check_bind(found: &mut Findings<'_>, field: &FieldPath, bind: &str) {
         found.error_with_help(field, message, "give an IP address, or leave `bind` out to listen on all");
     } else if !bind.is_empty() && bind.parse::<IpAddr>().is_err() {
         found.error(field, format!("{bind} is not a valid IP"));
-    }
-}
-
-fn check_tls(found: &mut Findings<'_>, field: &FieldPath, tls: &ServerTlsSettings, family: ProtocolFamily) {
-    let sets_more = tls.mode != Mode::Passthrough || tls.credential().is_some();
-    match family {
-        ProtocolFamily::Http if sets_more => {
-            found.error_with_help(
-                field,
-                "server cannot have TLS settings for plain text HTTP ports",
-                "only `httpsRedirect: true` is allowed here; for TLS set `protocol: HTTPS`",
-            );
-        }
-        ProtocolFamily::Http => check_idle_settings(found, field, tls, "a plaintext server ends no TLS"),
-        ProtocolFamily::Tcp => {
-            found.error_with_help(
-                field,
-                "server cannot have TLS settings for non HTTPS/TLS ports",
-                "for TLS set `protocol: TLS`",
-            );
-        }
-        ProtocolFamily::Https | ProtocolFamily::Tls => check_mode(found, field, tls),
-    }
-}
-
-fn check_mode(found: &mut Findings<'_>, field: &FieldPath, tls: &ServerTlsSettings) {
-    if tls.https_redirect {
-        let message = "tls.httpsRedirect should only be used with http servers";
-        found.warning(&field.field("httpsRedirect"), message);
-    }
-    if !tls.credential_name.is_empty() && !tls.credential_names.is_empty() {
-        found.error(
-            &field.field("credentialNames"),
-            "only one of credential_name, credential_names, server_certificate/private_key, tls_certificates should \
-             be specified",
-        );
-    }
-    let mode = tls.mode.as_str();
-    match tls.mode {
-        Mode::Simple | Mode::Mutual | Mode::OptionalMutual if tls.credential().is_none() => {
-            found.error_with_help(
-                field,
-                format!("{mode} TLS requires a server certificate"),
-                "name a Secret of the gateway's namespace in `credentialName`",
-            );
-        }
-        Mode::Passthrough if tls.credential().is_some() => {
-            let name = if tls.credential_name.is_empty() { "credentialNames" } else { "credentialName" };
-            found.warning(
-                &field.field(name),
-                "PASSTHROUGH mode does not use certificates, they will be ignored",
-            );
-        }
-        _ => {}
-    }
-    match tls.mode {
-        Mode::Passthrough => {
-            check_idle_settings(found, field, tls, "in PASSTHROUGH mode TLS does not end here");
-        }
-        Mode::Simple if !tls.ca_cert_credential_name.is_empty() => {
-            let message = "SIMPLE mode asks clients for no certificate: the CA has no effect";
-            let help = "set `mode: MUTUAL` to ask every client for a certificate";
-            found.warning(&field.field("caCertCredentialName"), message).help = Some(help.to_owned());
-        }
-        _ => {}
-    }
-    check_versions(found, field, tls);
-}
-
-/// Settings of a handshake that somebody else makes.
-fn check_idle_settings(found: &mut Findings<'_>, field: &FieldPath, tls: &ServerTlsSettings, why: &str) {
-    for (name, is_set) in [
-        ("minProtocolVersion", tls.min_protocol_version != Protocol::Auto),
-        ("maxProtocolVersion", tls.max_protocol_version != Protocol::Auto),
-        ("caCertCredentialName", !tls.ca_cert_credential_name.is_empty()),
-    ] {
-        if is_set {
-            found.warning(&field.field(name), format!("{name} has no effect: {why}"));
-        }
-    }
-}
-
-fn check_versions(found: &mut Findings<'_>, field: &FieldPath, tls: &ServerTlsSettings) {
-    let (min, max) = (tls.min_protocol_version, tls.max_protocol_version);
-    if matches!(min, Protocol::V1_0 | Protocol::V1_1) {
-        found.warning(
-            &field.field("minProtocolVersion"),
-            "TLS version below TLSV1_2 require setting compatible ciphers by configuring `cipherSuites`; \
-             here TLS 1.2 is the least in any case",
-        );
-    }
-    if matches!(max, Protocol::V1_0 | Protocol::V1_1) {
-        found.error_with_help(
-            &field.field("maxProtocolVersion"),
-            "no TLS version is left: TLS below 1.2 is not served",
-            "set TLSV1_2 or TLSV1_3, or leave it out",
-        );
-    }
-    if min != Protocol::Auto && max != Protocol::Auto && min > max {
-        found.error(&field.field("minProtocolVersion"), "minProtocolVersion is above maxProtocolVersion");
     }
 }

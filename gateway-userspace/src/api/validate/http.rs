@@ -23,6 +23,8 @@ use super::{Findings, check_duration};
 const REDIRECT_CODES: [u32; 5] = [301, 302, 303, 307, 308];
 /// Keys of `headers` that Istio keeps for conditions of the match itself.
 const IGNORED_HEADERS: [&str; 4] = ["uri", "scheme", "method", "authority"];
+/// What HTTP/2 sends like headers, which Envoy lets conditions on headers look at.
+const PSEUDO_HEADERS: [&str; 4] = [":authority", ":method", ":path", ":scheme"];
 /// Largest body of a direct response, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
 /// Body that Istio warns of, in bytes.
@@ -159,7 +161,7 @@ fn check_header_key(found: &mut Findings<'_>, field: &FieldPath, key: &str) {
     } else if key.starts_with("@request.auth.") {
         let message = format!("{key}: routing by JWT claims is not yet supported and must not be ignored");
         found.add(Severity::Error, Code::NotEnforced, field, message);
-    } else if http::HeaderName::from_bytes(key.as_bytes()).is_err() {
+    } else if !PSEUDO_HEADERS.contains(&key) && http::HeaderName::from_bytes(key.as_bytes()).is_err() {
         found.error(field, format!("header name \"{key}\" is not a valid header name"));
     }
 }

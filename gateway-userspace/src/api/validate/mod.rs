@@ -1,6 +1,7 @@
 //! What a single document must fulfil, in Istio's words; an error refuses the document as a whole.
 
 mod balance;
+mod cipher_suite;
 mod client_tls;
 mod cors;
 mod delegate;
@@ -11,19 +12,24 @@ mod headers;
 mod host;
 mod http;
 mod l4;
+mod mesh_config;
 mod mirror;
 mod pool;
 mod retry;
 mod rows;
+mod server_tls;
 mod service_entry;
 mod text;
 mod unsupported;
 mod virtual_service;
 
+pub use cipher_suite::{CipherChoice, key_groups};
 pub use destination_rule::destination_rule;
 pub use fault::grpc_status;
 pub use gateway::gateway;
 pub use headers::{is_authority, literal};
+pub use mesh_config::mesh_config;
+pub use server_tls::{certificate_hash, spki_hash};
 pub use service_entry::{service_entry, workload_entry};
 pub use virtual_service::virtual_service;
 

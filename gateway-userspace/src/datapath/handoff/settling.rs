@@ -109,6 +109,10 @@ impl Settling {
         let Connection { client, backend, port, to_backend, to_client, .. } = connection;
         // It is the record's now.
         let speaker = port.keep();
+        for stream in [&client, &backend] {
+            // What it still owes is the kernel's to bring, whatever becomes of this process; the guard knows what is lost.
+            sockets::reset_when_closed(stream, false);
+        }
         let mut owing = vec![
             Owing { direction: Direction::ToBackend, stream: client, unsent: to_client },
             Owing { direction: Direction::ToClient, stream: backend, unsent: to_backend },

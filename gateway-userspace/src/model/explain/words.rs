@@ -22,7 +22,10 @@ pub(super) fn chain(chain: &FilterChain) -> Vec<String> {
     match &chain.action {
         ChainAction::TerminateHttp { tls, .. } | ChainAction::TerminateTcp { tls, .. } => {
             notes.push(match &tls.credential {
-                Ok(credential) => format!("TLS ends here, with secret {}", credential.name),
+                Ok(credential) => {
+                    let shown = credential.certificates.iter().map(|shown| shown.source.to_string());
+                    format!("TLS ends here, with {}", shown.collect::<Vec<_>>().join(" and "))
+                }
                 Err(problem) => format!("TLS would end here, but {problem}"),
             });
         }
@@ -85,12 +88,7 @@ pub(super) fn unmet(unmet: Unmet<'_>, head: &RequestHead<'_>) -> String {
 }
 
 fn header(want: &HeaderMatch, head: &RequestHead<'_>) -> String {
-    let lines: Vec<String> = head
-        .headers
-        .get_all(&want.name)
-        .iter()
-        .map(|line| format!("`{}`", String::from_utf8_lossy(line.as_bytes())))
-        .collect();
+    let lines: Vec<String> = want.name.values(head).iter().map(|line| format!("`{line}`")).collect();
     if lines.is_empty() {
         return format!("no header `{}`: it must be {}", want.name, value(&want.value));
     }

@@ -107,10 +107,10 @@ impl PathMatch {
 mod tests {
     use std::sync::LazyLock;
 
-    use http::{HeaderMap, HeaderName, HeaderValue};
+    use http::{HeaderMap, HeaderValue};
 
     use super::*;
-    use crate::model::route::{FullRegex, RequestHead};
+    use crate::model::route::{FullRegex, HeaderField, RequestHead};
 
     fn regex(pattern: &str) -> FullRegex {
         FullRegex::new(pattern).unwrap()
@@ -182,7 +182,7 @@ mod tests {
     }
 
     fn headers(random: &mut fastrand::Rng) -> Vec<HeaderMatch> {
-        let name = HeaderName::from_static(random.choice(["x", "y"]).unwrap());
+        let name = HeaderField::new(random.choice(["x", "y"]).unwrap()).unwrap();
         (0..random.usize(..2)).map(|_| HeaderMatch { name: name.clone(), value: value(random) }).collect()
     }
 

@@ -94,7 +94,7 @@ pub struct Cors {
     pub max_age: Option<HeaderValue>,
     /// `access-control-allow-credentials`.
     pub allow_credentials: bool,
-    /// Whether preflights of other origins go to the backend; else they are answered here, with 200 and nothing else.
+    /// Whether preflights of other origins go to the backend; else they are answered here, with 200 and no allowed origin.
     pub forward_unmatched: bool,
 }
 

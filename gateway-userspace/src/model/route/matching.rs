@@ -86,11 +86,10 @@ impl RouteMatch {
         let scheme = || failing(self.scheme.as_ref(), head.scheme).map(Unmet::Scheme);
         let method = || failing(self.method.as_ref(), head.method).map(Unmet::Method);
         let authority = || failing(self.authority.as_ref(), head.authority).map(Unmet::Authority);
-        let header =
-            || self.headers.iter().find(|condition| !condition.holds(head.headers)).map(Unmet::Header);
+        let header = || self.headers.iter().find(|condition| !condition.holds(head)).map(Unmet::Header);
         let without = || {
             let mut conditions = self.without_headers.iter();
-            conditions.find(|condition| condition.holds_or_empty(head.headers)).map(Unmet::WithoutHeader)
+            conditions.find(|condition| condition.holds_or_empty(head)).map(Unmet::WithoutHeader)
         };
         let query =
             || self.query_params.iter().find(|condition| !condition.holds(head.query)).map(Unmet::Query);
@@ -210,26 +209,90 @@ impl ValueMatch {
     }
 }
 
+/// What a condition on headers looks at: a header, or what HTTP/2 sends like one (RFC 9113, 8.3.1) and Envoy names so in
+/// any version. `host` is the authority, wherever the request says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderField {
+    /// Any of its lines; lower case.
+    Name(HeaderName),
+    /// `:authority`, as sent.
+    Authority,
+    /// `:method`.
+    Method,
+    /// `:path`, with the query.
+    Path,
+    /// `:scheme`.
+    Scheme,
+}
+
+impl HeaderField {
+    /// By its name in a document; `None` for what no request has.
+    pub fn new(name: &str) -> Option<Self> {
+        Some(match name {
+            ":authority" => Self::Authority,
+            ":method" => Self::Method,
+            ":path" => Self::Path,
+            ":scheme" => Self::Scheme,
+            _ if name.eq_ignore_ascii_case("host") => Self::Authority,
+            _ => Self::Name(HeaderName::from_bytes(name.as_bytes()).ok()?),
+        })
+    }
+
+    /// The values that a request has; none where the header is absent.
+    pub(crate) fn values<'a>(&self, head: &RequestHead<'a>) -> Vec<Cow<'a, str>> {
+        let one = |value: &'a str| vec![Cow::Borrowed(value)];
+        match self {
+            Self::Name(name) => head.headers.get_all(name).iter().map(line_text).collect(),
+            Self::Authority => one(head.authority),
+            Self::Method => one(head.method),
+            Self::Scheme => one(head.scheme),
+            Self::Path => match head.query {
+                Some(query) => vec![format!("{}?{query}", head.path).into()],
+                None => one(head.path),
+            },
+        }
+    }
+}
+
+impl fmt::Display for HeaderField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name(name) => name.as_str(),
+            Self::Authority => ":authority",
+            Self::Method => ":method",
+            Self::Path => ":path",
+            Self::Scheme => ":scheme",
+        })
+    }
+}
+
 /// A condition on a header.
 #[derive(Debug, Clone, Serialize)]
 pub struct HeaderMatch {
-    /// Lower case.
+    /// Which one.
     #[serde(serialize_with = "display")]
-    pub name: HeaderName,
+    pub name: HeaderField,
     /// On any one of its lines.
     pub value: ValueMatch,
 }
 
 impl HeaderMatch {
-    fn holds(&self, headers: &HeaderMap) -> bool {
-        headers.get_all(&self.name).iter().any(|line| self.value.matches(&line_text(line)))
+    fn holds(&self, head: &RequestHead<'_>) -> bool {
+        match &self.name {
+            HeaderField::Name(name) => {
+                head.headers.get_all(name).iter().any(|line| self.value.matches(&line_text(line)))
+            }
+            field => field.values(head).iter().any(|value| self.value.matches(value)),
+        }
     }
 
     /// For `withoutHeaders`: an absent header counts as the empty string unless presence is what is asked.
-    fn holds_or_empty(&self, headers: &HeaderMap) -> bool {
-        match &self.value {
-            ValueMatch::Value(want) if !headers.contains_key(&self.name) => want.matches(""),
-            _ => self.holds(headers),
+    fn holds_or_empty(&self, head: &RequestHead<'_>) -> bool {
+        match (&self.value, &self.name) {
+            (ValueMatch::Value(want), HeaderField::Name(name)) if !head.headers.contains_key(name) => {
+                want.matches("")
+            }
+            _ => self.holds(head),
         }
     }
 }
@@ -324,16 +387,37 @@ mod tests {
         headers.append("x", HeaderValue::from_static("b"));
         headers.append("x", HeaderValue::from_static("a"));
         let exact = |value: &str| HeaderMatch {
-            name: HeaderName::from_static("x"),
+            name: HeaderField::new("x").unwrap(),
             value: ValueMatch::Value(StringMatch::Exact(value.to_owned())),
         };
-        assert!(exact("a").holds(&headers) && exact("b").holds(&headers) && !exact("b,a").holds(&headers));
+        let holds = |value: &str| exact(value).holds(&head("/", None, &headers));
+        assert!(holds("a") && holds("b") && !holds("b,a"));
+    }
+
+    #[test]
+    fn what_http2_sends_like_headers_is_matched_like_headers() {
+        let mut headers = HeaderMap::new();
+        headers.insert("host", HeaderValue::from_static("other.test"));
+        for (name, value, want) in [
+            (":authority", "a.test:8080", true),
+            ("Host", "a.test:8080", true),
+            ("host", "other.test", false),
+            (":method", "GET", true),
+            (":scheme", "https", false),
+            (":path", "/x?y", true),
+            (":path", "/x", false),
+        ] {
+            let value = ValueMatch::Value(StringMatch::Exact(value.to_owned()));
+            let condition = HeaderMatch { name: HeaderField::new(name).unwrap(), value };
+            assert_eq!(condition.holds(&head("/x", Some("y"), &headers)), want, "{condition:?}");
+        }
+        assert_eq!(HeaderField::new(":protocol"), None);
     }
 
     #[test]
     fn without_headers_takes_an_absent_header_as_empty() {
         let empty = HeaderMap::new();
-        let name = HeaderName::from_static("x");
+        let name = HeaderField::new("x").unwrap();
         let not = |value| RouteMatch {
             without_headers: vec![HeaderMatch { name: name.clone(), value }],
             ..RouteMatch::default()

@@ -12,6 +12,7 @@ mod retry;
 
 use std::sync::Arc;
 
+use http::HeaderValue;
 use serde::Serialize;
 
 use super::cluster::WeightedCluster;
@@ -25,7 +26,8 @@ pub use forward::{Forward, Mirror, Rewrite};
 pub use headers::HeaderOps;
 pub use list::RouteList;
 pub use matching::{
-    FullRegex, HeaderMatch, PathMatch, QueryMatch, RequestHead, RouteMatch, StringMatch, Unmet, ValueMatch,
+    FullRegex, HeaderField, HeaderMatch, PathMatch, QueryMatch, RequestHead, RouteMatch, StringMatch, Unmet,
+    ValueMatch,
 };
 pub use retry::{RetryOn, RetryPolicy};
 
@@ -114,6 +116,9 @@ pub struct Route {
     pub response_headers: HeaderOps,
     /// The VirtualService, `name.namespace`.
     pub virtual_service: DocumentRef,
+    /// What tracers call it, which backends are told: `<destination>:<port><path condition>`.
+    #[serde(skip)]
+    pub operation: HeaderValue,
     /// The rule and match it comes from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<Arc<Origin>>,

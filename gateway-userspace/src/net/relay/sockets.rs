@@ -1,5 +1,8 @@
 //! The relay between two plain sockets. It can be stopped whenever nothing of the connection is held in user space, so
 //! that somebody else may carry it from then on.
+//!
+//! What is read and not sent on is lost if the process dies, and a stream without its end must not look like a whole one.
+//! So both sockets are such that closing them says RST, until the connection has ended in order.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -13,9 +16,15 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::direction::{Direction, Fault};
 use super::{Carried, RelayEnd, Side};
+use crate::net::{repair, socket};
 
 /// Turns after which the worker's other connections are looked at.
 const TURNS: u32 = 16;
+
+/// For so long one side's last words are on their way to the other when it has failed.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How often it is looked whether they have come.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A connection's two sockets, and what is between them.
 pub struct Relay {
@@ -71,6 +80,8 @@ impl Relay {
     pub fn from_parts(parts: Parts, idle: Duration) -> Self {
         let Parts { downstream, upstream, prefix, answer, carried } = parts;
         let (up, down) = (Direction::new(prefix, carried.up), Direction::new(answer, carried.down));
+        socket::reset_when_closed(&downstream, true);
+        socket::reset_when_closed(&upstream, true);
         Self { downstream, upstream, up, down, idle, watch: None }
     }
 
@@ -97,7 +108,8 @@ impl Relay {
         (&self.downstream, &self.upstream)
     }
 
-    /// The sockets and the count. After [`Outcome::Paused`]: at other times, bytes that are held are lost.
+    /// The sockets and the count. After [`Outcome::Paused`]: at other times, bytes that are held are lost. Closing the
+    /// sockets still says RST.
     pub fn into_parts(self) -> Parts {
         let (carried, none) = (self.carried(), Bytes::new());
         let Self { downstream, upstream, .. } = self;
@@ -106,12 +118,38 @@ impl Relay {
 
     /// Relays until the end; a half-close is passed on and the other direction goes on. Calls `answered` when the first
     /// bytes come from the backend. After each turn that leaves nothing held, with neither side half-closed, it asks
-    /// `checkpoint` whether to pause; then it may be run again.
+    /// `checkpoint` whether to pause; then it may be run again. A side that fails is the other's to learn of: dropping the
+    /// relay resets it.
     pub async fn run(&mut self, answered: impl FnMut(), checkpoint: impl FnMut(&Carried) -> bool) -> Outcome {
         let silence = pin!(sleep(self.idle));
         let answered = (!self.down.has_answered()).then_some(answered);
         let mut run = Run { relay: self, silence, last: Instant::now(), answered, checkpoint };
-        poll_fn(|cx| run.poll(cx)).await
+        let outcome = poll_fn(|cx| run.poll(cx)).await;
+        match &outcome {
+            Outcome::Ended(RelayEnd::Closed) => self.close_in_order(),
+            // Unless bytes are lost.
+            Outcome::Ended(RelayEnd::Idle) if self.up.is_empty() && self.down.is_empty() => {
+                self.close_in_order();
+            }
+            Outcome::Ended(RelayEnd::Failed { side, .. }) => self.bring_last_words(*side).await,
+            Outcome::Ended(RelayEnd::Idle) | Outcome::Paused => {}
+        }
+        outcome
+    }
+
+    fn close_in_order(&self) {
+        socket::reset_when_closed(&self.downstream, false);
+        socket::reset_when_closed(&self.upstream, false);
+    }
+
+    /// A reset would take back what the other side has not got yet: mostly that is the answer to a request that the failed
+    /// side did not care to read to its end.
+    async fn bring_last_words(&self, failed: Side) {
+        let other = if failed == Side::Downstream { &self.upstream } else { &self.downstream };
+        let begun = Instant::now();
+        while repair::unacknowledged(other).is_ok_and(|bytes| bytes > 0) && begun.elapsed() < LAST_WORDS {
+            sleep(LOOK).await;
+        }
     }
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), RelayEnd>> {

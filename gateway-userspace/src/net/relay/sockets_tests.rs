@@ -1,6 +1,7 @@
 //! The relay between real sockets over loopback: bytes, ends of every kind in every order, pauses.
 
 use std::cell::{Cell, RefCell};
+use std::io::ErrorKind;
 use std::rc::Rc;
 
 use socket2::SockRef;
@@ -199,9 +200,34 @@ async fn a_reset_ends_the_relay_and_the_side_is_told() {
             "{by:?}, {amount} bytes: {end:?}"
         );
         drop(relay);
-        // The other side hears of it.
-        other.read_to_end(&mut Vec::new()).await.ok();
+        expect_reset(&mut other, b"", &format!("by {by:?}, {amount} bytes")).await;
     }
+}
+
+/// Holds that a stream brings these bytes, and has no end.
+async fn expect_reset(stream: &mut TcpStream, words: &[u8], what: &str) {
+    let mut heard = Vec::new();
+    let end = stream.read_to_end(&mut heard).await.map_err(|error| error.kind());
+    assert_eq!((end, &*heard), (Err(ErrorKind::ConnectionReset), words), "{what}");
+}
+
+#[tokio::test]
+async fn a_relay_that_is_dropped_midway_leaves_no_end_that_looks_like_one() {
+    let (mut client, mut relay, mut backend) = stand(b"hello", LONG).await;
+    client.write_all(b" world").await.unwrap();
+    let run = relay.run(|| {}, |carried| carried.up == 11);
+    assert!(matches!(run.await, Outcome::Paused));
+    drop(relay);
+    expect_reset(&mut backend, b"hello world", "the backend").await;
+    expect_reset(&mut client, b"", "the client").await;
+}
+
+#[tokio::test]
+async fn what_is_taken_over_is_reset_until_somebody_else_answers_for_it() {
+    let (mut client, relay, mut backend) = stand(b"", LONG).await;
+    drop(relay.into_parts());
+    expect_reset(&mut backend, b"", "the backend").await;
+    expect_reset(&mut client, b"", "the client").await;
 }
 
 #[tokio::test]
@@ -240,6 +266,35 @@ async fn a_side_that_closes_with_words_unread_does_not_silence_the_other_before(
     };
     let (end, ()) = tokio::join!(run(&mut relay), talking);
     assert!(matches!(end, RelayEnd::Failed { side: Side::Upstream, .. }), "{end:?}");
+}
+
+#[tokio::test]
+async fn what_a_failed_side_has_said_comes_to_the_other_before_the_reset() {
+    let (mut client, mut relay, mut backend) = stand(b"request", LONG).await;
+    let (answer, (refusing, refused)) = (bytes(MUCH, 8), tokio::sync::oneshot::channel());
+    let asking = async {
+        backend.write_all(&answer).await.unwrap();
+        // All of it is the relay's, or its sockets'.
+        while repair::unacknowledged(&backend).unwrap() > 0 {
+            yield_now().await;
+        }
+        drop(backend);
+        refusing.send(()).unwrap();
+    };
+    let waiting = async {
+        refused.await.unwrap();
+        let mut heard = vec![0; MUCH];
+        client.read_exact(&mut heard).await.unwrap();
+        assert!(heard == answer);
+    };
+    let relaying = async move {
+        let end = run(&mut relay).await;
+        drop(relay);
+        end
+    };
+    let (end, (), ()) = tokio::join!(relaying, asking, waiting);
+    assert!(matches!(end, RelayEnd::Failed { side: Side::Upstream, .. }), "{end:?}");
+    expect_reset(&mut client, b"", "after the answer").await;
 }
 
 #[tokio::test]

@@ -27,8 +27,12 @@ pub(super) fn judge<'a, B>(
     match policy.judge(request.method(), request.headers()) {
         CorsVerdict::Pass => Continue(None),
         CorsVerdict::Allow(origin) => Continue(Some(Permission { policy, origin })),
-        CorsVerdict::Refuse => Break(Response::new(ResponseBody::empty())),
-        CorsVerdict::Preflight(origin) => Break(preflight(&Permission { policy, origin }, request.headers())),
+        CorsVerdict::Refuse => Break(preflight(policy, request.headers())),
+        CorsVerdict::Preflight(origin) => {
+            let mut response = preflight(policy, request.headers());
+            Permission { policy, origin }.grant(response.headers_mut());
+            Break(response)
+        }
     }
 }
 
@@ -45,12 +49,15 @@ impl Permission<'_> {
     }
 }
 
-/// 200 without a body, whatever method is asked for: the browser compares.
-fn preflight(permission: &Permission<'_>, asked: &HeaderMap) -> Response<ResponseBody> {
+/// 200 without a body, whatever method is asked for: the browser compares. Without an origin it permits nothing, and Envoy
+/// says the rest to other origins too.
+fn preflight(policy: &Cors, asked: &HeaderMap) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     let headers = response.headers_mut();
-    permission.grant(headers);
-    let Cors { allow_methods, allow_headers, max_age, .. } = permission.policy;
+    let Cors { allow_methods, allow_headers, max_age, allow_credentials, .. } = policy;
+    if *allow_credentials {
+        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    }
     for (name, said, asked_by) in [
         (ACCESS_CONTROL_ALLOW_METHODS, allow_methods, ACCESS_CONTROL_REQUEST_METHOD),
         (ACCESS_CONTROL_ALLOW_HEADERS, allow_headers, ACCESS_CONTROL_REQUEST_HEADERS),

@@ -10,25 +10,26 @@ use super::body::ResponseBody;
 use super::deadline::{Times, of_request};
 use super::mirror::Copies;
 use super::outgoing::{self, Address, Target};
+use super::record::Notes;
 use super::serve::Connection;
 use super::tries::Order;
 use super::{headers, upgrade};
 use crate::model::{Cluster, Forward, Route, UpstreamProtocol};
 use crate::proxy::error::RequestError;
-use crate::upstream::balance::by_weight;
 use crate::upstream::{Ended, Upload, UpstreamBody};
 
-const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+/// What tracers call the request.
+const DECORATOR: HeaderName = HeaderName::from_static("x-envoy-decorator-operation");
+pub(super) const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
-/// Sends a request where its route says.
+/// Sends a request to the one that was chosen of its route's destinations. Response headers are the caller's business.
 pub(super) async fn forward(
     connection: &Connection,
-    route: &Route,
-    action: &Forward,
+    (route, action, chosen): (&Route, &Forward, usize),
     target: Target,
     mut request: Request<Incoming>,
+    notes: &Notes,
 ) -> Result<Response<ResponseBody>, RequestError> {
-    let chosen = by_weight(&action.destinations).ok_or(RequestError::NoCluster)?;
     let cluster = action.destinations[chosen].cluster.clone().ok_or(RequestError::NoCluster)?;
     let destination_headers = action.destination_headers.get(chosen);
     let upgrade = upgrade::wanted(&mut request)?;
@@ -37,7 +38,7 @@ pub(super) async fn forward(
 
     let (mut head, incoming) = request.into_parts();
     headers::remove_hop_by_hop(&mut head.headers);
-    headers::add_forwarding(&mut head.headers, connection.ends.peer.ip(), connection.scheme());
+    head.headers.insert(DECORATOR, route.operation.clone());
     if let Some((operations, _)) = destination_headers {
         operations.apply(&mut head.headers);
     }
@@ -51,6 +52,7 @@ pub(super) async fn forward(
     let repeats = policy.is_some_and(|policy| policy.repeats_what_was_sent(streams, is_grpc));
     let copies = if upgrade.is_some() { Copies::default() } else { Copies::draw(action) };
     let upload = Upload::new(incoming, repeats || !copies.is_empty());
+    notes.forwarded(address.authority(), upload.received());
     copies.send(connection, (&head, &address), (times.whole, &upload.ended()));
     address.write(&mut head, cluster.protocol)?;
     outgoing::frame(&mut head, &upload.size_hint());
@@ -66,18 +68,14 @@ pub(super) async fn forward(
         repeats,
         is_copied: !copies.is_empty(),
         is_upgrade: upgrade.is_some(),
+        notes,
     };
     let mut response = order.send(head).await?;
     if let Some(time) = upload.since_end() {
         response.headers_mut().insert(SERVICE_TIME, HeaderValue::from(milliseconds(time)));
     }
     let time = times.whole.map(|whole| (whole, upload.ended()));
-    let mut response = respond(connection, &cluster, response, upgrade, time);
-    if let Some((_, operations)) = destination_headers {
-        operations.apply(response.headers_mut());
-    }
-    route.response_headers.apply(response.headers_mut());
-    Ok(response)
+    Ok(respond(connection, &cluster, response, upgrade, time))
 }
 
 fn milliseconds(time: Duration) -> u64 {

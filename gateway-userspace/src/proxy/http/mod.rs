@@ -9,6 +9,7 @@ mod headers;
 mod mirror;
 mod outgoing;
 mod path;
+mod record;
 mod redirect;
 mod reply;
 mod request;

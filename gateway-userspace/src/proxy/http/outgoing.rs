@@ -41,12 +41,17 @@ impl Address {
             return Err(RequestError::InvalidPath);
         }
         let path_and_query = match head.uri.query() {
-            Some(query) if !path.contains('?') => PathAndQuery::try_from(format!("{path}?{query}")),
-            _ => PathAndQuery::try_from(path),
+            Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+            None => PathAndQuery::try_from(path),
         };
         let path_and_query = path_and_query.map_err(|_| RequestError::InvalidPath)?;
         let authority = new_authority(route, action, chosen).unwrap_or(&target.authority).to_owned();
         Ok(Self { path_and_query, authority })
+    }
+
+    /// The Host.
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// Tells the backend what the client asked for, where that is something else.

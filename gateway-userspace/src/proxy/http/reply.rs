@@ -21,7 +21,8 @@ pub(super) fn failure(error: RequestError, is_grpc: bool) -> Response<ResponseBo
     if matches!(error, RequestError::Reset(Reset::Overflow, _)) {
         response.headers_mut().insert(OVERLOADED, HeaderValue::from_static("true"));
     }
-    if matches!(error, RequestError::OldVersion | RequestError::UnknownMethod) {
+    if matches!(error, RequestError::OldVersion | RequestError::UnknownMethod | RequestError::HeadersTooLarge)
+    {
         // An HTTP/1.0 client may have asked for keep-alive; there is nothing more that it could ask. And who knows what comes
         // behind a request that is not understood.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -2,16 +2,18 @@
 
 use std::ops::ControlFlow;
 
-use http::header::{HOST, HeaderMap, TRANSFER_ENCODING};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::body::ResponseBody;
+use super::record::{Notes, Recorded};
 use super::serve::Connection;
 use super::{cors, fault, forward, headers, outgoing, path, redirect, reply};
-use crate::model::{RequestHead, RouteAction};
+use crate::model::{Filters, Forward, RequestHead, Route, RouteAction};
 use crate::proxy::error::RequestError;
+use crate::upstream::balance::by_weight;
 
 /// Methods of HTTP/1.1 that are understood, as by Envoy: the registered ones and a few in use (IANA, HTTP Method Registry).
 /// HTTP/2 clients may use any.
@@ -52,19 +54,29 @@ const METHODS: [&str; 34] = [
     "UNSUBSCRIBE",
 ];
 
+/// Bytes of headers that a request may have.
+const MAX_HEADERS: usize = 60 * 1024;
+
 /// Answers one request; every failure has become a response.
-pub(super) async fn serve(connection: &Connection, mut request: Request<Incoming>) -> Response<ResponseBody> {
+pub(super) async fn serve(connection: &Connection, mut request: Request<Incoming>) -> Response<Recorded> {
     headers::join_cookies(request.headers_mut());
     let is_grpc = headers::is_grpc(request.headers());
-    let answer = answer(connection, request, is_grpc).await;
-    let mut response = answer.unwrap_or_else(|error| failure(connection, error, is_grpc));
+    let (notes, method) = (Notes::begin(connection), request.method().clone());
+    let answer = answer(connection, request, is_grpc, &notes).await;
+    let mut response = answer.unwrap_or_else(|error| failure(connection, error, is_grpc, &notes));
     if let Some(server) = &connection.shared.server_header {
         response.headers_mut().insert(http::header::SERVER, server.clone());
     }
-    response
+    notes.follow(response, &method)
 }
 
-fn failure(connection: &Connection, error: RequestError, is_grpc: bool) -> Response<ResponseBody> {
+fn failure(
+    connection: &Connection,
+    error: RequestError,
+    is_grpc: bool,
+    notes: &Notes,
+) -> Response<ResponseBody> {
+    notes.failed(error);
     let (flags, details) = (error.flags(), error.details());
     tracing::debug!(peer = %connection.ends.peer, listener = %connection.ends.listener, ?flags, details, ?error, "request not served");
     reply::failure(error, is_grpc)
@@ -73,10 +85,17 @@ fn failure(connection: &Connection, error: RequestError, is_grpc: bool) -> Respo
 /// The phases: what the request asks for, which route it is for, the route's filters, and its action.
 async fn answer(
     connection: &Connection,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     is_grpc: bool,
+    notes: &Notes,
 ) -> Result<Response<ResponseBody>, RequestError> {
     let target = target(connection, &request)?;
+    // Before any rule looks at them: a rule must not believe what clients say of themselves.
+    headers::add_forwarding(request.headers_mut(), connection.ends.peer.ip(), connection.scheme());
+    if let Some(certificate) = &connection.client_certificate {
+        request.headers_mut().insert(headers::CLIENT_CERT, certificate.clone());
+    }
+    notes.asked(&request, &target);
     let table = connection.table();
     let host = table.virtual_host(&target.authority).ok_or(RequestError::NoRoute)?;
     let head = RequestHead {
@@ -88,32 +107,68 @@ async fn answer(
         headers: request.headers(),
     };
     if host.https_redirect && head.scheme == "http" {
+        notes.details("direct_response");
         return Ok(redirect::to_https(&head));
     }
     let route = host.route(&head).ok_or(RequestError::NoRoute)?;
-    if let Some(fault) = &route.filters.fault {
-        fault::inject(connection, fault).await?;
-    }
+    notes.routed(route);
+    notes.details("direct_response");
     let mut response = match &route.action {
         RouteAction::Redirect(redirect) => redirect::redirect(redirect, &route.matcher.path, &head),
         RouteAction::Direct(direct) => reply::direct(direct),
         RouteAction::Forward(action) => {
-            let judged = route.filters.cors.as_ref().map(|policy| cors::judge(policy, &request));
-            let permission = match judged {
-                Some(ControlFlow::Break(answer)) => return Ok(answer),
-                Some(ControlFlow::Continue(permission)) => permission,
-                None => None,
-            };
-            let sent = forward::forward(connection, route, action, target, request).await;
-            let Some(permission) = permission else { return sent };
-            // A failure too is for scripts to read.
-            let mut response = sent.unwrap_or_else(|error| failure(connection, error, is_grpc));
-            permission.grant(response.headers_mut());
-            return Ok(response);
+            return Ok(forwarded(connection, (route, action), (target, request), is_grpc, notes).await);
         }
     };
     route.response_headers.apply(response.headers_mut());
     Ok(response)
+}
+
+/// The route's filters and its destination. What the documents say of the response's headers holds for failures too, as in
+/// Envoy; whose scripts may read it comes last. A preflight is answered in passing.
+async fn forwarded(
+    connection: &Connection,
+    (route, action): (&Route, &Forward),
+    (target, request): (outgoing::Target, Request<Incoming>),
+    is_grpc: bool,
+    notes: &Notes,
+) -> Response<ResponseBody> {
+    let Filters { fault, cors } = &route.filters;
+    let chosen = by_weight(&action.destinations);
+    if let Some(cluster) = chosen.and_then(|chosen| action.destinations[chosen].cluster.as_ref()) {
+        notes.cluster(&cluster.name);
+    }
+    let finish = |answer: Result<_, RequestError>| {
+        let mut response: Response<_> =
+            answer.unwrap_or_else(|error| failure(connection, error, is_grpc, notes));
+        let of_destination = chosen.and_then(|chosen| action.destination_headers.get(chosen));
+        if let Some((_, operations)) = of_destination {
+            operations.apply(response.headers_mut());
+        }
+        route.response_headers.apply(response.headers_mut());
+        response
+    };
+    if let Some(fault) = fault
+        && let Err(error) = fault::inject(connection, fault, notes).await
+    {
+        return finish(Err(error));
+    }
+    let permission = match cors.as_ref().map(|policy| cors::judge(policy, &request)) {
+        Some(ControlFlow::Break(answer)) => {
+            notes.details("cors_response");
+            return answer;
+        }
+        Some(ControlFlow::Continue(permission)) => permission,
+        None => None,
+    };
+    let Some(chosen) = chosen else { return finish(Err(RequestError::NoCluster)) };
+    notes.details("via_upstream");
+    let sent = forward::forward(connection, (route, action, chosen), target, request, notes).await;
+    let mut response = finish(sent);
+    if let Some(permission) = permission {
+        permission.grant(response.headers_mut());
+    }
+    response
 }
 
 /// What a request asks for, normalised; refuses what nobody may ask.
@@ -123,6 +178,7 @@ fn target(connection: &Connection, request: &Request<Incoming>) -> Result<outgoi
         return Err(RequestError::NoRoute);
     }
     if request.version() == Version::HTTP_11 {
+        check_size(request)?;
         check_request_line(connection, request)?;
     }
     let authority = authority(request)?;
@@ -132,6 +188,14 @@ fn target(connection: &Connection, request: &Request<Incoming>) -> Result<outgoi
         return Err(RequestError::NoRoute);
     }
     Ok(outgoing::Target { path, authority })
+}
+
+/// Envoy counts names, values and the target. HTTP/2's are counted where they are unpacked.
+fn check_size(request: &Request<Incoming>) -> Result<(), RequestError> {
+    let line = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let size = target + request.headers().iter().map(line).sum::<usize>();
+    if size > MAX_HEADERS { Err(RequestError::HeadersTooLarge) } else { Ok(()) }
 }
 
 /// HTTP/1.1 names its methods, and in absolute form the scheme, which must be the connection's.

@@ -4,26 +4,33 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+use http::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
+use super::record::Notes;
 use super::request;
 use crate::model::{Below, ChainAction, ListenerKind, RouteTable, Snapshot, Tier};
 use crate::net::drain::DrainWatch;
 use crate::net::repair::{self, TcpInfo};
 use crate::proxy::connection::{Ends, HTTP_IDLE};
 use crate::proxy::detect::HttpVersion;
+use crate::proxy::error::RequestError;
 use crate::proxy::worker::Shared;
 use crate::upstream::LocalExecutor;
 
 /// Header lines of a request; one more is answered with 431 (Envoy's bound).
 const MAX_HEADERS: usize = 100;
-/// Bytes of a request's head (Envoy: 60 KiB of headers).
+/// Bytes of a request's head, which are read before they are counted as Envoy counts.
 const MAX_HEAD: usize = 64 * 1024;
+/// Time to take an answer that ends the connection.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Streams that one HTTP/2 client may have open.
 const MAX_STREAMS: u32 = 256;
 /// HTTP/2 receive windows: large enough that one stream fills a fast path, small enough to bound what a stalled
@@ -41,6 +48,10 @@ pub(in crate::proxy) struct Connection {
     pub(super) drain: DrainWatch,
     /// The filter chain, when TLS was terminated.
     chain: Option<Arc<str>>,
+    /// `x-forwarded-client-cert` of a client that has shown a certificate.
+    pub(super) client_certificate: Option<HeaderValue>,
+    /// TLS: the name that the client asked for.
+    pub(super) server_name: Option<Box<str>>,
     /// The table last used and its generation.
     table: RefCell<(u64, Arc<RouteTable>)>,
 }
@@ -56,7 +67,16 @@ impl Connection {
         drain: DrainWatch,
     ) -> Self {
         let agreed = Err(Below::TerminatesTls);
-        Self { shared, ends, agreed, drain, chain, table: RefCell::new((generation, table)) }
+        Self {
+            shared,
+            ends,
+            agreed,
+            drain,
+            chain,
+            client_certificate: None,
+            server_name: None,
+            table: RefCell::new((generation, table)),
+        }
     }
 
     /// Likewise, one whose bytes are.
@@ -66,6 +86,17 @@ impl Connection {
         } else {
             repair::info(stream).map_err(|_| Below::HalfClosed)
         };
+        self
+    }
+
+    /// Likewise, one whose client has asked for a name and shown a certificate in its handshake.
+    pub(in crate::proxy) fn of_client(
+        mut self,
+        name: Option<&str>,
+        certificate: Option<HeaderValue>,
+    ) -> Self {
+        self.server_name = name.map(Box::from);
+        self.client_certificate = certificate;
         self
     }
 
@@ -121,8 +152,9 @@ where
     let peer = connection.ends.peer;
     let mut drain = connection.drain.clone();
     let connection = Rc::new(connection);
+    let serving = connection.clone();
     let service = service_fn(move |request| {
-        let connection = connection.clone();
+        let connection = serving.clone();
         async move { Ok::<_, Infallible>(request::serve(&connection, request).await) }
     });
     // Both arms differ in type alone.
@@ -151,6 +183,7 @@ where
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades()
         ),
+        HttpVersion::Other => refuse_version(&connection, stream).await,
         HttpVersion::Two => drive!(
             http2::Builder::new(LocalExecutor)
                 .timer(TokioTimer::new())
@@ -161,6 +194,24 @@ where
                 .serve_connection(TokioIo::new(stream), service)
         ),
     }
+}
+
+/// Tells a client of another version which one is spoken here, and closes. What it still says is read, so that the close
+/// does not overtake the answer.
+async fn refuse_version<S: AsyncRead + AsyncWrite + Unpin>(connection: &Connection, mut stream: S) {
+    let error = RequestError::OldVersion;
+    Notes::begin(connection).refused(error);
+    let (status, body) = (error.status(), error.body());
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let told = async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(MAX_HEAD as u64), &mut tokio::io::sink()).await
+    };
+    let _ = timeout(LAST_WORDS, told).await;
 }
 
 #[cfg(test)]

@@ -105,6 +105,7 @@ fn table(cluster: Cluster, say: impl FnOnce(&mut Forward)) -> RouteTable {
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
         virtual_service: "v.default".into(),
+        operation: http::HeaderValue::from_static(""),
         origin: None,
     };
     let host = VirtualHost {

@@ -11,12 +11,14 @@ use http::{Request, Response};
 use tokio::time::sleep;
 
 use super::deadline::{Times, of_request, of_try};
+use super::record::Notes;
 use super::retry::{Decision, Seen, decide, tries_so_far};
 use super::serve::Connection;
 use super::upgrade;
 use crate::model::{Affinity, Cluster, Outcome, RetryPolicy, UpstreamProtocol};
 use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::tcp;
+use crate::telemetry::ResponseFlag;
 use crate::upstream::{ConnectError, Ending, SendError, Upload, UpstreamBody, limits};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
@@ -34,6 +36,7 @@ pub(super) struct Order<'a> {
     /// Somebody else still needs the held body.
     pub(super) is_copied: bool,
     pub(super) is_upgrade: bool,
+    pub(super) notes: &'a Notes,
 }
 
 /// How a try failed.
@@ -123,6 +126,7 @@ impl Order<'_> {
             Ok(response) => {
                 if tries == Tries::Exhausted {
                     tracing::debug!(cluster = %self.cluster.name, status = %response.status(), "no try left");
+                    self.notes.flag(ResponseFlag::UpstreamRetryLimitExceeded);
                 }
                 if !self.is_copied {
                     self.upload.let_go();
@@ -147,6 +151,7 @@ impl Order<'_> {
         let mut lease = lease.ok_or(RequestError::NoHealthyUpstream)?;
         let endpoint = lease.address;
         at.set(Some(endpoint));
+        self.notes.tried(endpoint);
         state.tried.push(endpoint);
         head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(state.made));
         let request = Request::from_parts(head, self.upload.body());

@@ -121,11 +121,12 @@ pub(super) struct Settled {
 }
 
 impl Settled {
-    /// `names` says whether addresses of names are the same.
-    pub(super) fn between(before: &Objects, now: &Objects, names: bool) -> Self {
+    /// `names` and `files` say whether addresses of names, and the files that documents name, are the same.
+    pub(super) fn between(before: &Objects, now: &Objects, (names, files): (bool, bool)) -> Self {
         let entries = same(&before.workload_entries, &now.workload_entries);
         let workloads = entries && same(&before.pods, &now.pods);
-        let policies = same(&before.secrets, &now.secrets);
+        let secrets = same(&before.secrets, &now.secrets) && same(&before.config_maps, &now.config_maps);
+        let policies = secrets && files;
         let services = same(&before.services, &now.services)
             && same(&before.endpoint_slices, &now.endpoint_slices)
             && same(&before.endpoints, &now.endpoints)
@@ -169,7 +170,7 @@ impl Known {
         changed: &mut HashSet<Arc<str>>,
     ) -> Self {
         let mut report = Report::default();
-        let Surroundings { identity, mesh, resolved } = surroundings;
+        let Surroundings { identity, mesh, resolved, .. } = surroundings;
         let visibility = Visibility { identity, default: &mesh.default_service_export_to };
         let mut listed = services::list(objects, workloads, visibility, (memo, settled), &mut report);
         let from = (visibility, resolved);

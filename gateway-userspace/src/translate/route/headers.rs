@@ -6,12 +6,16 @@ use crate::api::validate::{is_authority, literal};
 use crate::api::virtual_service::HeaderOperations;
 use crate::model::HeaderOps;
 
-/// `headers.request` or `.response`; `host` among set and add becomes the authority.
+/// `headers.request` or `.response`; `host` among set and add becomes the authority. An empty value does nothing, as Envoy
+/// leaves a header alone that it would write nothing into.
 pub(super) fn operations(written: &HeaderOperations) -> HeaderOps {
     let mut operations = HeaderOps::default();
     for (pairs, is_set) in [(&written.set, true), (&written.add, false)] {
         for (name, value) in pairs {
             let Ok(value) = literal(value) else { continue };
+            if value.is_empty() {
+                continue;
+            }
             if is_authority(name) {
                 operations.authority = Some(value);
                 continue;

@@ -8,9 +8,11 @@ mod retry;
 
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use crate::api::Diagnostic;
 use crate::api::virtual_service::{HttpRoute, HttpRouteDestination};
-use crate::model::{Origin, Route, RouteAction, RouteList, RouteMatch};
+use crate::model::{Forward, Origin, PathMatch, Route, RouteAction, RouteList, RouteMatch};
 
 use super::Context;
 use super::bind::Bound;
@@ -114,7 +116,9 @@ fn compile(context: &Context<'_>, expansion: &Expansion, server: &SelectedServer
             let Some(template) = template.as_ref().filter(|_| !ended) else { continue };
             ended = matcher.is_catch_all();
             let origin = places.last().map(|place| origin_of(expansion, *place));
-            routes.push(Arc::new(Route { name, matcher: matcher.clone(), origin, ..template.clone() }));
+            let operation = compiler.operation(&template.action, &matcher.path);
+            let route = Route { name, matcher: matcher.clone(), operation, origin, ..template.clone() };
+            routes.push(Arc::new(route));
             reach.add(matcher, places[places.len() - 1]);
         }
     }
@@ -208,8 +212,28 @@ impl Compiler<'_> {
             request_headers,
             response_headers,
             virtual_service: self.root.label().clone(),
+            operation: HeaderValue::from_static(""),
             origin: None,
         })
+    }
+
+    /// Istio's name for what a route does: its only destination, or else the VirtualService, and the path condition.
+    fn operation(&self, action: &RouteAction, path: &PathMatch) -> HeaderValue {
+        let (host, port) = match action {
+            RouteAction::Forward(Forward { destinations, .. }) if destinations.len() == 1 => {
+                (&*destinations[0].name.host, destinations[0].name.port)
+            }
+            _ => (&**self.root.document.name(), self.server.number),
+        };
+        let path = match path {
+            PathMatch::Any => "/*".to_owned(),
+            PathMatch::Prefix { prefix, .. } => format!("{prefix}*"),
+            PathMatch::Exact { path, .. } => path.clone(),
+            PathMatch::Regex(regex) => regex.pattern().to_owned(),
+        };
+        // Letters beyond ASCII are bytes that a header may hold; what it may not is no path of any request.
+        HeaderValue::from_bytes(format!("{host}:{port}{path}").as_bytes())
+            .unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Destinations, endpoints, secrets, steering.
 
 use super::*;
+use crate::model::ClientAuthority;
 
 #[test]
 fn destinations_are_found_as_istio_finds_them() {
@@ -149,11 +150,16 @@ fn secrets_are_read_in_istios_order() {
         ("SIMPLE", &[], Err("secret istio-system/c not found".to_owned())),
         ("MUTUAL", &[("c", "cert: A, key: K, ca.crt: X, cacert: Y")], Ok(("A", Some("Y")))),
         ("MUTUAL", &[("c", "cert: A, key: K, cacert: Y"), ("c-cacert", "ca.crt: Z")], Ok(("A", Some("Z")))),
+        ("MUTUAL", &[("c", "cert: A, key: K, ca.crt: X, ca.crl: R, crl: S")], Ok(("A", Some("X revoked R")))),
         (
             "MUTUAL",
-            &[("c", "cert: A, key: K, ca.crt: X, ca.crl: R")],
-            Err("revocation lists are not yet supported, and without this one revoked clients would get in"
-                .to_owned()),
+            &[("c", "cert: '', key: K, tls.crt: B, tls.key: L, cacert: '', ca.crt: X")],
+            Ok(("B", Some("X"))),
+        ),
+        (
+            "MUTUAL",
+            &[("c", "cert: A, key: K, cacert: ''")],
+            Err("found key \"cacert\", but it was empty".to_owned()),
         ),
         (
             "OPTIONAL_MUTUAL",
@@ -175,7 +181,13 @@ fn secrets_are_read_in_istios_order() {
         let ChainAction::TerminateHttp { tls, .. } = &tls.chains[0].action else { panic!() };
         let text = |pem: &[u8]| String::from_utf8_lossy(pem).into_owned();
         let got = tls.credential.as_ref().map_err(ToString::to_string);
-        let got = got.map(|found| (text(&found.certificate_chain), found.client_ca.as_deref().map(text)));
+        let authority = |found: &ClientAuthority| {
+            let revoked = found.revoked.as_deref().map(|list| format!(" revoked {}", text(list)));
+            text(&found.bundle) + &revoked.unwrap_or_default()
+        };
+        let got = got.map(|found| {
+            (text(&found.certificates[0].chain), found.client_authority.as_ref().map(authority))
+        });
         let want = want.map(|(certificate, ca)| (certificate.to_owned(), ca.map(str::to_owned)));
         assert_eq!(got, want, "{mode} {secrets:?}");
         assert_eq!(codes(&translation).len(), usize::from(want.is_err()), "{mode} {secrets:?}");

@@ -8,6 +8,8 @@ mod policies;
 mod ports;
 mod registry;
 mod requests;
+mod rules;
+mod server_tls;
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -193,6 +193,55 @@ fn a_repeated_sni_costs_a_match_all_of_its_names() {
 }
 
 #[test]
+fn a_server_name_that_the_server_does_not_have_is_served_all_the_same_unless_another_server_has_it() {
+    let rule = |name: &str| format!("{{match: [{{sniHosts: [{name}]}}], route: {}}}", to("a"));
+    let spec = format!(
+        "{{gateways: [g], hosts: ['*.test'], tls: [{}, {}, {}]}}",
+        rule("own.test"),
+        rule("foreign.test"),
+        rule("other.test")
+    );
+    let servers = [
+        "443 tls TLS own.test tls: {mode: PASSTHROUGH}",
+        "443 https HTTPS other.test tls: {mode: SIMPLE, credentialName: c}",
+    ];
+    let secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: c, namespace: istio-system}\nstringData: {cert: x, key: x}\n";
+    let translation = world(&[
+        gateway("{name: g}", &servers),
+        virtual_service("{name: v}", &spec),
+        services(&["a"]),
+        secret.to_owned(),
+    ]);
+    let ListenerKind::Tls(tls) = &translation.snapshot.listeners[0].kind else { panic!() };
+    let passes =
+        |sni: &str| tls.select(Some(sni)).map(|chain| matches!(chain.action, ChainAction::Passthrough(_)));
+    assert_eq!(["own.test", "foreign.test", "other.test"].map(passes), [Some(true), Some(true), Some(false)]);
+    let found: Vec<&str> = translation.diagnostics.iter().map(|found| found.message.as_str()).collect();
+    assert_eq!(
+        found,
+        [
+            "SNI host foreign.test is not a host of the server: it is served all the same, as at Istio's gateway",
+            "SNI host other.test is taken already on this port: the whole match is dropped",
+        ]
+    );
+}
+
+#[test]
+fn a_gateway_can_keep_to_its_own_namespace() {
+    let text = gateway("{name: own, namespace: istio-system}", &["80 http HTTP '*'"])
+        + &gateway("{name: other}", &["81 http HTTP '*'"]);
+    let mut surroundings = Surroundings::default();
+    let names = |surroundings: &Surroundings| {
+        let translation = translate(&objects(&text), surroundings, 1);
+        (names(&translation.snapshot), codes(&translation))
+    };
+    let all = ["0.0.0.0_80", "0.0.0.0_81"].map(str::to_owned).to_vec();
+    assert_eq!(names(&surroundings), (all.clone(), vec![]));
+    surroundings.identity.own_gateways_only = true;
+    assert_eq!(names(&surroundings), (all[..1].to_vec(), vec!["SLU0011"]));
+}
+
+#[test]
 fn terminated_tls_uses_tcp_rules() {
     let translation = world(&[
         gateway("{name: g}", &["443 tls TLS a.test tls: {mode: SIMPLE, credentialName: c}"]),

@@ -29,7 +29,9 @@ fn settings_of_a_handshake_that_is_not_ours_are_told() {
         (
             "HTTPS",
             "mode: SIMPLE, credentialName: c, caCertCredentialName: ca",
-            vec![".caCertCredentialName: SIMPLE mode asks clients for no certificate: the CA has no effect"],
+            vec![
+                ".caCertCredentialName: caCertCredentialName has no effect: SIMPLE mode asks clients for no certificate",
+            ],
         ),
         ("HTTPS", "mode: MUTUAL, credentialName: c, caCertCredentialName: ca", vec![]),
     ] {

@@ -1,0 +1,264 @@
+//! A request's line in the access log: filled in on the request's way, written when its response has ended, or was dropped
+//! on the way, so also for a client that goes away.
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, USER_AGENT};
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::{Body, Frame, SizeHint};
+
+use super::body::ResponseBody;
+use super::forward::SERVICE_TIME;
+use super::headers::{FORWARDED_FOR, REQUEST_ID};
+use super::outgoing::Target;
+use super::serve::Connection;
+use crate::model::{ClusterName, Route};
+use crate::proxy::error::RequestError;
+use crate::telemetry::access::{self, Request as Asked};
+use crate::telemetry::{AccessLog, ResponseFlag};
+use crate::upstream::body::BodyError;
+
+/// What is noted on a request's way, if there is an access log.
+pub(super) struct Notes(Option<RefCell<Line>>);
+
+/// See the module.
+struct Line {
+    log: AccessLog,
+    began: Instant,
+    connection: access::Connection,
+    asked: Asked,
+    /// Bytes of the request's body.
+    received: Rc<Cell<u64>>,
+    /// The response has been sent as a whole, or nobody has to tell of it.
+    end: End,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Nothing has: the client goes away.
+    Open,
+    Whole,
+    /// A connection that has switched has another line.
+    ToldElsewhere,
+}
+
+impl Notes {
+    /// Begins a line.
+    pub(super) fn begin(connection: &Connection) -> Self {
+        let log = connection.shared.access_log.clone();
+        Self(log.map(|log| {
+            let connection = access::Connection {
+                started: SystemTime::now(),
+                duration: Duration::ZERO,
+                received: 0,
+                sent: 0,
+                flags: Cow::default(),
+                upstream_host: None,
+                upstream_cluster: None,
+                upstream_local: None,
+                downstream_local: connection.ends.local,
+                downstream_remote: connection.ends.peer,
+                server_name: connection.server_name.as_deref().map(str::to_owned),
+                request: None,
+            };
+            let asked = Asked::default();
+            let received = Rc::default();
+            RefCell::new(Line { log, began: Instant::now(), connection, asked, received, end: End::Open })
+        }))
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Line)) {
+        if let Some(line) = &self.0 {
+            note(&mut line.borrow_mut());
+        }
+    }
+
+    /// A request that could be read, with the headers that backends get.
+    pub(super) fn asked<B>(&self, request: &Request<B>, target: &Target) {
+        self.note(|line| {
+            let value = |name| text(request.headers(), name);
+            line.asked = Asked {
+                method: Some(request.method().to_string()),
+                path: Some(match request.uri().query() {
+                    Some(query) => format!("{}?{query}", target.path),
+                    None => target.path.clone(),
+                }),
+                protocol: Some(if request.version() == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" }),
+                forwarded_for: value(&FORWARDED_FOR),
+                user_agent: value(&USER_AGENT),
+                request_id: value(&REQUEST_ID),
+                authority: Some(target.authority.clone()),
+                ..Asked::default()
+            };
+        });
+    }
+
+    /// The route that it is for.
+    pub(super) fn routed(&self, route: &Route) {
+        self.note(|line| {
+            line.asked.route_name = Some(route.name.to_string()).filter(|name| !name.is_empty());
+        });
+    }
+
+    /// It is for a cluster.
+    pub(super) fn cluster(&self, cluster: &ClusterName) {
+        self.note(|line| line.connection.upstream_cluster = Some(cluster.to_string()));
+    }
+
+    /// It goes on under this Host.
+    pub(super) fn forwarded(&self, authority: &str, received: Rc<Cell<u64>>) {
+        self.note(|line| {
+            line.asked.authority = Some(authority.to_owned());
+            line.received = received;
+        });
+    }
+
+    /// It is tried at an endpoint.
+    pub(super) fn tried(&self, endpoint: SocketAddr) {
+        self.note(|line| line.connection.upstream_host = Some(endpoint));
+    }
+
+    /// Something that comes with the answer, whatever it is.
+    pub(super) fn flag(&self, flag: ResponseFlag) {
+        self.note(|line| line.raise(&[flag]));
+    }
+
+    /// Where the answer comes from.
+    pub(super) fn details(&self, details: &'static str) {
+        self.note(|line| line.asked.details = Some(details));
+    }
+
+    /// It is answered with a failure.
+    pub(super) fn failed(&self, error: RequestError) {
+        self.note(|line| {
+            line.raise(error.flags());
+            line.asked.details = Some(error.details());
+        });
+    }
+
+    /// It is answered with a failure in plain bytes, and that is all.
+    pub(super) fn refused(self, error: RequestError) {
+        self.failed(error);
+        self.note(|line| {
+            line.asked.status = error.status().as_u16();
+            line.connection.sent = error.body().len() as u64;
+            line.end = End::Whole;
+        });
+    }
+
+    /// Ties the line to the response, whose end is its end.
+    pub(super) fn follow(self, response: Response<ResponseBody>, method: &Method) -> Response<Recorded> {
+        let line = self.0.map(|line| Box::new(line.into_inner()));
+        let line = line.map(|mut line| {
+            line.asked.status = response.status().as_u16();
+            line.asked.service_time = text(response.headers(), &SERVICE_TIME);
+            line.end = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                End::ToldElsewhere
+            } else if *method == Method::HEAD || response.body().is_end_stream() {
+                // Nobody will ask for the body.
+                End::Whole
+            } else {
+                End::Open
+            };
+            line
+        });
+        response.map(|body| Recorded { body, line })
+    }
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+impl Line {
+    /// Adds flags in the order in which they are raised, each once.
+    fn raise(&mut self, flags: &[ResponseFlag]) {
+        let raised = self.connection.flags.to_mut();
+        for flag in flags {
+            if !raised.contains(flag) {
+                raised.push(*flag);
+            }
+        }
+    }
+
+    /// The response breaks off.
+    fn break_off(&mut self, error: &BodyError) {
+        let (flag, details) = match error {
+            BodyError::Timeout => (ResponseFlag::UpstreamRequestTimeout, "response_timeout"),
+            BodyError::Upstream(_) => (
+                ResponseFlag::UpstreamConnectionTermination,
+                "upstream_reset_after_response_started{connection_termination}",
+            ),
+        };
+        self.raise(&[flag]);
+        self.asked.details = Some(details);
+        self.end = End::Whole;
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        match self.end {
+            End::ToldElsewhere => return,
+            End::Whole => {}
+            End::Open => {
+                self.raise(&[ResponseFlag::DownstreamConnectionTermination]);
+                self.asked.details = Some("downstream_remote_disconnect");
+            }
+        }
+        self.connection.duration = self.began.elapsed();
+        self.connection.received = self.received.get();
+        self.connection.request = Some(Box::new(std::mem::take(&mut self.asked)));
+        self.log.write(self.connection.clone());
+    }
+}
+
+/// A response's body with the line that is written at its end.
+pub(crate) struct Recorded {
+    body: ResponseBody,
+    line: Option<Box<Line>>,
+}
+
+impl Body for Recorded {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Self { body, line } = &mut *self;
+        if let Some(open) = line {
+            match &frame {
+                Some(Ok(frame)) => {
+                    open.connection.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+                    if body.is_end_stream() {
+                        open.end = End::Whole;
+                    }
+                }
+                Some(Err(error)) => open.break_off(error),
+                None => open.end = End::Whole,
+            }
+            if open.end == End::Whole {
+                line.take();
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
