@@ -7,6 +7,7 @@ pub mod body;
 pub mod connect;
 pub mod ending;
 pub mod executor;
+mod held;
 pub mod limits;
 mod origin;
 pub mod pool;

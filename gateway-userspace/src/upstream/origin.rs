@@ -16,6 +16,14 @@ use crate::model::{Cluster, ClusterName};
 
 /// Idle connections kept for one endpoint by one worker.
 const MAX_IDLE: usize = 128;
+/// Streams of one HTTP/2 connection, after which another is made (RFC 9113, 6.5.2: servers should allow no fewer).
+const MAX_STREAMS: u32 = 100;
+/// What an HTTP/2 backend may send ahead on a stream: enough to fill a fast path, and what a client that does not read
+/// makes us hold.
+pub(super) const STREAM_WINDOW: u32 = 256 * 1024;
+/// Likewise on all streams of a connection together. Less, and clients that do not read could leave nothing of it to the
+/// streams of others.
+pub(super) const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// An idle connection is closed after this, unless a DestinationRule says otherwise; Istio's default is 1 h, but most
 /// servers close theirs after 60 to 75 s, and a connection closed under a request is a failed request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
@@ -25,8 +33,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 pub(super) struct Origin {
     /// HTTP/1.1, the youngest last.
     pub(super) idle: VecDeque<Box<Connection>>,
-    /// HTTP/2.
-    pub(super) multiplexed: Option<Multiplexed>,
+    /// HTTP/2, the oldest first: the next one is made when those before it are full.
+    pub(super) multiplexed: Vec<Multiplexed>,
     pub(super) crowd: Rc<Crowd>,
 }
 
@@ -142,7 +150,7 @@ impl Connection {
 /// An HTTP/2 connection.
 #[derive(Debug)]
 pub(super) struct Multiplexed {
-    pub(super) sender: http2::SendRequest<RequestBody>,
+    sender: http2::SendRequest<RequestBody>,
     rules: Rules,
     use_: Rc<Use>,
 }
@@ -180,8 +188,13 @@ impl Multiplexed {
         (self.sender.clone(), Stream(self.use_.clone()))
     }
 
-    /// Whether it may get another stream.
-    pub(super) fn is_usable(&self) -> bool {
+    /// Whether one more stream has room.
+    fn has_room(&self) -> bool {
+        self.use_.streams.get() < MAX_STREAMS
+    }
+
+    /// Whether it may get another stream, some time.
+    fn is_usable(&self) -> bool {
         let is_spent = self.rules.most_requests.is_some_and(|most| self.use_.served.get() >= most);
         !is_spent && !self.sender.is_closed() && !self.is_stale()
     }
@@ -192,6 +205,18 @@ impl Multiplexed {
 }
 
 impl Origin {
+    /// Another stream on an HTTP/2 connection that has room for it. With `one_connection` room is made.
+    pub(super) fn open(&self, one_connection: bool) -> Option<(http2::SendRequest<RequestBody>, Stream)> {
+        let mut usable = self.multiplexed.iter().filter(|it| it.is_usable());
+        let found = usable.clone().find(|it| it.has_room());
+        found.or_else(|| usable.next().filter(|_| one_connection)).map(Multiplexed::open)
+    }
+
+    /// Has no more streams on the HTTP/2 connection of this one.
+    pub(super) fn forget(&mut self, Stream(of): &Stream) {
+        self.multiplexed.retain(|it| !Rc::ptr_eq(&it.use_, of));
+    }
+
     /// Takes a connection back that has nothing under way.
     pub(super) fn keep(&mut self, mut connection: Box<Connection>) {
         connection.since = Instant::now();
@@ -205,7 +230,7 @@ impl Origin {
     /// Closes what is idle for too long; false if nothing is left.
     pub(super) fn sweep(&mut self) -> bool {
         self.idle.retain(|idle| !idle.sender.is_closed() && !idle.is_stale());
-        self.multiplexed = self.multiplexed.take().filter(Multiplexed::is_usable);
-        !self.idle.is_empty() || self.multiplexed.is_some() || Rc::strong_count(&self.crowd) > 1
+        self.multiplexed.retain(Multiplexed::is_usable);
+        !self.idle.is_empty() || !self.multiplexed.is_empty() || Rc::strong_count(&self.crowd) > 1
     }
 }

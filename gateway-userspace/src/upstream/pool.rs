@@ -1,6 +1,6 @@
 //! One worker's HTTP connections to the endpoints of each cluster. HTTP/1.1: idle ones, the youngest used first, so that
 //! surplus ones age out; where a DestinationRule bounds them, requests wait for one. HTTP/2: one connection an endpoint
-//! carries all streams.
+//! carries the streams, and another one those that have no room in it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,7 +19,9 @@ use super::connect::{ConnectError, connect};
 use super::ending::Ending;
 use super::executor::LocalExecutor;
 use super::limits::{self, Overflow};
-use super::origin::{Connection, Multiplexed, Origin, Rules, Seat, Stream, Waiting};
+use super::origin::{
+    CONNECTION_WINDOW, Connection, Multiplexed, Origin, Rules, STREAM_WINDOW, Seat, Stream, Waiting,
+};
 use super::replay::RequestBody;
 use crate::model::{Cluster, ClusterName, Counts, UpstreamProtocol};
 
@@ -231,9 +233,8 @@ impl Pool {
     ) -> Result<Response<UpstreamBody>, SendError> {
         let address = lease.address;
         loop {
-            let open = |origin: &mut Origin| {
-                origin.multiplexed.as_ref().filter(|it| it.is_usable()).map(Multiplexed::open)
-            };
+            // Where connections are bounded, the first one has to do.
+            let open = |origin: &mut Origin| origin.open(cluster.max_connections.is_some());
             let (opened, reused) = match self.origin(&cluster.name, address, open) {
                 Some(opened) => (opened, true),
                 None => match self.dial_http2(cluster, address).await {
@@ -250,7 +251,7 @@ impl Pool {
                 Err(mut unsent) => match unsent.take_message() {
                     Some(unchanged) if reused => {
                         request = unchanged;
-                        self.origin(&cluster.name, address, |origin| origin.multiplexed = None);
+                        self.origin(&cluster.name, address, |origin| origin.forget(&stream));
                     }
                     _ => return Err(SendError::exchange(unsent.into_error())),
                 },
@@ -267,7 +268,8 @@ impl Pool {
         let stream = connect(address, cluster.connect_timeout).await?;
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
-            .adaptive_window(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| ConnectError::Failed { address, source: std::io::Error::other(error) })?;
@@ -276,7 +278,7 @@ impl Pool {
         });
         let multiplexed = Multiplexed::new(sender, Rules::of(cluster));
         let opened = multiplexed.open();
-        self.origin(&cluster.name, address, |origin| origin.multiplexed = Some(multiplexed));
+        self.origin(&cluster.name, address, |origin| origin.multiplexed.push(multiplexed));
         Ok(opened)
     }
 
@@ -291,7 +293,7 @@ impl Pool {
             origins.retain(|address, origin| {
                 if !in_use(cluster, *address) {
                     origin.idle.clear();
-                    origin.multiplexed = None;
+                    origin.multiplexed.clear();
                 }
                 origin.sweep()
             });

@@ -9,14 +9,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Bytes of a body that are held for another try; a longer one is sent once (Envoy's `per_connection_buffer_limit_bytes`).
-pub const MAX_HELD: usize = 1024 * 1024;
+use super::held::{Held, Part};
 
 /// Why a body breaks off.
 #[derive(Debug, thiserror::Error)]
@@ -29,30 +27,22 @@ pub enum RequestBodyError {
     Superseded,
 }
 
-/// A part of a body that is kept.
+/// How far the request has come.
 #[derive(Debug, Clone)]
-enum Part {
-    Data(Bytes),
-    Trailers(HeaderMap),
-}
-
-impl Part {
-    fn frame(self) -> Frame<Bytes> {
-        match self {
-            Self::Data(bytes) => Frame::data(bytes),
-            Self::Trailers(trailers) => Frame::trailers(trailers),
-        }
-    }
-}
-
-/// How the request ends, once it does.
-#[derive(Debug, Clone, Default)]
 enum Progress {
-    #[default]
+    /// Nobody reads it: there is no connection to send it on yet. Since then.
+    Unread(Instant),
+    /// It is read as it comes.
     Open,
     /// Whole, with its parts if they were held.
     Whole(Instant, Option<Rc<[Part]>>),
     Broken,
+}
+
+impl Progress {
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Whole(..) | Self::Broken)
+    }
 }
 
 type End = watch::Receiver<Progress>;
@@ -61,8 +51,7 @@ type End = watch::Receiver<Progress>;
 #[derive(Debug)]
 struct Source {
     incoming: Incoming,
-    held: Vec<Part>,
-    held_bytes: usize,
+    held: Held,
     holds: bool,
     /// Something was read that is not held.
     lost: bool,
@@ -97,36 +86,44 @@ impl Source {
         Poll::Ready(frame.map(|frame| frame.map_err(RequestBodyError::Client)))
     }
 
-    fn keep(&mut self, frame: &Frame<Bytes>) {
-        let length = frame.data_ref().map_or(0, Bytes::len);
-        if !self.holds || self.held_bytes + length > MAX_HELD {
-            self.let_go();
-            self.lost = true;
-            return;
-        }
-        self.held_bytes += length;
-        match (frame.data_ref(), frame.trailers_ref()) {
-            (Some(data), _) => self.held.push(Part::Data(data.clone())),
-            (None, Some(trailers)) => self.held.push(Part::Trailers(trailers.clone())),
-            (None, None) => {}
-        }
+    /// Somebody reads.
+    fn begin(&self) {
+        self.end.send_if_modified(|end| {
+            let is_unread = matches!(end, Progress::Unread(_));
+            if is_unread {
+                *end = Progress::Open;
+            }
+            is_unread
+        });
     }
 
-    fn let_go(&mut self) {
-        self.holds = false;
-        self.held = Vec::new();
-        self.held_bytes = 0;
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        if !self.holds || !self.held.push(frame) {
+            self.holds = false;
+            self.held = Held::default();
+            self.lost = true;
+        }
     }
 
     fn finish(&mut self) {
-        let parts = (self.holds && !self.lost).then(|| self.held.as_slice().into());
-        self.end.send_if_modified(|end| {
-            let is_open = matches!(end, Progress::Open);
-            if is_open {
-                *end = Progress::Whole(Instant::now(), parts);
-            }
-            is_open
-        });
+        if self.end.borrow().is_over() {
+            return;
+        }
+        self.held.close();
+        let parts = (self.holds && !self.lost).then(|| self.held.parts().into());
+        self.end.send_replace(Progress::Whole(Instant::now(), parts));
+    }
+
+    /// The next try's turn. Those before get nothing any more.
+    fn turn(&mut self) {
+        self.turn += 1;
+        self.held.close();
+        if let Some(earlier) = self.reader.take() {
+            earlier.wake();
+        }
+        if !self.end.borrow().is_over() {
+            self.end.send_replace(Progress::Unread(Instant::now()));
+        }
     }
 }
 
@@ -144,10 +141,10 @@ impl Upload {
     pub fn new(incoming: Incoming, holds: bool) -> Self {
         let hint = incoming.size_hint();
         let source = (!incoming.is_end_stream()).then(|| {
-            let end = watch::Sender::default();
-            let (held, held_bytes, lost, turn, reader) = (Vec::new(), 0, false, 0, None);
+            let end = watch::Sender::new(Progress::Unread(Instant::now()));
+            let (held, lost, turn, reader) = (Held::default(), false, 0, None);
             let received = Rc::default();
-            let source = Source { incoming, held, held_bytes, holds, lost, turn, reader, end, received };
+            let source = Source { incoming, held, holds, lost, turn, reader, end, received };
             Rc::new(RefCell::new(source))
         });
         Self { source, hint, since: Instant::now() }
@@ -162,11 +159,9 @@ impl Upload {
     pub fn body(&self) -> RequestBody {
         let Some(source) = &self.source else { return RequestBody(Reader::Empty) };
         let mut now = source.borrow_mut();
-        now.turn += 1;
-        if let Some(earlier) = now.reader.take() {
-            earlier.wake();
-        }
-        RequestBody(Reader::Client { source: source.clone(), turn: now.turn, at: 0, left: self.hint.exact() })
+        now.turn();
+        let (turn, said, left) = (now.turn, now.held.parts().len(), self.hint.exact());
+        RequestBody(Reader::Client { source: source.clone(), turn, at: 0, said, left })
     }
 
     /// Whether all that was read of it can be said again.
@@ -197,7 +192,7 @@ impl Upload {
             None => Some(self.since.elapsed()),
             Some(source) => match &*source.borrow().end.borrow() {
                 Progress::Whole(at, _) => Some(at.elapsed()),
-                Progress::Open | Progress::Broken => None,
+                Progress::Unread(_) | Progress::Open | Progress::Broken => None,
             },
         }
     }
@@ -227,11 +222,34 @@ impl Ended {
     pub async fn at(&mut self) -> Instant {
         match &mut self.0 {
             When::Before(at) => *at,
-            When::Awaited(end) => match wait(end).await {
-                Progress::Whole(at, _) => at,
-                Progress::Open | Progress::Broken => Instant::now(),
+            When::Awaited(end) => match end.wait_for(Progress::is_over).await.as_deref() {
+                Ok(Progress::Whole(at, _)) => *at,
+                _ => Instant::now(),
             },
         }
+    }
+
+    /// Whose time it is: waits while the client's request comes, and returns since when it is ours, be it that the request
+    /// has ended, be it that nobody could be found yet who reads it.
+    pub async fn ours_since(&mut self) -> Instant {
+        match &mut self.0 {
+            When::Before(at) => *at,
+            When::Awaited(end) => match end.wait_for(|end| !matches!(end, Progress::Open)).await.as_deref() {
+                Ok(Progress::Whole(at, _) | Progress::Unread(at)) => *at,
+                _ => Instant::now(),
+            },
+        }
+    }
+
+    /// Waits until [`Ended::ours_since`] may say something else.
+    pub async fn changed(&mut self) {
+        if let When::Awaited(end) = &mut self.0
+            && !end.borrow().is_over()
+            && end.changed().await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
     }
 
     /// The whole body, once it has come, to be sent to somebody else; `None` if it did not come to its end or is too long
@@ -239,25 +257,15 @@ impl Ended {
     pub async fn copy(&mut self) -> Option<RequestBody> {
         match &mut self.0 {
             When::Before(_) => Some(RequestBody(Reader::Empty)),
-            When::Awaited(end) => match wait(end).await {
-                Progress::Whole(_, parts) => {
-                    let parts = parts?;
-                    let length = |part: &Part| match part {
-                        Part::Data(data) => data.len() as u64,
-                        Part::Trailers(_) => 0,
-                    };
-                    let left = parts.iter().map(length).sum();
-                    Some(RequestBody(Reader::Copy { parts, at: 0, left }))
+            When::Awaited(end) => match end.wait_for(Progress::is_over).await.as_deref() {
+                Ok(Progress::Whole(_, Some(parts))) => {
+                    let left = parts.iter().map(|part| part.length() as u64).sum();
+                    Some(RequestBody(Reader::Copy { parts: parts.clone(), at: 0, left }))
                 }
-                Progress::Open | Progress::Broken => None,
+                _ => None,
             },
         }
     }
-}
-
-/// A request whose body was dropped unread stays open.
-async fn wait(end: &mut End) -> Progress {
-    end.wait_for(|end| !matches!(end, Progress::Open)).await.map(|end| end.clone()).unwrap_or_default()
 }
 
 /// See the module.
@@ -267,11 +275,13 @@ pub struct RequestBody(Reader);
 #[derive(Debug)]
 enum Reader {
     Empty,
-    /// Of the client, what is held first; `left` bytes are to come, if that is known.
+    /// Of the client, behind the `said` parts that were held when the turn came, of which `at` were read; `left` bytes are
+    /// to come, if that is known.
     Client {
         source: Rc<RefCell<Source>>,
         turn: u32,
         at: usize,
+        said: usize,
         left: Option<u64>,
     },
     /// Of what was held.
@@ -292,8 +302,8 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         match &mut self.0 {
             Reader::Empty => Poll::Ready(None),
-            Reader::Client { source, turn, at, left } => {
-                let frame = std::task::ready!(poll_client(&mut source.borrow_mut(), *turn, at, cx));
+            Reader::Client { source, turn, at, said, left } => {
+                let frame = std::task::ready!(poll_client(&mut source.borrow_mut(), *turn, (at, *said), cx));
                 if let (Some(Ok(frame)), Some(left)) = (&frame, left) {
                     *left = left.saturating_sub(length(frame));
                 }
@@ -311,9 +321,9 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Reader::Empty => true,
-            Reader::Client { source, turn, at, .. } => {
+            Reader::Client { source, turn, at, said, .. } => {
                 let source = source.borrow();
-                source.turn == *turn && *at >= source.held.len() && source.incoming.is_end_stream()
+                source.turn == *turn && at >= said && source.incoming.is_end_stream()
             }
             Reader::Copy { parts, at, .. } => *at >= parts.len(),
         }
@@ -332,21 +342,24 @@ fn length(frame: &Frame<Bytes>) -> u64 {
     frame.data_ref().map_or(0, |data| data.len() as u64)
 }
 
-/// The next frame of the try of a turn that has read up to `at`.
+/// The next frame of the try of a turn that has read up to `at` of what had been `said`.
 fn poll_client(
     source: &mut Source,
     turn: u32,
-    at: &mut usize,
+    (at, said): (&mut usize, usize),
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
     if source.turn != turn {
         return Poll::Ready(Some(Err(RequestBodyError::Superseded)));
     }
-    if let Some(part) = source.held.get(*at) {
+    if source.reader.is_none() {
+        source.begin();
+    }
+    if *at < said
+        && let Some(part) = source.held.parts().get(*at)
+    {
         *at += 1;
         return Poll::Ready(Some(Ok(part.clone().frame())));
     }
-    let frame = source.poll(cx);
-    *at = source.held.len();
-    frame
+    source.poll(cx)
 }

@@ -1,5 +1,6 @@
 //! How long a request may take: the route's timeout, what a gRPC client gives (`grpc-timeout`), and each try's. All of them
-//! count from the end of the request, so that a slow upload costs nothing.
+//! count from the end of the request, so that a slow upload costs nothing. The first two also pass while there is no backend
+//! to send a body to: nobody reads it then, and whether it has ended cannot be known.
 
 use std::time::Duration;
 
@@ -49,9 +50,15 @@ impl Times {
     }
 }
 
-/// Passes when `time` is over, counted from the end of the request.
+/// Passes when `time` is over, counted from the end of the request, or since it has been waiting for a connection.
 pub(super) async fn of_request(time: Duration, mut ended: Ended) {
-    passed(ended.at().await, time).await;
+    loop {
+        let since = ended.ours_since().await;
+        tokio::select! {
+            () = passed(since, time) => return,
+            () = ended.changed() => {}
+        }
+    }
 }
 
 /// Likewise of a try that begins now, be it behind the request's end.

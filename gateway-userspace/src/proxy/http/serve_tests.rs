@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, LocalSet};
 
 use super::*;
@@ -349,6 +350,115 @@ async fn an_http2_backend_that_goes_away_is_replaced() {
             away.notify_one();
             soon(serving).await.unwrap();
         }
+    })
+    .await;
+}
+
+/// Serves HTTP/2: `/large` is more than what a stream is sent ahead, `/held` is counted and never answered.
+fn http2_of_sizes(stream: TcpStream, held: &Rc<Semaphore>) -> JoinHandle<()> {
+    let held = held.clone();
+    tokio::task::spawn_local(async move {
+        let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
+            let held = held.clone();
+            async move {
+                let length = match request.uri().path() {
+                    "/large" => 1024 * 1024,
+                    "/held" => {
+                        held.add_permits(1);
+                        std::future::pending().await
+                    }
+                    _ => 2,
+                };
+                Ok::<_, Infallible>(http::Response::new("x".repeat(length)))
+            }
+        });
+        let served = http2::Builder::new(LocalExecutor).serve_connection(TokioIo::new(stream), service);
+        // The client closes it as it likes.
+        let _ = served.await;
+    })
+}
+
+#[tokio::test]
+async fn clients_that_do_not_read_leave_others_their_share_of_an_http2_connection() {
+    run(async {
+        let rig = Rig::speaking(UpstreamProtocol::Http2).await;
+        let mut lazy = Vec::new();
+        for at in 0..8 {
+            let (mut client, serving) = rig.client();
+            client.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            if at == 0 {
+                http2_of_sizes(rig.accept().await, &Rc::new(Semaphore::new(0)));
+            }
+            read_to(&mut client, "\r\n\r\n").await;
+            lazy.push((client, serving));
+        }
+        // Each of them has been sent as much as there is room for.
+        let (mut client, _serving) = rig.client();
+        client.write_all(GET.as_bytes()).await.unwrap();
+        assert!(read_to(&mut client, "\r\n\r\nxx").await.starts_with("HTTP/1.1 200"));
+        for (client, _) in &mut lazy {
+            let mut body = vec![0; 1024 * 1024];
+            soon(client.read_exact(&mut body)).await.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn streams_beyond_what_a_connection_carries_get_another_one() {
+    run(async {
+        for bounded in [false, true] {
+            let rig = Rig::with(|cluster| {
+                cluster.protocol = UpstreamProtocol::Http2;
+                cluster.max_connections = bounded.then_some(1);
+            })
+            .await;
+            let held = Rc::new(Semaphore::new(0));
+            let (mut client, _serving) = rig.client();
+            client.write_all(GET.as_bytes()).await.unwrap();
+            http2_of_sizes(rig.accept().await, &held);
+            read_to(&mut client, "\r\n\r\nxx").await;
+
+            let mut waiting = Vec::new();
+            for _ in 0..100 {
+                let (mut client, serving) = rig.client();
+                client.write_all(b"GET /held HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+                waiting.push((client, serving));
+            }
+            soon(held.acquire_many(100)).await.unwrap().forget();
+            client.write_all(GET.as_bytes()).await.unwrap();
+            if !bounded {
+                http2_of_sizes(rig.accept().await, &held);
+            }
+            assert!(read_to(&mut client, "\r\n\r\nxx").await.starts_with("HTTP/1.1 200"), "{bounded}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_with_a_body_waits_for_a_connection_no_longer_than_its_time() {
+    run(async {
+        let time = Duration::from_millis(50);
+        let rig =
+            Rig::routed(|cluster| cluster.max_connections = Some(1), |forward| forward.timeout = Some(time))
+                .await;
+        // A request whose end does not come has all the time it wants, and the connection.
+        let head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n";
+        let (mut slow, _serving) = rig.client();
+        slow.write_all(head.as_bytes()).await.unwrap();
+        let mut backend = rig.accept().await;
+        read_to(&mut backend, "\r\n\r\n").await;
+
+        let (mut client, _serving) = rig.client();
+        client.write_all(format!("{head}hello").as_bytes()).await.unwrap();
+        let answer = read_to(&mut client, "upstream request timeout").await;
+        assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
+
+        slow.write_all(b"hello").await.unwrap();
+        read_to(&mut backend, "hello").await;
+        backend.write_all(OK.as_bytes()).await.unwrap();
+        assert!(read_to(&mut slow, "ok").await.starts_with("HTTP/1.1 200"));
     })
     .await;
 }

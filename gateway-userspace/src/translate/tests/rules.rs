@@ -286,8 +286,8 @@ fn a_secret_is_the_gateways_own_namespaces_and_its_generic_keys_come_first() {
     ]);
     let ChainAction::TerminateHttp { tls, .. } = &chains(&translation)[0].action else { panic!() };
     let found = tls.credential.as_ref().unwrap();
-    assert_eq!(&*found.certificate_chain, b"GENERIC");
-    assert_eq!(found.client_ca.as_deref(), Some(&b"OTHER"[..]));
+    assert_eq!(&*found.certificates[0].chain, b"GENERIC");
+    assert_eq!(found.client_authority.as_ref().map(|authority| &*authority.bundle), Some(&b"OTHER"[..]));
 }
 
 #[test]
