@@ -310,7 +310,7 @@ fn going_on_gives_what_beginning_anew_gives() {
         for step in 0..40 {
             let edits = rng.usize(1..3);
             let edits: Vec<String> = (0..edits).map(|_| world.edit(&mut rng)).collect();
-            let objects = world.objects();
+            let objects = Arc::new(world.objects());
             world.surroundings.learn(&objects);
             let on = translator.translate(&objects, &world.surroundings, step);
             let anew = translate(&objects, &world.surroundings, step);
@@ -390,9 +390,10 @@ fn what_did_not_change_is_the_same_object() {
             true => first[name].clone(),
             false => read(name, text),
         });
-        let second: Objects = second.flatten().collect();
+        let second: Arc<Objects> = Arc::new(second.flatten().collect());
         let (surroundings, mut translator) = (Surroundings::default(), Translator::default());
-        let first = translator.translate(&first.values().flatten().cloned().collect(), &surroundings, 1);
+        let first =
+            translator.translate(&Arc::new(first.values().flatten().cloned().collect()), &surroundings, 1);
         let second = translator.translate(&second, &surroundings, 2);
         assert_eq!(shared(&first.snapshot, &second.snapshot), want, "rule {rule}, slice {slice}");
     }

@@ -54,6 +54,7 @@ impl Analyst {
         now: SystemTime,
     ) -> Analysis {
         let Loaded { objects, mut diagnostics, .. } = loaded;
+        let objects = Arc::new(objects);
         let translation = self.translator.translate(&objects, surroundings, generation);
         let (tls, credential_faults) = ServerConfigs::build(&translation.snapshot, previous);
         diagnostics.extend(translation.diagnostics);

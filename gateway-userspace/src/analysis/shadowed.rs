@@ -34,11 +34,9 @@ fn hosts(snapshot: &Snapshot) -> impl Iterator<Item = &VirtualHost> {
     snapshot.route_tables().flat_map(|table| &table.virtual_hosts)
 }
 
-/// The routes of a host that are reached, and those behind the first that takes every request. As such routes come last,
-/// few hosts have more than one to look at.
+/// The routes of a host that are reached, and those behind the first that takes every request.
 fn split(host: &VirtualHost) -> (&[Arc<Route>], &[Arc<Route>]) {
-    let is_catch_all = |route: &&Arc<Route>| route.matcher.is_catch_all();
-    let catch_alls = host.routes.iter().rev().take_while(is_catch_all).count();
+    let catch_alls = host.routes.split().1.len();
     host.routes.split_at(host.routes.len() - catch_alls.saturating_sub(1))
 }
 

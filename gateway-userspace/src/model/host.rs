@@ -106,6 +106,11 @@ impl<T> HostMap<T> {
         }
     }
 
+    /// Makes room for as many exact names.
+    pub fn reserve(&mut self, more: usize) {
+        self.exact.reserve(more);
+    }
+
     /// The value of a pattern; `value` is put in if there is none yet.
     pub fn get_or_insert(&mut self, pattern: &HostPattern, value: T) -> &mut T {
         match pattern {

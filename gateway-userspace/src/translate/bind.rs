@@ -135,7 +135,10 @@ impl<'a> Bindings<'a> {
     }
 
     /// The VirtualServices of a server's Gateway, in the order in which their routes are tried.
-    pub(super) fn of(&self, server: &SelectedServer<'_>) -> impl Iterator<Item = (usize, &Arc<Bound>)> {
+    pub(super) fn of(
+        &self,
+        server: &SelectedServer<'_>,
+    ) -> impl ExactSizeIterator<Item = (usize, &Arc<Bound>)> {
         let list = self.by_gateway.get(&own_name(server.gateway)).map_or(&[][..], Vec::as_slice);
         list.iter().map(|index| (*index, &self.roots[*index].bound))
     }

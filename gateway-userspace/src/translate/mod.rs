@@ -61,7 +61,7 @@ pub struct Translation {
 
 /// Translates sound documents for one gateway. The same objects in the same surroundings give the same result.
 pub fn translate(objects: &Objects, surroundings: &Surroundings, generation: u64) -> Translation {
-    Translator::default().translate(objects, surroundings, generation)
+    Translator::default().translate(&Arc::new(objects.clone()), surroundings, generation)
 }
 
 /// Translates one set of documents after the other. What it keeps in between saves work and changes no result: whatever is
@@ -69,7 +69,7 @@ pub fn translate(objects: &Objects, surroundings: &Surroundings, generation: u64
 #[derive(Debug, Default)]
 pub struct Translator {
     /// Holds the documents that the memos know by their addresses.
-    objects: Objects,
+    objects: Arc<Objects>,
     resolved: Resolved,
     files: Files,
     /// What holds for all documents.
@@ -83,7 +83,7 @@ impl Translator {
     /// See [`translate`].
     pub fn translate(
         &mut self,
-        objects: &Objects,
+        objects: &Arc<Objects>,
         surroundings: &Surroundings,
         generation: u64,
     ) -> Translation {

@@ -156,12 +156,7 @@ impl Chains {
 }
 
 /// A name that the server does not have.
-fn foreign(
-    server: &SelectedServer<'_>,
-    bound: &Bound,
-    name: &HostPattern,
-    place: &FieldPath,
-) -> Diagnostic {
+fn foreign(server: &SelectedServer<'_>, bound: &Bound, name: &HostPattern, place: &FieldPath) -> Diagnostic {
     let message = format!(
         "SNI host {name} is not a host of the server: it is served all the same, as at Istio's gateway"
     );

@@ -28,6 +28,13 @@ impl RouteList {
         open.map(|(_, route)| route.as_ref()).find(|route| route.matcher.matches(head))
     }
 
+    /// The routes, and those that take every request, which come last.
+    pub fn split(&self) -> (&[Arc<Route>], &[Arc<Route>]) {
+        let is_catch_all = |route: &&Arc<Route>| route.matcher.is_catch_all();
+        let catch_alls = self.routes.iter().rev().take_while(is_catch_all).count();
+        self.routes.split_at(self.routes.len() - catch_alls)
+    }
+
     /// Every destination, each cluster once.
     pub fn forwards(&self) -> &[WeightedCluster] {
         &self.forwards

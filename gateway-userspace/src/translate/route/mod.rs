@@ -61,12 +61,6 @@ impl Compiled {
     pub(super) fn notes(&self) -> &[(Place, Option<Place>)] {
         &self.notes
     }
-
-    /// All routes but one for every request, and that one.
-    pub(super) fn parts(&self) -> (&[Arc<Route>], &[Arc<Route>]) {
-        let ends = self.routes.last().is_some_and(|last| last.matcher.is_catch_all());
-        self.routes.split_at(self.routes.len() - usize::from(ends))
-    }
 }
 
 /// The routes of a VirtualService at a server, those of the translation before if nothing they are made from has changed.
