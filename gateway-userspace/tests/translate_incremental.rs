@@ -386,10 +386,9 @@ fn what_did_not_change_is_the_same_object() {
         let first: BTreeMap<&String, Option<Object>> =
             before.iter().map(|(name, text)| (name, read(name, text))).collect();
         let after = town(rule, slice);
-        let second = after.iter().map(|(name, text)| match before[name] == *text {
-            true => first[name].clone(),
-            false => read(name, text),
-        });
+        let second = after
+            .iter()
+            .map(|(name, text)| if before[name] == *text { first[name].clone() } else { read(name, text) });
         let second: Arc<Objects> = Arc::new(second.flatten().collect());
         let (surroundings, mut translator) = (Surroundings::default(), Translator::default());
         let first =

@@ -129,9 +129,15 @@ impl<'n> Collector<'n> {
         self.nodes.push(Place { shape, key, key_at, at: Spot::of(node.span), end: 0 });
         match &node.content {
             Content::Scalar { .. } => {}
-            Content::Sequence(items) => items.iter().for_each(|item| self.add(item, None)),
+            Content::Sequence(items) => {
+                for item in items {
+                    self.add(item, None);
+                }
+            }
             Content::Mapping(entries) => {
-                entries.iter().for_each(|entry| self.add(&entry.value, Some((&entry.key, entry.key_span))));
+                for entry in entries {
+                    self.add(&entry.value, Some((&entry.key, entry.key_span)));
+                }
             }
         }
         self.nodes[at].end = self.nodes.len() as u32;

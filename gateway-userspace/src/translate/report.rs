@@ -19,7 +19,9 @@ impl Report {
 
     /// Adds what was found before.
     pub(super) fn extend(&mut self, found: &[Diagnostic]) {
-        found.iter().for_each(|diagnostic| self.add(diagnostic.clone()));
+        for diagnostic in found {
+            self.add(diagnostic.clone());
+        }
     }
 
     pub(super) fn finish(self) -> Vec<Diagnostic> {

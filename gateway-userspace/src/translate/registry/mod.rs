@@ -210,7 +210,9 @@ impl Known {
                 let units = changed.iter().filter_map(|host| known.units.get(host));
                 units.flat_map(|unit| unit.clusters.iter().cloned()).collect()
             };
-            of(self).iter().for_each(|gone| drop(clusters.remove(&gone.name)));
+            for gone in of(self) {
+                clusters.remove(&gone.name);
+            }
             clusters.extend(of(next).iter().map(named));
         }
         clusters

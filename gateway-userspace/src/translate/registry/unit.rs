@@ -58,7 +58,9 @@ impl Unit {
             ports.iter().for_each(|port| maker.add(port));
         }
         let Maker { mut clusters, report, .. } = maker;
-        clusters.iter_mut().for_each(|cluster| set_origin(cluster, &from.parts));
+        for cluster in &mut clusters {
+            set_origin(cluster, &from.parts);
+        }
         let clusters = clusters.into_iter().map(Arc::new).collect();
         Self { from, alias, ports: numbers, clusters, findings: report.finish() }
     }
