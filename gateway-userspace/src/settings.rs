@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, ValueEnum};
 
 use crate::model::{Ascent, GatewayIdentity, Tier};
 use crate::telemetry::access::Format;
@@ -28,7 +29,12 @@ pub struct IdentityArgs {
     #[arg(long, default_value = "cluster.local")]
     pub domain: String,
     /// Take Gateways of the gateway's own namespace alone, as istiod does with this variable.
-    #[arg(long, env = "PILOT_SCOPE_GATEWAY_TO_NAMESPACE")]
+    #[arg(
+        long,
+        env = "PILOT_SCOPE_GATEWAY_TO_NAMESPACE",
+        action = ArgAction::SetTrue,
+        value_parser = FalseyValueParser::new()
+    )]
     pub scope_gateway_to_namespace: bool,
     /// Namespace of file documents that name none.
     #[arg(long, default_value = "default")]
@@ -82,8 +88,9 @@ pub struct RunArgs {
     /// Log level or filter: error, warn, info, debug, trace, or directives as in RUST_LOG.
     #[arg(long, env = "SLUICE_LOG", default_value = "info")]
     pub log: String,
-    /// File that each request, and each TCP connection of either plane, gets a line in when it is over; `/dev/stdout` too. Default: none,
-    /// as Istio's. Bytes are those of the stream, without headers and without what was sent again. Opened anew at SIGHUP.
+    /// File that each request, and each TCP connection of either plane, gets a line in when it is over; `/dev/stdout`
+    /// too. Default: none, as Istio's. A connection's bytes are those of the stream, without headers and without what
+    /// was sent again. Opened anew at SIGHUP.
     #[arg(long, env = "SLUICE_ACCESS_LOG", value_name = "FILE")]
     pub access_log: Option<PathBuf>,
     /// Istio's default format, or its JSON: `text` or `json`.

@@ -225,6 +225,51 @@ fn what_stands_before_the_route_is_told_too() {
 }
 
 #[test]
+fn faults_and_cors_are_told_and_decide_where_they_hit_every_request() {
+    let documents = DOCUMENTS.to_owned()
+        + "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: f}\nspec: {servers: [{port: {number: 81, name: \
+           http, protocol: HTTP}, hosts: [f.test]}]}\n---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: \
+           {name: f}\nspec:\n  gateways: [f]\n  hosts: [f.test]\n  http:\n  - match: [{uri: {prefix: /whole}}]\n    fault: {abort: \
+           {httpStatus: 418, percentage: {value: 100}}}\n    route: [{destination: {host: web}}]\n  - match: [{uri: {prefix: \
+           /part}}]\n    fault: {delay: {fixedDelay: 2s, percentage: {value: 0.5}}, abort: {grpcStatus: UNAVAILABLE, percentage: \
+           {value: 25}}}\n    route: [{destination: {host: web}}]\n  - corsPolicy: {allowOrigins: [{exact: 'https://ok.test'}]}\n    \
+           route: [{destination: {host: web}}]\n";
+    let snapshot = translated(&documents);
+    let preflight = "access-control-request-method=PUT";
+    for (asked, outcome, summary, note) in [
+        ("GET http://f.test:81/whole".to_owned(), Outcome::Direct, "418", "100 % of requests with 418"),
+        ("GET http://f.test:81/part".to_owned(), Outcome::Forward, "web", "delays 0.5 % of requests by 2s"),
+        (
+            "GET http://f.test:81/part".to_owned(),
+            Outcome::Forward,
+            "web",
+            "25 % of requests with gRPC status 14",
+        ),
+        (
+            format!("OPTIONS http://f.test:81/ origin=https://ok.test {preflight}"),
+            Outcome::Direct,
+            "preflight with 200",
+            "CORS",
+        ),
+        (
+            format!("OPTIONS http://f.test:81/ origin=https://no.test {preflight}"),
+            Outcome::Forward,
+            "web",
+            "CORS",
+        ),
+        ("GET http://f.test:81/ origin=https://ok.test".to_owned(), Outcome::Forward, "web", "CORS"),
+    ] {
+        let found = decide(&snapshot, &question(&asked), &|cluster| {
+            cluster.endpoints.iter().map(|endpoint| endpoint.address).collect()
+        });
+        assert_eq!(found.outcome, outcome, "{asked}: {found:?}");
+        assert!(found.summary.contains(summary), "{asked}: {found:?}");
+        let notes: Vec<&String> = found.steps.iter().flat_map(|step| &step.notes).collect();
+        assert!(notes.iter().any(|told| told.contains(note)), "{asked}: {notes:?}");
+    }
+}
+
+#[test]
 fn shares_of_a_split_are_told_and_who_can_serve() {
     let explanation = explain(&question("GET http://any:31400/"));
     assert_eq!(explanation.summary, "the connection goes to one of 2 clusters, of which 1 can serve");

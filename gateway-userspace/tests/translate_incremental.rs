@@ -254,6 +254,7 @@ fn policy(rng: &mut Rng) -> String {
             "subsets: [{name: v1, labels: {version: v1}}]",
             "trafficPolicy: {connectionPool: {tcp: {maxConnections: 3, connectTimeout: 1s}}}",
             "subsets: [{name: v1, labels: {version: v2}, trafficPolicy: {outlierDetection: {}}}]",
+            "trafficPolicy: {tls: {mode: SIMPLE, credentialName: pair0}}",
         ],
     );
     format!("spec: {{host: {host}, {policy}}}\n")

@@ -13,7 +13,7 @@
 //! |               | a body, `stall`, `hang-up`, or `refuse` (HTTP/2 `REFUSED_STREAM`); what |
 //! |               | follows behind a slash tells paths apart                               |
 //! | `/held`       | as anything else, once [`Backend::release`] was called                 |
-//! | anything else | 200 and JSON: backend, method, path, version, host, headers            |
+//! | anything else | 200 and JSON: backend, method, path, version, host, scheme, headers, tls |
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -79,7 +79,12 @@ impl Backend {
 
     /// HTTP/1.1 within TLS that it terminates itself.
     pub fn tls(name: &str, config: Arc<ServerConfig>, place: Place) -> Self {
-        Self::start_with(name, Version::Http1, Some(config.into()), place)
+        Self::sealed(name, Version::Http1, config, place)
+    }
+
+    /// Either within TLS that it terminates itself.
+    pub fn sealed(name: &str, version: Version, config: Arc<ServerConfig>, place: Place) -> Self {
+        Self::start_with(name, version, Some(config.into()), place)
     }
 
     fn start_with(name: &str, version: Version, tls: Option<TlsAcceptor>, place: Place) -> Self {
@@ -92,11 +97,12 @@ impl Backend {
             let (who, count, tls) = (who.clone(), count.clone(), tls.clone());
             async move {
                 match tls {
-                    None => serve(stream, version, who, count).await,
+                    None => serve(stream, version, (who, None), count).await,
                     // A client that fails to shake hands is part of some tests.
                     Some(tls) => {
                         if let Ok(stream) = tls.accept(stream).await {
-                            serve(stream, version, who, count).await;
+                            let heard = heard(stream.get_ref().1);
+                            serve(stream, version, (who, Some(heard)), count).await;
                         }
                     }
                 }
@@ -116,14 +122,29 @@ impl Backend {
     }
 }
 
-async fn serve<S>(stream: S, version: Version, who: Arc<Memory>, count: Arc<AtomicUsize>)
-where
+/// What a client said in its handshake.
+fn heard(connection: &rustls::ServerConnection) -> serde_json::Value {
+    let alpn = connection.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
+    json!({
+        "sni": connection.server_name(),
+        "alpn": alpn,
+        "shows_certificate": connection.peer_certificates().is_some(),
+    })
+}
+
+/// `who` comes with what was heard in the handshake, if there was one.
+async fn serve<S>(
+    stream: S,
+    version: Version,
+    who: (Arc<Memory>, Option<serde_json::Value>),
+    count: Arc<AtomicUsize>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request| {
         count.fetch_add(1, Ordering::SeqCst);
         let who = who.clone();
-        async move { answer(&who, request).await }
+        async move { answer(&who.0, who.1.as_ref(), request).await }
     });
     let stream = TokioIo::new(stream);
     // Clients that go away are part of some tests.
@@ -151,7 +172,11 @@ impl std::error::Error for NoAnswer {
     }
 }
 
-async fn answer(memory: &Memory, request: Request<Incoming>) -> Result<Response<ResponseBody>, NoAnswer> {
+async fn answer(
+    memory: &Memory,
+    tls: Option<&serde_json::Value>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, NoAnswer> {
     let path = request.uri().path().to_owned();
     let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let response = match (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) {
@@ -168,9 +193,9 @@ async fn answer(memory: &Memory, request: Request<Incoming>) -> Result<Response<
         ("held", _) => {
             let mut released = memory.released.subscribe();
             released.wait_for(|released| *released).await.expect("the backend has the sender");
-            describe(&memory.name, &request)
+            describe(&memory.name, tls, &request)
         }
-        _ => describe(&memory.name, &request),
+        _ => describe(&memory.name, tls, &request),
     };
     Ok(response)
 }
@@ -211,7 +236,11 @@ fn text(text: &str) -> Response<ResponseBody> {
     Response::new(Full::from(text.to_owned()).boxed())
 }
 
-fn describe(who: &str, request: &Request<Incoming>) -> Response<ResponseBody> {
+fn describe(
+    who: &str,
+    tls: Option<&serde_json::Value>,
+    request: &Request<Incoming>,
+) -> Response<ResponseBody> {
     let mut headers = serde_json::Map::new();
     for (name, value) in request.headers() {
         let value = String::from_utf8_lossy(value.as_bytes());
@@ -230,7 +259,9 @@ fn describe(who: &str, request: &Request<Incoming>) -> Response<ResponseBody> {
         "path": request.uri().path_and_query().map(ToString::to_string),
         "version": format!("{:?}", request.version()),
         "host": host,
+        "scheme": request.uri().scheme_str(),
         "headers": headers,
+        "tls": tls,
     });
     let mut response = text(&described.to_string());
     response

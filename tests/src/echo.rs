@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio_rustls::TlsAcceptor;
 
 use crate::serve::{Place, Server};
 
@@ -26,7 +27,20 @@ pub fn start_silent(place: Place) -> Server {
     Server::start(place, |stream| converse(stream, "".into()))
 }
 
-async fn converse(mut stream: TcpStream, greeting: Arc<str>) {
+/// Starts one that calls itself `name`, within TLS.
+pub fn start_sealed(name: &str, config: Arc<ServerConfig>, place: Place) -> Server {
+    let (greeting, acceptor): (Arc<str>, _) = (greeting(name).into(), TlsAcceptor::from(config));
+    Server::start(place, move |stream| {
+        let (greeting, acceptor) = (greeting.clone(), acceptor.clone());
+        async move {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                converse(stream, greeting).await;
+            }
+        }
+    })
+}
+
+async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, greeting: Arc<str>) {
     if stream.write_all(greeting.as_bytes()).await.is_err() {
         return;
     }

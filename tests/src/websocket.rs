@@ -3,8 +3,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
 use crate::client;
@@ -22,7 +26,22 @@ pub fn start(place: Place) -> Server {
     })
 }
 
-async fn converse(mut socket: tokio_tungstenite::WebSocketStream<tokio::net::TcpStream>) {
+/// The same within TLS.
+pub fn start_sealed(config: Arc<ServerConfig>, place: Place) -> Server {
+    let acceptor = TlsAcceptor::from(config);
+    Server::start(place, move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            if let Ok(stream) = acceptor.accept(stream).await
+                && let Ok(socket) = tokio_tungstenite::accept_async(stream).await
+            {
+                converse(socket).await;
+            }
+        }
+    })
+}
+
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut socket: tokio_tungstenite::WebSocketStream<S>) {
     // Pings and closes are answered by the library.
     while let Some(Ok(message)) = socket.next().await {
         let done = match message {

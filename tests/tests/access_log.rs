@@ -69,6 +69,20 @@ fn connections_have_their_bytes_their_server_name_and_the_flag_of_their_failure(
         (&hello.len().into(), &hello.len().into()),
         "{told}"
     );
+
+    let other = TlsClient::new(Authority::new("nobody's").roots(), "other.istioinaction.io").hello();
+    for (number, said, name) in
+        [(3, &*other, "other.istioinaction.io".into()), (4, &b"GET / HTTP/1.1\r\n\r\n"[..], Value::Null)]
+    {
+        assert_eq!(talk(client::connect(gateway.at(ports[2])), said), 0);
+        let told = line(number);
+        assert_eq!(
+            (&told["response_flags"], &told["response_code_details"], &told["response_code"]),
+            (&"NR".into(), &"filter_chain_not_found".into(), &0.into()),
+            "{told}"
+        );
+        assert_eq!(told["requested_server_name"], name, "{told}");
+    }
 }
 
 /// Each request has a line with what was asked, where it went, and Envoy's flags and details for what became of it.

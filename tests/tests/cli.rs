@@ -48,6 +48,19 @@ fn check_of_sound_documents_succeeds() {
 }
 
 #[test]
+fn a_gateway_that_keeps_to_its_namespace_says_so() {
+    let file = File::new(&sound());
+    let told = "takes Gateways of its own namespace";
+    let flag = file.check(&["--scope-gateway-to-namespace"]);
+    assert!(flag.out.contains(told), "{}", flag.all());
+    for (value, is_told) in [("true", true), ("1", true), ("false", false), ("", false)] {
+        let mut command = Command::new(program());
+        let said = run(command.env("PILOT_SCOPE_GATEWAY_TO_NAMESPACE", value).arg("check").arg(&file.path));
+        assert_eq!(said.out.contains(told), is_told, "{value:?}: {}", said.all());
+    }
+}
+
+#[test]
 fn the_examples_are_sound() {
     let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/examples");
     let said = sluice(&["check", &examples.display().to_string()]).expect_success();

@@ -99,8 +99,15 @@ fn istios_tutorial_works_with_the_certificates_that_it_makes() {
     );
     shop.issue("forger", "forged.test", Key::Rsa, Extensions::None);
     assert!(shop.openssl("x509 -in client.test.crt -noout -text").contains("Version: 1 "));
+    // Of somebody who may not sign, though the bundle has the certificate.
+    shop.issue("root", "leaf", Key::Rsa, Extensions::Names("DNS:leaf.test"));
+    shop.issue("leaf", "usurper.test", Key::Rsa, Extensions::None);
+    shop.issue("root", "fired.test", Key::Rsa, Extensions::None);
+    shop.revoke("root", &["fired.test"]);
+    let authority = shop.read("root.crt") + &shop.read("leaf.crt");
     let documents = pair(&shop, "httpbin-credential", "httpbin.test")
-        + &pair_and(&shop, "mutual", "httpbin.test", &[("ca.crt", &shop.read("root.crt"))]);
+        + &pair_and(&shop, "mutual", "httpbin.test", &[("ca.crt", &authority)])
+        + &opaque_secret("revoking-cacert", &[("ca.crt", &authority), ("ca.crl", &shop.read("root.crl"))]);
     // curl wants the certificate's name.
     let simple =
         Site::new(&[("httpbin.test", "mode: SIMPLE, credentialName: httpbin-credential")], &documents);
@@ -112,10 +119,16 @@ fn istios_tutorial_works_with_the_certificates_that_it_makes() {
         mutual.serves(&shop, "httpbin.test", &shown("client"));
         mutual.refuses(&shop, "httpbin.test", &shown("mallory"));
         mutual.refuses(&shop, "httpbin.test", &shown("forged"));
+        mutual.refuses(&shop, "httpbin.test", &shown("usurper"));
         // Somebody else's certificate, without its key.
         let stolen = format!("{version} --cert client.test.crt --key mallory.test.key");
         mutual.refuses(&shop, "httpbin.test", &stolen);
+        mutual.serves(&shop, "httpbin.test", &shown("fired"));
     }
+    let revoking = "mode: MUTUAL, credentialName: mutual, caCertCredentialName: revoking-cacert";
+    let revoking = Site::new(&[("httpbin.test", revoking)], &documents);
+    revoking.serves(&shop, "httpbin.test", "--cert client.test.crt --key client.test.key");
+    revoking.refuses(&shop, "httpbin.test", "--cert fired.test.crt --key fired.test.key");
 }
 
 #[test]
@@ -199,6 +212,11 @@ fn files_are_shown_swapped_and_served_on_when_they_are_gone() {
         said.lines().find_map(|line| line.strip_prefix("subject=")).unwrap_or("").to_owned()
     };
     assert!(common_name().contains("first"), "{}", common_name());
+    let secrets = site.gateway.sluice(&["proxy-config", "secrets"]).expect_success().out;
+    for (resource, kind) in [("served.crt", "Cert Chain"), ("root.crt", "CA")] {
+        let line = secrets.lines().find(|line| line.contains(&format!("file-cert:{}", path(resource))));
+        assert!(line.is_some_and(|line| line.contains(kind) && line.contains("ACTIVE")), "{secrets}");
+    }
     let skip_name = "--insecure --cert client.crt --key client.key";
     site.serves(&shop, "mutual.test", skip_name);
     site.refuses(&shop, "mutual.test", "--insecure");

@@ -57,6 +57,31 @@ fn check_overflow(answer: &Answer) {
 }
 
 #[test]
+fn requests_beyond_the_streams_of_a_connection_make_another() {
+    for (policy, want) in [
+        ("{h2UpgradePolicy: UPGRADE, maxConcurrentStreams: 2}", 2),
+        ("{h2UpgradePolicy: UPGRADE, maxConcurrentStreams: 1}", 4),
+        ("{h2UpgradePolicy: UPGRADE}", 1),
+    ] {
+        let backend = Backend::start("webapp", Version::Http2, Place::loopback());
+        // The port is one of HTTP/1.1, but for the policy.
+        let site = Site::limited(&backend, "http", &format!("{{connectionPool: {{http: {policy}}}}}"));
+        let asking: Vec<_> = (1..=4)
+            .map(|number| {
+                let asking = site.begin("/held");
+                wait::until("the request", || (backend.requests() == number).then_some(()));
+                asking
+            })
+            .collect();
+        assert_eq!(backend.server.accepted(), want, "{policy}");
+        backend.release();
+        for answer in asking {
+            assert_eq!(answer.join().expect("an answer").json()["version"], "HTTP/2.0");
+        }
+    }
+}
+
+#[test]
 fn one_connection_and_one_that_waits_leave_no_room() {
     let backend = Backend::http("webapp");
     let policy = "{connectionPool: {tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1}}}";

@@ -17,6 +17,9 @@ use hyper::StatusCode;
 use serde_json::Value;
 
 const HOST: &str = "shop.istioinaction.io";
+/// What is said of a backend that closes without an answer.
+const CUT: &str =
+    "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
 
 /// A gateway with an HTTP port for any host, rules for [`HOST`] and a backend `shop`, which answers with what it was asked.
 struct Site {
@@ -26,7 +29,7 @@ struct Site {
 }
 
 impl Site {
-    /// Rules as flow mappings, in which `TO` stands for the route to the backend.
+    /// Rules as flow mappings, in which `TO}` ends with the route to the backend.
     fn new(rules: &[&str]) -> Self {
         Self::with(rules, |port| Server::http(port, &["*"]), "")
     }
@@ -35,7 +38,7 @@ impl Site {
         let backend = Backend::http("shop");
         let port = port::free();
         let rule =
-            |rule: &&str| format!("  - {}\n", rule.replace("TO", "route: [{destination: {host: shop}}]"));
+            |rule: &&str| format!("  - {}\n", rule.replace("TO}", "route: [{destination: {host: shop}}]}"));
         let rules: String = rules.iter().map(rule).collect();
         let documents = documents::gateway("edge", &[server(port)])
             + &documents::virtual_service("shop", &[HOST], "edge", &format!("  http:\n{rules}"))
@@ -185,8 +188,6 @@ fn failures_have_a_status_and_body_each_and_grpc_clients_get_200_and_a_grpc_stat
         |port| Server::http(port, &["*"]),
         &more,
     );
-    const CUT: &str =
-        "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
     for (path, status, body, grpc) in [
         ("/nothing", 404, "", "12"),
         ("/cluster", 503, "", "14"),
@@ -349,4 +350,40 @@ fn a_port_of_unknown_protocol_is_asked_in_http_1_1() {
     let site =
         Site::with(&["{route: [{destination: {host: web}}]}"], |port| Server::http(port, &["*"]), &more);
     assert_eq!(site.seen("/", &[])["version"], "HTTP/1.1");
+}
+
+#[test]
+fn values_of_headers_are_made_of_what_is_known_of_the_request() {
+    let site = Site::new(&[
+        "{name: named, match: [{uri: {prefix: /made}}], headers: {request: {set: {x-client: \
+         '%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%', x-port: '%DOWNSTREAM_LOCAL_PORT%', x-what: 'is %REQ(:METHOD)% \
+         %REQ(:path)% by %PROTOCOL%', x-cut: '%REQ(x-long):3%', x-or: '%REQ(x-absent?x-long)%', x-gone: \
+         '%REQ(x-absent)%', x-own: '%REQ(x-own)%!', x-sure: '100%%', x-route: '%ROUTE_NAME%', x-start: \
+         't=%START_TIME(%s.%3f)%'}, remove: [x-taken]}, response: {set: {x-code: '%RESPONSE_CODE% %RESP(content-type)%'}}}, TO}",
+        "{match: [{uri: {prefix: /direct}}], headers: {response: {add: {x-code: '%RESPONSE_CODE%'}}}, directResponse: {status: 299}}",
+    ]);
+    let answer = site.ask("/made?a=b", &[("x-long", "longer"), ("x-own", "mine"), ("x-gone", "client")]);
+    assert_eq!(answer.header("x-code"), "200 application/json");
+    let seen = answer.json();
+    for (name, want) in [
+        ("x-client", Value::from("127.0.0.1")),
+        ("x-port", site.address.port().to_string().into()),
+        ("x-what", "is GET /made?a=b by HTTP/1.1".into()),
+        ("x-cut", "lon".into()),
+        ("x-or", "longer".into()),
+        // Made of nothing, it does nothing.
+        ("x-gone", "client".into()),
+        ("x-own", "mine!".into()),
+        ("x-sure", "100%".into()),
+        ("x-route", "named".into()),
+    ] {
+        assert_eq!(seen["headers"][name], want, "{name} of {seen}");
+    }
+    let start = seen["headers"]["x-start"].as_str().expect("the header");
+    let (seconds, fraction) = start.strip_prefix("t=").and_then(|time| time.split_once('.')).expect(start);
+    assert!(
+        seconds.parse::<u64>().is_ok_and(|seconds| seconds > 1_600_000_000) && fraction.len() == 3,
+        "{start}"
+    );
+    assert_eq!(site.get("/direct").header("x-code"), "299");
 }

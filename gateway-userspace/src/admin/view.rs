@@ -78,7 +78,8 @@ impl View {
     pub fn explain(&self, question: &Question) -> Explanation {
         let now = Instant::now();
         decide(&self.snapshot, question, &|cluster| {
-            cluster.available(&self.counts.outliers, now).map(|endpoint| endpoint.address).collect()
+            let available = cluster.available(&self.counts.outliers, now);
+            available.map(|candidate| candidate.endpoint.address).collect()
         })
     }
 

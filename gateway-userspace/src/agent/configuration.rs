@@ -56,8 +56,8 @@ impl Configuration {
         }
     }
 
-    /// Waits until a file that documents name changes, names stand for other addresses than before, or a generation has waited
-    /// for theirs long enough.
+    /// Waits until a file that documents name changes, or names stand for other addresses than before; where a generation waits
+    /// for theirs, until all are told or it has waited long enough.
     pub(super) async fn changed(&mut self) {
         tokio::select! {
             () = self.named.changed() => {}
@@ -68,7 +68,7 @@ impl Configuration {
     async fn resolved(resolver: &mut Resolver, waiting: Option<Instant>) {
         match waiting {
             // Late is as good as told: whoever waits is to look.
-            Some(latest) => drop(timeout_at(latest, resolver.changed()).await),
+            Some(latest) => drop(timeout_at(latest, resolver.settled()).await),
             None => resolver.changed().await,
         }
     }
@@ -81,8 +81,9 @@ impl Configuration {
         self.surroundings.files = self.named.read(&loaded.objects.files());
         self.surroundings.resolved.clone_from(self.resolver.resolved());
         let now = SystemTime::now();
-        let Analysis { snapshot, tls, credential_faults, names, diagnostics } =
-            self.analyst.analyse(loaded, &self.surroundings, self.generation + 1, &previous.tls, now);
+        let previous = (&previous.tls, &previous.upstream_tls);
+        let Analysis { snapshot, tls, upstream_tls, credential_faults, names, diagnostics } =
+            self.analyst.analyse(loaded, &self.surroundings, self.generation + 1, previous, now);
         let refresh = self.surroundings.mesh.dns_refresh_rate.map_or(resolve::REFRESH, |rate| rate.0);
         self.resolver.want(&names, refresh);
         if self.has_to_wait() {
@@ -92,7 +93,7 @@ impl Configuration {
         self.say(&diagnostics);
         let of = |fault: &CredentialFault| (fault.credential.to_string(), fault.error.to_string());
         Some(Generation {
-            runtime: Runtime { snapshot, tls },
+            runtime: Runtime { snapshot, tls, upstream_tls },
             credential_faults: credential_faults.iter().map(of).collect(),
             diagnostics: diagnostics
                 .iter()

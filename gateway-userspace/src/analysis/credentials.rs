@@ -175,8 +175,14 @@ fn fields(tls: &ServerTlsSettings, namespace: &str) -> Vec<(FieldPath, Option<Cr
     let several = tls.credential_names.iter().enumerate();
     let several = several.map(|(at, name)| (field("credentialNames").index(at), name.clone(), true));
     let authority = (field("caCertCredentialName"), tls.ca_cert_credential_name.clone(), false);
-    let names = [one].into_iter().chain(several).chain([authority]);
-    let names = names.filter(|(_, name, _)| !name.is_empty());
+    let names = [one].into_iter().chain(several).filter(|(_, name, _)| !name.is_empty());
+    let names: Vec<_> = names.collect();
+    // Where no CA is named, it is that which goes with the first credential.
+    let implied =
+        names.first().filter(|_| tls.mode.verifies_clients() && tls.ca_cert_credential_name.is_empty());
+    let implied = implied.map(|(field, name, _)| (field.clone(), CredentialName::of_authority(name), false));
+    let authority = Some(authority).filter(|(_, name, _)| !name.is_empty());
+    let names = names.into_iter().chain(implied).chain(authority);
     let named = names.map(|(field, name, is_shown)| (field, source(&name, namespace), is_shown));
     let file = |path: &str| Some(CredentialSource::File(path.into()));
     let files = [

@@ -5,6 +5,7 @@
 mod credentials;
 mod ports;
 mod shadowed;
+mod upstream;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::SystemTime;
 use crate::api::Diagnostic;
 use crate::model::Snapshot;
 use crate::source::Loaded;
-use crate::tls::{CredentialFault, ServerConfigs};
+use crate::tls::{ClientConfigs, CredentialFault, ServerConfigs};
 use crate::translate::{Surroundings, Translator};
 
 /// All that is known of a set of documents.
@@ -23,6 +24,8 @@ pub struct Analysis {
     pub snapshot: Arc<Snapshot>,
     /// Configurations of its terminating chains.
     pub tls: ServerConfigs,
+    /// Configurations of clusters that are spoken to by TLS.
+    pub upstream_tls: ClientConfigs,
     /// Secrets that cannot be used.
     pub credential_faults: Vec<CredentialFault>,
     /// Names outside the cluster whose addresses the snapshot wants.
@@ -33,7 +36,8 @@ pub struct Analysis {
 
 /// Analyses one set of documents. `now` is what certificates are held against.
 pub fn analyse(loaded: Loaded, surroundings: &Surroundings, now: SystemTime) -> Analysis {
-    Analyst::default().analyse(loaded, surroundings, 1, &ServerConfigs::default(), now)
+    let previous = (&ServerConfigs::default(), &ClientConfigs::default());
+    Analyst::default().analyse(loaded, surroundings, 1, previous, now)
 }
 
 /// Analyses one set of documents after the other; what stays the same between them is not looked at again.
@@ -50,13 +54,14 @@ impl Analyst {
         loaded: Loaded,
         surroundings: &Surroundings,
         generation: u64,
-        previous: &ServerConfigs,
+        (previous, previous_upstream): (&ServerConfigs, &ClientConfigs),
         now: SystemTime,
     ) -> Analysis {
         let Loaded { objects, mut diagnostics, .. } = loaded;
         let objects = Arc::new(objects);
         let translation = self.translator.translate(&objects, surroundings, generation);
         let (tls, credential_faults) = ServerConfigs::build(&translation.snapshot, previous);
+        let (upstream_tls, upstream_faults) = ClientConfigs::build(&translation.snapshot, previous_upstream);
         diagnostics.extend(translation.diagnostics);
         diagnostics.extend(shadowed::report(&objects, &translation.snapshot));
         diagnostics.extend(ports::report(&objects));
@@ -67,9 +72,11 @@ impl Analyst {
             &credential_faults,
             now,
         ));
+        diagnostics.extend(upstream::report(&objects, &upstream_faults));
         Analysis {
             snapshot: Arc::new(translation.snapshot),
             tls,
+            upstream_tls,
             credential_faults,
             names: translation.names,
             diagnostics,

@@ -140,6 +140,21 @@ fn certificates_are_held_against_their_keys_and_the_clock() {
 }
 
 #[test]
+fn a_bad_authority_is_told_at_its_place_with_the_server_that_asks_for_it() {
+    let now = SystemTime::now();
+    let (certificate, key) = pair(now + Duration::from_hours(1));
+    let authority = secret("x", "x").replace("name: pair", "name: pair-cacert").replace("tls.crt", "ca.crt");
+    let documents = https_gateway("edge", "a.test").replace("SIMPLE", "MUTUAL")
+        + &secret(&certificate, &key)
+        + &authority;
+    let found = found(&documents, now);
+    let about = found.iter().find(|it| it.code.as_str() == "IST0161").expect("a finding");
+    assert_eq!(about.message, "secret istio-system/pair-cacert: holds no certificate in PEM form");
+    assert_eq!(&*about.document.as_ref().expect("a document").name, "pair-cacert");
+    assert_eq!(about.related[0].position.as_ref().expect("the server's").line, 9, "{about:?}");
+}
+
+#[test]
 fn one_certificate_of_two_gateways_is_told() {
     let now = SystemTime::now();
     let (certificate, key) = pair(now + Duration::from_hours(1));

@@ -55,6 +55,12 @@ codes! {
     /// A port's name does not begin with a protocol.
     PortNameWithoutProtocol = "IST0118", [Info], istio: Some(Info),
         "name the port `<protocol>[-suffix]`, such as `http` or `grpc-web`, or set its `appProtocol`";
+    /// TLS to a service's backends without a CA.
+    NoCaOfService = "IST0128", [Warning], istio: Some(Error),
+        "name the CA in `caCertificates` or a Secret in `credentialName`; without, the system's authorities are believed";
+    /// TLS to a port of a service's backends without a CA.
+    NoCaOfPort = "IST0129", [Warning], istio: Some(Warning),
+        "name the CA in `caCertificates` or a Secret in `credentialName`; without, the system's authorities are believed";
     /// A rule can never be reached.
     UnreachableRule = "IST0130", [Warning], istio: Some(Warning),
         "move the rule before the one that takes every request, or remove it";
@@ -73,7 +79,7 @@ codes! {
     /// Two servers claim the same host on the same port.
     ConflictingGateways = "IST0145", [Error, Warning, Info], istio: Some(Error),
         "leave the host to one of the two, or give them different ports";
-    /// A Secret lacks a usable certificate, key or CA.
+    /// A Secret or file lacks a usable certificate, key or CA.
     InvalidGatewayCredential = "IST0161", [Error], istio: Some(Error),
         "put a certificate and the key that belongs to it into the Secret, both in PEM form";
     /// The gateway's own Service does not have a Gateway's port.
@@ -124,6 +130,9 @@ codes! {
     /// A certificate that is served is not valid yet or any more.
     CertificateNotInForce = "SLU0013", [Warning], istio: None,
         "put a certificate that is in force into the Secret: clients refuse this one";
+    /// TLS towards backends lacks a usable certificate, key or CA.
+    UpstreamTlsUnusable = "SLU0016", [Error], istio: None,
+        "put what is named where it is looked for, in PEM form: until then requests are answered with 503";
     /// A list is so long that a check looked at its beginning only.
     NotFullyChecked = "SLU0014", [Info], istio: None,
         "split the document into several: what lies behind is served as it is, but nobody looked for slips in it";

@@ -10,6 +10,7 @@ pub mod diagnostic;
 pub mod document;
 pub mod duration;
 pub mod gateway;
+pub mod header_text;
 pub mod kubernetes;
 pub mod mesh_config;
 pub mod object;

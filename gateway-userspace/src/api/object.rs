@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::destination_rule::DestinationRule;
+use super::destination_rule::{ClientTlsSettings, DestinationRule};
 use super::diagnostic::{Code, Diagnostic, Position, Related, Severity};
 use super::gateway::{Gateway, ServerTlsSettings};
 use super::kubernetes::{ConfigMap, EndpointSlice, Secret, Service};
@@ -306,7 +306,9 @@ impl Objects {
     /// The files that the documents name and a gateway must read.
     pub fn files(&self) -> BTreeSet<&str> {
         let servers = self.gateways.iter().flat_map(|gateway| &gateway.spec.servers);
-        servers.filter_map(|server| server.tls.as_ref()).flat_map(ServerTlsSettings::files).collect()
+        let of_servers = servers.filter_map(|server| server.tls.as_ref()).flat_map(ServerTlsSettings::files);
+        let rules = self.destination_rules.iter().flat_map(|rule| rule.spec.tls_settings());
+        of_servers.chain(rules.flat_map(ClientTlsSettings::files)).collect()
     }
 }
 

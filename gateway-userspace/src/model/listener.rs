@@ -76,7 +76,8 @@ impl Listener {
         });
         let upgrades = table.into_iter().flat_map(|table| table.forwards()).filter(|destination| {
             let cluster = destination.cluster.as_ref();
-            cluster.is_none_or(|cluster| cluster.protocol != UpstreamProtocol::Http2)
+            // What is sealed on its way to the backend stays in user space.
+            cluster.is_none_or(|cluster| cluster.protocol != UpstreamProtocol::Http2 && cluster.tls.is_none())
         });
         route.into_iter().chain(passed_through).flat_map(|route| &route.destinations).chain(upgrades)
     }
@@ -231,6 +232,12 @@ pub enum UserSpaceReason {
     /// The backend's first bytes are ours.
     #[error("sends the PROXY protocol")]
     ProxyProtocol,
+    /// A DestinationRule has backends spoken to by TLS, which is made here.
+    #[error("speaks TLS to the backend")]
+    UpstreamTls,
+    /// A DestinationRule has silent backends probed, by sockets of ours.
+    #[error("probes silent backends")]
+    Keepalive,
     /// A DestinationRule bounds the connections to a backend, which are counted where they are made.
     #[error("limits connections to the backend")]
     MaxConnections,

@@ -24,8 +24,9 @@ pub mod snapshot;
 pub mod tier;
 
 pub use cluster::{
-    Affinity, Candidate, Cluster, ClusterName, Discovery, Endpoint, Health, HttpLimits, ProxyVersion,
-    RetryBudget, UpstreamProtocol, WeightedCluster,
+    Affinity, Balance, Candidate, ClientIdentity, Cluster, ClusterName, CookieAffinity, Discovery, Endpoint,
+    Health, HttpLimits, Keepalive, Pem, Placement, ProxyVersion, RetryBudget, TlsMaterial, Trust,
+    UpstreamProtocol, UpstreamTls, WeightedCluster,
 };
 pub use connections::{Connection, ConnectionView, Connections};
 pub use counts::Counts;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::credential::{Credential, CredentialProblem};
 
@@ -50,11 +50,20 @@ pub struct ClientPolicy {
     /// `subjectAltNames`: one of them must be a name of the certificate. Empty: any name.
     pub names: Vec<Arc<str>>,
     /// `verifyCertificateSpki`: SHA-256 of public keys. With `certificates` empty too: any key.
+    #[serde(serialize_with = "hexadecimal")]
     pub public_keys: Vec<[u8; 32]>,
     /// `verifyCertificateHash`: SHA-256 of certificates. One of either list must fit.
+    #[serde(serialize_with = "hexadecimal")]
     pub certificates: Vec<[u8; 32]>,
     /// `insecureSkipVerify`: whoever signed it, and whatever it says.
     pub accept_any: bool,
+}
+
+fn hexadecimal<S: Serializer>(hashes: &[[u8; 32]], serializer: S) -> Result<S::Ok, S::Error> {
+    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or_default();
+    let text =
+        |hash: &[u8; 32]| hash.iter().flat_map(|it| [digit(it >> 4), digit(it & 15)]).collect::<String>();
+    serializer.collect_seq(hashes.iter().map(text))
 }
 
 /// Versions and algorithms of TLS.

@@ -70,6 +70,10 @@ pub enum Below {
     FewBytes,
     /// Its TLS ends here, so its bytes are not those of the socket.
     TerminatesTls,
+    /// Its backend is spoken to by TLS.
+    UpstreamTls,
+    /// Its backend is probed while it is silent, by the socket that it is relayed to.
+    Keepalive,
     /// One of its sides is no plain socket.
     NotPlainSockets,
     /// `--tier` allows no more.
@@ -95,9 +99,11 @@ pub enum Below {
 }
 
 impl Below {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::FewBytes,
         Self::TerminatesTls,
+        Self::UpstreamTls,
+        Self::Keepalive,
         Self::NotPlainSockets,
         Self::Limited,
         Self::NoKernelPlane,
@@ -116,6 +122,8 @@ impl Below {
         match self {
             Self::FewBytes => "few bytes yet",
             Self::TerminatesTls => "terminates TLS",
+            Self::UpstreamTls => "speaks TLS to the backend",
+            Self::Keepalive => "probes its backend",
             Self::NotPlainSockets => "no plain sockets",
             Self::Limited => "limited by --tier",
             Self::NoKernelPlane => "no kernel plane",

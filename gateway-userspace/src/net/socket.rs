@@ -68,6 +68,30 @@ pub fn prepare(socket: &impl AsFd) {
     let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
 }
 
+/// Has a connection probed so often, after so long a silence and at such intervals; what is not said
+/// stays as it is.
+pub fn keep_alive(
+    socket: &impl AsFd,
+    probes: Option<u32>,
+    time: Option<Duration>,
+    interval: Option<Duration>,
+) {
+    // Seconds are the smallest unit of the kernel's, and none of them may be 0.
+    let whole = |time: Duration| time.max(Duration::from_secs(1));
+    let mut keepalive = TcpKeepalive::new();
+    if let Some(time) = time {
+        keepalive = keepalive.with_time(whole(time));
+    }
+    if let Some(interval) = interval {
+        keepalive = keepalive.with_interval(whole(interval));
+    }
+    if let Some(probes) = probes {
+        keepalive = keepalive.with_retries(probes);
+    }
+    // As in `prepare`: a socket that refuses is one whose connection is over already.
+    let _ = SockRef::from(socket).set_tcp_keepalive(&keepalive);
+}
+
 /// Closes with RST instead of FIN: what Envoy does with a connection that no filter chain takes.
 pub fn reset(stream: TcpStream) {
     reset_when_closed(&stream, true);
@@ -82,6 +106,28 @@ pub fn reset_when_closed(stream: &TcpStream, resets: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn silent_connections_are_probed_as_asked() {
+        let listener = listen(Some(Ipv4Addr::LOCALHOST.into()), 0).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        prepare(&client);
+        let of = || {
+            let socket = SockRef::from(&client);
+            (
+                socket.tcp_keepalive_retries().unwrap(),
+                socket.tcp_keepalive_time().unwrap(),
+                socket.tcp_keepalive_interval().unwrap(),
+            )
+        };
+        let (probes, _, interval) = of();
+        let seconds = Duration::from_secs;
+        keep_alive(&client, None, Some(seconds(60)), None);
+        assert_eq!(of(), (probes, seconds(60), interval), "what is not said stays");
+        keep_alive(&client, Some(3), Some(Duration::from_millis(5)), Some(seconds(7)));
+        assert_eq!(of(), (3, seconds(1), seconds(7)));
+        assert!(SockRef::from(&client).keepalive().unwrap());
+    }
 
     #[tokio::test]
     async fn what_is_accepted_has_the_listeners_options() {

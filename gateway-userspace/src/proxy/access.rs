@@ -9,7 +9,7 @@ use super::connection::Ends;
 use super::worker::Shared;
 use crate::model::ClusterName;
 use crate::net::relay::{Carried, RelayEnd, Side};
-use crate::telemetry::access::Connection;
+use crate::telemetry::access::{Connection, Request};
 use crate::telemetry::{AccessLog, ResponseFlag};
 
 /// See the module.
@@ -47,6 +47,13 @@ impl Line {
         self.connection.upstream_host = Some(host);
         self.connection.upstream_cluster = Some(cluster.to_string());
         self.connection.upstream_local = local;
+    }
+
+    /// No filter chain serves it: Envoy's words.
+    pub(super) fn unserved(&mut self) {
+        self.connection.flags = Cow::Borrowed(&[ResponseFlag::NoRoute]);
+        let details = Some("filter_chain_not_found");
+        self.connection.request = Some(Box::new(Request { details, ..Request::default() }));
     }
 
     /// It found no backend.

@@ -5,6 +5,7 @@ use http::StatusCode;
 
 use crate::model::AbortStatus;
 use crate::telemetry::ResponseFlag;
+use crate::upstream::ConnectError;
 
 /// Why a request gets an answer of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(super) enum Reset {
     ConnectFailure,
     /// Connecting took too long.
     ConnectTimeout,
+    /// TLS with the endpoint did not come about.
+    TlsFailure,
     /// The backend closed before it answered.
     Terminated,
     /// The backend reset the stream.
@@ -181,10 +184,22 @@ macro_rules! flags {
 }
 
 impl Reset {
+    /// How a try ends whose connection failed.
+    pub(super) fn of(error: &ConnectError) -> Self {
+        match error {
+            ConnectError::Failed { .. } => Self::ConnectFailure,
+            ConnectError::Timeout { .. } => Self::ConnectTimeout,
+            ConnectError::Handshake { .. } | ConnectError::Name { .. } | ConnectError::Policy(_) => {
+                Self::TlsFailure
+            }
+        }
+    }
+
     fn words(self) -> [&'static str; 2] {
         match self {
             Self::ConnectFailure => words!("remote connection failure"),
             Self::ConnectTimeout => words!("connection timeout"),
+            Self::TlsFailure => words!("remote connection failure, transport failure reason: TLS_error"),
             Self::Terminated => words!("connection termination"),
             Self::Remote => words!("remote reset"),
             Self::Refused => words!("remote refused stream reset"),
@@ -195,7 +210,9 @@ impl Reset {
 
     fn flags(self, is_last: bool) -> &'static [ResponseFlag] {
         match self {
-            Self::ConnectFailure | Self::ConnectTimeout => flags!(UpstreamConnectionFailure, is_last),
+            Self::ConnectFailure | Self::ConnectTimeout | Self::TlsFailure => {
+                flags!(UpstreamConnectionFailure, is_last)
+            }
             Self::Terminated => flags!(UpstreamConnectionTermination, is_last),
             Self::Remote | Self::Refused => flags!(UpstreamRemoteReset, is_last),
             Self::Protocol => flags!(UpstreamProtocolError, is_last),
@@ -207,6 +224,7 @@ impl Reset {
         match self {
             Self::ConnectFailure => "upstream_reset_before_response_started{remote_connection_failure}",
             Self::ConnectTimeout => "upstream_reset_before_response_started{connection_timeout}",
+            Self::TlsFailure => "upstream_reset_before_response_started{remote_connection_failure|TLS_error}",
             Self::Terminated => "upstream_reset_before_response_started{connection_termination}",
             Self::Remote => "upstream_reset_before_response_started{remote_reset}",
             Self::Refused => "upstream_reset_before_response_started{remote_refused_stream_reset}",

@@ -17,7 +17,7 @@ mod worker;
 use std::sync::Arc;
 
 use crate::model::Snapshot;
-use crate::tls::ServerConfigs;
+use crate::tls::{ClientConfigs, ServerConfigs};
 
 pub use http::normalize;
 pub use worker::{BindFailure, ProxySettings, WorkerReport, Workers};
@@ -29,4 +29,6 @@ pub struct Runtime {
     pub snapshot: Arc<Snapshot>,
     /// One for each terminating chain whose credential works.
     pub tls: ServerConfigs,
+    /// One for each way of speaking TLS to backends.
+    pub upstream_tls: ClientConfigs,
 }

@@ -1,30 +1,30 @@
 //! Opaque connections: to a backend, byte for byte.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::access::Line;
 use super::climb::{Climb, End};
 use super::connection::{Ends, Stay};
 use super::opaque;
-use super::reserve::{self, Reached};
+use super::reserve::{self, Port, Reached};
 use super::tls::Terminated;
 use super::worker::Shared;
 use crate::datapath::handoff::Entry;
+use crate::datapath::targets::SourcePort;
 use crate::model::{
-    Admission, Below, Cluster, ClusterName, Limits, Listener, Outcome, ProxyVersion, SourceAddress, TcpRoute,
+    Admission, Affinity, Below, Cluster, ClusterName, Limits, Listener, Outcome, ProxyVersion, SourceAddress,
+    TcpRoute,
 };
-use crate::net::proxy_protocol;
 use crate::net::relay::{Carried, Parts, RelayEnd, Side};
 use crate::net::repair::{self, TcpInfo};
+use crate::net::rewind::Rewound;
 use crate::telemetry::ResponseFlag;
 use crate::upstream::balance::by_weight;
-use crate::upstream::{ConnectError, Lease};
+use crate::upstream::{Asked, ConnectError, Key, Lease, Opening, UpstreamStream};
 
 /// Endpoints tried before the client is let down.
 const MAX_CONNECT_ATTEMPTS: usize = 3;
@@ -57,8 +57,10 @@ impl Introduction {
 
 /// A backend's end of a connection.
 struct Upstream {
-    /// With what it is bound to, or why it cannot be handed over.
-    reached: Reached,
+    stream: UpstreamStream,
+    /// What it is bound to, or why it cannot be handed over.
+    port: Port,
+    speaker: Option<SourcePort>,
     cluster: Arc<Cluster>,
     lease: Lease,
     /// One of the connections that the cluster takes.
@@ -100,16 +102,15 @@ async fn carry(
     (route, mut line): (&TcpRoute, Option<Line>),
     Stay { drain, admission }: Stay,
 ) {
-    let Upstream { reached, cluster, lease, admission: cluster_admission } = upstream;
-    let Reached { stream, port, speaker } = reached;
+    let Upstream { stream, port, speaker, cluster, lease, admission: cluster_admission } = upstream;
     if let Some(line) = &mut line {
-        line.connected(&cluster.name, lease.address, stream.local_addr().ok());
+        line.connected(&cluster.name, lease.address, stream.socket().local_addr().ok());
     }
     let report = |outcome| shared.balancer.report(&cluster, lease.address, outcome);
     let answered = || report(Outcome::Connected);
     let (named, idle) = ((ends, server_name), route.idle_timeout);
-    let (carried, end) = match downstream {
-        Downstream::Plain(downstream, prefix) => {
+    let (carried, end) = match (downstream, stream) {
+        (Downstream::Plain(downstream, prefix), UpstreamStream::Plain(stream)) => {
             let listed = opaque::list_sockets(shared, named, &stream);
             let (answer, carried) = (Bytes::new(), Carried::default());
             let parts = Parts { downstream, upstream: stream, prefix, answer, carried };
@@ -134,8 +135,13 @@ async fn carry(
                 }
             }
         }
-        Downstream::Terminated(downstream) => {
-            let listed = opaque::list_streams(shared, named, &stream, Below::TerminatesTls);
+        (Downstream::Plain(downstream, prefix), stream) => {
+            let listed = opaque::list_streams(shared, named, stream.socket(), Below::UpstreamTls);
+            let downstream = Rewound::new(prefix, downstream);
+            opaque::between_streams(listed, (downstream, stream), idle, answered).await
+        }
+        (Downstream::Terminated(downstream), stream) => {
+            let listed = opaque::list_streams(shared, named, stream.socket(), Below::TerminatesTls);
             opaque::between_streams(listed, (downstream, stream), idle, answered).await
         }
     };
@@ -172,10 +178,11 @@ async fn connect_any(
     let cluster =
         chosen.and_then(|destination| destination.cluster.as_ref()).ok_or(ResponseFlag::NoCluster)?;
     let admission = admit(shared, cluster)?;
+    // Of what requests are kept by, opaque bytes have the client's address alone.
+    let key = (cluster.affinity == Affinity::SourceAddress).then(|| Key::of(&ends.peer.ip()));
     let mut tried = Vec::new();
     while tried.len() < MAX_CONNECT_ATTEMPTS {
-        let lease =
-            shared.balancer.choose(cluster, ends.peer.ip(), &tried).ok_or(ResponseFlag::NoHealthyUpstream)?;
+        let lease = shared.balancer.choose(cluster, key, &tried).ok_or(ResponseFlag::NoHealthyUpstream)?;
         if tried.contains(&lease.address) {
             break;
         }
@@ -183,8 +190,8 @@ async fn connect_any(
         let proxy = cluster.proxy_protocol.or(introduction.proxy);
         let introduction = Introduction { proxy, ..introduction };
         match open(shared, (cluster, &lease), ends, (introduction, client)).await {
-            Ok(reached) => {
-                return Ok(Upstream { reached, cluster: cluster.clone(), lease, admission });
+            Ok((stream, port, speaker)) => {
+                return Ok(Upstream { stream, port, speaker, cluster: cluster.clone(), lease, admission });
             }
             Err(error) => {
                 report(cluster, &error);
@@ -206,31 +213,34 @@ fn admit(shared: &Shared, cluster: &Cluster) -> Result<Option<Admission<ClusterN
     admission.map(Some).ok_or(ResponseFlag::UpstreamOverflow)
 }
 
-/// Connects, and says who the client is.
+/// Connects, says who the client is, and begins TLS where the backend is spoken to by that.
 async fn open(
     shared: &Shared,
     (cluster, lease): (&Cluster, &Lease),
     ends: Ends,
     (introduction, client): (Introduction, Result<TcpInfo, Below>),
-) -> Result<Reached, ConnectError> {
+) -> Result<(UpstreamStream, Port, Option<SourcePort>), ConnectError> {
+    let opening = {
+        let runtime = shared.runtime.current();
+        let ends = (introduction.proxy, ends.peer, ends.local);
+        Opening::of(cluster, &runtime.upstream_tls, Asked::Endpoint(lease.address.ip()), ends)?
+    };
+    let client = client.and_then(|client| stays_below(cluster).map_or(Ok(client), Err));
     let to = (lease.address, cluster.connect_timeout);
     let source = (introduction.source, introduction.generation);
-    let mut reached = reserve::connect_as(source, shared, ends, client, to).await?;
-    if let Some(version) = introduction.proxy {
-        let header = match version {
-            ProxyVersion::V1 => proxy_protocol::version_1(ends.peer, ends.local),
-            ProxyVersion::V2 => proxy_protocol::version_2(ends.peer, ends.local),
-        };
-        let failed = |source| ConnectError::Failed { address: lease.address, source };
-        reached.stream.write_all(&header).await.map_err(failed)?;
+    let Reached { stream, port, speaker } = reserve::connect_as(source, shared, ends, client, to).await?;
+    Ok((opening.begin(stream, lease.address, cluster).await?, port, speaker))
+}
+
+/// Why connections to a cluster cannot be handed over.
+pub(super) fn stays_below(cluster: &Cluster) -> Option<Below> {
+    if cluster.tls.is_some() {
+        return Some(Below::UpstreamTls);
     }
-    Ok(reached)
+    cluster.keepalive.map(|_| Below::Keepalive)
 }
 
 /// Says that an endpoint could not be reached.
 pub(super) fn report(cluster: &Cluster, error: &ConnectError) {
-    let endpoint: SocketAddr = match error {
-        ConnectError::Failed { address, .. } | ConnectError::Timeout { address, .. } => *address,
-    };
-    tracing::debug!(cluster = %cluster.name, %endpoint, %error, "endpoint not reached");
+    tracing::debug!(cluster = %cluster.name, %error, "endpoint not reached");
 }

@@ -11,8 +11,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
+use super::access::Line;
 use super::connection::{Ends, HTTP_IDLE, Stay, first_bytes, refuse};
-use super::detect::{self, HttpVersion};
+use super::detect::{self, DetectError, HttpVersion};
 use super::tcp::{Downstream, Introduction};
 use super::worker::Shared;
 use super::{Runtime, http, tcp};
@@ -39,9 +40,17 @@ pub(super) async fn serve(
     let (hello, read) = match first_bytes(&mut stay.drain, detect::client_hello(&mut stream, HANDSHAKE)).await
     {
         Ok(hello) => hello,
-        Err(error) => return refuse(ends, stream, &error),
+        Err(error) => {
+            if matches!(error, DetectError::Hello(_)) {
+                note_unserved(&shared, ends, None);
+            }
+            return refuse(ends, stream, &error);
+        }
     };
-    let Some(chain) = select(&runtime, ends, &hello) else { return socket::reset(stream) };
+    let Some(chain) = select(&runtime, ends, &hello) else {
+        note_unserved(&shared, ends, hello.sni.as_deref());
+        return socket::reset(stream);
+    };
     let config = runtime.tls.get(ends.listener, &chain.name);
     let generation = runtime.snapshot.generation;
     let introduction =
@@ -71,6 +80,13 @@ pub(super) async fn serve(
                 Box::pin(serve_http(connection, *stream)).await;
             }
         }
+    }
+}
+
+/// The connection's line in the access log.
+fn note_unserved(shared: &Shared, ends: Ends, name: Option<&str>) {
+    if let Some(mut line) = Line::begin(shared, ends, name) {
+        line.unserved();
     }
 }
 

@@ -261,7 +261,7 @@ impl Worker {
             let cluster = clusters.get(name);
             cluster.is_some_and(|cluster| cluster.healthy().any(|endpoint| endpoint.address == address))
         });
-        self.shared.balancer.sweep();
+        self.shared.balancer.sweep(|name| clusters.contains_key(name));
     }
 }
 

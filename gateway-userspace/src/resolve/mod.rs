@@ -14,7 +14,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::model::Resolved;
 
@@ -24,6 +24,8 @@ pub const REFRESH: Duration = Duration::from_mins(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// However short an answer's lifetime.
 const SHORTEST: Duration = Duration::from_secs(1);
+/// What is learnt within this time makes one generation: each costs a look at all documents.
+const TOGETHER: Duration = Duration::from_millis(100);
 
 /// What a name stands for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,6 +88,8 @@ pub struct Resolver {
     settled: BTreeSet<String>,
     /// Names that could not be resolved the last time.
     failing: BTreeSet<String>,
+    /// Since when something is known that was not told.
+    untold: Option<Instant>,
 }
 
 /// A task that ends when nobody wants the name any more.
@@ -111,11 +115,14 @@ impl Resolver {
             resolved: Resolved::default(),
             settled: BTreeSet::new(),
             failing: BTreeSet::new(),
+            untold: None,
         }
     }
 
-    /// Asks for these names from now on, and for no others. Must be called within a tokio runtime.
+    /// Asks for these names from now on, and for no others, by somebody who has seen what is known. Must be called within a
+    /// tokio runtime.
     pub fn want(&mut self, names: &BTreeSet<String>, refresh: Duration) {
+        self.untold = None;
         if self.refresh != refresh {
             self.refresh = refresh;
             self.tasks.clear();
@@ -144,13 +151,35 @@ impl Resolver {
     }
 
     /// Waits until names stand for other addresses than before, or the last of them is settled. What was learnt is kept when
-    /// the wait is cancelled.
+    /// the wait is cancelled, and told by the next one.
     pub async fn changed(&mut self) {
-        // The sender is kept here: there is always somebody who may tell.
-        while let Some((name, outcome)) = self.news.recv().await {
-            if self.learn(name, outcome) {
-                return;
+        loop {
+            match self.untold {
+                None => self.hear().await,
+                Some(since) => {
+                    if timeout_at(since + TOGETHER, self.hear()).await.is_err() {
+                        self.untold = None;
+                        return;
+                    }
+                }
             }
+        }
+    }
+
+    /// Waits until every name is settled.
+    pub async fn settled(&mut self) {
+        while !self.is_settled() {
+            self.hear().await;
+        }
+    }
+
+    /// Waits for what became of one question.
+    async fn hear(&mut self) {
+        // The sender is kept here: there is always somebody who may tell.
+        if let Some((name, outcome)) = self.news.recv().await
+            && self.learn(name, outcome)
+        {
+            self.untold.get_or_insert_with(Instant::now);
         }
     }
 
@@ -226,6 +255,27 @@ mod tests {
         ] {
             assert_eq!(pause(answer.as_ref(), failures, REFRESH), seconds(want), "{answer:?} {failures}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_learnt_at_a_time_is_told_at_once() {
+        let mut resolver = Resolver::new(Vec::new());
+        let names: Vec<String> = (0..10).map(|at| format!("{at}.test")).collect();
+        let idle = || Asking(tokio::spawn(std::future::pending()));
+        resolver.tasks.extend(names.iter().map(|name| (name.clone(), idle())));
+        let address = |last: u8| Ok(vec![IpAddr::from([192, 0, 2, last])]);
+        for name in &names {
+            resolver.sender.send((name.clone(), address(1))).await.unwrap();
+        }
+        // Whoever waits is interrupted, and loses nothing by it.
+        assert!(timeout_at(Instant::now() + TOGETHER / 2, resolver.changed()).await.is_err());
+        resolver.changed().await;
+        assert!(names.iter().all(|name| resolver.resolved().addresses(name).len() == 1));
+        assert!(timeout_at(Instant::now() + TOGETHER * 5, resolver.changed()).await.is_err(), "once");
+
+        resolver.sender.send((names[0].clone(), address(2))).await.unwrap();
+        resolver.changed().await;
+        assert_eq!(resolver.resolved().addresses(&names[0]), [IpAddr::from([192, 0, 2, 2])]);
     }
 
     #[tokio::test]

@@ -24,6 +24,8 @@ pub fn read_named(paths: &BTreeSet<&str>) -> Files {
 pub struct NamedFiles {
     paths: Vec<PathBuf>,
     watcher: Option<Watcher>,
+    /// What they held when they were read last.
+    last: Files,
 }
 
 impl NamedFiles {
@@ -35,14 +37,20 @@ impl NamedFiles {
             self.watcher = (!wanted.is_empty()).then(|| watch(&wanted));
             self.paths = wanted;
         }
-        read_named(paths)
+        self.last = read_named(paths);
+        self.last.clone()
     }
 
-    /// Waits until one of them may have changed since they were read.
+    /// Waits until one of them holds something else than when they were read. They may lie in a directory where much is
+    /// written, so that the watcher's word alone is not enough.
     pub async fn changed(&mut self) {
-        match &mut self.watcher {
-            Some(watcher) => watcher.changed().await,
-            None => std::future::pending().await,
+        let Some(watcher) = &mut self.watcher else { return std::future::pending().await };
+        loop {
+            watcher.changed().await;
+            let paths: Vec<_> = self.paths.iter().map(|path| path.to_string_lossy()).collect();
+            if read_named(&paths.iter().map(AsRef::as_ref).collect()) != self.last {
+                return;
+            }
         }
     }
 }
@@ -107,6 +115,8 @@ mod tests {
         let mut named = NamedFiles::default();
         assert_eq!(named.read(&[&*first].into()).get(&first).unwrap()[..], *b"1");
         fs::write(path("other"), "22").unwrap();
+        let nothing = timeout(Duration::from_millis(200), named.changed()).await;
+        assert!(nothing.is_err(), "another file of the directory");
         fs::rename(path("other"), &first).unwrap();
         timeout(Duration::from_secs(2), named.changed()).await.expect("swapped");
         assert_eq!(named.read(&[&*first, &*second].into()).get(&first).unwrap()[..], *b"22");

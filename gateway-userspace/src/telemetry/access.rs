@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +17,9 @@ use super::{ResponseFlag, clock};
 
 /// Records that wait for the writer at most; more are dropped.
 const QUEUE: usize = 16_384;
+
+/// Bytes that these have at most: clients choose how long what they say is.
+const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 
 /// How long a stop waits for a file that takes no more.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -77,6 +80,19 @@ pub struct Request {
     pub route_name: Option<String>,
 }
 
+impl Connection {
+    /// Bytes that it has, about.
+    fn weight(&self) -> usize {
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let of_request = self.request.as_deref().map_or(0, |request| {
+            let Request { path, forwarded_for, user_agent, authority, .. } = request;
+            size_of::<Request>()
+                + [path, forwarded_for, user_agent, authority].map(length).iter().sum::<usize>()
+        });
+        size_of::<Self>() + length(&self.server_name) + of_request
+    }
+}
+
 /// Form of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -110,6 +126,8 @@ enum Item {
 #[derive(Debug, Clone)]
 pub struct AccessLog {
     queue: SyncSender<Item>,
+    /// Bytes of the records in it.
+    waiting: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -122,15 +140,19 @@ impl AccessLog {
 
     fn start(file: Sink, path: Option<PathBuf>, format: Format) -> io::Result<Self> {
         let (queue, items) = sync_channel(QUEUE);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let writer = Writer { file: BufWriter::new(file), path, format, dropped: dropped.clone() };
+        let (waiting, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
+        let (taken, lost) = (waiting.clone(), dropped.clone());
+        let writer = Writer { file: BufWriter::new(file), path, format, waiting: taken, dropped: lost };
         std::thread::Builder::new().name("sluice-access".to_owned()).spawn(move || writer.run(&items))?;
-        Ok(Self { queue, dropped })
+        Ok(Self { queue, waiting, dropped })
     }
 
     /// Has a record written, or dropped if too many wait already.
     pub fn write(&self, connection: Connection) {
-        if self.queue.try_send(Item::Record(Box::new(connection))).is_err() {
+        let weight = connection.weight();
+        let fits = self.waiting.fetch_add(weight, Ordering::Relaxed) + weight <= QUEUE_BYTES;
+        if !fits || self.queue.try_send(Item::Record(Box::new(connection))).is_err() {
+            self.waiting.fetch_sub(weight, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -172,6 +194,7 @@ struct Writer {
     file: BufWriter<Sink>,
     path: Option<PathBuf>,
     format: Format,
+    waiting: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -194,6 +217,7 @@ impl Writer {
     fn take(&mut self, item: Item) {
         match item {
             Item::Record(connection) => {
+                self.waiting.fetch_sub(connection.weight(), Ordering::Relaxed);
                 let line = match self.format {
                     Format::Text => text(&connection),
                     Format::Json => json(&connection),
@@ -455,6 +479,29 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn what_clients_say_at_length_waits_for_a_stuck_file_within_a_bound() {
+        let file = Arc::new(Mutex::new(Vec::new()));
+        let stuck = file.lock().unwrap();
+        let log = AccessLog::start(Box::new(Stuck(file.clone())), None, Format::Text).unwrap();
+        let path = "x".repeat(QUEUE_BYTES / 32);
+        let asked = Request { path: Some(path), ..Request::default() };
+        let long = Connection { request: Some(Box::new(asked)), ..connection() };
+        for _ in 0..64 {
+            log.write(long.clone());
+        }
+        // One of them is with the writer.
+        let dropped = log.dropped();
+        assert!((32..=33).contains(&dropped), "{dropped}");
+        drop(stuck);
+        while log.waiting.load(Ordering::Relaxed) > 0 {
+            std::thread::yield_now();
+        }
+        log.flush();
+        let written = String::from_utf8(file.lock().unwrap().clone()).unwrap();
+        assert_eq!(written.lines().count() as u64, 64 - dropped);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Certificates and keys: from PEM to what rustls signs with, and to what the dumps show.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -93,9 +94,15 @@ fn dns<'a>(name: &GeneralName<'a>) -> Option<&'a str> {
 
 /// The CA certificates that client certificates are verified against.
 pub fn client_roots(pem: &[u8]) -> Result<RootCertStore, CertificateError> {
+    let chain = chain(pem)?;
+    roots(&chain).map_err(|error| CertificateError::BadClientCa(error.to_string()))
+}
+
+/// Certificates as authorities.
+pub(super) fn roots(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, rustls::Error> {
     let mut roots = RootCertStore::empty();
-    for certificate in chain(pem)? {
-        roots.add(certificate).map_err(|error| CertificateError::BadClientCa(error.to_string()))?;
+    for certificate in certificates {
+        roots.add(certificate.clone())?;
     }
     Ok(roots)
 }
@@ -153,4 +160,43 @@ pub fn facts(chain_pem: &[u8], now: SystemTime) -> Option<CertificateFacts> {
         not_after: time(validity.not_after),
         in_force: (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now),
     })
+}
+
+/// Seconds since 1970 between which a certificate is valid, both included; `None` if it cannot be read.
+pub(super) fn validity(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let validity = certificate.validity();
+    Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
+}
+
+/// Whether a certificate has one of the names among its alternative names: those of DNS, of which one of the
+/// certificate's may begin with a wildcard, or an address, URI or mailbox as it stands there.
+pub(super) fn is_for_any(certificate: &CertificateDer<'_>, names: &[Arc<str>]) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return false };
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return false };
+    extension.value.general_names.iter().any(|general| match general {
+        GeneralName::DNSName(pattern) => names.iter().any(|name| covers(pattern, name)),
+        GeneralName::URI(text) | GeneralName::RFC822Name(text) => names.iter().any(|name| **name == **text),
+        GeneralName::IPAddress(bytes) => {
+            let address = address(bytes);
+            names.iter().any(|name| address.is_some() && name.parse().ok() == address)
+        }
+        _ => false,
+    })
+}
+
+/// Whether a name of a certificate is that name, or all names of its level (RFC 6125, 6.4.3).
+fn covers(pattern: &str, name: &str) -> bool {
+    if pattern.eq_ignore_ascii_case(name) {
+        return true;
+    }
+    let (Some(parent), Some((label, rest))) = (pattern.strip_prefix("*."), name.split_once('.')) else {
+        return false;
+    };
+    !label.is_empty() && parent.eq_ignore_ascii_case(rest)
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }

@@ -3,7 +3,9 @@
 
 pub mod certificate;
 mod chooser;
+pub mod client;
 pub mod client_hello;
+mod endpoint;
 pub mod forwarded;
 mod ocsp;
 mod protocol;
@@ -11,6 +13,7 @@ pub mod server;
 mod verifier;
 mod version_one;
 
+pub use client::{ClientConfigs, ClientFault};
 pub use client_hello::{ClientHello, HelloError, HelloReader};
 pub use forwarded::client_certificate;
 pub use server::{CredentialFault, ServerConfigs};

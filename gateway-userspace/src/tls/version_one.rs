@@ -5,9 +5,14 @@
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
 use rustls::{CertificateError as Refusal, DigitallySignedStruct, Error};
-use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer, UnixTime};
+use rustls_pki_types::{
+    CertificateDer, CertificateRevocationListDer, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer,
+    UnixTime,
+};
 use x509_parser::asn1_rs::{Any, FromDer as _};
 use x509_parser::certificate::X509Certificate;
+use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::time::ASN1Time;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 
 use super::certificate::{self, CertificateError};
@@ -17,8 +22,8 @@ use crate::model::ClientAuthority;
 #[derive(Debug)]
 pub(super) struct VersionOne {
     authorities: Vec<CertificateDer<'static>>,
-    /// With lists of revoked certificates none gets in: webpki alone reads those.
-    is_revocable: bool,
+    /// With any, one of the authority's must say that the certificate is not revoked.
+    revoked: Option<Vec<CertificateRevocationListDer<'static>>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -28,7 +33,8 @@ impl VersionOne {
         algorithms: WebPkiSupportedAlgorithms,
     ) -> Result<Self, CertificateError> {
         let authorities = certificate::chain(&authority.bundle)?;
-        Ok(Self { authorities, is_revocable: authority.revoked.is_some(), algorithms })
+        let revoked = authority.revoked.as_deref().map(certificate::revocation_lists).transpose()?;
+        Ok(Self { authorities, revoked, algorithms })
     }
 
     /// Whether a certificate is of that version.
@@ -39,24 +45,51 @@ impl VersionOne {
     /// Whether an authority of the bundle signed it, and both are in force.
     pub(super) fn verify(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
         let leaf = parsed(certificate)?;
-        if self.is_revocable {
-            return Err(Error::InvalidCertificate(Refusal::UnknownRevocationStatus));
-        }
         in_force(&leaf, now)?;
-        let authorities = self.authorities.iter().filter_map(|authority| certificate::parse(authority).ok());
-        let signed = |authority: X509Certificate<'_>| {
-            authority.subject().as_raw() == leaf.issuer().as_raw()
-                && in_force(&authority, now).is_ok()
+        let mut authorities = self.authorities.iter().filter_map(|it| certificate::parse(it).ok());
+        let signed = |authority: &X509Certificate<'_>| {
+            // A bundle may hold a certificate that is no authority's; one of version 1 cannot say which it is.
+            (authority.is_ca() || authority.version() == X509Version::V1)
+                && authority.subject().as_raw() == leaf.issuer().as_raw()
+                && in_force(authority, now).is_ok()
                 && self.is_signed_by(certificate, authority.public_key())
         };
-        if authorities.into_iter().any(signed) {
-            return Ok(());
+        let authority = authorities.find(signed).ok_or(Error::InvalidCertificate(Refusal::UnknownIssuer))?;
+        match &self.revoked {
+            Some(lists) => self.is_not_revoked(&leaf, &authority, lists, now),
+            None => Ok(()),
         }
-        Err(Error::InvalidCertificate(Refusal::UnknownIssuer))
     }
 
-    fn is_signed_by(&self, certificate: &CertificateDer<'_>, key: &SubjectPublicKeyInfo<'_>) -> bool {
-        let Some([to_be_signed, algorithm, signature]) = signed_parts(certificate) else { return false };
+    /// By the authority's own list, which must be in force.
+    fn is_not_revoked(
+        &self,
+        leaf: &X509Certificate<'_>,
+        authority: &X509Certificate<'_>,
+        lists: &[CertificateRevocationListDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let refused = |why| Err(Error::InvalidCertificate(why));
+        let mut read =
+            lists.iter().filter_map(|list| Some((list, CertificateRevocationList::from_der(list).ok()?.1)));
+        let own = read.find(|(list, parsed)| {
+            parsed.issuer().as_raw() == leaf.issuer().as_raw()
+                && self.is_signed_by(list, authority.public_key())
+        });
+        let Some((_, list)) = own else { return refused(Refusal::UnknownRevocationStatus) };
+        let is_late = |next: ASN1Time| next.timestamp() < now.as_secs().cast_signed();
+        if list.next_update().is_none_or(is_late) {
+            return refused(Refusal::ExpiredRevocationList);
+        }
+        if list.iter_revoked_certificates().any(|revoked| revoked.raw_serial() == leaf.raw_serial()) {
+            return refused(Refusal::Revoked);
+        }
+        Ok(())
+    }
+
+    /// Whether a key signed a certificate or a list, which are built alike.
+    fn is_signed_by(&self, signed: &[u8], key: &SubjectPublicKeyInfo<'_>) -> bool {
+        let Some([to_be_signed, algorithm, signature]) = signed_parts(signed) else { return false };
         let Some((key_algorithm, key)) = key_parts(key.raw) else { return false };
         let fitting = self.algorithms.all.iter().filter(|it| {
             *it.signature_alg_id() == *algorithm.content && *it.public_key_alg_id() == *key_algorithm
@@ -121,10 +154,10 @@ fn element(der: &[u8]) -> Option<(Element<'_>, &[u8])> {
     Some((Element { whole: &der[..der.len() - rest.len()], content: any.data }, rest))
 }
 
-/// What is signed, by which algorithm, and the signature (RFC 5280, 4.1).
-fn signed_parts(certificate: &[u8]) -> Option<[Element<'_>; 3]> {
-    let (certificate, _) = element(certificate)?;
-    let (to_be_signed, rest) = element(certificate.content)?;
+/// What is signed, by which algorithm, and the signature (RFC 5280, 4.1 and 5.1).
+fn signed_parts(signed: &[u8]) -> Option<[Element<'_>; 3]> {
+    let (signed, _) = element(signed)?;
+    let (to_be_signed, rest) = element(signed.content)?;
     let (algorithm, rest) = element(rest)?;
     let (signature, _) = element(rest)?;
     Some([to_be_signed, algorithm, signature])

@@ -36,8 +36,14 @@ fn policies(route: &TcpRoute) -> Option<UserSpaceReason> {
     let any = |asks: fn(&Cluster) -> bool| {
         route.destinations.iter().filter_map(|destination| destination.cluster.as_ref()).any(|it| asks(it))
     };
+    if any(|cluster| cluster.tls.is_some()) {
+        return Some(UserSpaceReason::UpstreamTls);
+    }
     if any(|cluster| cluster.proxy_protocol.is_some()) {
         return Some(UserSpaceReason::ProxyProtocol);
+    }
+    if any(|cluster| cluster.keepalive.is_some()) {
+        return Some(UserSpaceReason::Keepalive);
     }
     any(|cluster| cluster.max_connections.is_some()).then_some(UserSpaceReason::MaxConnections)
 }

@@ -1,21 +1,37 @@
-//! Chooses destinations by weight and endpoints by least request (two random choices), Istio's default, or by the
-//! client's address. Endpoints that fail in a row are left out.
+//! Chooses destinations by weight, and endpoints as the cluster says: by what keeps a client or a request at one, or else by
+//! least request, in turns or at random. Endpoints that fail in a row are left out.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
 use super::limits::Place;
-use crate::model::{Affinity, Cluster, Outcome, Outliers, WeightedCluster};
+use super::turns::Turns;
+use crate::model::{Balance, Candidate, Cluster, ClusterName, Outcome, Outliers, WeightedCluster};
 
-/// One worker's view of how busy each endpoint is, and all workers' of which fail.
+/// One worker's view of how busy each endpoint is and whose turn it is, and all workers' of which fail.
 #[derive(Debug, Default)]
 pub struct Balancer {
     active: RefCell<HashMap<SocketAddr, Rc<Cell<u32>>>>,
+    turns: RefCell<HashMap<ClusterName, Turns>>,
     outliers: Outliers,
+}
+
+/// What requests are kept at an endpoint by: those with equal keys have the same. The same in every worker and run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key(u64);
+
+impl Key {
+    /// Of what is to be kept together.
+    pub fn of(value: &(impl Hash + ?Sized)) -> Self {
+        // Its keys are fixed.
+        let mut hasher = DefaultHasher::new();
+        value.hash(&mut hasher);
+        Self(hasher.finish())
+    }
 }
 
 /// Counts a request or connection as active at its endpoint until dropped.
@@ -62,33 +78,59 @@ pub fn by_weight(destinations: &[WeightedCluster]) -> Option<usize> {
 impl Balancer {
     /// A worker's balancer that heeds what all have found out about endpoints.
     pub fn new(outliers: Outliers) -> Self {
-        Self { active: RefCell::default(), outliers }
+        Self { outliers, ..Self::default() }
     }
 
-    /// Chooses an available endpoint for a client, by the cluster's affinity or else of two at random the less busy
-    /// one. Those in `tried` come only when all were.
-    pub fn choose(&self, cluster: &Cluster, client: IpAddr, tried: &[SocketAddr]) -> Option<Lease> {
-        let all = cluster.available(&self.outliers, Instant::now()).map(|endpoint| endpoint.address);
-        let fresh = all.clone().filter(|address| !tried.contains(address));
-        let address = match cluster.affinity {
-            Affinity::None => self.less_busy(&fresh).or_else(|| self.less_busy(&all)),
-            Affinity::SourceAddress => preferred(client, fresh).or_else(|| preferred(client, all)),
-        }?;
+    /// Chooses an available endpoint: by a key, if the cluster keeps requests by one and there is one, or else as it says.
+    /// Those in `tried` come only when all were.
+    pub fn choose(&self, cluster: &Cluster, key: Option<Key>, tried: &[SocketAddr]) -> Option<Lease> {
+        let all = cluster.available(&self.outliers, Instant::now());
+        let fresh = all.clone().filter(|candidate| !tried.contains(&candidate.endpoint.address));
+        let address = self.pick(cluster, key, &fresh).or_else(|| self.pick(cluster, key, &all))?;
         Some(self.lease(address))
     }
 
-    fn less_busy(&self, candidates: &(impl Iterator<Item = SocketAddr> + Clone)) -> Option<SocketAddr> {
+    fn pick<'c>(
+        &self,
+        cluster: &Cluster,
+        key: Option<Key>,
+        candidates: &(impl Iterator<Item = Candidate<'c>> + Clone),
+    ) -> Option<SocketAddr> {
         let candidates = || candidates.clone();
-        match candidates().count() {
-            0 => None,
-            1 => candidates().next(),
-            count => {
-                let first = fastrand::usize(..count);
-                let second = (first + fastrand::usize(1..count)) % count;
-                let (first, second) = (candidates().nth(first)?, candidates().nth(second)?);
-                Some(if self.busy(second) < self.busy(first) { second } else { first })
+        let chosen = match (key, cluster.keeps_together(), cluster.balance) {
+            (Some(key), true, _) => preferred(key, candidates()),
+            // What ought to be kept and has nothing to be kept by is put anywhere, as by Envoy's hash.
+            (None, true, _) | (_, false, Balance::Random) => drawn(candidates(), by_documents),
+            (_, false, Balance::LeastRequest) => self.less_busy(candidates),
+            (_, false, Balance::RoundRobin) => {
+                let mut turns = self.turns.borrow_mut();
+                turns.entry(cluster.name.clone()).or_default().next(candidates())
             }
+        };
+        chosen.map(|candidate| candidate.endpoint.address)
+    }
+
+    fn less_busy<'c, I>(&self, candidates: impl Fn() -> I) -> Option<Candidate<'c>>
+    where
+        I: Iterator<Item = Candidate<'c>> + Clone,
+    {
+        let mut weights = candidates().map(|candidate| candidate.weight);
+        let first = weights.next()?;
+        if weights.any(|weight| weight != first) {
+            let left = |candidate: &Candidate<'_>| {
+                f64::from(candidate.weight) / (f64::from(self.busy(candidate.endpoint.address)) + 1.0)
+            };
+            return drawn(candidates(), left);
         }
+        let count = candidates().count();
+        if count == 1 {
+            return candidates().next();
+        }
+        let first = fastrand::usize(..count);
+        let second = (first + fastrand::usize(1..count)) % count;
+        let (first, second) = (candidates().nth(first)?, candidates().nth(second)?);
+        let busy = |candidate: &Candidate<'_>| self.busy(candidate.endpoint.address);
+        Some(if busy(&second) < busy(&first) { second } else { first })
     }
 
     fn lease(&self, address: SocketAddr) -> Lease {
@@ -113,30 +155,55 @@ impl Balancer {
         self.active.borrow().get(&address).map_or(0, |active| active.get())
     }
 
-    /// Forgets endpoints that nobody uses, so that the map does not grow with every address ever seen.
-    pub fn sweep(&self) {
+    /// Forgets endpoints that nobody uses and the turns of clusters that are gone, so that the maps do not grow with all
+    /// that was ever seen.
+    pub fn sweep(&self, is_there: impl Fn(&ClusterName) -> bool) {
         self.active.borrow_mut().retain(|_, active| active.get() > 0);
+        self.turns.borrow_mut().retain(|cluster, _| is_there(cluster));
     }
 }
 
-/// Rendezvous hashing: each endpoint draws a lot for the client, and the highest has it. When an endpoint goes, only
-/// its own clients move; when one comes, only those that it wins.
-fn preferred(client: IpAddr, candidates: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
-    // The same in every worker and run: its keys are fixed.
-    let lot = |endpoint: &SocketAddr| {
-        let mut hasher = DefaultHasher::new();
-        (client, endpoint).hash(&mut hasher);
-        hasher.finish()
+fn by_documents(candidate: &Candidate<'_>) -> f64 {
+    f64::from(candidate.weight)
+}
+
+/// One at random, each with its share.
+fn drawn<'c>(
+    candidates: impl Iterator<Item = Candidate<'c>> + Clone,
+    share: impl Fn(&Candidate<'_>) -> f64,
+) -> Option<Candidate<'c>> {
+    let sum: f64 = candidates.clone().map(|candidate| share(&candidate)).sum();
+    let mut ticket = fastrand::f64() * sum;
+    let mut last = None;
+    for candidate in candidates {
+        ticket -= share(&candidate);
+        last = Some(candidate);
+        if ticket < 0.0 {
+            break;
+        }
+    }
+    last
+}
+
+/// Weighted rendezvous hashing: each endpoint draws a lot for the key, and the best has it. When an endpoint goes, only
+/// its own keys move; when one comes, or gains weight, only those that it wins.
+fn preferred<'c>(key: Key, candidates: impl Iterator<Item = Candidate<'c>>) -> Option<Candidate<'c>> {
+    let lot = |candidate: &Candidate<'_>| {
+        let Key(hash) = Key::of(&(key, candidate.endpoint.address));
+        // Evenly from above 0 to 1, 53 bits of it. The one who waits the shortest time at the rate of its weight.
+        #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+        let even = ((hash >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+        -even.ln() / f64::from(candidate.weight)
     };
-    candidates.max_by_key(lot)
+    candidates.min_by(|one, other| lot(one).total_cmp(&lot(other)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ClusterName, Endpoint, Health, OutlierDetection, UpstreamProtocol};
+    use std::net::IpAddr;
 
-    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    use crate::model::{Affinity, Endpoint, Health, OutlierDetection, UpstreamProtocol};
 
     fn cluster(healths: &[Health]) -> Cluster {
         let endpoint = |(index, health): (usize, &Health)| {
@@ -150,12 +217,12 @@ mod tests {
     fn only_healthy_endpoints_and_the_less_busy_of_two() {
         let balancer = Balancer::default();
         let cluster = cluster(&[Health::Healthy, Health::Unhealthy, Health::Healthy, Health::Draining]);
-        let leases: Vec<_> = (0..40).map(|_| balancer.choose(&cluster, CLIENT, &[]).unwrap()).collect();
+        let leases: Vec<_> = (0..40).map(|_| balancer.choose(&cluster, None, &[]).unwrap()).collect();
         for port in [1000, 1002] {
             assert_eq!(leases.iter().filter(|lease| lease.address.port() == port).count(), 20, "{port}");
         }
         drop(leases);
-        balancer.sweep();
+        balancer.sweep(|_| true);
         assert!(balancer.active.borrow().is_empty());
     }
 
@@ -163,12 +230,12 @@ mod tests {
     fn an_endpoint_tried_in_vain_comes_last() {
         let balancer = Balancer::default();
         let cluster = cluster(&[Health::Healthy, Health::Healthy]);
-        let first = balancer.choose(&cluster, CLIENT, &[]).unwrap().address;
+        let first = balancer.choose(&cluster, None, &[]).unwrap().address;
         for _ in 0..20 {
-            assert_ne!(balancer.choose(&cluster, CLIENT, &[first]).unwrap().address, first);
+            assert_ne!(balancer.choose(&cluster, None, &[first]).unwrap().address, first);
         }
-        assert!(balancer.choose(&self::cluster(&[Health::Healthy]), CLIENT, &[first]).is_some());
-        assert!(balancer.choose(&self::cluster(&[Health::Unhealthy]), CLIENT, &[]).is_none());
+        assert!(balancer.choose(&self::cluster(&[Health::Healthy]), None, &[first]).is_some());
+        assert!(balancer.choose(&self::cluster(&[Health::Unhealthy]), None, &[]).is_none());
     }
 
     #[test]
@@ -178,7 +245,10 @@ mod tests {
         cluster.affinity = Affinity::SourceAddress;
         let chosen = |cluster: &Cluster, tried: &[SocketAddr]| -> Vec<SocketAddr> {
             let balancer = Balancer::default();
-            clients.iter().map(|client| balancer.choose(cluster, *client, tried).unwrap().address).collect()
+            clients
+                .iter()
+                .map(|client| balancer.choose(cluster, Some(Key::of(client)), tried).unwrap().address)
+                .collect()
         };
         let before = chosen(&cluster, &[]);
         assert_eq!(before, chosen(&cluster, &[]), "every worker chooses alike");
@@ -206,9 +276,63 @@ mod tests {
         other.report(&cluster, bad, Outcome::Status(503));
         for balancer in [one, other] {
             for _ in 0..20 {
-                assert_ne!(balancer.choose(&cluster, CLIENT, &[]).unwrap().address, bad);
+                assert_ne!(balancer.choose(&cluster, None, &[]).unwrap().address, bad);
             }
         }
+    }
+
+    /// How often each of the endpoints is chosen, in a thousand.
+    fn shares(cluster: &Cluster, key: impl Fn(u32) -> Option<Key>) -> Vec<usize> {
+        fastrand::seed(7);
+        let balancer = Balancer::default();
+        let chosen: Vec<_> =
+            (0..1000).map(|n| balancer.choose(cluster, key(n), &[]).unwrap().address).collect();
+        let count = |endpoint: &Endpoint| chosen.iter().filter(|it| **it == endpoint.address).count();
+        cluster.endpoints.iter().map(count).collect()
+    }
+
+    #[test]
+    fn endpoints_have_the_share_of_their_weight_however_they_are_chosen() {
+        use Balance::{LeastRequest, Random, RoundRobin};
+        for (balance, affinity, tolerance) in [
+            (LeastRequest, Affinity::None, 60),
+            (Random, Affinity::None, 60),
+            (RoundRobin, Affinity::None, 2),
+            (LeastRequest, Affinity::SourceAddress, 60),
+        ] {
+            for weights in [[1, 1, 1, 1], [1, 2, 3, 4], [700, 100, 100, 100]] {
+                let mut cluster = cluster(&[Health::Healthy; 4]);
+                (cluster.balance, cluster.affinity) = (balance, affinity.clone());
+                for (endpoint, weight) in cluster.endpoints.iter_mut().zip(weights) {
+                    endpoint.weight = weight;
+                }
+                let sum: u32 = weights.iter().sum();
+                for (got, weight) in shares(&cluster, |n| Some(Key::of(&n))).into_iter().zip(weights) {
+                    let want = (1000 * weight / sum) as usize;
+                    let context = format!("{balance:?} {affinity:?} {weights:?}: {got} for {want}");
+                    assert!(got.abs_diff(want) <= tolerance, "{context}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_busy_endpoint_gets_less_of_its_weight() {
+        let mut cluster = cluster(&[Health::Healthy; 2]);
+        cluster.endpoints[0].weight = 3;
+        let balancer = Balancer::default();
+        let leases: Vec<_> = (0..400).map(|_| balancer.choose(&cluster, None, &[]).unwrap()).collect();
+        let first = leases.iter().filter(|lease| lease.address == cluster.endpoints[0].address).count();
+        // Three to one in what is held would be 300; nobody takes more than its weight.
+        assert!((230..=310).contains(&first), "{first}");
+    }
+
+    #[test]
+    fn what_has_no_key_is_put_anywhere() {
+        let mut cluster = cluster(&[Health::Healthy; 2]);
+        cluster.affinity = Affinity::Header("x-user".into());
+        assert!(shares(&cluster, |_| None).into_iter().all(|share| share > 400));
+        assert!(shares(&cluster, |_| Some(Key::of("a"))).contains(&1000));
     }
 
     #[test]

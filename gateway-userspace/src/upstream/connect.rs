@@ -8,6 +8,7 @@ use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::net::socket;
+use crate::tls::ClientFault;
 
 /// Why an endpoint could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,23 @@ pub enum ConnectError {
         /// The cluster's limit.
         timeout: Duration,
     },
+    /// TLS with it did not come about: it is not who it should be, or speaks no TLS.
+    #[error("{address}: TLS: {source}")]
+    Handshake {
+        /// The endpoint.
+        address: SocketAddr,
+        /// What rustls said.
+        source: io::Error,
+    },
+    /// There is no server name to ask for.
+    #[error("{source}")]
+    Name {
+        /// Which, and why.
+        source: io::Error,
+    },
+    /// The policy cannot be kept: a certificate, key or authority is missing.
+    #[error("{0}")]
+    Policy(#[from] ClientFault),
 }
 
 impl ConnectError {

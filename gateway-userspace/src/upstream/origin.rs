@@ -1,4 +1,4 @@
-//! What a worker has open to one endpoint of a cluster.
+//! What a worker has open to one endpoint of a cluster, of connections that begin alike.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::limits::Place;
+use super::opening::Opening;
 use super::replay::RequestBody;
 use crate::model::{Cluster, ClusterName};
 
@@ -27,6 +28,13 @@ pub(super) const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// An idle connection is closed after this, unless a DestinationRule says otherwise; Istio's default is 1 h, but most
 /// servers close theirs after 60 to 75 s, and a connection closed under a request is a failed request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// An endpoint, and how connections to it begin.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Spot {
+    pub(super) address: SocketAddr,
+    pub(super) opening: Opening,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -89,6 +97,7 @@ impl Drop for Seat {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     most_requests: Option<u32>,
+    most_streams: u32,
     idle_timeout: Duration,
 }
 
@@ -96,7 +105,8 @@ impl Rules {
     pub(super) fn of(cluster: &Cluster) -> Self {
         let said = cluster.http.idle_timeout.or(cluster.idle_timeout);
         let most_requests = cluster.http.requests_per_connection;
-        Self { most_requests, idle_timeout: said.unwrap_or(IDLE_TIMEOUT) }
+        let most_streams = cluster.http.concurrent_streams.unwrap_or(MAX_STREAMS).min(MAX_STREAMS);
+        Self { most_requests, most_streams, idle_timeout: said.unwrap_or(IDLE_TIMEOUT) }
     }
 }
 
@@ -105,7 +115,7 @@ impl Rules {
 pub(super) struct Connection {
     pub(super) sender: http1::SendRequest<RequestBody>,
     cluster: ClusterName,
-    address: SocketAddr,
+    spot: Spot,
     rules: Rules,
     served: u32,
     /// Since when it is idle.
@@ -116,16 +126,24 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(
         sender: http1::SendRequest<RequestBody>,
-        (cluster, address): (&Cluster, SocketAddr),
+        (cluster, spot): (&Cluster, &Spot),
         seat: Seat,
     ) -> Self {
         let (rules, since) = (Rules::of(cluster), Instant::now());
-        Self { sender, cluster: cluster.name.clone(), address, rules, served: 0, since, _seat: seat }
+        Self {
+            sender,
+            cluster: cluster.name.clone(),
+            spot: spot.clone(),
+            rules,
+            served: 0,
+            since,
+            _seat: seat,
+        }
     }
 
     /// Where it leads.
-    pub(super) fn to(&self) -> (&ClusterName, SocketAddr) {
-        (&self.cluster, self.address)
+    pub(super) fn to(&self) -> (&ClusterName, &Spot) {
+        (&self.cluster, &self.spot)
     }
 
     /// Counts a request.
@@ -190,7 +208,7 @@ impl Multiplexed {
 
     /// Whether one more stream has room.
     fn has_room(&self) -> bool {
-        self.use_.streams.get() < MAX_STREAMS
+        self.use_.streams.get() < self.rules.most_streams
     }
 
     /// Whether it may get another stream, some time.

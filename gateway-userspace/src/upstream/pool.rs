@@ -15,12 +15,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use super::alone;
 use super::balance::Lease;
 use super::body::{Loan, UpstreamBody};
-use super::connect::{ConnectError, connect};
+use super::connect::ConnectError;
 use super::ending::Ending;
 use super::executor::LocalExecutor;
+use super::held::Room;
 use super::limits::{self, Overflow};
+use super::opening::Opening;
 use super::origin::{
-    CONNECTION_WINDOW, Connection, Multiplexed, Origin, Rules, STREAM_WINDOW, Seat, Stream, Waiting,
+    CONNECTION_WINDOW, Connection, Multiplexed, Origin, Rules, STREAM_WINDOW, Seat, Spot, Stream, Waiting,
 };
 use super::replay::RequestBody;
 use crate::model::{Cluster, ClusterName, Counts, UpstreamProtocol};
@@ -94,9 +96,10 @@ pub struct Pool(Rc<Inner>);
 struct Inner {
     counts: Counts,
     origins: RefCell<Origins>,
+    room: Room,
 }
 
-type Origins = HashMap<ClusterName, HashMap<SocketAddr, Origin>>;
+type Origins = HashMap<ClusterName, HashMap<Spot, Origin>>;
 
 /// A connection on loan; given back when its response has been read to the end.
 #[derive(Debug)]
@@ -125,39 +128,46 @@ impl Returnable {
     fn keep(self) {
         let Self { pool, connection } = self;
         let mut origins = pool.0.origins.borrow_mut();
-        let (cluster, address) = connection.to();
-        origin(&mut origins, cluster, address).keep(connection);
+        let (cluster, spot) = connection.to();
+        origin(&mut origins, cluster, spot).keep(connection);
     }
 }
 
 impl Pool {
     /// A worker's pool that heeds what all of them have under way.
     pub fn new(counts: Counts) -> Self {
-        Self(Rc::new(Inner { counts, origins: RefCell::default() }))
+        Self(Rc::new(Inner { counts, origins: RefCell::default(), room: Room::default() }))
     }
 
-    /// Sends a request to the leased endpoint and waits for the head of the response.
+    /// Where the bodies of its requests are held.
+    pub fn room(&self) -> Room {
+        self.0.room.clone()
+    }
+
+    /// Sends a request to the leased endpoint, on a connection that begins so, and waits for the head of the response.
     pub async fn send(
         &self,
         request: Request<RequestBody>,
-        cluster: &Cluster,
+        (cluster, opening): (&Cluster, &Opening),
         lease: Lease,
     ) -> Result<Response<UpstreamBody>, SendError> {
+        let spot = Spot { address: lease.address, opening: opening.clone() };
         match cluster.protocol {
-            UpstreamProtocol::Http2 => self.send_http2(request, cluster, lease).await,
-            UpstreamProtocol::Http1 | UpstreamProtocol::Tcp => self.send_http1(request, cluster, lease).await,
+            UpstreamProtocol::Http2 => self.send_http2(request, (cluster, &spot), lease).await,
+            UpstreamProtocol::Http1 | UpstreamProtocol::Tcp => {
+                self.send_http1(request, (cluster, &spot), lease).await
+            }
         }
     }
 
     async fn send_http1(
         &self,
         mut request: Request<RequestBody>,
-        cluster: &Cluster,
+        (cluster, spot): (&Cluster, &Spot),
         lease: Lease,
     ) -> Result<Response<UpstreamBody>, SendError> {
-        let address = lease.address;
         loop {
-            let (mut connection, reused) = match self.connection(cluster, address).await {
+            let (mut connection, reused) = match self.connection(cluster, spot).await {
                 Ok(found) => found,
                 Err(none) => return Err(none.with(request)),
             };
@@ -182,12 +192,12 @@ impl Pool {
     async fn connection(
         &self,
         cluster: &Cluster,
-        address: SocketAddr,
+        spot: &Spot,
     ) -> Result<(Box<Connection>, bool), NoConnection> {
-        let crowd = self.origin(&cluster.name, address, |origin| origin.crowd.clone());
+        let crowd = self.origin(&cluster.name, spot, |origin| origin.crowd.clone());
         // Nobody gets ahead of those who wait.
         if crowd.waiting.get() == 0
-            && let Some(idle) = self.take_idle(cluster, address).await
+            && let Some(idle) = self.take_idle(cluster, spot).await
         {
             return Ok((idle, true));
         }
@@ -198,22 +208,22 @@ impl Pool {
             if let Ok(place) = limits::connection(&self.0.counts, cluster, is_first) {
                 let seat = Seat::new(crowd.clone(), place);
                 drop(waiting);
-                let stream = connect(address, cluster.connect_timeout).await?;
-                let sender = alone::begin(stream, address).await?;
-                let connection = Connection::new(sender, (cluster, address), seat);
+                let stream = spot.opening.open(spot.address, cluster).await?;
+                let sender = alone::begin(stream, spot.address).await?;
+                let connection = Connection::new(sender, (cluster, spot), seat);
                 return Ok((Box::new(connection), false));
             }
             waiting.get_or_insert_with(|| Waiting::new(crowd.clone()));
             crowd.freed.notified().await;
-            if let Some(idle) = self.take_idle(cluster, address).await {
+            if let Some(idle) = self.take_idle(cluster, spot).await {
                 return Ok((idle, true));
             }
         }
     }
 
-    async fn take_idle(&self, cluster: &Cluster, address: SocketAddr) -> Option<Box<Connection>> {
+    async fn take_idle(&self, cluster: &Cluster, spot: &Spot) -> Option<Box<Connection>> {
         loop {
-            let mut idle = self.origin(&cluster.name, address, |origin| origin.idle.pop_back())?;
+            let mut idle = self.origin(&cluster.name, spot, |origin| origin.idle.pop_back())?;
             if idle.idle_for() > QUIET {
                 // Gives the reactor a turn, and then the connection's task, which hears of a close by it. Busy
                 // connections are spared that: it is a system call.
@@ -228,16 +238,15 @@ impl Pool {
     async fn send_http2(
         &self,
         mut request: Request<RequestBody>,
-        cluster: &Cluster,
+        (cluster, spot): (&Cluster, &Spot),
         lease: Lease,
     ) -> Result<Response<UpstreamBody>, SendError> {
-        let address = lease.address;
         loop {
             // Where connections are bounded, the first one has to do.
             let open = |origin: &mut Origin| origin.open(cluster.max_connections.is_some());
-            let (opened, reused) = match self.origin(&cluster.name, address, open) {
+            let (opened, reused) = match self.origin(&cluster.name, spot, open) {
                 Some(opened) => (opened, true),
-                None => match self.dial_http2(cluster, address).await {
+                None => match self.dial_http2(cluster, spot).await {
                     Ok(opened) => (opened, false),
                     Err(none) => return Err(none.with(request)),
                 },
@@ -251,7 +260,7 @@ impl Pool {
                 Err(mut unsent) => match unsent.take_message() {
                     Some(unchanged) if reused => {
                         request = unchanged;
-                        self.origin(&cluster.name, address, |origin| origin.forget(&stream));
+                        self.origin(&cluster.name, spot, |origin| origin.forget(&stream));
                     }
                     _ => return Err(SendError::exchange(unsent.into_error())),
                 },
@@ -262,36 +271,39 @@ impl Pool {
     async fn dial_http2(
         &self,
         cluster: &Cluster,
-        address: SocketAddr,
+        spot: &Spot,
     ) -> Result<(http2::SendRequest<RequestBody>, Stream), NoConnection> {
         let _pending = limits::pending(&self.0.counts, cluster)?;
-        let stream = connect(address, cluster.connect_timeout).await?;
+        let stream = spot.opening.open(spot.address, cluster).await?;
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| ConnectError::Failed { address, source: std::io::Error::other(error) })?;
+            .map_err(|error| ConnectError::Failed {
+                address: spot.address,
+                source: std::io::Error::other(error),
+            })?;
         tokio::task::spawn_local(async move {
             let _ = connection.await;
         });
         let multiplexed = Multiplexed::new(sender, Rules::of(cluster));
         let opened = multiplexed.open();
-        self.origin(&cluster.name, address, |origin| origin.multiplexed.push(multiplexed));
+        self.origin(&cluster.name, spot, |origin| origin.multiplexed.push(multiplexed));
         Ok(opened)
     }
 
-    fn origin<T>(&self, cluster: &ClusterName, address: SocketAddr, act: impl FnOnce(&mut Origin) -> T) -> T {
-        act(origin(&mut self.0.origins.borrow_mut(), cluster, address))
+    fn origin<T>(&self, cluster: &ClusterName, spot: &Spot, act: impl FnOnce(&mut Origin) -> T) -> T {
+        act(origin(&mut self.0.origins.borrow_mut(), cluster, spot))
     }
 
     /// Closes connections that were idle too long, or whose endpoint `in_use` no longer knows. Requests under way
     /// are not touched: their connections are on loan.
     pub fn sweep(&self, in_use: impl Fn(&ClusterName, SocketAddr) -> bool) {
         self.0.origins.borrow_mut().retain(|cluster, origins| {
-            origins.retain(|address, origin| {
-                if !in_use(cluster, *address) {
+            origins.retain(|spot, origin| {
+                if !in_use(cluster, spot.address) {
                     origin.idle.clear();
                     origin.multiplexed.clear();
                 }
@@ -303,7 +315,7 @@ impl Pool {
 }
 
 /// What is open to an endpoint.
-fn origin<'a>(origins: &'a mut Origins, cluster: &ClusterName, address: SocketAddr) -> &'a mut Origin {
-    // The name is two counted references: cloning it is less than a second look.
-    origins.entry(cluster.clone()).or_default().entry(address).or_default()
+fn origin<'a>(origins: &'a mut Origins, cluster: &ClusterName, spot: &Spot) -> &'a mut Origin {
+    // The name is two counted references, and most connections begin with nothing: cloning them is less than a second look.
+    origins.entry(cluster.clone()).or_default().entry(spot.clone()).or_default()
 }

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::held::{Held, Part};
+use super::held::{Held, Part, Room, Whole};
 
 /// Why a body breaks off.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ enum Progress {
     /// It is read as it comes.
     Open,
     /// Whole, with its parts if they were held.
-    Whole(Instant, Option<Rc<[Part]>>),
+    Whole(Instant, Option<Rc<Whole>>),
     Broken,
 }
 
@@ -100,7 +100,7 @@ impl Source {
     fn keep(&mut self, frame: &Frame<Bytes>) {
         if !self.holds || !self.held.push(frame) {
             self.holds = false;
-            self.held = Held::default();
+            self.held.clear();
             self.lost = true;
         }
     }
@@ -109,9 +109,8 @@ impl Source {
         if self.end.borrow().is_over() {
             return;
         }
-        self.held.close();
-        let parts = (self.holds && !self.lost).then(|| self.held.parts().into());
-        self.end.send_replace(Progress::Whole(Instant::now(), parts));
+        let whole = if self.holds && !self.lost { self.held.whole() } else { None };
+        self.end.send_replace(Progress::Whole(Instant::now(), whole));
     }
 
     /// The next try's turn. Those before get nothing any more.
@@ -137,12 +136,13 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Of a client's body; `holds` says whether it may have to be sent again.
-    pub fn new(incoming: Incoming, holds: bool) -> Self {
+    /// Of a client's body; one that may have to be sent again is held where there is room for it.
+    pub fn new(incoming: Incoming, room: Option<Room>) -> Self {
         let hint = incoming.size_hint();
         let source = (!incoming.is_end_stream()).then(|| {
             let end = watch::Sender::new(Progress::Unread(Instant::now()));
-            let (held, lost, turn, reader) = (Held::default(), false, 0, None);
+            let (holds, held) = (room.is_some(), Held::new(room));
+            let (lost, turn, reader) = (false, 0, None);
             let received = Rc::default();
             let source = Source { incoming, held, holds, lost, turn, reader, end, received };
             Rc::new(RefCell::new(source))
@@ -249,18 +249,18 @@ impl Ended {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
-    /// The whole body, once it has come, to be sent to somebody else; `None` if it did not come to its end or is too long
-    /// to be held.
+    /// The whole body, once it has come, to be sent to somebody else; `None` if it did not come to its end, is too long
+    /// to be held, or had no room.
     pub async fn copy(&mut self) -> Option<RequestBody> {
         match &mut self.0 {
             When::Before(_) => Some(RequestBody(Reader::Empty)),
             When::Awaited(end) => match end.wait_for(Progress::is_over).await.as_deref() {
-                Ok(Progress::Whole(_, Some(parts))) => {
-                    let left = parts.iter().map(|part| part.length() as u64).sum();
-                    Some(RequestBody(Reader::Copy { parts: parts.clone(), at: 0, left }))
+                Ok(Progress::Whole(_, Some(whole))) => {
+                    let (whole, left) = (whole.clone(), whole.length());
+                    Some(RequestBody(Reader::Copy { whole, at: 0, left }))
                 }
                 _ => None,
             },
@@ -286,7 +286,7 @@ enum Reader {
     },
     /// Of what was held.
     Copy {
-        parts: Rc<[Part]>,
+        whole: Rc<Whole>,
         at: usize,
         left: u64,
     },
@@ -309,8 +309,8 @@ impl Body for RequestBody {
                 }
                 Poll::Ready(frame)
             }
-            Reader::Copy { parts, at, left } => {
-                let frame = parts.get(*at).cloned().map(Part::frame);
+            Reader::Copy { whole, at, left } => {
+                let frame = whole.parts().get(*at).cloned().map(Part::frame);
                 *at += 1;
                 *left = left.saturating_sub(frame.as_ref().map_or(0, length));
                 Poll::Ready(frame.map(Ok))
@@ -325,7 +325,7 @@ impl Body for RequestBody {
                 let source = source.borrow();
                 source.turn == *turn && at >= said && source.incoming.is_end_stream()
             }
-            Reader::Copy { parts, at, .. } => *at >= parts.len(),
+            Reader::Copy { whole, at, .. } => *at >= whole.parts().len(),
         }
     }
 

@@ -11,11 +11,11 @@ use crate::api::duration::DurationText;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct LoadBalancerSettings {
-    /// Least request, whatever it says.
+    /// Who gets a request that nothing keeps at an endpoint.
     pub simple: Option<Simple>,
     /// What a client or request keeps its endpoint by.
     pub consistent_hash: Option<ConsistentHash>,
-    /// Not supported.
+    /// Who comes first by where it runs.
     pub locality_lb_setting: Option<LocalityLoadBalancerSetting>,
     /// Not supported.
     pub zone_aware_lb_setting: Option<IgnoredAny>,
@@ -31,11 +31,11 @@ pub struct LoadBalancerSettings {
 pub enum Simple {
     /// Least request.
     Unspecified,
-    /// Not supported.
+    /// At random.
     Random,
-    /// Not supported.
+    /// Of no meaning at a gateway.
     Passthrough,
-    /// Not supported.
+    /// In turns.
     RoundRobin,
     /// The default.
     LeastRequest,
@@ -47,13 +47,13 @@ pub enum Simple {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct ConsistentHash {
-    /// Not supported.
+    /// A header's value.
     pub http_header_name: Option<String>,
-    /// Not supported.
+    /// A cookie's value.
     pub http_cookie: Option<HttpCookie>,
     /// The client's address.
     pub use_source_ip: Option<bool>,
-    /// Not supported.
+    /// A query parameter's value.
     pub http_query_parameter_name: Option<String>,
     /// How endpoints are found by the hash; ours is our own.
     pub ring_hash: Option<RingHash>,

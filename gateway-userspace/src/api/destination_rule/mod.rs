@@ -36,6 +36,17 @@ pub struct DestinationRule {
     pub workload_selector: Option<WorkloadSelector>,
 }
 
+impl DestinationRule {
+    /// All settings of TLS, wherever they stand.
+    pub fn tls_settings(&self) -> impl Iterator<Item = &ClientTlsSettings> {
+        let subsets = self.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref());
+        self.traffic_policy.iter().chain(subsets).flat_map(|policy| {
+            let ports = policy.port_level_settings.iter().filter_map(|port| port.tls.as_ref());
+            policy.tls.iter().chain(ports)
+        })
+    }
+}
+
 /// `workloadSelector`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -66,7 +77,7 @@ pub struct TrafficPolicy {
     pub connection_pool: Option<ConnectionPoolSettings>,
     /// Endpoints that fail are left out.
     pub outlier_detection: Option<OutlierDetection>,
-    /// Not supported but for `DISABLE`.
+    /// TLS to endpoints.
     pub tls: Option<ClientTlsSettings>,
     /// In place of the whole policy for single ports.
     pub port_level_settings: Vec<PortTrafficPolicy>,
@@ -90,7 +101,7 @@ pub struct PortTrafficPolicy {
     pub connection_pool: Option<ConnectionPoolSettings>,
     /// Endpoints that fail are left out.
     pub outlier_detection: Option<OutlierDetection>,
-    /// Not supported but for `DISABLE`.
+    /// TLS to endpoints.
     pub tls: Option<ClientTlsSettings>,
     /// Not supported.
     pub tunnel: Option<TunnelSettings>,

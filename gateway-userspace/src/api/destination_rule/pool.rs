@@ -23,7 +23,7 @@ pub struct TcpSettings {
     pub max_connections: i32,
     /// Default 10 s.
     pub connect_timeout: Option<DurationText>,
-    /// Not supported.
+    /// Probes of silent connections.
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// Not supported.
     pub max_connection_duration: Option<DurationText>,

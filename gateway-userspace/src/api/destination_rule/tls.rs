@@ -26,6 +26,23 @@ pub struct ClientTlsSettings {
     pub ca_crl: String,
 }
 
+impl ClientTlsSettings {
+    /// The files that a gateway must read: none where there is a credential, or no TLS.
+    pub fn files(&self) -> Vec<&str> {
+        let is_mutual = match self.mode {
+            Some(ClientTlsMode::Simple) => false,
+            Some(ClientTlsMode::Mutual) => true,
+            None | Some(ClientTlsMode::Disable | ClientTlsMode::IstioMutual) => return Vec::new(),
+        };
+        if !self.credential_name.is_empty() {
+            return Vec::new();
+        }
+        let own = [&self.client_certificate, &self.private_key];
+        let all = own.into_iter().filter(|_| is_mutual).chain([&self.ca_certificates, &self.ca_crl]);
+        all.map(String::as_str).filter(|path| !path.is_empty()).collect()
+    }
+}
+
 /// `tls.mode`.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

@@ -8,6 +8,9 @@ use crate::api::path::FieldPath;
 
 use super::{Findings, check_duration};
 
+/// Envoy's bound.
+const MAX_TABLE: u64 = 5_000_011;
+
 pub(super) fn check_balancer(found: &mut Findings<'_>, field: &FieldPath, balancer: &LoadBalancerSettings) {
     if balancer.simple.is_some() && balancer.consistent_hash.is_some() {
         found.error(field, "only one of simple and consistentHash may be given");
@@ -42,10 +45,25 @@ fn check_hash(found: &mut Findings<'_>, field: &FieldPath, hash: &ConsistentHash
     if hash.http_cookie.as_ref().is_some_and(|cookie| cookie.name.is_empty()) {
         found.error(&field.field("httpCookie"), "name required for HttpCookie");
     }
+    if hash.minimum_ring_size.is_some_and(|size| size > 0) {
+        let message = "consistent hash MinimumRingSize is deprecated, use ConsistentHashLB's RingHash configuration instead";
+        found.warning(&field.field("minimumRingSize"), message);
+    }
+    if let Some(size) = hash.maglev.as_ref().and_then(|maglev| maglev.table_size)
+        && (size > MAX_TABLE || !is_prime(size))
+    {
+        let message = format!("maglev table size {size} must be a prime number not above {MAX_TABLE}");
+        found.error(&field.field("maglev").field("tableSize"), message);
+    }
     if hash.use_source_ip == Some(false) {
         let message = "useSourceIp is false: nothing keeps a client at an endpoint";
         found.add(Severity::Warning, Code::NoEffect, &field.field("useSourceIp"), message);
     }
+}
+
+fn is_prime(number: u64) -> bool {
+    let mut divisors = (2..).take_while(|divisor| divisor * divisor <= number);
+    number > 1 && divisors.all(|divisor| !number.is_multiple_of(divisor))
 }
 
 fn check_locality(found: &mut Findings<'_>, field: &FieldPath, setting: &LocalityLoadBalancerSetting) {

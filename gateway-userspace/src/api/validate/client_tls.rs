@@ -1,6 +1,6 @@
 //! `tls` of a DestinationRule's policy.
 
-use crate::api::destination_rule::{ClientTlsMode, ClientTlsSettings};
+use crate::api::destination_rule::{ClientTlsMode, ClientTlsSettings, DestinationRule, TrafficPolicy};
 use crate::api::diagnostic::{Code, Severity};
 use crate::api::path::FieldPath;
 
@@ -20,6 +20,57 @@ pub(super) fn check_client_tls(found: &mut Findings<'_>, field: &FieldPath, tls:
             check_own_certificate(found, field, tls);
         }
     }
+}
+
+/// Says of a document's policies with TLS where no CA is named that the system's are believed.
+pub(super) fn check_authorities(found: &mut Findings<'_>, spec: &DestinationRule) {
+    let field = FieldPath::spec().field("trafficPolicy");
+    check_policys_authorities(found, &spec.host, &field, spec.traffic_policy.as_ref());
+    for (at, subset) in spec.subsets.iter().enumerate() {
+        let field = FieldPath::spec().field("subsets").index(at).field("trafficPolicy");
+        check_policys_authorities(found, &spec.host, &field, subset.traffic_policy.as_ref());
+    }
+}
+
+fn check_policys_authorities(
+    found: &mut Findings<'_>,
+    host: &str,
+    field: &FieldPath,
+    policy: Option<&TrafficPolicy>,
+) {
+    let Some(policy) = policy else { return };
+    check_ca(found, &field.field("tls"), policy.tls.as_ref(), (Code::NoCaOfService, host.to_owned()));
+    for (at, port) in policy.port_level_settings.iter().enumerate() {
+        let number = port.port.as_ref().map_or(0, |port| port.number);
+        let field = field.field("portLevelSettings").index(at).field("tls");
+        let to = format!("{host} at port number:{number}");
+        check_ca(found, &field, port.tls.as_ref(), (Code::NoCaOfPort, to));
+    }
+}
+
+fn check_ca(
+    found: &mut Findings<'_>,
+    field: &FieldPath,
+    tls: Option<&ClientTlsSettings>,
+    (code, to): (Code, String),
+) {
+    let Some(tls) = tls else { return };
+    let mode = match tls.mode {
+        Some(ClientTlsMode::Simple) => "SIMPLE",
+        Some(ClientTlsMode::Mutual) => "MUTUAL",
+        None | Some(ClientTlsMode::Disable | ClientTlsMode::IstioMutual) => return,
+    };
+    let is_named = !tls.ca_certificates.is_empty() || !tls.credential_name.is_empty();
+    if is_named || tls.insecure_skip_verify == Some(true) {
+        return;
+    }
+    let reference = &found.source.reference;
+    let message = format!(
+        "DestinationRule {}/{} in namespace {} has TLS mode set to {mode} but no caCertificates are set to validate \
+         server identity for host: {to}",
+        reference.namespace, reference.name, reference.namespace
+    );
+    found.add(Severity::Warning, code, field, message).help = Some(code.remedy().to_owned());
 }
 
 /// `DISABLE` is what Istio takes it for; nobody who names a CA means that.

@@ -6,12 +6,12 @@ use crate::api::destination_rule::{
     ClientTlsSettings, ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, OutlierDetection,
     PortTrafficPolicy, TrafficPolicy,
 };
-use crate::api::diagnostic::Diagnostic;
+use crate::api::diagnostic::{Code, Diagnostic, Severity};
 use crate::api::object::Sourced;
 use crate::api::path::FieldPath;
 
 use super::balance::check_balancer;
-use super::client_tls::check_client_tls;
+use super::client_tls::{check_authorities, check_client_tls};
 use super::pool::check_pool;
 use super::virtual_service::check_export_to;
 use super::{Findings, check_duration, check_port, host, rows, unsupported};
@@ -34,6 +34,7 @@ pub fn destination_rule(document: &Sourced<DestinationRule>) -> Vec<Diagnostic> 
         }
         check_policy(&mut found, &field.field("trafficPolicy"), subset.traffic_policy.as_ref(), &mut places);
     }
+    check_authorities(&mut found, spec);
     for place in &places {
         unsupported::report_below(&mut found, place, rows::TRAFFIC_POLICY);
     }
@@ -68,6 +69,12 @@ fn check_policy(
     for (at, port) in policy.port_level_settings.iter().enumerate() {
         let field = field.field("portLevelSettings").index(at);
         check_port_policy(found, &field, port);
+        let number = port.port.as_ref().map(|port| port.number);
+        let is_same = |other: &PortTrafficPolicy| other.port.as_ref().map(|port| port.number) == number;
+        if number.is_some() && policy.port_level_settings[..at].iter().any(is_same) {
+            let message = "the port has settings above, which are in force: these take no effect";
+            found.add(Severity::Warning, Code::NoEffect, &field.field("port"), message);
+        }
         places.push(field);
     }
 }

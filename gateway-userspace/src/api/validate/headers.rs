@@ -2,16 +2,11 @@
 
 use http::{HeaderName, HeaderValue};
 
+use crate::api::header_text::{Direction, Piece, pieces};
 use crate::api::path::FieldPath;
 use crate::api::virtual_service::{HeaderOperations, Headers};
 
 use super::Findings;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Request,
-    Response,
-}
 
 pub(super) fn check_headers(found: &mut Findings<'_>, field: &FieldPath, headers: &Headers) {
     let field = field.field("headers");
@@ -40,7 +35,8 @@ fn check_operations(
             } else {
                 found.check(&field, check_name(name));
             }
-            found.check(&field, check_value(value));
+            let is_authority = is_authority(name) && direction == Direction::Request;
+            found.check(&field, check_value(value, direction, is_authority));
         }
     }
     for (at, name) in operations.remove.iter().enumerate() {
@@ -68,32 +64,19 @@ fn check_name(name: &str) -> Result<(), String> {
         .map_err(|_| format!("invalid header \"{name}\": not a header name"))
 }
 
-fn check_value(value: &str) -> Result<(), String> {
-    literal(value).and_then(|value| {
-        HeaderValue::from_str(&value)
-            .map(|_| ())
-            .map_err(|_| "header value has characters that no header may have".to_owned())
-    })
-}
-
-/// The value with `%%` read as `%`. Envoy's `%COMMAND%` is not supported and must not be sent as it stands.
-pub fn literal(value: &str) -> Result<String, String> {
-    let (mut out, mut rest) = (String::with_capacity(value.len()), value);
-    while let Some(at) = rest.find('%') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(tail) = rest.strip_prefix('%') {
-            out.push('%');
-            rest = tail;
-            continue;
+/// A Host is text alone: Istio writes it as it stands, whatever is in it.
+fn check_value(value: &str, direction: Direction, is_authority: bool) -> Result<(), String> {
+    for piece in pieces(value, direction)? {
+        match piece {
+            Piece::Text(text) => {
+                HeaderValue::from_str(&text)
+                    .map_err(|_| "header value has characters that no header may have".to_owned())?;
+            }
+            Piece::Variable(_) if is_authority => {
+                return Err("variables are not replaced in a Host, as in Istio: write it out".to_owned());
+            }
+            Piece::Variable(_) => {}
         }
-        return Err(match rest.find('%') {
-            Some(end) => format!("the variable %{}% in a header value is not yet supported", &rest[..end]),
-            None => format!(
-                "header value configuration: invalid header configuration. Un-terminated variable expression '%{rest}'"
-            ),
-        });
     }
-    out.push_str(rest);
-    Ok(out)
+    Ok(())
 }

@@ -146,10 +146,8 @@ fn check_certificates(found: &mut Findings<'_>, field: &FieldPath, tls: &ServerT
     let files = tls.certificate_files();
     let pairs = if files.is_empty() { vec![("", "")] } else { files };
     for (at, (certificate, key)) in pairs.into_iter().enumerate() {
-        let place = match tls.tls_certificates.is_empty() {
-            true => field.clone(),
-            false => field.field("tlsCertificates").index(at),
-        };
+        let is_listed = !tls.tls_certificates.is_empty();
+        let place = if is_listed { field.field("tlsCertificates").index(at) } else { field.clone() };
         if certificate.is_empty() {
             let help = "name a Secret of the gateway's namespace in `credentialName`, or a file in `serverCertificate`";
             found.error_with_help(&place, format!("{prefix} requires a server certificate"), help);

@@ -41,6 +41,27 @@ pub(super) fn check_match(
     }
 }
 
+/// What is wrong with a pattern, as the library that Istio validates with says it. The text of our own library ends with a
+/// line that points at the place, behind an indent of four, and one with the reason.
+fn in_istios_words(text: &str, pattern: &str) -> String {
+    let mut lines = text.lines().rev();
+    let why = lines.next().unwrap_or("").trim_start_matches("error: ");
+    let place = lines.next().and_then(|line| line.find('^')).map_or(0, |column| column.saturating_sub(4));
+    let from_there = pattern.chars().skip(place);
+    match why {
+        "unclosed group" => format!("missing closing ): `{pattern}`"),
+        "unopened group" => format!("unexpected ): `{pattern}`"),
+        "unclosed character class" => format!("missing closing ]: `{}`", from_there.collect::<String>()),
+        "repetition operator missing expression" => {
+            format!("missing argument to repetition operator: `{}`", from_there.take(1).collect::<String>())
+        }
+        "unrecognized escape sequence" => {
+            format!("invalid escape sequence: `{}`", from_there.take(2).collect::<String>())
+        }
+        other => other.to_owned(),
+    }
+}
+
 /// A pattern that must match a whole value.
 pub(super) fn check_regex(pattern: &str) -> Result<(), String> {
     if pattern.len() > MAX_REGEX {
@@ -52,11 +73,34 @@ pub(super) fn check_regex(pattern: &str) -> Result<(), String> {
     // The pattern alone first, so that the error speaks of what the document says.
     for pattern in [pattern.to_owned(), format!("^(?:{pattern})$")] {
         RegexBuilder::new(&pattern).size_limit(MAX_COMPILED).build().map_err(|error| {
-            let text = error.to_string();
-            let why = text.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
+            let why = in_istios_words(&error.to_string(), &pattern);
             let syntax = "https://github.com/google/re2/wiki/Syntax";
             format!("error parsing regexp: {why}; Istio uses RE2 style regex-based match ({syntax})")
         })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_refused_in_istios_words() {
+        for (pattern, want) in [
+            ("/a(b", "missing closing ): `/a(b`"),
+            ("/a)b", "unexpected ): `/a)b`"),
+            ("/a[bc", "missing closing ]: `[bc`"),
+            ("*", "missing argument to repetition operator: `*`"),
+            ("a|+", "missing argument to repetition operator: `+`"),
+            (r"/\q", r"invalid escape sequence: `\q`"),
+        ] {
+            let error = check_regex(pattern).unwrap_err();
+            assert!(
+                error.starts_with(&format!("error parsing regexp: {want}; Istio uses RE2")),
+                "{pattern}: {error}"
+            );
+        }
+        assert_eq!(check_regex("/a[bc]+(d|e)?"), Ok(()));
+    }
 }

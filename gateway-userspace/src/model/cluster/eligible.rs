@@ -2,8 +2,9 @@
 //! for, so that a client finds the same backends whichever of them carries it. Pure: who is ejected comes from outside.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use super::{Cluster, Endpoint};
+use super::{Cluster, Endpoint, Health};
 
 /// An endpoint that may be chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,15 +17,22 @@ pub struct Candidate<'a> {
 
 impl Cluster {
     /// Endpoints that are ready and not ejected. When fewer than `minHealthPercent` of the ready ones are left, all of
-    /// those; unready ones never. `ejected` is `None` where nobody can be, which spares the counting.
+    /// those; unready ones never. Where the cluster says who comes first, those that do, with their shares. `ejected` is `None` where nobody can be, which spares the counting.
     pub fn eligible<'a, F>(&'a self, ejected: Option<F>) -> impl Iterator<Item = Candidate<'a>> + Clone
     where
         F: Fn(SocketAddr) -> bool + Clone + 'a,
     {
         let avoided = ejected.filter(|is_ejected| !self.panics(is_ejected));
-        let candidate = |endpoint: &'a Endpoint| Candidate { endpoint, weight: endpoint.weight.max(1) };
-        let is_avoided = move |address| avoided.as_ref().is_some_and(|is_ejected: &F| is_ejected(address));
-        self.healthy().filter(move |endpoint| !is_avoided(endpoint.address)).map(candidate)
+        let is_usable = move |endpoint: &Endpoint| {
+            let is_avoided = avoided.as_ref().is_some_and(|is_ejected: &F| is_ejected(endpoint.address));
+            endpoint.health == Health::Healthy && !is_avoided
+        };
+        let shares: Option<Arc<[u32]>> = self.placement.shares(&self.endpoints, &is_usable).map(Into::into);
+        let all = self.endpoints.iter().enumerate().filter(move |(_, endpoint)| is_usable(endpoint));
+        all.filter_map(move |(at, endpoint)| {
+            let weight = shares.as_ref().map_or(endpoint.weight.max(1), |shares| shares[at]);
+            (weight > 0).then_some(Candidate { endpoint, weight })
+        })
     }
 
     /// Whether so few would be left that ejections count for nothing.
@@ -39,7 +47,7 @@ impl Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ClusterName, Health, OutlierDetection, UpstreamProtocol};
+    use crate::model::{ClusterName, OutlierDetection, Placement, UpstreamProtocol};
 
     fn cluster(healths: &[Health], min_health_percent: u32) -> Cluster {
         let endpoint = |(at, health): (usize, &Health)| Endpoint::new(address(at), *health);
@@ -72,6 +80,18 @@ mod tests {
                 cluster.eligible(Some(is_ejected)).map(|candidate| candidate.endpoint.address).collect();
             let want: Vec<SocketAddr> = want.iter().map(|at| address(*at)).collect();
             assert_eq!(found, want, "{healths:?} {min_health_percent} {ejected:?}");
+        }
+    }
+
+    #[test]
+    fn those_that_come_first_are_enough_until_they_are_ejected() {
+        let mut cluster = cluster(&[Health::Healthy; 3], 0);
+        cluster.placement = Placement::Failover { priorities: vec![1, 0, 0] };
+        for (ejected, want) in [(&[][..], &[1, 2][..]), (&[1], &[0, 2]), (&[1, 2], &[0])] {
+            let is_ejected = |address: SocketAddr| ejected.iter().any(|at| self::address(*at) == address);
+            let found: Vec<SocketAddr> =
+                cluster.eligible(Some(is_ejected)).map(|candidate| candidate.endpoint.address).collect();
+            assert_eq!(found, want.iter().map(|at| address(*at)).collect::<Vec<_>>(), "{ejected:?}");
         }
     }
 

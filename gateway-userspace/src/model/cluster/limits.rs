@@ -14,6 +14,8 @@ pub struct HttpLimits {
     pub requests: Option<u32>,
     /// `maxRequestsPerConnection`, over the connection's life.
     pub requests_per_connection: Option<u32>,
+    /// `maxConcurrentStreams`: requests at a time on an HTTP/2 connection; more make another one.
+    pub concurrent_streams: Option<u32>,
     /// `maxRetries`: further tries at a time. A budget replaces it.
     pub retries: Option<u32>,
     /// `retryBudget`.

@@ -3,7 +3,9 @@
 mod eligible;
 mod endpoint;
 mod limits;
+mod placement;
 mod policy;
+mod tls;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,7 +20,9 @@ use super::snapshot::DocumentRef;
 pub use eligible::Candidate;
 pub use endpoint::{Discovery, Endpoint, Health};
 pub use limits::{HttpLimits, RetryBudget};
-pub use policy::{Affinity, ProxyVersion, UpstreamProtocol};
+pub use placement::Placement;
+pub use policy::{Affinity, Balance, CookieAffinity, Keepalive, ProxyVersion, UpstreamProtocol};
+pub use tls::{ClientIdentity, Pem, TlsMaterial, Trust, UpstreamTls};
 
 /// A cluster's name as Istio's users know it: `outbound|<port>|<subset>|<fqdn>`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,14 +70,24 @@ pub struct Cluster {
     pub idle_timeout: Option<Duration>,
     /// DestinationRule connectionPool.tcp.maxConnections, to all endpoints together.
     pub max_connections: Option<u32>,
+    /// DestinationRule connectionPool.tcp.tcpKeepalive; else what all connections of ours have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keepalive: Option<Keepalive>,
     /// DestinationRule connectionPool.http and retryBudget.
     pub http: HttpLimits,
+    /// DestinationRule loadBalancer.localityLbSetting.
+    pub placement: Placement,
+    /// DestinationRule loadBalancer.simple.
+    pub balance: Balance,
     /// DestinationRule loadBalancer.consistentHash.
     pub affinity: Affinity,
     /// DestinationRule outlierDetection.
     pub outlier: Option<OutlierDetection>,
     /// DestinationRule proxyProtocol: TCP connections to the endpoints begin with this header.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// DestinationRule tls; None is cleartext.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Arc<UpstreamTls>>,
 }
 
 impl Cluster {
@@ -89,11 +103,20 @@ impl Cluster {
             connect_timeout: Duration::from_secs(10),
             idle_timeout: None,
             max_connections: None,
+            keepalive: None,
             http: HttpLimits::default(),
+            placement: Placement::default(),
+            balance: Balance::default(),
             affinity: Affinity::None,
             outlier: None,
             proxy_protocol: None,
+            tls: None,
         }
+    }
+
+    /// Whether some of its requests belong together.
+    pub fn keeps_together(&self) -> bool {
+        self.affinity != Affinity::None
     }
 
     /// Endpoints that are ready, ejected or not.
@@ -102,10 +125,13 @@ impl Cluster {
     }
 
     /// The eligible endpoints at `now`, by what a tracker knows.
-    pub fn available(&self, outliers: &Outliers, now: Instant) -> impl Iterator<Item = &Endpoint> + Clone {
+    pub fn available(
+        &self,
+        outliers: &Outliers,
+        now: Instant,
+    ) -> impl Iterator<Item = Candidate<'_>> + Clone {
         let ejected = outliers.ejected_of(self);
         self.eligible(ejected.map(|ejected| move |address| ejected.contains(address, now)))
-            .map(|candidate| candidate.endpoint)
     }
 }
 

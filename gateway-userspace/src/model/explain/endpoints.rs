@@ -32,11 +32,28 @@ pub(super) fn step(
     if cluster.endpoints.len() > SHOWN {
         step.notes.push(format!("and {} more", cluster.endpoints.len() - SHOWN));
     }
-    if cluster.affinity == Affinity::SourceAddress {
-        let client = question.client.map_or_else(|| "a client".to_owned(), |client| client.to_string());
-        step.notes.push(format!("{client} keeps its endpoint (useSourceIp)"));
+    step.notes.extend(kept_by(&cluster.affinity, question));
+    if cluster.tls.is_some() {
+        step.notes.push("spoken to by TLS".to_owned());
     }
     (step, !chosen_from.is_empty())
+}
+
+fn kept_by(affinity: &Affinity, question: &Question) -> Option<String> {
+    Some(match affinity {
+        Affinity::None => return None,
+        Affinity::SourceAddress => {
+            let client = question.client.map_or_else(|| "a client".to_owned(), |client| client.to_string());
+            format!("{client} keeps its endpoint (useSourceIp)")
+        }
+        Affinity::Header(name) => format!("requests with the same {name} have one endpoint (httpHeaderName)"),
+        Affinity::QueryParameter(name) => {
+            format!("requests with the same {name} have one endpoint (httpQueryParameterName)")
+        }
+        Affinity::Cookie(cookie) => {
+            format!("requests with the same cookie {} have one endpoint (httpCookie)", cookie.name)
+        }
+    })
 }
 
 fn summary(cluster: &Cluster, chosen_from: usize) -> String {

@@ -2,6 +2,7 @@
 //! responsible, and for a miss with what came nearest. Pure; who is ejected comes from outside.
 
 mod endpoints;
+mod filters;
 mod nearest;
 mod words;
 
@@ -56,12 +57,15 @@ impl Question {
         }
     }
 
-    /// As the proxy sees them: a `host` line among them, as HTTP/1 sends it.
+    /// As rules see them: a `host` line among them, as HTTP/1 sends it, and the scheme as it is.
     fn header_map(&self) -> HeaderMap {
         let mut map = HeaderMap::new();
         let host = Some(("host".to_owned(), self.authority.clone()));
-        let given = self.headers.iter().filter(|(name, _)| name != "host").cloned();
-        for (name, value) in host.into_iter().chain(given) {
+        let scheme = if self.tls { "https" } else { "http" };
+        let scheme = Some(("x-forwarded-proto".to_owned(), scheme.to_owned()));
+        let ours = ["host", "x-forwarded-proto"];
+        let given = self.headers.iter().filter(|(name, _)| !ours.contains(&name.as_str())).cloned();
+        for (name, value) in host.into_iter().chain(scheme).chain(given) {
             let name = HeaderName::from_bytes(name.as_bytes());
             if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
                 map.append(name, value);
@@ -263,6 +267,7 @@ impl<'a> Way<'a> {
         let mut step = found(Stage::Route, &words::route_name(route));
         step.origins = place(route.origin.as_ref());
         step.notes = words::route(route);
+        step.notes.extend(filters::notes(&route.filters));
         step.passed_over = before.filter_map(|other| nearest::miss(other, &head)).collect();
         self.steps.push(step);
         self.action(route)
@@ -276,7 +281,12 @@ impl<'a> Way<'a> {
             RouteAction::Direct(direct) => {
                 (Outcome::Direct, format!("the route itself answers {}", direct.status.as_u16()))
             }
-            RouteAction::Forward(forward) => self.destinations(&forward.destinations, Outcome::Forward),
+            RouteAction::Forward(forward) => {
+                match filters::answer(&route.filters, &self.question.method, self.headers) {
+                    Some(answer) => (Outcome::Direct, answer),
+                    None => self.destinations(&forward.destinations, Outcome::Forward),
+                }
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! What happens to a request of a route before it goes anywhere: faults, then CORS.
 
+use std::fmt;
 use std::time::Duration;
 
 use http::header::HeaderValue;
@@ -45,9 +46,20 @@ impl Fraction {
         self.0 == 0
     }
 
+    /// Whether every request is meant.
+    pub fn is_whole(self) -> bool {
+        self.0 >= Self::WHOLE
+    }
+
     /// Whether a request with this ticket, drawn from `0..WHOLE`, is among them.
     pub fn takes(self, ticket: u32) -> bool {
         ticket < self.0
+    }
+}
+
+impl fmt::Display for Fraction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} %", f64::from(self.0) / 10_000.0)
     }
 }
 

@@ -7,6 +7,7 @@ mod filters;
 mod forward;
 mod headers;
 mod list;
+mod made;
 mod matching;
 mod retry;
 
@@ -25,6 +26,7 @@ pub use filters::{AbortStatus, Cors, CorsVerdict, Fault, Filters, Fraction};
 pub use forward::{Forward, Mirror, Rewrite};
 pub use headers::HeaderOps;
 pub use list::RouteList;
+pub use made::{AddressPart, HeaderText, Made, Part, TimeForm};
 pub use matching::{
     FullRegex, HeaderField, HeaderMatch, PathMatch, QueryMatch, RequestHead, RouteMatch, StringMatch, Unmet,
     ValueMatch,

@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue, SET_COOKIE};
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::body::ResponseBody;
 use super::deadline::{Times, of_request};
+use super::facts::Facts;
 use super::mirror::Copies;
 use super::outgoing::{self, Address, Target};
 use super::record::Notes;
 use super::serve::Connection;
 use super::tries::Order;
-use super::{headers, upgrade};
-use crate::model::{Cluster, Forward, Route, UpstreamProtocol};
+use super::{affinity, headers, upgrade};
+use crate::model::{Cluster, Forward, UpstreamProtocol};
 use crate::proxy::error::RequestError;
 use crate::upstream::{Ended, Upload, UpstreamBody};
 
@@ -24,12 +25,13 @@ pub(super) const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-ups
 
 /// Sends a request to the one that was chosen of its route's destinations. Response headers are the caller's business.
 pub(super) async fn forward(
-    connection: &Connection,
-    (route, action, chosen): (&Route, &Forward, usize),
+    facts: &Facts<'_>,
+    (action, chosen): (&Forward, usize),
     target: Target,
     mut request: Request<Incoming>,
     notes: &Notes,
 ) -> Result<Response<ResponseBody>, RequestError> {
+    let Facts { connection, route, .. } = *facts;
     let cluster = action.destinations[chosen].cluster.clone().ok_or(RequestError::NoCluster)?;
     let destination_headers = action.destination_headers.get(chosen);
     let upgrade = upgrade::wanted(&mut request)?;
@@ -39,10 +41,8 @@ pub(super) async fn forward(
     let (mut head, incoming) = request.into_parts();
     headers::remove_hop_by_hop(&mut head.headers);
     head.headers.insert(DECORATOR, route.operation.clone());
-    if let Some((operations, _)) = destination_headers {
-        operations.apply(&mut head.headers);
-    }
-    route.request_headers.apply(&mut head.headers);
+    let of_destination = destination_headers.map(|(operations, _)| operations);
+    facts.apply_to_request(of_destination, &mut head, &target);
     times.tell(&mut head.headers, is_grpc);
     let address = Address::of(&head, route, action, (&target, chosen))?;
     address.tell_original(&mut head, &target);
@@ -51,10 +51,13 @@ pub(super) async fn forward(
     let streams = cluster.protocol == UpstreamProtocol::Http2;
     let repeats = policy.is_some_and(|policy| policy.repeats_what_was_sent(streams, is_grpc));
     let copies = if upgrade.is_some() { Copies::default() } else { Copies::draw(action) };
-    let upload = Upload::new(incoming, repeats || !copies.is_empty());
+    let is_held = repeats || !copies.is_empty();
+    let upload = Upload::new(incoming, is_held.then(|| connection.shared.pool.room()));
     notes.forwarded(address.authority(), upload.received());
     copies.send(connection, (&head, &address), (times.whole, &upload.ended()));
-    address.write(&mut head, cluster.protocol)?;
+    let kept = affinity::of(&cluster.affinity, &head, &address, connection.ends.peer.ip());
+    let opening = connection.opening(&cluster, address.authority())?;
+    address.write(&mut head, &cluster)?;
     outgoing::frame(&mut head, &upload.size_hint());
     if upgrade.is_some() {
         upgrade::ask(&mut head.headers);
@@ -62,6 +65,8 @@ pub(super) async fn forward(
     let order = Order {
         connection,
         cluster: &cluster,
+        key: kept.key,
+        opening: &opening,
         policy,
         times,
         upload: &upload,
@@ -71,6 +76,9 @@ pub(super) async fn forward(
         notes,
     };
     let mut response = order.send(head).await?;
+    if let Some(cookie) = kept.cookie {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
     if let Some(time) = upload.since_end() {
         response.headers_mut().insert(SERVICE_TIME, HeaderValue::from(milliseconds(time)));
     }

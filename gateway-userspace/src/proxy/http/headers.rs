@@ -49,6 +49,21 @@ pub(super) fn lists(headers: &HeaderMap, name: HeaderName, word: &[u8]) -> bool 
     tokens(headers, name).any(|token| token.eq_ignore_ascii_case(word))
 }
 
+/// Takes away what a client says to belong to its connection only (RFC 9110, 7.6.1): before anything of ours is written, or it
+/// could name that. What it says of an upgrade stays, and so does what it wants of trailers.
+pub(super) fn remove_nominated(headers: &mut HeaderMap) {
+    let upgrades = lists(headers, header::CONNECTION, b"upgrade");
+    let named: Vec<HeaderName> =
+        tokens(headers, header::CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
+    for name in named.iter().filter(|name| **name != header::UPGRADE && **name != header::TE) {
+        headers.remove(name);
+    }
+    headers.remove(header::CONNECTION);
+    if upgrades {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+}
+
 /// Takes away what belongs to one connection only. `TE: trailers` stays, as gRPC asks for it end to end, also where
 /// `Connection` names it, as RFC 9110 asks of its sender.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -159,6 +174,29 @@ mod tests {
         headers.insert(header::CONNECTION, HeaderValue::from_bytes(b"X-Private, TE, \xff").unwrap());
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers, map(&[("te", "trailers")]));
+    }
+
+    #[test]
+    fn clients_cannot_name_what_the_gateway_says() {
+        let mut headers = map(&[
+            ("connection", "x-forwarded-for, Upgrade, X-Private, te"),
+            ("connection", "x-forwarded-client-cert"),
+            ("x-forwarded-for", "9.9.9.9"),
+            ("x-private", "1"),
+            ("upgrade", "websocket"),
+            ("te", "trailers"),
+        ]);
+        headers.append(header::CONNECTION, HeaderValue::from_static("x-request-id"));
+        remove_nominated(&mut headers);
+        let left = map(&[("connection", "upgrade"), ("upgrade", "websocket"), ("te", "trailers")]);
+        assert_eq!(headers, left);
+        add_forwarding(&mut headers, IpAddr::from([10, 0, 0, 1]), "http");
+        headers.insert(CLIENT_CERT, HeaderValue::from_static("Hash=0"));
+        remove_hop_by_hop(&mut headers);
+        for (name, value) in [("x-forwarded-for", "10.0.0.1"), ("x-forwarded-client-cert", "Hash=0")] {
+            assert_eq!(headers[name], value);
+        }
+        assert!(headers.contains_key("x-request-id") && !headers.contains_key("upgrade"));
     }
 
     #[test]

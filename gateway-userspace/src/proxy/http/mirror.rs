@@ -1,7 +1,6 @@
 //! Copies of requests: each goes out once its request has come whole, is sent once, and its answer is thrown away. Whatever
 //! becomes of it, the request that it is a copy of does not notice.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +11,12 @@ use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
-use super::headers;
 use super::outgoing::{self, Address};
 use super::serve::Connection;
+use super::{affinity, headers};
 use crate::model::{Cluster, Forward, Mirror, Outcome};
 use crate::proxy::worker::Shared;
-use crate::upstream::{Ended, SendError, UpstreamBody, limits};
+use crate::upstream::{Ended, Key, Opening, SendError, UpstreamBody, limits};
 
 const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 /// Copies under way in a worker, each with up to 1 MiB of body; there are no more, however slow their backend.
@@ -32,8 +31,9 @@ pub(super) struct Copies<'a>(Vec<&'a Arc<Cluster>>);
 /// A copy on its way.
 struct Copy {
     shared: Rc<Shared>,
-    client: SocketAddr,
     cluster: Arc<Cluster>,
+    opening: Opening,
+    key: Option<Key>,
     head: Parts,
     time: Duration,
 }
@@ -58,17 +58,20 @@ impl<'a> Copies<'a> {
         (head, address): (&Parts, &Address),
         (time, ended): (Option<Duration>, &Ended),
     ) {
+        let client = connection.ends.peer.ip();
         for cluster in &self.0 {
             let mut head = head.clone();
             headers::append_forwarded_for(&mut head.headers, connection.ends.local.ip());
             head.headers.insert(INTERNAL, HeaderValue::from_static("true"));
-            if address.clone().write(&mut head, cluster.protocol).is_err() {
+            let Ok(opening) = connection.opening(cluster, address.authority()) else { continue };
+            if address.clone().write(&mut head, cluster).is_err() {
                 continue;
             }
             let copy = Copy {
                 shared: connection.shared.clone(),
-                client: connection.ends.peer,
                 cluster: (*cluster).clone(),
+                opening,
+                key: affinity::of(&cluster.affinity, &head, address, client).key,
                 head,
                 time: time.unwrap_or(LONGEST),
             };
@@ -86,22 +89,23 @@ fn hits(mirror: &Mirror, number: u32) -> bool {
 impl Copy {
     async fn go(self, mut ended: Ended) {
         let Some(body) = ended.copy().await else {
-            tracing::debug!(cluster = %self.cluster.name, "no copy of a request that is too long, or not whole");
+            tracing::debug!(cluster = %self.cluster.name, "no copy of a request that is too long, not whole, or had no room");
             return;
         };
-        let Self { shared, client, cluster, mut head, time } = self;
+        let Self { shared, cluster, opening, key, mut head, time } = self;
         let Some(_one) = One::begin(&shared) else {
             tracing::debug!(cluster = %cluster.name, "no copy: too many are under way");
             return;
         };
         outgoing::frame(&mut head, &http_body::Body::size_hint(&body));
         let balancer = &shared.balancer;
-        let Some(mut lease) = balancer.choose(&cluster, client.ip(), &[]) else { return };
+        let Some(mut lease) = balancer.choose(&cluster, key, &[]) else { return };
         let endpoint = lease.address;
         let Ok(place) = limits::request(&shared.counts, &cluster) else { return };
         lease.hold(place, None);
         let exchange = async {
-            let response = shared.pool.send(Request::from_parts(head, body), &cluster, lease).await?;
+            let request = Request::from_parts(head, body);
+            let response = shared.pool.send(request, (&cluster, &opening), lease).await?;
             let status = response.status().as_u16();
             read(response).await;
             Ok::<_, SendError>(status)

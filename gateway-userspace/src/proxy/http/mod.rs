@@ -1,11 +1,14 @@
 //! HTTP: one connection's requests, each through its phases: head → virtual host → route → action → response.
 
+mod affinity;
 mod body;
 mod cors;
 mod deadline;
+mod facts;
 mod fault;
 mod forward;
 mod headers;
+mod idle;
 mod mirror;
 mod outgoing;
 mod path;

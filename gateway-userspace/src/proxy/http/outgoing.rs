@@ -6,7 +6,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Uri, Version};
 use http_body::SizeHint;
 
-use crate::model::{Forward, Route, UpstreamProtocol};
+use crate::model::{Cluster, Forward, Route, UpstreamProtocol};
 use crate::proxy::error::RequestError;
 
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
@@ -49,6 +49,17 @@ impl Address {
         Ok(Self { path_and_query, authority })
     }
 
+    /// As if it had been computed.
+    #[cfg(test)]
+    pub(super) fn new(path_and_query: PathAndQuery, authority: &str) -> Self {
+        Self { path_and_query, authority: authority.to_owned() }
+    }
+
+    /// Path and query.
+    pub(super) fn path_and_query(&self) -> &PathAndQuery {
+        &self.path_and_query
+    }
+
     /// The Host.
     pub(super) fn authority(&self) -> &str {
         &self.authority
@@ -74,12 +85,13 @@ impl Address {
     }
 
     /// Writes the request line: origin form and Host for HTTP/1.1, full form for HTTP/2.
-    pub(super) fn write(self, head: &mut Parts, protocol: UpstreamProtocol) -> Result<(), RequestError> {
+    pub(super) fn write(self, head: &mut Parts, cluster: &Cluster) -> Result<(), RequestError> {
         let mut uri = Uri::builder().path_and_query(self.path_and_query);
-        if protocol == UpstreamProtocol::Http2 {
+        if cluster.protocol == UpstreamProtocol::Http2 {
             let authority =
                 Authority::try_from(self.authority.as_str()).map_err(|_| RequestError::MissingHost)?;
-            uri = uri.scheme(Scheme::HTTP).authority(authority);
+            let scheme = if cluster.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+            uri = uri.scheme(scheme).authority(authority);
             head.headers.remove(HOST);
             head.version = Version::HTTP_2;
         } else {

@@ -1,6 +1,7 @@
 //! The phases of a request.
 
 use std::ops::ControlFlow;
+use std::time::SystemTime;
 
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::uri::Authority;
@@ -8,10 +9,11 @@ use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::body::ResponseBody;
+use super::facts::Facts;
 use super::record::{Notes, Recorded};
 use super::serve::Connection;
 use super::{cors, fault, forward, headers, outgoing, path, redirect, reply};
-use crate::model::{Filters, Forward, RequestHead, Route, RouteAction};
+use crate::model::{Filters, Forward, RequestHead, RouteAction};
 use crate::proxy::error::RequestError;
 use crate::upstream::balance::by_weight;
 
@@ -89,8 +91,10 @@ async fn answer(
     is_grpc: bool,
     notes: &Notes,
 ) -> Result<Response<ResponseBody>, RequestError> {
+    let started = SystemTime::now();
     let target = target(connection, &request)?;
     // Before any rule looks at them: a rule must not believe what clients say of themselves.
+    headers::remove_nominated(request.headers_mut());
     headers::add_forwarding(request.headers_mut(), connection.ends.peer.ip(), connection.scheme());
     if let Some(certificate) = &connection.client_certificate {
         request.headers_mut().insert(headers::CLIENT_CERT, certificate.clone());
@@ -113,26 +117,29 @@ async fn answer(
     let route = host.route(&head).ok_or(RequestError::NoRoute)?;
     notes.routed(route);
     notes.details("direct_response");
+    let protocol = if request.version() == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" };
+    let facts = Facts { connection, route, protocol, started };
     let mut response = match &route.action {
         RouteAction::Redirect(redirect) => redirect::redirect(redirect, &route.matcher.path, &head),
         RouteAction::Direct(direct) => reply::direct(direct),
         RouteAction::Forward(action) => {
-            return Ok(forwarded(connection, (route, action), (target, request), is_grpc, notes).await);
+            return Ok(forwarded(&facts, action, (target, request), is_grpc, notes).await);
         }
     };
-    route.response_headers.apply(response.headers_mut());
+    facts.apply_to_response(None, &mut response);
     Ok(response)
 }
 
 /// The route's filters and its destination. What the documents say of the response's headers holds for failures too, as in
 /// Envoy; whose scripts may read it comes last. A preflight is answered in passing.
 async fn forwarded(
-    connection: &Connection,
-    (route, action): (&Route, &Forward),
+    facts: &Facts<'_>,
+    action: &Forward,
     (target, request): (outgoing::Target, Request<Incoming>),
     is_grpc: bool,
     notes: &Notes,
 ) -> Response<ResponseBody> {
+    let Facts { connection, route, .. } = *facts;
     let Filters { fault, cors } = &route.filters;
     let chosen = by_weight(&action.destinations);
     if let Some(cluster) = chosen.and_then(|chosen| action.destinations[chosen].cluster.as_ref()) {
@@ -142,10 +149,7 @@ async fn forwarded(
         let mut response: Response<_> =
             answer.unwrap_or_else(|error| failure(connection, error, is_grpc, notes));
         let of_destination = chosen.and_then(|chosen| action.destination_headers.get(chosen));
-        if let Some((_, operations)) = of_destination {
-            operations.apply(response.headers_mut());
-        }
-        route.response_headers.apply(response.headers_mut());
+        facts.apply_to_response(of_destination.map(|(_, operations)| operations), &mut response);
         response
     };
     if let Some(fault) = fault
@@ -163,7 +167,7 @@ async fn forwarded(
     };
     let Some(chosen) = chosen else { return finish(Err(RequestError::NoCluster)) };
     notes.details("via_upstream");
-    let sent = forward::forward(connection, (route, action, chosen), target, request, notes).await;
+    let sent = forward::forward(facts, (action, chosen), target, request, notes).await;
     let mut response = finish(sent);
     if let Some(permission) = permission {
         permission.grant(response.headers_mut());

@@ -54,7 +54,7 @@ const NO_ANSWER: RetryOn = RetryOn::RESET.with(RetryOn::SERVER_ERROR).with(Retry
 /// The words for a reset. What a limit of ours turned away is not tried again: that would be more of the same.
 fn of_reset(reset: Reset) -> RetryOn {
     match reset {
-        Reset::ConnectFailure | Reset::ConnectTimeout => {
+        Reset::ConnectFailure | Reset::ConnectTimeout | Reset::TlsFailure => {
             NO_ANSWER.with(RetryOn::CONNECT_FAILURE).with(RetryOn::RESET_BEFORE_REQUEST)
         }
         Reset::Refused => NO_ANSWER.with(RetryOn::REFUSED_STREAM),
@@ -110,29 +110,37 @@ mod tests {
 
     #[test]
     fn every_word_names_what_envoy_means_by_it() {
-        use Reset::{ConnectFailure, ConnectTimeout, Overflow, Protocol, Refused, Remote, Terminated};
+        use Reset::{
+            ConnectFailure, ConnectTimeout, Overflow, Protocol, Refused, Remote, Terminated, TlsFailure,
+        };
         let none = &[][..];
         for (on, reset, statuses) in [
-            (DEFAULT, &[ConnectFailure, ConnectTimeout, Refused][..], none),
+            (DEFAULT, &[ConnectFailure, ConnectTimeout, TlsFailure, Refused][..], none),
             (
                 "5xx",
-                &[ConnectFailure, ConnectTimeout, Refused, Remote, Terminated, Protocol],
+                &[ConnectFailure, ConnectTimeout, TlsFailure, Refused, Remote, Terminated, Protocol],
                 &[500, 502, 503, 504, 511],
             ),
             (
                 "gateway-error",
-                &[ConnectFailure, ConnectTimeout, Refused, Remote, Terminated, Protocol],
+                &[ConnectFailure, ConnectTimeout, TlsFailure, Refused, Remote, Terminated, Protocol],
                 &[502, 503, 504],
             ),
-            ("reset", &[ConnectFailure, ConnectTimeout, Refused, Remote, Terminated, Protocol], none),
-            ("reset-before-request", &[ConnectFailure, ConnectTimeout], none),
-            ("connect-failure", &[ConnectFailure, ConnectTimeout], none),
+            (
+                "reset",
+                &[ConnectFailure, ConnectTimeout, TlsFailure, Refused, Remote, Terminated, Protocol],
+                none,
+            ),
+            ("reset-before-request", &[ConnectFailure, ConnectTimeout, TlsFailure], none),
+            ("connect-failure", &[ConnectFailure, ConnectTimeout, TlsFailure], none),
             ("refused-stream", &[Refused], none),
             ("retriable-4xx", &[], &[409]),
             ("retriable-headers,retriable-status-codes", &[], none),
         ] {
             let policy = policy(on, &[]);
-            for seen in [ConnectFailure, ConnectTimeout, Refused, Remote, Terminated, Protocol, Overflow] {
+            for seen in
+                [ConnectFailure, ConnectTimeout, TlsFailure, Refused, Remote, Terminated, Protocol, Overflow]
+            {
                 assert_eq!(names(&policy, Seen::Reset(seen)), reset.contains(&seen), "{on} {seen:?}");
             }
             for status in [200, 404, 409, 429, 500, 502, 503, 504, 511] {

@@ -14,16 +14,17 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::idle::Streams;
 use super::record::Notes;
 use super::request;
-use crate::model::{Below, ChainAction, ListenerKind, RouteTable, Snapshot, Tier};
+use crate::model::{Below, ChainAction, Cluster, ListenerKind, RouteTable, Snapshot, Tier};
 use crate::net::drain::DrainWatch;
 use crate::net::repair::{self, TcpInfo};
 use crate::proxy::connection::{Ends, HTTP_IDLE};
 use crate::proxy::detect::HttpVersion;
-use crate::proxy::error::RequestError;
+use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::worker::Shared;
-use crate::upstream::LocalExecutor;
+use crate::upstream::{Asked, LocalExecutor, Opening};
 
 /// Header lines of a request; one more is answered with 431 (Envoy's bound).
 const MAX_HEADERS: usize = 100;
@@ -37,6 +38,8 @@ const MAX_STREAMS: u32 = 256;
 /// backend makes us hold.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// A request that was on its way when an idle HTTP/2 connection was said to end comes within this, or not at all.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
 /// A downstream HTTP connection.
 pub(in crate::proxy) struct Connection {
@@ -129,6 +132,16 @@ impl Connection {
         cached.1.clone()
     }
 
+    /// How connections to a cluster begin for a request that asks for `host`.
+    pub(super) fn opening(&self, cluster: &Cluster, host: &str) -> Result<Opening, RequestError> {
+        let runtime = self.shared.runtime.current();
+        let ends = (cluster.proxy_protocol, self.ends.peer, self.ends.local);
+        Opening::of(cluster, &runtime.upstream_tls, Asked::Host(host), ends).map_err(|error| {
+            tracing::debug!(cluster = %cluster.name, %error, "no connection can begin");
+            RequestError::Reset(Reset::of(&error), Tries::One)
+        })
+    }
+
     fn find_table(&self, snapshot: &Snapshot) -> Option<Arc<RouteTable>> {
         match (&snapshot.listener(self.ends.listener)?.kind, &self.chain) {
             (ListenerKind::Http(table), None) => Some(table.clone()),
@@ -144,7 +157,7 @@ impl Connection {
     }
 }
 
-/// Serves requests until the client is done, or the drain asks for an end after the request under way.
+/// Serves requests until the client is done or idle, or the drain asks for an end after the request under way.
 pub(in crate::proxy) async fn serve<S>(connection: Connection, stream: S, version: HttpVersion)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -152,10 +165,14 @@ where
     let peer = connection.ends.peer;
     let mut drain = connection.drain.clone();
     let connection = Rc::new(connection);
-    let serving = connection.clone();
+    let (serving, streams) = (connection.clone(), Streams::new());
+    let counted = streams.clone();
     let service = service_fn(move |request| {
-        let connection = serving.clone();
-        async move { Ok::<_, Infallible>(request::serve(&connection, request).await) }
+        let (connection, stream) = (serving.clone(), counted.begin());
+        async move {
+            let response = request::serve(&connection, request).await;
+            Ok::<_, Infallible>(response.map(|body| stream.with(body)))
+        }
     });
     // Both arms differ in type alone.
     macro_rules! drive {
@@ -166,6 +183,13 @@ where
                 () = drain.signaled() => {
                     served.as_mut().graceful_shutdown();
                     served.await
+                }
+                () = streams.idle(), if version == HttpVersion::Two => {
+                    served.as_mut().graceful_shutdown();
+                    tokio::select! {
+                        result = served => result,
+                        () = streams.none_within(LAST_REQUESTS) => Ok(()),
+                    }
                 }
             };
             if let Err(error) = result {

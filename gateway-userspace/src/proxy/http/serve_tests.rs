@@ -76,6 +76,10 @@ impl Rig {
     }
 
     fn client(&self) -> (DuplexStream, JoinHandle<()>) {
+        self.client_of(HttpVersion::One)
+    }
+
+    fn client_of(&self, version: HttpVersion) -> (DuplexStream, JoinHandle<()>) {
         let (client, server) = tokio::io::duplex(64 * 1024);
         let ends = Ends {
             listener: ListenerKey { bind: None, port: 80 },
@@ -85,7 +89,7 @@ impl Rig {
         };
         let connection =
             Connection::new(self.shared.clone(), ends, None, self.table.clone(), 0, self.drain.watch());
-        (client, tokio::task::spawn_local(serve(connection, server, HttpVersion::One)))
+        (client, tokio::task::spawn_local(serve(connection, server, version)))
     }
 
     async fn accept(&self) -> TcpStream {
@@ -227,6 +231,23 @@ async fn a_nominated_content_length_is_said_again() {
         client.write_all(format!("{head}hello").as_bytes()).await.unwrap();
         let request = read_to(&mut rig.accept().await, "hello").await;
         assert!(request.contains("content-length: 5\r\n") && request.contains("host: a\r\n"), "{request}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_cannot_have_the_gateways_word_on_it_taken_away() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut client, _serving) = rig.client();
+        let names = ["x-forwarded-for", "x-forwarded-proto", "x-request-id", "x-envoy-external-address"];
+        let request = format!("GET / HTTP/1.1\r\nhost: a\r\nconnection: {}\r\n\r\n", names.join(", "));
+        client.write_all(request.as_bytes()).await.unwrap();
+        let asked = read_to(&mut rig.accept().await, "\r\n\r\n").await;
+        for name in names {
+            assert!(asked.contains(&format!("\r\n{name}: ")), "{name}: {asked}");
+        }
+        assert!(!asked.contains("connection"), "{asked}");
     })
     .await;
 }
@@ -459,6 +480,31 @@ async fn a_request_with_a_body_waits_for_a_connection_no_longer_than_its_time() 
         read_to(&mut backend, "hello").await;
         backend.write_all(OK.as_bytes()).await.unwrap();
         assert!(read_to(&mut slow, "ok").await.starts_with("HTTP/1.1 200"));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http2_client_that_asks_for_nothing_is_let_go() {
+    run(async {
+        let rig = Rig::new().await;
+        for requests in [0, 1] {
+            let (client, serving) = rig.client_of(HttpVersion::Two);
+            let handshake = hyper::client::conn::http2::handshake(LocalExecutor, TokioIo::new(client));
+            let (mut sender, connection) = handshake.await.unwrap();
+            let client = tokio::task::spawn_local(connection);
+            for _ in 0..requests {
+                let refused = http::Request::get("http://a/%00").body(String::new()).unwrap();
+                assert_eq!(sender.send_request(refused).await.unwrap().status(), 400);
+            }
+            tokio::time::timeout(Duration::from_hours(2), serving).await.expect("for two hours").unwrap();
+            client.await.unwrap().unwrap();
+            drop(sender);
+        }
+        // One that does not even say what it takes.
+        let (mut client, serving) = rig.client_of(HttpVersion::Two);
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        tokio::time::timeout(Duration::from_mins(2), serving).await.expect("for two minutes").unwrap();
     })
     .await;
 }

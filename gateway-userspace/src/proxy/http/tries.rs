@@ -15,11 +15,11 @@ use super::record::Notes;
 use super::retry::{Decision, Seen, decide, tries_so_far};
 use super::serve::Connection;
 use super::upgrade;
-use crate::model::{Affinity, Cluster, Outcome, RetryPolicy, UpstreamProtocol};
+use crate::model::{Cluster, Outcome, RetryPolicy, UpstreamProtocol};
 use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::tcp;
 use crate::telemetry::ResponseFlag;
-use crate::upstream::{ConnectError, Ending, SendError, Upload, UpstreamBody, limits};
+use crate::upstream::{Ending, Key, Opening, SendError, Upload, UpstreamBody, limits};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
@@ -27,6 +27,10 @@ const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count
 pub(super) struct Order<'a> {
     pub(super) connection: &'a Connection,
     pub(super) cluster: &'a Arc<Cluster>,
+    /// What the request is kept at an endpoint by.
+    pub(super) key: Option<Key>,
+    /// How connections to it begin.
+    pub(super) opening: &'a Opening,
     pub(super) policy: Option<&'a RetryPolicy>,
     pub(super) times: Times,
     /// The body, which holds what another try needs if `repeats`.
@@ -146,8 +150,7 @@ impl Order<'_> {
         at: &Cell<Option<SocketAddr>>,
     ) -> Result<(Result<Response<UpstreamBody>, Failure>, SocketAddr), RequestError> {
         let Self { connection, cluster, .. } = self;
-        let client = connection.ends.peer.ip();
-        let lease = connection.shared.balancer.choose(cluster, client, self.avoided(state));
+        let lease = connection.shared.balancer.choose(cluster, self.key, self.avoided(state));
         let mut lease = lease.ok_or(RequestError::NoHealthyUpstream)?;
         let endpoint = lease.address;
         at.set(Some(endpoint));
@@ -161,9 +164,9 @@ impl Order<'_> {
         lease.hold(place, None);
         let sending = async {
             if self.is_upgrade && cluster.protocol != UpstreamProtocol::Http2 {
-                upgrade::send(connection, cluster, request, lease).await
+                upgrade::send(connection, (cluster, self.opening), request, lease).await
             } else {
-                connection.shared.pool.send(request, cluster, lease).await
+                connection.shared.pool.send(request, (cluster, self.opening), lease).await
             }
         };
         let sent = match self.times.of_try {
@@ -213,10 +216,7 @@ impl Order<'_> {
                 self.report(endpoint, Outcome::LocalOriginFailure);
                 tcp::report(self.cluster, &error);
                 state.unreachable.push(endpoint);
-                let reset = match error {
-                    ConnectError::Failed { .. } => Reset::ConnectFailure,
-                    ConnectError::Timeout { .. } => Reset::ConnectTimeout,
-                };
+                let reset = Reset::of(&error);
                 Err(Failure::Reset { reset, unsent: Some(Box::new(request.into_parts().0)) })
             }
         }
@@ -226,7 +226,7 @@ impl Order<'_> {
     fn avoided<'s>(&self, state: &'s State) -> &'s [SocketAddr] {
         match self.policy {
             Some(policy) if !policy.avoid_previous => &[],
-            _ if self.cluster.affinity != Affinity::None => &state.unreachable,
+            _ if self.cluster.keeps_together() => &state.unreachable,
             _ => &state.tried,
         }
     }

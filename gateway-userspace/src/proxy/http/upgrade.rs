@@ -11,6 +11,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::body::ResponseBody;
@@ -26,10 +27,10 @@ use crate::proxy::access::Line;
 use crate::proxy::climb::{Climb, End};
 use crate::proxy::connection::Ends;
 use crate::proxy::error::{RequestError, Reset, Tries};
-use crate::proxy::opaque;
 use crate::proxy::reserve::{self, Port};
 use crate::proxy::worker::Shared;
-use crate::upstream::{self, Lease, RequestBody, SendError, UpstreamBody, limits};
+use crate::proxy::{opaque, tcp};
+use crate::upstream::{self, Lease, Opening, RequestBody, SendError, UpstreamBody, UpstreamStream, limits};
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 /// Silence after which an upgraded connection is closed; route timeouts do not end it.
@@ -41,7 +42,7 @@ pub(super) struct Wanted(OnUpgrade);
 
 /// A backend's connection that requests for upgrades are sent on: no other request gets it. The port ends with it,
 /// unless both sides switch.
-type Own = Keeping<TcpStream, Port>;
+type Own = Keeping<UpstreamStream, Port>;
 
 /// What a switched connection keeps of the HTTP connection and the request that it was.
 struct Switched {
@@ -57,7 +58,7 @@ struct Switched {
 
 /// The backend's side of one.
 struct Backend {
-    stream: TcpStream,
+    stream: UpstreamStream,
     port: Port,
     /// What it said right behind its answer.
     answer: Bytes,
@@ -87,7 +88,7 @@ pub(super) fn ask(headers: &mut HeaderMap) {
 /// kernel then.
 pub(super) async fn send(
     connection: &Connection,
-    cluster: &Cluster,
+    (cluster, opening): (&Cluster, &Opening),
     request: Request<RequestBody>,
     mut lease: Lease,
 ) -> Result<Response<UpstreamBody>, SendError> {
@@ -95,7 +96,12 @@ pub(super) async fn send(
     let place = limits::connection(&shared.counts, cluster, false).map_err(|_| SendError::Overflow)?;
     lease.hold(None, place);
     let to = (lease.address, cluster.connect_timeout);
-    match reserve::connect(shared, *ends, *agreed, to).await {
+    let agreed = agreed.and_then(|agreed| tcp::stays_below(cluster).map_or(Ok(agreed), Err));
+    let connecting = async {
+        let (stream, port) = reserve::connect(shared, *ends, agreed, to).await?;
+        Ok((opening.begin(stream, lease.address, cluster).await?, port))
+    };
+    match connecting.await {
         Ok((stream, port)) => upstream::send_alone(Own::new(stream, port), request, lease).await,
         Err(error) => Err(SendError::Connect { error, request: Box::new(request) }),
     }
@@ -142,11 +148,21 @@ impl Switched {
         let Some(backend) = backend(upstream) else { return };
         let mut line = Line::begin(&self.shared, self.ends, None);
         if let Some(line) = &mut line {
-            line.connected(&self.cluster, self.endpoint, backend.stream.local_addr().ok());
+            line.connected(&self.cluster, self.endpoint, backend.stream.socket().local_addr().ok());
         }
-        match socket(downstream) {
-            Ok(client) => self.between_sockets(client, backend, line).await,
-            Err(downstream) => self.between_streams(downstream, backend, line).await,
+        let Backend { stream, port, answer } = backend;
+        match (socket(downstream), stream) {
+            (Ok(client), UpstreamStream::Plain(stream)) => {
+                self.between_sockets(client, (stream, port, answer), line).await;
+            }
+            (Ok((client, prefix)), stream) => {
+                let client = Rewound::new(prefix, client);
+                self.between_streams((client, Below::UpstreamTls), (stream, port, answer), line).await;
+            }
+            (Err(client), stream) => {
+                let below = if self.terminates_tls { Below::TerminatesTls } else { Below::NotPlainSockets };
+                self.between_streams((TokioIo::new(client), below), (stream, port, answer), line).await;
+            }
         }
     }
 
@@ -154,10 +170,9 @@ impl Switched {
     async fn between_sockets(
         &self,
         (downstream, prefix): (TcpStream, Bytes),
-        backend: Backend,
+        (upstream, port, answer): (TcpStream, Port, Bytes),
         line: Option<Line>,
     ) {
-        let Backend { stream: upstream, port, answer } = backend;
         let (shared, ends) = (&self.shared, self.ends);
         let listed = opaque::list_sockets(shared, (ends, None), &upstream);
         let parts = Parts { downstream, upstream, prefix, answer, carried: Carried::default() };
@@ -176,12 +191,15 @@ impl Switched {
         }
     }
 
-    /// Until the end: a client whose TLS ends here is no plain socket.
-    async fn between_streams(&self, downstream: Upgraded, backend: Backend, line: Option<Line>) {
-        let Backend { stream, port: _port, answer } = backend;
-        let below = if self.terminates_tls { Below::TerminatesTls } else { Below::NotPlainSockets };
-        let listed = opaque::list_streams(&self.shared, (self.ends, None), &stream, below);
-        let streams = (TokioIo::new(downstream), Rewound::new(answer, stream));
+    /// Until the end: a side whose TLS ends here is no plain socket.
+    async fn between_streams(
+        &self,
+        (downstream, below): (impl AsyncRead + AsyncWrite, Below),
+        (stream, _port, answer): (UpstreamStream, Port, Bytes),
+        line: Option<Line>,
+    ) {
+        let listed = opaque::list_streams(&self.shared, (self.ends, None), stream.socket(), below);
+        let streams = (downstream, Rewound::new(answer, stream));
         let (carried, end) = opaque::between_streams(listed, streams, IDLE, || {}).await;
         tell(line, carried, &end);
     }

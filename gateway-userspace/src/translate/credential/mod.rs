@@ -76,7 +76,7 @@ impl<'a> Credentials<'a> {
         fields.map(|(name, field)| self.named_certificate(name).map_err(|it| it.at(field))).collect()
     }
 
-    fn named_certificate(&self, written: &str) -> Result<ServerCertificate, CredentialProblem> {
+    pub(super) fn named_certificate(&self, written: &str) -> Result<ServerCertificate, CredentialProblem> {
         let refused = |reason: String| CredentialProblem::Refused { name: written.into(), reason };
         let name = match CredentialName::parse(written, self.namespace()).map_err(refused)? {
             CredentialName::Secret(name) => name,
@@ -122,7 +122,7 @@ impl<'a> Credentials<'a> {
     }
 
     /// A Secret whose name ends in `-cacert` may be missing: then the CA is looked for in that without the ending.
-    fn named_authority(&self, written: &str) -> Result<ClientAuthority, CredentialProblem> {
+    pub(super) fn named_authority(&self, written: &str) -> Result<ClientAuthority, CredentialProblem> {
         let refused = |reason: String| CredentialProblem::Refused { name: written.into(), reason };
         let (source, found) = match CredentialName::parse(written, self.namespace()).map_err(refused)? {
             CredentialName::Secret(name) => {
@@ -152,7 +152,7 @@ impl<'a> Credentials<'a> {
         Ok(ClientAuthority { source, bundle, revoked: revoked.transpose()? })
     }
 
-    fn file(&self, path: &str) -> Result<Arc<[u8]>, CredentialProblem> {
+    pub(super) fn file(&self, path: &str) -> Result<Arc<[u8]>, CredentialProblem> {
         let credential = CredentialSource::File(path.into());
         self.surroundings.files.get(path).cloned().map_err(|problem| match problem {
             FileProblem::NotFound => CredentialProblem::NotFound { credential },

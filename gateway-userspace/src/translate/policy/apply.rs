@@ -1,14 +1,17 @@
 //! What the blocks of a policy make of a cluster, in Envoy's defaults where they say nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::destination_rule::{DestinationRule, OutlierDetection as Written, ProxyProtocolVersion};
-use crate::api::{Code, FieldPath, Severity, Sourced};
-use crate::model::{Affinity, Cluster, OutlierDetection, ProxyVersion, UpstreamProtocol};
+use crate::api::FieldPath;
+use crate::api::destination_rule::{
+    H2UpgradePolicy, OutlierDetection as Written, ProxyProtocolVersion, TcpKeepalive,
+};
+use crate::model::{Cluster, Keepalive, OutlierDetection, ProxyVersion, UpstreamProtocol};
 
-use super::blocks::Blocks;
-use super::limits;
-use super::{PlacedSubset, ServiceRule};
+use super::blocks::{Blocks, PlacedPolicy};
+use super::tls::Facts;
+use super::{PlacedSubset, ServiceRule, balance, limits, locality, tls};
 use crate::translate::report::Report;
 
 /// `idleTimeout: 0s` is none; this is as good, and clocks hold it.
@@ -19,54 +22,41 @@ impl<'a> ServiceRule<'_, 'a> {
     pub(in crate::translate) fn apply(
         &self,
         cluster: &mut Cluster,
-        subset: Option<PlacedSubset<'a>>,
+        (subset, service): (Option<PlacedSubset<'a>>, Facts<'_>),
         report: &mut Report,
     ) {
         cluster.destination_rule = Some(self.label().into());
-        let with_policy = self.documents.iter().find(|document| document.spec.traffic_policy.is_some());
-        let base = with_policy.and_then(|document| document.spec.traffic_policy.as_ref());
+        let base = self.documents.iter().find_map(|document| {
+            let policy = document.spec.traffic_policy.as_ref()?;
+            let field = FieldPath::spec().field("trafficPolicy");
+            Some(PlacedPolicy { document, field, policy })
+        });
+        let own = subset.and_then(|placed| {
+            let policy = placed.subset.traffic_policy.as_ref()?;
+            let field = placed.field().field("trafficPolicy");
+            Some(PlacedPolicy { document: placed.document, field, policy })
+        });
         let port = cluster.name.port;
-        let mut blocks = base.map_or_else(Blocks::default, |policy| Blocks::of(policy, port).0);
-        if let Some(policy) = subset.and_then(|placed| placed.subset.traffic_policy.as_ref()) {
-            blocks = blocks.overridden_by(Blocks::of(policy, port));
+        let mut blocks = base.as_ref().map_or_else(Blocks::default, |base| Blocks::of(base, port).0);
+        if let Some(own) = &own {
+            blocks = blocks.overridden_by(Blocks::of(own, port));
         }
+        let placed = blocks.tls.take();
+        // What is offered by TLS depends on the rest.
+        let setting = blocks.load_balancer.and_then(|balancer| balancer.locality_lb_setting.as_ref());
         blocks.apply(cluster);
-        let subsets_own = subset.filter(|placed| placed.subset.traffic_policy.is_some());
-        let place = match subsets_own {
-            Some(placed) => Some((placed.document, placed.field())),
-            None => with_policy.map(|document| (*document, FieldPath::spec())),
-        };
-        if let Some((document, field)) = place {
-            report_tcp_only(document, &field.field("trafficPolicy"), cluster, report);
+        cluster.placement = locality::placement(setting, cluster, service.identity);
+        if let Some(placed) = placed {
+            cluster.tls = tls::upstream(&placed, cluster.protocol, service, report).map(Arc::new);
         }
-    }
-}
-
-/// What of a policy only TCP obeys, on a port that speaks HTTP.
-fn report_tcp_only(
-    document: &Sourced<DestinationRule>,
-    field: &FieldPath,
-    cluster: &Cluster,
-    report: &mut Report,
-) {
-    if cluster.protocol == UpstreamProtocol::Tcp {
-        return;
-    }
-    if cluster.proxy_protocol.is_some() {
-        let message = format!(
-            "proxyProtocol is not yet supported for HTTP, which {}:{} speaks: it holds for TCP and passthrough alone",
-            cluster.name.host, cluster.name.port
-        );
-        let field = field.field("proxyProtocol");
-        report.add(document.diagnostic(Severity::Warning, Code::NotSupported, &field, message));
     }
 }
 
 impl Blocks<'_> {
     fn apply(self, cluster: &mut Cluster) {
-        let hash = self.load_balancer.and_then(|balancer| balancer.consistent_hash.as_ref());
-        if hash.is_some_and(|hash| hash.use_source_ip == Some(true)) {
-            cluster.affinity = Affinity::SourceAddress;
+        if let Some(settings) = self.load_balancer {
+            cluster.balance = balance::balance(settings);
+            cluster.affinity = settings.consistent_hash.as_ref().map(balance::affinity).unwrap_or_default();
         }
         if let Some(tcp) = self.connection_pool.and_then(|pool| pool.tcp.as_ref()) {
             cluster.max_connections = u32::try_from(tcp.max_connections).ok().filter(|most| *most > 0);
@@ -74,13 +64,27 @@ impl Blocks<'_> {
             cluster.idle_timeout =
                 tcp.idle_timeout.map(|time| if time.0.is_zero() { NEVER } else { time.0.min(NEVER) });
         }
+        let tcp = self.connection_pool.and_then(|pool| pool.tcp.as_ref());
+        cluster.keepalive = tcp.and_then(|tcp| tcp.tcp_keepalive.as_ref()).map(keepalive);
         let http = self.connection_pool.and_then(|pool| pool.http.as_ref());
+        let upgrades = http.is_some_and(|http| http.h2_upgrade_policy == H2UpgradePolicy::Upgrade);
+        if upgrades && cluster.protocol == UpstreamProtocol::Http1 {
+            cluster.protocol = UpstreamProtocol::Http2;
+        }
         cluster.http = limits::http(http, self.retry_budget);
         cluster.outlier = self.outlier_detection.map(outlier);
         cluster.proxy_protocol = self.proxy_protocol.map(|proxy| match proxy.version {
             ProxyProtocolVersion::V1 => ProxyVersion::V1,
             ProxyProtocolVersion::V2 => ProxyVersion::V2,
         });
+    }
+}
+
+fn keepalive(written: &TcpKeepalive) -> Keepalive {
+    Keepalive {
+        probes: Some(written.probes).filter(|probes| *probes > 0),
+        time: written.time.map(|time| time.0),
+        interval: written.interval.map(|interval| interval.0),
     }
 }
 

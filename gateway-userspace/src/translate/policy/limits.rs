@@ -14,6 +14,7 @@ pub(super) fn http(written: Option<&HttpSettings>, budget: Option<&Written>) -> 
         pending: of(|http| http.http1_max_pending_requests),
         requests: of(|http| http.http2_max_requests),
         requests_per_connection: of(|http| http.max_requests_per_connection),
+        concurrent_streams: of(|http| http.max_concurrent_streams),
         retries: of(|http| http.max_retries),
         retry_budget: budget.map(|budget| RetryBudget {
             percent: budget.percent.unwrap_or(PERCENT),

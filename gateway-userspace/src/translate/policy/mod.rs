@@ -4,11 +4,14 @@
 //! mesh last. What a policy says, block by block, is in `blocks`, and what becomes of a cluster by it in `apply`.
 
 mod apply;
+mod balance;
 mod blocks;
 mod limits;
+mod locality;
+mod tls;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::api::destination_rule::{DestinationRule, Subset};
 use crate::api::{Code, FieldPath, Objects, Severity, Sourced};
@@ -17,12 +20,14 @@ use crate::model::{GatewayIdentity, HostMap, HostPattern};
 use super::bind::full_name;
 use super::memo::Address;
 use super::report::Report;
+pub(super) use tls::Facts;
 
 /// The rules that this gateway sees.
 pub(super) struct DestinationRules<'a> {
-    /// Documents of one host and namespace, oldest first.
+    /// Documents that are one, oldest first.
     groups: Vec<Vec<&'a Sourced<DestinationRule>>>,
-    by_place: HashMap<Place<'a>, HostMap<usize>>,
+    /// The group in force for a host; `None` for one that only others see, which hides wider ones from us as well.
+    by_place: HashMap<Place<'a>, HostMap<Option<usize>>>,
     used: RefCell<HashSet<usize>>,
 }
 
@@ -86,19 +91,24 @@ impl PlacedSubset<'_> {
 
 impl<'a> DestinationRules<'a> {
     pub(super) fn new(objects: &'a Objects, identity: &GatewayIdentity, report: &mut Report) -> Self {
-        let mut by_host: BTreeMap<(Place<'_>, HostPattern), Vec<&Sourced<DestinationRule>>> = BTreeMap::new();
+        let mut by_host: BTreeMap<(Place<'_>, HostPattern), Kin<'_>> = BTreeMap::new();
         for document in objects.destination_rules.iter().map(AsRef::as_ref) {
-            if is_for_us(document, identity, report) {
-                let host = full_name(&document.spec.host, document.namespace(), &identity.domain);
-                let place = Place::of(document, identity);
-                by_host.entry((place, HostPattern::new(&host))).or_default().push(document);
+            let host = full_name(&document.spec.host, document.namespace(), &identity.domain);
+            let place = (Place::of(document, identity), HostPattern::new(&host));
+            match sight(document, identity, report) {
+                Sight::Ours => by_host.entry(place).or_default().add(document),
+                Sight::Others => drop(by_host.entry(place).or_default()),
+                Sight::Nobodys => {}
             }
         }
-        let (mut groups, mut by_place) = (Vec::new(), HashMap::<Place<'_>, HostMap<usize>>::new());
-        for ((place, host), documents) in by_host {
-            report_doubles(&documents, report);
-            by_place.entry(place).or_default().insert(&host, groups.len());
-            groups.push(documents);
+        let (mut groups, mut by_place) = (Vec::new(), HashMap::<Place<'_>, HostMap<Option<usize>>>::new());
+        for ((place, host), kin) in by_host {
+            let in_force = kin.in_force(report).map(|documents| {
+                report_doubles(&documents, report);
+                groups.push(documents);
+                groups.len() - 1
+            });
+            by_place.entry(place).or_default().insert(&host, in_force);
         }
         Self { groups, by_place, used: RefCell::default() }
     }
@@ -111,9 +121,9 @@ impl<'a> DestinationRules<'a> {
         identity: &GatewayIdentity,
     ) -> Option<ServiceRule<'_, 'a>> {
         let places = Place::in_order(namespace, identity);
-        let group = places.iter().find_map(|place| self.by_place.get(place)?.get(host))?;
-        self.used.borrow_mut().insert(*group);
-        Some(ServiceRule { documents: &self.groups[*group] })
+        let group = places.iter().find_map(|place| *self.by_place.get(place)?.get(host)?)?;
+        self.used.borrow_mut().insert(group);
+        Some(ServiceRule { documents: &self.groups[group] })
     }
 
     /// Reports the rules that no service has.
@@ -137,8 +147,17 @@ impl<'a> DestinationRules<'a> {
     }
 }
 
+/// Who sees a document.
+enum Sight {
+    Ours,
+    /// Gateways of other namespaces; ours knows of it.
+    Others,
+    /// Its own namespace alone, or other workloads.
+    Nobodys,
+}
+
 /// `exportTo` and `workloadSelector` are judged against the gateway.
-fn is_for_us(document: &Sourced<DestinationRule>, identity: &GatewayIdentity, report: &mut Report) -> bool {
+fn sight(document: &Sourced<DestinationRule>, identity: &GatewayIdentity, report: &mut Report) -> Sight {
     let own = **document.namespace() == identity.namespace;
     let export_to = &document.spec.export_to;
     let sees = |entry: &String| entry == "*" || *entry == identity.namespace || (entry == "." && own);
@@ -149,17 +168,67 @@ fn is_for_us(document: &Sourced<DestinationRule>, identity: &GatewayIdentity, re
         );
         let field = FieldPath::spec().field("exportTo");
         report.add(document.diagnostic(Severity::Warning, Code::NoEffect, &field, message));
-        return false;
+        let is_private = export_to.iter().all(|entry| entry == "." || *entry == **document.namespace());
+        return if is_private { Sight::Nobodys } else { Sight::Others };
     }
-    let Some(selector) = &document.spec.workload_selector else { return true };
+    let Some(selector) = &document.spec.workload_selector else { return Sight::Ours };
     let selected =
         own && selector.match_labels.iter().all(|(key, value)| identity.labels.get(key) == Some(value));
-    if !selected {
-        let message = "it selects other workloads than this gateway: it takes no effect here";
-        let field = FieldPath::spec().field("workloadSelector");
-        report.add(document.diagnostic(Severity::Info, Code::NotSelected, &field, message));
+    if selected {
+        return Sight::Ours;
     }
-    selected
+    let message = "it selects other workloads than this gateway: it takes no effect here";
+    let field = FieldPath::spec().field("workloadSelector");
+    report.add(document.diagnostic(Severity::Info, Code::NotSelected, &field, message));
+    Sight::Nobodys
+}
+
+/// The documents of a host in one namespace: those with equal `exportTo` and `workloadSelector` are one.
+#[derive(Default)]
+struct Kin<'a>(Vec<Vec<&'a Sourced<DestinationRule>>>);
+
+impl<'a> Kin<'a> {
+    fn add(&mut self, document: &'a Sourced<DestinationRule>) {
+        let exports = |it: &'a Sourced<DestinationRule>| -> BTreeSet<&str> {
+            it.spec.export_to.iter().map(String::as_str).collect()
+        };
+        let selector = |it: &'a Sourced<DestinationRule>| {
+            it.spec.workload_selector.as_ref().map(|selector| &selector.match_labels)
+        };
+        let is_one = |group: &&mut Vec<&'a Sourced<DestinationRule>>| {
+            exports(group[0]) == exports(document) && selector(group[0]) == selector(document)
+        };
+        match self.0.iter_mut().find(is_one) {
+            Some(group) => group.push(document),
+            None => self.0.push(vec![document]),
+        }
+    }
+
+    /// The first that selects us, else the newest, as in Istio; the others are reported.
+    fn in_force(mut self, report: &mut Report) -> Option<Vec<&'a Sourced<DestinationRule>>> {
+        let selecting = self.0.iter().position(|group| group[0].spec.workload_selector.is_some());
+        let at = selecting.or(self.0.len().checked_sub(1))?;
+        let in_force = self.0.remove(at);
+        let first = in_force[0];
+        for document in self.0.iter().flatten() {
+            let field = FieldPath::spec().field("host");
+            let message = match selecting {
+                Some(_) => {
+                    "another DestinationRule of the host selects this gateway: this one takes no effect"
+                }
+                None => {
+                    "a newer DestinationRule of the host is exported otherwise, so that the two are not joined: this one \
+                     takes no effect"
+                }
+            };
+            report.add(
+                document
+                    .diagnostic(Severity::Warning, Code::NoEffect, &field, message)
+                    .related(first.related(&field, "is in force")),
+            );
+        }
+        Some(in_force)
+    }
 }
 
 /// Of several documents for a host, the first top-level policy counts, and the first subset of each name.
@@ -213,6 +282,38 @@ impl<'a> ServiceRule<'_, 'a> {
     /// Which documents they are.
     pub(super) fn documents(&self) -> Vec<Address> {
         self.documents.iter().map(|document| Address::of(document)).collect()
+    }
+
+    /// Reports settings of ports that the service does not have. A rule for many services may mean another's.
+    pub(super) fn report_ports(
+        &self,
+        host: &str,
+        ports: &[u16],
+        identity: &GatewayIdentity,
+        report: &mut Report,
+    ) {
+        for document in self.documents {
+            if full_name(&document.spec.host, document.namespace(), &identity.domain) != host {
+                continue;
+            }
+            let own = document.spec.traffic_policy.iter().map(|policy| (FieldPath::spec(), policy));
+            let subsets = all_subsets(std::slice::from_ref(document))
+                .filter_map(|placed| Some((placed.field(), placed.subset.traffic_policy.as_ref()?)));
+            for (field, policy) in own.chain(subsets) {
+                let field = field.field("trafficPolicy").field("portLevelSettings");
+                for (at, settings) in policy.port_level_settings.iter().enumerate() {
+                    let number = settings.port.as_ref().map_or(0, |port| port.number);
+                    if ports.iter().any(|port| u32::from(*port) == number) {
+                        continue;
+                    }
+                    let list = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+                    let message =
+                        format!("{host} has no port {number}, but {list}: these settings take no effect");
+                    let field = field.index(at).field("port");
+                    report.add(document.diagnostic(Severity::Warning, Code::NoEffect, &field, message));
+                }
+            }
+        }
     }
 
     /// The subsets, the first of each name.

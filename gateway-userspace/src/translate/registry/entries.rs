@@ -66,7 +66,9 @@ impl ListedEntry {
                 let mut source = AddressSource { entry, host: &host, endpoints: &endpoints, resolved, names };
                 let ports = ports.filter_map(|(at, port)| source.port(at, port)).collect();
                 let document = ListedIn { source: document.source.clone(), service: None };
-                listed.push(Arc::new(Listed { host: host.into(), alias: None, ports, document }));
+                let subject_alt_names = entry.subject_alt_names.clone();
+                let host = host.into();
+                listed.push(Arc::new(Listed { host, alias: None, ports, subject_alt_names, document }));
             }
         }
         Self { listed, names, findings: report.finish() }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use crate::api::{Diagnostic, FieldPath, Objects, Service, Source, Sourced};
 use crate::model::{Cluster, ClusterName, Discovery, Endpoint, UpstreamProtocol};
 
+use super::credential::Credentials;
 use super::memo::{Address, Kept, same};
 use super::policy::DestinationRules;
 use super::report::Report;
@@ -27,7 +28,7 @@ use entries::ListedEntry;
 use services::ListedService;
 use unit::{Ingredients, Unit};
 use visibility::Visibility;
-pub(super) use workload::Workloads;
+pub(super) use workload::{Workloads, labelled};
 
 /// An alias of an alias of an alias, and so on, is followed so far.
 const MAX_ALIASES: usize = 8;
@@ -61,6 +62,8 @@ struct Listed {
     /// What the host is another name for.
     alias: Option<String>,
     ports: Vec<ListedPort>,
+    /// Names of its endpoints' certificates, where no rule has some.
+    subject_alt_names: Vec<String>,
     document: ListedIn,
 }
 
@@ -177,6 +180,7 @@ impl Known {
         let (more, names) = entries::list(objects, workloads, from, (memo, settled), &mut report);
         listed.extend(more);
         let rules = DestinationRules::new(objects, identity, &mut report);
+        let credentials = &Credentials::new(objects, surroundings);
         let connect_timeout = mesh.connect_timeout.map(|timeout| timeout.0);
         let mut units = HashMap::with_capacity(listed.len());
         for parts in sharing::by_host(listed) {
@@ -187,7 +191,7 @@ impl Known {
             let unit = before.filter(|unit| settled.policies && unit.is_of(&ingredients)).cloned();
             let unit = unit.unwrap_or_else(|| {
                 changed.insert(host.clone());
-                Arc::new(Unit::new(ingredients, rule, connect_timeout))
+                Arc::new(Unit::new(ingredients, rule, (credentials, identity), connect_timeout))
             });
             report.extend(&unit.findings);
             units.insert(host, unit);

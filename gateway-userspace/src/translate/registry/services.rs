@@ -109,6 +109,7 @@ fn of_document(
         host: format!("{}.{}.svc.{domain}", service.name(), service.namespace()).into(),
         alias: is_alias.then(|| service.spec.external_name.trim_end_matches('.').to_ascii_lowercase()),
         ports,
+        subject_alt_names: Vec::new(),
         document: ListedIn { source: service.source.clone(), service: Some(service.clone()) },
     }
 }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::{Code, Diagnostic, Severity};
-use crate::model::{Cluster, ClusterName, Endpoint};
+use crate::model::{Cluster, ClusterName, Endpoint, GatewayIdentity};
 
 use super::{Listed, ListedPort, endpoints, sharing, workload};
+use crate::translate::credential::Credentials;
 use crate::translate::memo::{Address, same};
 use crate::translate::origin::origin;
-use crate::translate::policy::{PlacedSubset, ServiceRule};
+use crate::translate::policy::{Facts, PlacedSubset, ServiceRule};
 use crate::translate::report::Report;
 
 /// What a service's clusters are made from, besides what holds for all.
@@ -45,17 +46,22 @@ impl Unit {
     pub(super) fn new(
         from: Ingredients,
         rule: Option<ServiceRule<'_, '_>>,
+        (credentials, identity): (&Credentials<'_>, &GatewayIdentity),
         connect_timeout: Option<Duration>,
     ) -> Self {
         let mut report = Report::default();
         let ports = sharing::joined(&from.parts, &mut report);
         let alias = from.parts.iter().find_map(|part| part.alias.clone());
-        let numbers = ports.iter().map(|port| port.number).collect();
+        let numbers: Vec<u16> = ports.iter().map(|port| port.number).collect();
+        let facts = Facts { credentials, subject_alt_names: &from.parts[0].subject_alt_names, identity };
         let host = from.parts[0].host.clone();
-        let mut maker = Maker { host, rule, connect_timeout, clusters: Vec::new(), report };
+        let mut maker = Maker { host, rule, facts, connect_timeout, clusters: Vec::new(), report };
         // A name for something else has ports, for destinations that name none, and no clusters.
         if alias.is_none() {
             ports.iter().for_each(|port| maker.add(port));
+            if let Some(rule) = rule {
+                rule.report_ports(&from.parts[0].host, &numbers, identity, &mut maker.report);
+            }
         }
         let Maker { mut clusters, report, .. } = maker;
         for cluster in &mut clusters {
@@ -81,6 +87,7 @@ fn set_origin(cluster: &mut Cluster, parts: &[Arc<Listed>]) {
 struct Maker<'r, 'a> {
     host: Arc<str>,
     rule: Option<ServiceRule<'r, 'a>>,
+    facts: Facts<'r>,
     connect_timeout: Option<Duration>,
     clusters: Vec<Cluster>,
     report: Report,
@@ -110,7 +117,7 @@ impl<'a> Maker<'_, 'a> {
         cluster.discovery = port.discovery;
         cluster.connect_timeout = self.connect_timeout.unwrap_or(cluster.connect_timeout);
         if let Some(rule) = self.rule {
-            rule.apply(&mut cluster, subset, &mut self.report);
+            rule.apply(&mut cluster, (subset, self.facts), &mut self.report);
         }
         if !self.clusters.iter().any(|known| known.name == cluster.name) {
             self.clusters.push(cluster);

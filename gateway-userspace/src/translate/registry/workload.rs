@@ -165,7 +165,7 @@ pub(super) fn of_entry<'a>(entry: &'a WorkloadEntry, source: &'a Source) -> Work
     }
 }
 
-pub(super) fn labelled(labels: &BTreeMap<String, String>) -> Locality {
+pub(in crate::translate) fn labelled(labels: &BTreeMap<String, String>) -> Locality {
     let text = labels.get(LOCALITY_LABEL).map_or("", String::as_str);
     locality(text, if text.contains('/') { '/' } else { '.' })
 }

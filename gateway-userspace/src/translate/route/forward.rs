@@ -3,6 +3,7 @@
 use regex::Regex;
 
 use crate::api::FieldPath;
+use crate::api::header_text::Direction;
 use crate::api::virtual_service::HttpRewrite;
 use crate::model::{Forward, HeaderOps, Rewrite};
 
@@ -19,7 +20,10 @@ impl Compiler<'_> {
         let resolved =
             destination::resolve(self.context, self.bound, &field, &weighted, self.server.number, report);
         let own_headers = |at: usize| match route.get(at).and_then(|to| to.headers.as_ref()) {
-            Some(headers) => (operations(&headers.request), operations(&headers.response)),
+            Some(headers) => (
+                operations(&headers.request, Direction::Request),
+                operations(&headers.response, Direction::Response),
+            ),
             None => (HeaderOps::default(), HeaderOps::default()),
         };
         let several = route.len() > 1;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use crate::api::Diagnostic;
+use crate::api::header_text::Direction;
 use crate::api::virtual_service::{HttpRoute, HttpRouteDestination};
 use crate::model::{Forward, Origin, PathMatch, Route, RouteAction, RouteList, RouteMatch};
 
@@ -183,18 +184,23 @@ impl Compiler<'_> {
     fn template(&self, report: &mut Report) -> Option<Route> {
         let rule = self.rule;
         let written = rule.headers.as_ref();
-        let mut request_headers =
-            written.map(|written| headers::operations(&written.request)).unwrap_or_default();
-        let mut response_headers =
-            written.map(|written| headers::operations(&written.response)).unwrap_or_default();
+        let mut request_headers = written
+            .map(|written| headers::operations(&written.request, Direction::Request))
+            .unwrap_or_default();
+        let mut response_headers = written
+            .map(|written| headers::operations(&written.response, Direction::Response))
+            .unwrap_or_default();
         let action = if let Some(redirect) = &rule.redirect {
             RouteAction::Redirect(self.redirect(redirect)?)
         } else if let Some(response) = &rule.direct_response {
             RouteAction::Direct(action::direct_response(response)?)
         } else {
             if let [HttpRouteDestination { headers: Some(own), .. }] = rule.route.as_slice() {
-                headers::merge(&mut request_headers, headers::operations(&own.request));
-                headers::merge(&mut response_headers, headers::operations(&own.response));
+                headers::merge(&mut request_headers, headers::operations(&own.request, Direction::Request));
+                headers::merge(
+                    &mut response_headers,
+                    headers::operations(&own.response, Direction::Response),
+                );
             }
             RouteAction::Forward(self.forward(report)?)
         };

@@ -4,12 +4,14 @@ mod backends;
 mod delegates;
 mod filters;
 mod http;
+mod localities;
 mod policies;
 mod ports;
 mod registry;
 mod requests;
 mod rules;
 mod server_tls;
+mod upstream_tls;
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -6,7 +6,8 @@ use super::*;
 use crate::api::MeshConfig;
 use crate::api::duration::DurationText;
 use crate::model::{
-    Affinity, Cluster, GatewayIdentity, Limits, OutlierDetection, ProxyVersion, SourceAddress,
+    Affinity, Balance, Cluster, CookieAffinity, GatewayIdentity, Keepalive, Limits, OutlierDetection,
+    ProxyVersion, SourceAddress, UpstreamProtocol,
 };
 
 /// A Service `a` in a namespace, with two ports and two endpoints of which only the first has the label `version: v1`.
@@ -140,7 +141,7 @@ fn ports_replace_the_whole_policy_and_subsets_its_blocks() {
         let found = cluster(&translation, name);
         assert_eq!(found.max_connections, most, "{name}");
         assert_eq!(found.idle_timeout, idle.map(Duration::from_secs), "{name}");
-        assert_eq!((found.affinity, found.outlier.is_some()), (affinity, outlier), "{name}");
+        assert_eq!((found.affinity.clone(), found.outlier.is_some()), (affinity, outlier), "{name}");
         assert_eq!(found.endpoints.len(), endpoints, "{name}");
         assert_eq!(found.destination_rule.as_deref(), Some("r.default"), "{name}");
     }
@@ -168,6 +169,78 @@ fn documents_of_one_host_are_joined_and_the_older_wins() {
     let twice: Vec<_> = translation.diagnostics.iter().filter(|it| it.code.as_str() == "SLU0012").collect();
     assert_eq!(twice.len(), 2, "{twice:?}");
     assert!(twice.iter().all(|found| found.related[0].document.to_string() == "DestinationRule default/b"));
+}
+
+#[test]
+fn documents_that_others_see_otherwise_are_not_joined() {
+    let one = |name: &str, day: u32, more: &str, most| {
+        let metadata =
+            format!("{{name: {name}, namespace: shop, creationTimestamp: '2024-01-0{day}T00:00:00Z'}}");
+        rule(&metadata, &format!("{{host: a, {more}{}, subsets: [{{name: {name}}}]}}", limit(most)))
+    };
+    for (documents, want, subsets) in [
+        // Equal lists are one, in any order; of different ones the newest counts alone.
+        (
+            [
+                one("x", 1, "exportTo: [a, istio-system], ", 1),
+                one("y", 2, "exportTo: [istio-system, a], ", 2),
+            ],
+            1,
+            &["x", "y"][..],
+        ),
+        ([one("x", 1, "exportTo: ['*'], ", 1), one("y", 2, "", 2)], 2, &["y"]),
+        ([one("x", 2, "exportTo: ['*'], ", 1), one("y", 1, "", 2)], 1, &["x"]),
+    ] {
+        let translation = world(&[service_of("shop"), documents.concat()]);
+        assert_eq!(cluster(&translation, "outbound|80||").max_connections, Some(want), "{documents:?}");
+        let names = translation.snapshot.clusters.keys().filter(|name| name.port == 80);
+        let found: Vec<&str> = names.filter_map(|name| name.subset.as_deref()).collect();
+        assert_eq!(found, subsets, "{documents:?}");
+        assert_eq!(codes(&translation), ["SLU0012"], "{documents:?}");
+    }
+    let metadata = "{name: r, namespace: istio-system}";
+    let full = "a.istio-system.svc.cluster.local";
+    let selecting = "workloadSelector: {matchLabels: {istio: ingressgateway}}, exportTo: ['.'], ";
+    let translation = world(&[
+        service_of("istio-system"),
+        rule(metadata, &format!("{{host: {full}, {selecting}{}}}", limit(1))),
+        rule(
+            "{name: s, namespace: istio-system}",
+            &format!("{{host: {full}, exportTo: ['.'], {}}}", limit(2)),
+        ),
+    ]);
+    assert_eq!(cluster(&translation, "outbound|80||").max_connections, Some(1), "who selects us comes first");
+}
+
+#[test]
+fn a_rule_for_others_hides_a_wider_one_of_its_namespace() {
+    let wide =
+        rule("{name: w, namespace: shop}", &format!("{{host: '*.shop.svc.cluster.local', {}}}", limit(1)));
+    let root = rule("{name: r, namespace: istio-system}", &format!("{{host: '*', {}}}", limit(3)));
+    for (exports, want) in [("[other]", 3), ("['.']", 1), ("[shop]", 1), ("[other, istio-system]", 2)] {
+        let narrow =
+            rule("{name: n, namespace: shop}", &format!("{{host: a, exportTo: {exports}, {}}}", limit(2)));
+        let translation = world(&[service_of("shop"), wide.clone(), narrow, root.clone()]);
+        assert_eq!(cluster(&translation, "outbound|80||").max_connections, Some(want), "{exports}");
+    }
+}
+
+#[test]
+fn settings_for_a_port_that_is_not_there_are_told() {
+    for (host, number, want) in [
+        ("a", 80, &[][..]),
+        ("a", 82, &["default.svc.cluster.local has no port 82, but 80, 81: these settings take no effect"]),
+        ("'*.default.svc.cluster.local'", 82, &[]),
+    ] {
+        let spec = format!(
+            "{{host: {host}, trafficPolicy: {{portLevelSettings: [{{port: {{number: {number}}}, loadBalancer: {{simple: \
+             RANDOM}}}}]}}}}"
+        );
+        let translation = world(&[service_of("default"), rule("{name: r}", &spec)]);
+        let found: Vec<&str> =
+            translation.diagnostics.iter().map(|it| it.message.trim_start_matches("a.")).collect();
+        assert_eq!(found, want, "{spec}");
+    }
 }
 
 #[test]
@@ -215,35 +288,100 @@ fn site(annotations: &str, policy: &str) -> Translation {
         rule(
             "{name: r}",
             &format!(
-                "{{host: a, trafficPolicy: {{portLevelSettings: [{{port: {{number: 9}}, outlierDetection: {{}}}}]{policy}}}}}"
+                "{{host: a, trafficPolicy: {{portLevelSettings: [{{port: {{number: 81}}, outlierDetection: {{}}}}]{policy}}}}}"
             ),
         ),
     ])
 }
 
 #[test]
+fn endpoints_are_chosen_as_the_rule_says() {
+    let cookie = |given: Option<&str>| {
+        Affinity::Cookie(CookieAffinity { name: "user".into(), given: given.map(Into::into) }.into())
+    };
+    for (balancer, want) in [
+        ("{simple: UNSPECIFIED}", (Balance::LeastRequest, Affinity::None)),
+        ("{simple: LEAST_CONN}", (Balance::LeastRequest, Affinity::None)),
+        ("{simple: ROUND_ROBIN}", (Balance::RoundRobin, Affinity::None)),
+        ("{simple: RANDOM}", (Balance::Random, Affinity::None)),
+        ("{consistentHash: {useSourceIp: true}}", (Balance::LeastRequest, Affinity::SourceAddress)),
+        ("{consistentHash: {useSourceIp: false}}", (Balance::LeastRequest, Affinity::None)),
+        (
+            "{consistentHash: {httpHeaderName: X-User, ringHash: {minimumRingSize: 4096}}}",
+            (Balance::LeastRequest, Affinity::Header("x-user".into())),
+        ),
+        (
+            "{consistentHash: {httpQueryParameterName: User, maglev: {tableSize: 101}}}",
+            (Balance::LeastRequest, Affinity::QueryParameter("User".into())),
+        ),
+        ("{consistentHash: {httpCookie: {name: user}}}", (Balance::LeastRequest, cookie(None))),
+        (
+            "{consistentHash: {httpCookie: {name: user, ttl: 0s}}}",
+            (Balance::LeastRequest, cookie(Some("; HttpOnly"))),
+        ),
+        (
+            "{consistentHash: {httpCookie: {name: user, path: /a, ttl: 90s, attributes: [{name: SameSite, value: Lax}, {name: \
+             Secure}]}}}",
+            (Balance::LeastRequest, cookie(Some("; Max-Age=90; Path=/a; SameSite=Lax; Secure; HttpOnly"))),
+        ),
+    ] {
+        let text = rule("{name: r}", &format!("{{host: a, trafficPolicy: {{loadBalancer: {balancer}}}}}"));
+        let translation = world(&[service_of("default"), text]);
+        let found = cluster(&translation, "outbound|81||");
+        assert_eq!((found.balance, found.affinity.clone()), want, "{balancer}");
+        assert!(codes(&translation).is_empty(), "{balancer}");
+    }
+}
+
+#[test]
+fn connections_are_kept_alive_and_upgraded_as_the_rule_says() {
+    use UpstreamProtocol::{Http1, Http2, Tcp};
+    let keepalive = |probes, time, interval| {
+        let seconds = |seconds: u64| Some(Duration::from_secs(seconds)).filter(|time| !time.is_zero());
+        Some(Keepalive { probes, time: seconds(time), interval: seconds(interval) })
+    };
+    for (pool, want) in [
+        ("tcp: {maxConnections: 1}", (None, Tcp, Http1)),
+        ("tcp: {tcpKeepalive: {}}", (keepalive(None, 0, 0), Tcp, Http1)),
+        (
+            "tcp: {tcpKeepalive: {probes: 3, time: 60s, interval: 5s}}",
+            (keepalive(Some(3), 60, 5), Tcp, Http1),
+        ),
+        ("http: {h2UpgradePolicy: UPGRADE}", (None, Tcp, Http2)),
+        ("http: {h2UpgradePolicy: DO_NOT_UPGRADE}", (None, Tcp, Http1)),
+    ] {
+        let text = rule("{name: r}", &format!("{{host: a, trafficPolicy: {{connectionPool: {{{pool}}}}}}}"));
+        let translation = world(&[service_of("default"), text]);
+        let (tcp, http) = (cluster(&translation, "outbound|80||"), cluster(&translation, "outbound|81||"));
+        assert_eq!((http.keepalive, tcp.protocol, http.protocol), want, "{pool}");
+        assert!(codes(&translation).is_empty(), "{pool}");
+    }
+}
+
+#[test]
 fn what_a_rule_or_annotation_asks_for_decides_the_plane() {
-    use UserSpaceReason::{MaxConnections, ProxyProtocol};
-    for (annotations, policy, want, found) in [
-        ("", "", Steering::Kernel, &[][..]),
-        ("", ", loadBalancer: {consistentHash: {useSourceIp: true}}", Steering::Kernel, &[]),
-        ("", ", outlierDetection: {}", Steering::Kernel, &[]),
-        ("sluice.dev/source-address: preserve", "", Steering::Kernel, &[]),
-        ("sluice.dev/source-address: snat, sluice.dev/max-connections: '5'", "", Steering::Kernel, &[]),
-        ("sluice.dev/proxy-protocol: v2", "", Steering::UserSpace(ProxyProtocol), &[]),
+    use UserSpaceReason::{Keepalive, MaxConnections, ProxyProtocol, UpstreamTls};
+    for (annotations, policy, want) in [
+        ("", "", Steering::Kernel),
+        ("", ", loadBalancer: {consistentHash: {useSourceIp: true}}", Steering::Kernel),
+        ("", ", outlierDetection: {}", Steering::Kernel),
+        ("sluice.dev/source-address: preserve", "", Steering::Kernel),
+        ("sluice.dev/source-address: snat, sluice.dev/max-connections: '5'", "", Steering::Kernel),
+        ("sluice.dev/proxy-protocol: v2", "", Steering::UserSpace(ProxyProtocol)),
         (
             "sluice.dev/proxy-protocol: v1, sluice.dev/source-address: preserve",
             "",
             Steering::UserSpace(ProxyProtocol),
-            &[],
         ),
-        // Also on the Service's HTTP port, which is told apart.
-        ("", ", proxyProtocol: {version: V2}", Steering::UserSpace(ProxyProtocol), &["SLU0004"]),
-        ("", ", connectionPool: {tcp: {maxConnections: 1}}", Steering::UserSpace(MaxConnections), &[]),
+        ("", ", proxyProtocol: {version: V2}", Steering::UserSpace(ProxyProtocol)),
+        ("", ", tls: {mode: SIMPLE}", Steering::UserSpace(UpstreamTls)),
+        ("", ", tls: {mode: DISABLE}", Steering::Kernel),
+        ("", ", connectionPool: {tcp: {tcpKeepalive: {}}}", Steering::UserSpace(Keepalive)),
+        ("", ", connectionPool: {tcp: {maxConnections: 1}}", Steering::UserSpace(MaxConnections)),
     ] {
         let translation = site(annotations, policy);
         assert_eq!(translation.snapshot.listeners[0].steering, want, "{annotations}{policy}");
-        assert_eq!(codes(&translation), found, "{annotations}{policy}");
+        assert!(codes(&translation).is_empty(), "{annotations}{policy}");
     }
 }
 

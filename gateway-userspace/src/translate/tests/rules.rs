@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::Code;
-use crate::model::{Affinity, Cluster, FilterChain, RedirectPort, RetryOn, RetryPolicy, UpstreamProtocol};
+use crate::model::{
+    Affinity, Cluster, FilterChain, HttpLimits, RedirectPort, RetryOn, RetryPolicy, UpstreamProtocol,
+};
 
 /// A VirtualService of Gateway `g`.
 fn bound(name: &str, hosts: &str, rules: &str) -> String {
@@ -298,7 +300,10 @@ fn the_settings_of_a_port_inherit_nothing_and_those_of_a_subset_go_block_by_bloc
     let rule = destination_rule("default", spec);
     let translation = world(&[services(&["a"]), rule.clone()]);
     let port = cluster(&translation, "outbound|80||a.");
-    assert_eq!((port.max_connections, port.affinity, port.outlier.is_some()), (None, Affinity::None, true));
+    assert_eq!(
+        (port.max_connections, port.affinity.clone(), port.outlier.is_some()),
+        (None, Affinity::None, true)
+    );
     let subset = cluster(&translation, "outbound|80|s|a.");
     assert_eq!((subset.connect_timeout, subset.outlier.is_some()), (Duration::from_secs(4), true));
     // Without settings of the port the subset's pool replaces the rule's, of which its balancing stays.
@@ -306,7 +311,7 @@ fn the_settings_of_a_port_inherit_nothing_and_those_of_a_subset_go_block_by_bloc
     let end = rule.find("}, subsets").unwrap();
     let translation = world(&[services(&["a"]), format!("{}{}", &rule[..start], &rule[end..])]);
     let subset = cluster(&translation, "outbound|80|s|a.");
-    assert_eq!((subset.max_connections, subset.affinity), (None, Affinity::SourceAddress));
+    assert_eq!((subset.max_connections, subset.affinity.clone()), (None, Affinity::SourceAddress));
 }
 
 #[test]
@@ -345,7 +350,7 @@ fn a_cluster_has_no_limits_no_outlier_detection_and_no_panic_unless_asked_for() 
     let found = cluster(&translation, "outbound|80||a.");
     assert_eq!(
         (found.max_connections, found.outlier.is_none(), &found.http),
-        (None, true, &Default::default())
+        (None, true, &HttpLimits::default())
     );
     assert_eq!(found.endpoints.len(), 2);
     assert!(found.endpoints.iter().all(|endpoint| endpoint.health != Health::Healthy));

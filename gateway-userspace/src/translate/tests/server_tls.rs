@@ -132,10 +132,9 @@ fn a_problem_is_reported_at_the_field_that_led_to_it() {
 #[test]
 fn files_hold_what_secrets_hold() {
     let contents = [("/c", "C"), ("/k", "k"), ("/d", "D"), ("/l", "l"), ("/ca", "A"), ("/crl", "L")];
-    let mut files: Vec<(String, Result<Arc<[u8]>, FileProblem>)> =
-        contents.iter().map(|(path, text)| ((*path).to_owned(), Ok(text.as_bytes().into()))).collect();
-    files.push(("/denied".to_owned(), Err(FileProblem::Unreadable("Permission denied".to_owned()))));
-    let files: Files = files.into_iter().collect();
+    let found = contents.map(|(path, text)| (path.to_owned(), Ok(text.as_bytes().into())));
+    let denied = ("/denied".to_owned(), Err(FileProblem::Unreadable("Permission denied".to_owned())));
+    let files: Files = found.into_iter().chain([denied]).collect();
     let one = "serverCertificate: /c, privateKey: /k";
     for (tls, want, asked) in [
         (format!("mode: SIMPLE, {one}"), Ok("C/k"), vec!["/c", "/k"]),
@@ -247,5 +246,7 @@ fn what_clients_must_be_is_heeded_where_istio_heeds_it() {
     ] {
         let translation = translated(&server(&tls), Files::default());
         assert_eq!(server_tls(&translation).clients, want, "{tls}");
+        let shown = serde_json::to_string(&want).expect("JSON");
+        assert_eq!(shown.contains(&"ff".repeat(32)), !want.certificates.is_empty(), "{shown}");
     }
 }

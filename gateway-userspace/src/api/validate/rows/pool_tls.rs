@@ -5,10 +5,12 @@ use crate::api::validate::unsupported::Row;
 
 /// Below a policy.
 pub(super) const POLICY: &[Row] = &[
-    Row("tls.mode=SIMPLE", Refused, "requests would go to the backends in the clear"),
-    Row("tls.mode=MUTUAL", Refused, "requests would go to the backends in the clear"),
-    Row("tls.mode=ISTIO_MUTUAL", Refused, "it needs the mesh's certificates"),
+    Row(
+        "tls.mode=ISTIO_MUTUAL",
+        Refused,
+        "it needs the mesh's own certificates: `MUTUAL` with a certificate of yours, or no `tls` for backends that also \
+         speak in the clear",
+    ),
     Row("tunnel", Refused, "connections would go past the tunnel"),
-    Row("connectionPool.tcp.tcpKeepalive", Ignored, "a vanished peer is noticed within minutes"),
     Row("connectionPool.tcp.maxConnectionDuration", Ignored, ""),
 ];

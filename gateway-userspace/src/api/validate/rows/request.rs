@@ -12,8 +12,6 @@ pub(super) const ROWS: &[Row] = &[Row(
 
 /// DestinationRule, below a policy.
 pub(super) const POLICY: &[Row] = &[
-    Row("connectionPool.http.h2UpgradePolicy=UPGRADE", Ignored, ""),
     Row("connectionPool.http.useClientProtocol", Ignored, ""),
-    Row("connectionPool.http.maxConcurrentStreams", Ignored, ""),
     Row("connectionPool.http.http2KeepAlive", Ignored, ""),
 ];

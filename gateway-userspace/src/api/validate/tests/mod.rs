@@ -317,7 +317,7 @@ fn http_rules_are_checked_in_istios_words() {
         ),
         (
             format!("{ROUTE}, match: [{{uri: {{regex: '('}}}}]"),
-            vec![format!(".match[0].uri.regex: \"uri\": error parsing regexp: unclosed group; {re2}")],
+            vec![format!(".match[0].uri.regex: \"uri\": error parsing regexp: missing closing ): `(`; {re2}")],
         ),
         (
             format!("{ROUTE}, match: [{{uri: {{regex: '{}'}}}}]", "a".repeat(1025)),
@@ -479,28 +479,26 @@ fn destination_rules_are_checked_in_istios_words() {
 #[test]
 fn what_a_policy_asks_for_in_vain_is_said_wherever_it_stands() {
     let ignored = "is not yet supported: it has no effect here";
-    let spec = "{host: a, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}, portLevelSettings: [{port: {number: 80}, \
-                connectionPool: {http: {maxConcurrentStreams: 1}}}]}, subsets: [{name: v, trafficPolicy: {loadBalancer: \
-                {consistentHash: {httpCookie: {name: c}}}}}]}";
+    let spec = "{host: a, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}, portLevelSettings: [{port: {number: 80}, \
+                connectionPool: {http: {useClientProtocol: true}}}]}, subsets: [{name: v, trafficPolicy: {loadBalancer: \
+                {warmup: {duration: 5s}}}}]}";
     check(
         "DestinationRule",
         &[
             (
                 spec,
                 &[
-                    &format!("warning spec.trafficPolicy.loadBalancer.simple: ROUND_ROBIN {ignored}"),
+                    &format!("warning spec.trafficPolicy.loadBalancer.simple: PASSTHROUGH {ignored}"),
                     &format!(
-                        "warning spec.trafficPolicy.portLevelSettings[0].connectionPool.http.maxConcurrentStreams: maxConcurrentStreams {ignored}"
+                        "warning spec.trafficPolicy.portLevelSettings[0].connectionPool.http.useClientProtocol: useClientProtocol {ignored}"
                     ),
-                    &format!(
-                        "warning spec.subsets[0].trafficPolicy.loadBalancer.consistentHash.httpCookie: httpCookie {ignored}"
-                    ),
+                    &format!("warning spec.subsets[0].trafficPolicy.loadBalancer.warmup: warmup {ignored}"),
                 ],
             ),
             (
-                "{host: a, trafficPolicy: {tls: {mode: SIMPLE}}}",
+                "{host: a, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}",
                 &[
-                    "error spec.trafficPolicy.tls.mode: SIMPLE is not yet supported and must not be ignored: the document is refused",
+                    "error spec.trafficPolicy.tls.mode: ISTIO_MUTUAL is not yet supported and must not be ignored: the document is refused",
                 ],
             ),
             ("{host: a, trafficPolicy: {tls: {mode: DISABLE}}}", &[]),

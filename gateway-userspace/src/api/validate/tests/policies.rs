@@ -46,9 +46,10 @@ fn tls_towards_backends_is_checked_in_istios_words() {
     );
     for (tls, want) in [
         ("{mode: SIMPLE, credentialName: c, caCertificates: /ca.pem}", &[both][..]),
-        ("{mode: MUTUAL}", &[certificate, key]),
+        ("{mode: MUTUAL, caCertificates: /ca.pem}", &[certificate, key]),
         ("{mode: MUTUAL, credentialName: c}", &[]),
-        ("{mode: MUTUAL, clientCertificate: /c.pem, privateKey: /k.pem}", &[]),
+        ("{mode: MUTUAL, caCertificates: /ca.pem, clientCertificate: /c.pem, privateKey: /k.pem}", &[]),
+        ("{mode: SIMPLE, insecureSkipVerify: true}", &[]),
         (
             "{mode: SIMPLE, insecureSkipVerify: true, subjectAltNames: [a]}",
             &[
@@ -58,6 +59,35 @@ fn tls_towards_backends_is_checked_in_istios_words() {
     ] {
         let want: Vec<String> = want.iter().map(|text| format!("error tls: {text}")).collect();
         assert_eq!(policy(&format!("{{tls: {tls}}}")), want, "{tls}");
+    }
+}
+
+#[test]
+fn tls_without_a_ca_is_told_with_its_place() {
+    let rule = |text: &str| found("DestinationRule", &format!("{{host: a.test, {text}}}"));
+    let words = |mode: &str| {
+        format!(
+            "DestinationRule default/x in namespace default has TLS mode set to {mode} but no caCertificates are set to \
+             validate server identity for host: a.test"
+        )
+    };
+    for (text, want) in [
+        ("trafficPolicy: {tls: {mode: SIMPLE}}", vec![("trafficPolicy.tls", words("SIMPLE"))]),
+        (
+            "trafficPolicy: {portLevelSettings: [{port: {number: 443}, tls: {mode: SIMPLE}}]}",
+            vec![("trafficPolicy.portLevelSettings[0].tls", words("SIMPLE") + " at port number:443")],
+        ),
+        (
+            "subsets: [{name: v, trafficPolicy: {tls: {mode: MUTUAL, clientCertificate: /c, privateKey: /k}}}]",
+            vec![("subsets[0].trafficPolicy.tls", words("MUTUAL"))],
+        ),
+        ("trafficPolicy: {tls: {mode: SIMPLE, caCertificates: /ca.pem}}", vec![]),
+        ("trafficPolicy: {tls: {mode: SIMPLE, credentialName: c}}", vec![]),
+        ("trafficPolicy: {tls: {mode: DISABLE}}", vec![]),
+    ] {
+        let want: Vec<String> =
+            want.iter().map(|(field, words)| format!("warning spec.{field}: {words}")).collect();
+        assert_eq!(rule(text), want, "{text}");
     }
 }
 
@@ -89,9 +119,26 @@ fn pools_of_connections_are_checked_in_istios_words() {
 }
 
 #[test]
+fn a_port_that_has_settings_twice_is_told() {
+    let port = |number: u32| format!("{{port: {{number: {number}}}, loadBalancer: {{simple: RANDOM}}}}");
+    let again = "warning portLevelSettings[1].port: the port has settings above, which are in force: these take no effect";
+    for (second, want) in [(80, vec![again]), (81, vec![])] {
+        let text = format!("{{portLevelSettings: [{}, {}]}}", port(80), port(second));
+        assert_eq!(policy(&text), want);
+    }
+}
+
+#[test]
 fn choices_of_endpoints_are_checked_in_istios_words() {
     for (balancer, want) in [
         ("{consistentHash: {httpCookie: {name: c, ttl: 0s}, ringHash: {minimumRingSize: 1024}}}", None),
+        ("{consistentHash: {useSourceIp: true, maglev: {tableSize: 65537}}}", None),
+        (
+            "{consistentHash: {useSourceIp: true, maglev: {tableSize: 65536}}}",
+            Some(
+                "consistentHash.maglev.tableSize: maglev table size 65536 must be a prime number not above 5000011",
+            ),
+        ),
         ("{simple: ROUND_ROBIN, warmup: {duration: 30s, minimumPercent: 10, aggression: 1}}", None),
         ("{localityLbSetting: {distribute: [{from: 'a/*', to: {'a/*': 80, 'b/*': 20}}]}}", None),
         (

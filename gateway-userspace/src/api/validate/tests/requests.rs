@@ -89,7 +89,7 @@ fn cors_policies_are_checked_in_istios_words() {
         (
             "{allowOrigins: [{regex: '('}]}",
             Some(format!(
-                ".allowOrigins[0].regex: \"corsPolicy.allowOrigins\": error parsing regexp: unclosed group; {re2}"
+                ".allowOrigins[0].regex: \"corsPolicy.allowOrigins\": error parsing regexp: missing closing ): `(`; {re2}"
             )),
         ),
         (
@@ -162,7 +162,7 @@ fn what_is_served_passes_without_a_word_and_the_rest_is_reported() {
         ("VirtualService", rule("mirrors: [{destination: {host: b}, percentage: {value: 5}}]"), 0),
         ("DestinationRule", policy("http1MaxPendingRequests: 1, http2MaxRequests: 2, maxRetries: 3"), 0),
         ("DestinationRule", policy("maxRequestsPerConnection: 1, idleTimeout: 5s"), 0),
-        ("DestinationRule", policy("h2UpgradePolicy: UPGRADE, maxConcurrentStreams: 5"), 2),
+        ("DestinationRule", policy("h2UpgradePolicy: UPGRADE, maxConcurrentStreams: 5"), 0),
         ("DestinationRule", "{host: a, trafficPolicy: {retryBudget: {percent: 10}}}".to_owned(), 0),
     ] {
         let reading = read(kind, "x", &spec);

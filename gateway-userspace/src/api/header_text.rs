@@ -1,0 +1,258 @@
+//! Values of `headers.set` and `headers.add`: text in which `%COMMAND%` stands for what is known of a request only when it
+//! comes (Envoy's command operators), and `%%` for a per cent sign.
+
+/// Part of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// As it stands.
+    Text(String),
+    /// What stands for something else.
+    Variable(Variable),
+}
+
+/// A command operator of those that are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Variable {
+    /// `DOWNSTREAM_REMOTE_ADDRESS` and its kin: the client's end.
+    Remote(AddressPart),
+    /// `DOWNSTREAM_LOCAL_ADDRESS` and its kin: the gateway's end towards the client.
+    Local(AddressPart),
+    /// `PROTOCOL`.
+    Protocol,
+    /// `REQUESTED_SERVER_NAME`.
+    ServerName,
+    /// `ROUTE_NAME`.
+    RouteName,
+    /// `START_TIME`.
+    StartTime(TimeForm),
+    /// `REQ(NAME?OTHER):LENGTH`: a header of the request, or else another one.
+    Request(HeaderLine),
+    /// `RESP(NAME?OTHER):LENGTH`: likewise of the response.
+    Response(HeaderLine),
+    /// `RESPONSE_CODE`.
+    ResponseCode,
+}
+
+/// What is said of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressPart {
+    /// `address:port`.
+    Whole,
+    /// `_WITHOUT_PORT`.
+    Address,
+    /// `_PORT`.
+    Port,
+}
+
+/// How a time is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeForm {
+    /// RFC 3339 with milliseconds, UTC.
+    Rfc3339,
+    /// `%s`: seconds since 1970.
+    Seconds,
+    /// `%s%3f`: milliseconds since 1970.
+    Milliseconds,
+    /// `%s.%3f`: seconds with three digits behind the point.
+    Fraction,
+}
+
+/// Arguments of `REQ` and `RESP`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderLine {
+    /// Header, or one of HTTP/2's such as `:path`.
+    pub name: String,
+    /// Taken where the first is absent.
+    pub or: Option<String>,
+    /// Bytes of it at most.
+    pub length: Option<usize>,
+}
+
+/// Which headers a value is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// `headers.request`.
+    Request,
+    /// `headers.response`.
+    Response,
+}
+
+/// Takes a value apart. What is not served, or not known on the way in question, is an error.
+pub fn pieces(value: &str, direction: Direction) -> Result<Vec<Piece>, String> {
+    let (mut pieces, mut text, mut rest) = (Vec::new(), String::new(), value);
+    while let Some(at) = rest.find('%') {
+        text.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(tail) = rest.strip_prefix('%') {
+            text.push('%');
+            rest = tail;
+            continue;
+        }
+        let end = end_of_command(rest).ok_or_else(|| {
+            format!(
+                "header value configuration: invalid header configuration. Un-terminated variable expression '%{rest}'"
+            )
+        })?;
+        let command = &rest[..end];
+        let variable = variable(command).filter(|variable| variable.is_known(direction));
+        let variable = variable
+            .ok_or_else(|| format!("the variable %{command}% in a header value is not yet supported"))?;
+        if !text.is_empty() {
+            pieces.push(Piece::Text(std::mem::take(&mut text)));
+        }
+        pieces.push(Piece::Variable(variable));
+        rest = &rest[end + 1..];
+    }
+    text.push_str(rest);
+    if !text.is_empty() {
+        pieces.push(Piece::Text(text));
+    }
+    Ok(pieces)
+}
+
+/// Where the closing sign is; those in brackets are arguments.
+fn end_of_command(rest: &str) -> Option<usize> {
+    let sign = rest.find('%')?;
+    match rest.find('(') {
+        Some(open) if open < sign => {
+            let close = open + rest[open..].find(')')?;
+            Some(close + rest[close..].find('%')?)
+        }
+        _ => Some(sign),
+    }
+}
+
+impl Variable {
+    /// A request's headers are gone when its response comes, and the response is not there before.
+    fn is_known(&self, direction: Direction) -> bool {
+        match self {
+            Self::Request(_) => direction == Direction::Request,
+            Self::Response(_) | Self::ResponseCode => direction == Direction::Response,
+            _ => true,
+        }
+    }
+}
+
+fn variable(command: &str) -> Option<Variable> {
+    let (name, arguments) = match command.split_once('(') {
+        Some((name, arguments)) => (name, Some(arguments)),
+        None => (command, None),
+    };
+    if let Some(arguments) = arguments {
+        return match name {
+            "REQ" => Some(Variable::Request(header_line(arguments)?)),
+            "RESP" => Some(Variable::Response(header_line(arguments)?)),
+            "START_TIME" => Some(Variable::StartTime(match arguments {
+                ")" => TimeForm::Rfc3339,
+                "%s)" => TimeForm::Seconds,
+                "%s%3f)" => TimeForm::Milliseconds,
+                "%s.%3f)" => TimeForm::Fraction,
+                _ => return None,
+            })),
+            _ => None,
+        };
+    }
+    // Nobody between the client and the gateway is believed: its direct and its claimed address are the same.
+    let remote =
+        name.strip_prefix("DOWNSTREAM_REMOTE").or_else(|| name.strip_prefix("DOWNSTREAM_DIRECT_REMOTE"));
+    if let Some(part) = remote {
+        return Some(Variable::Remote(address_part(part)?));
+    }
+    if let Some(part) = name.strip_prefix("DOWNSTREAM_LOCAL") {
+        return Some(Variable::Local(address_part(part)?));
+    }
+    match name {
+        "PROTOCOL" => Some(Variable::Protocol),
+        "REQUESTED_SERVER_NAME" => Some(Variable::ServerName),
+        "ROUTE_NAME" => Some(Variable::RouteName),
+        "START_TIME" => Some(Variable::StartTime(TimeForm::Rfc3339)),
+        "RESPONSE_CODE" => Some(Variable::ResponseCode),
+        _ => None,
+    }
+}
+
+fn address_part(rest: &str) -> Option<AddressPart> {
+    match rest {
+        "_ADDRESS" => Some(AddressPart::Whole),
+        "_ADDRESS_WITHOUT_PORT" => Some(AddressPart::Address),
+        "_PORT" => Some(AddressPart::Port),
+        _ => None,
+    }
+}
+
+/// `NAME?OTHER):LENGTH`, the length being optional.
+fn header_line(arguments: &str) -> Option<HeaderLine> {
+    let (names, length) = arguments.split_once(')')?;
+    let length = match length.strip_prefix(':') {
+        Some(digits) => Some(digits.parse().ok()?),
+        None if length.is_empty() => None,
+        None => return None,
+    };
+    let (name, or) = match names.split_once('?') {
+        Some((name, or)) => (name, Some(or.to_owned())),
+        None => (names, None),
+    };
+    let is_name = |name: &str| {
+        let name = name.strip_prefix(':').unwrap_or(name);
+        http::HeaderName::from_bytes(name.as_bytes()).is_ok()
+    };
+    let sound = is_name(name) && or.as_deref().is_none_or(is_name);
+    sound.then(|| HeaderLine { name: name.to_owned(), or, length })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Piece {
+        Piece::Text(text.to_owned())
+    }
+
+    fn line(name: &str, or: Option<&str>, length: Option<usize>) -> HeaderLine {
+        HeaderLine { name: name.to_owned(), or: or.map(str::to_owned), length }
+    }
+
+    #[test]
+    fn values_are_texts_and_variables() {
+        for (value, want) in [
+            ("plain", vec![text("plain")]),
+            ("", vec![]),
+            ("100%%", vec![text("100%")]),
+            ("%PROTOCOL%", vec![Piece::Variable(Variable::Protocol)]),
+            (
+                "a=%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%;b",
+                vec![text("a="), Piece::Variable(Variable::Remote(AddressPart::Address)), text(";b")],
+            ),
+            (
+                "%REQ(X-A?:authority):5%%%",
+                vec![Piece::Variable(Variable::Request(line("X-A", Some(":authority"), Some(5)))), text("%")],
+            ),
+            (
+                "t=%START_TIME(%s.%3f)%",
+                vec![text("t="), Piece::Variable(Variable::StartTime(TimeForm::Fraction))],
+            ),
+            ("%DOWNSTREAM_LOCAL_PORT%", vec![Piece::Variable(Variable::Local(AddressPart::Port))]),
+        ] {
+            assert_eq!(pieces(value, Direction::Request), Ok(want), "{value}");
+        }
+        let of_response = pieces("%RESPONSE_CODE% %RESP(x)%", Direction::Response).unwrap();
+        assert_eq!(of_response.len(), 3);
+    }
+
+    #[test]
+    fn what_is_not_served_is_an_error() {
+        for (value, direction, want) in [
+            ("%foo", Direction::Request, "Un-terminated variable expression '%foo'"),
+            ("%REQ(a)", Direction::Request, "Un-terminated"),
+            ("%HOSTNAME%", Direction::Request, "%HOSTNAME% in a header value is not yet supported"),
+            ("%START_TIME(%Y)%", Direction::Request, "not yet supported"),
+            ("%REQ(a b)%", Direction::Request, "not yet supported"),
+            ("%REQ(a):x%", Direction::Request, "not yet supported"),
+            ("%REQ(a)%", Direction::Response, "not yet supported"),
+            ("%RESPONSE_CODE%", Direction::Request, "not yet supported"),
+        ] {
+            let error = pieces(value, direction).unwrap_err();
+            assert!(error.contains(want), "{value}: {error}");
+        }
+    }
+}
