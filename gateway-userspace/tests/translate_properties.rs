@@ -10,7 +10,6 @@ use gateway_userspace::api::{self, Reading};
 use gateway_userspace::model::explain::{Outcome, Question, decide};
 use gateway_userspace::model::{ListenerKind, RequestHead, RouteAction, Snapshot};
 use gateway_userspace::source::Loaded;
-use gateway_userspace::tls::{ClientConfigs, ServerConfigs};
 use gateway_userspace::translate::{Surroundings, translate};
 use http::{HeaderMap, HeaderValue};
 
@@ -216,13 +215,7 @@ fn nothing_that_is_read_makes_the_analysis_panic() {
         sound += loaded.documents;
         refused += loaded.diagnostics.iter().filter(|found| found.is_error()).count();
         let now = std::time::SystemTime::UNIX_EPOCH;
-        let analysis = analyse(
-            loaded,
-            &Surroundings::default(),
-            seed,
-            (&ServerConfigs::default(), &ClientConfigs::default()),
-            now,
-        );
+        let analysis = analyse(loaded, &Surroundings::default(), now);
         for found in &analysis.diagnostics {
             let help = found.help.as_deref().unwrap_or("");
             assert!(!found.is_error() || !help.is_empty(), "no remedy: {found}");

@@ -134,7 +134,7 @@ fn table_lines(table: &RouteTable, head: &str) -> Vec<String> {
         if host.https_redirect {
             lines.push(format!("{head} to https"));
         }
-        for route in &host.routes {
+        for route in host.routes.iter() {
             let RouteAction::Forward(forward) = &route.action else { continue };
             let to: Vec<String> = forward.destinations.iter().map(|to| to.name.to_string()).collect();
             lines.push(format!("{head} {}", to.join(",")));

@@ -76,8 +76,9 @@ pub struct Item {
     pub port: Option<u16>,
     /// As many as [`Kind::columns`].
     pub cells: Vec<String>,
-    /// The whole object; rows of one object carry the same.
-    pub object: Value,
+    /// The whole object; `None` is that of the row before, as a table of ten thousand hosts must not go with each of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<Value>,
 }
 
 /// The rows of a kind.
@@ -134,7 +135,8 @@ fn listener_items(view: &View, listener: &Listener) -> Vec<Item> {
         fields.insert("refused".to_owned(), refused.into());
         fields.insert("highestTier".to_owned(), object(&highest));
     }
-    let item = |condition: String, destination: String, tier: Option<Tier>| Item {
+    let mut whole = Some(whole);
+    let mut item = |condition: String, destination: String, tier: Option<Tier>| Item {
         name: listener.name.to_string(),
         port: Some(listener.key.port),
         cells: vec![
@@ -147,7 +149,7 @@ fn listener_items(view: &View, listener: &Listener) -> Vec<Item> {
                 _ => path.clone(),
             },
         ],
-        object: whole.clone(),
+        object: whole.take(),
     };
     match &listener.kind {
         ListenerKind::Http(table) => vec![item("ALL".into(), format!("Route: {}", table.name), None)],
@@ -194,28 +196,31 @@ fn route_items(listener: &Listener) -> Vec<Item> {
             })
             .collect(),
     };
-    let row =
-        |table: &str, host: &crate::model::VirtualHost, condition: String, from: &str, object: &Value| Item {
-            name: table.to_owned(),
-            port: Some(listener.key.port),
-            cells: vec![
-                table.to_owned(),
-                format!("{}:{}", host.domain, listener.key.port),
-                host.domain.to_string(),
-                condition,
-                from.to_owned(),
-            ],
-            object: object.clone(),
-        };
+    let row = |table: &str,
+               host: &crate::model::VirtualHost,
+               condition: String,
+               from: &str,
+               object: &mut Option<Value>| Item {
+        name: table.to_owned(),
+        port: Some(listener.key.port),
+        cells: vec![
+            table.to_owned(),
+            format!("{}:{}", host.domain, listener.key.port),
+            host.domain.to_string(),
+            condition,
+            from.to_owned(),
+        ],
+        object: object.take(),
+    };
     let mut items = Vec::new();
     for table in tables {
-        let whole = object(table);
+        let mut whole = Some(object(table));
         for host in &table.virtual_hosts {
             if host.https_redirect && host.routes.is_empty() {
-                items.push(row(&table.name, host, "/*".into(), "httpsRedirect", &whole));
+                items.push(row(&table.name, host, "/*".into(), "httpsRedirect", &mut whole));
             }
-            for route in &host.routes {
-                items.push(row(&table.name, host, condition(route), &route.virtual_service, &whole));
+            for route in host.routes.iter() {
+                items.push(row(&table.name, host, condition(route), &route.virtual_service, &mut whole));
             }
         }
         if table.virtual_hosts.is_empty() {
@@ -276,7 +281,7 @@ fn cluster_items(view: &View) -> Vec<Item> {
                     },
                 cluster.destination_rule.as_deref().unwrap_or_default().to_owned(),
             ],
-            object: object(cluster),
+            object: Some(object(cluster)),
         })
         .collect()
 }
@@ -296,10 +301,10 @@ fn endpoint_items(view: &View) -> Vec<Item> {
                 name: cluster.name.to_string(),
                 port: Some(endpoint.address.port()),
                 cells: vec![endpoint.address.to_string(), health, check, cluster.name.to_string()],
-                object: serde_json::json!({
+                object: Some(serde_json::json!({
                     "address": endpoint.address, "health": endpoint.health, "cluster": cluster.name,
                     "ejected_for_seconds": seconds,
-                }),
+                })),
             });
         }
     }
@@ -371,7 +376,7 @@ fn present_secret(
         name: name(source),
         port: None,
         cells,
-        object: serde_json::json!({ "credential": credential, "facts": facts }),
+        object: Some(serde_json::json!({ "credential": credential, "facts": facts })),
     }
 }
 
@@ -397,5 +402,5 @@ fn missing_secret(problem: &CredentialProblem) -> Item {
     };
     let dash = || "-".to_owned();
     let cells = vec![resource, "Cert Chain".to_owned(), status, "false".to_owned(), dash(), dash(), dash()];
-    Item { name, port: None, cells, object: object(problem) }
+    Item { name, port: None, cells, object: Some(object(problem)) }
 }

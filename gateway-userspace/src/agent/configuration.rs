@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::analysis::{Analysis, analyse};
+use crate::analysis::{Analysis, Analyst};
 use crate::api::diagnostic::{Diagnostic, Severity, render};
 use crate::proxy::Runtime;
 use crate::resolve::{self, Resolver};
@@ -32,6 +32,7 @@ pub(super) struct Configuration {
     /// Certificates and keys that documents name by path.
     named: NamedFiles,
     surroundings: Surroundings,
+    analyst: Analyst,
     resolver: Resolver,
     /// A generation waits for addresses of its names until then.
     waiting: Option<Instant>,
@@ -46,6 +47,7 @@ impl Configuration {
             source: FileSource::new(args.config.clone(), &args.identity.default_namespace),
             named: NamedFiles::default(),
             surroundings: Surroundings::of(args.identity.identity()),
+            analyst: Analyst::default(),
             resolver: Resolver::new(args.dns_servers.clone()),
             waiting: None,
             generation: 0,
@@ -79,13 +81,9 @@ impl Configuration {
         self.surroundings.files = self.named.read(&loaded.objects.files());
         self.surroundings.resolved.clone_from(self.resolver.resolved());
         let now = SystemTime::now();
-        let Analysis { snapshot, tls, upstream_tls, credential_faults, names, diagnostics } = analyse(
-            loaded,
-            &self.surroundings,
-            self.generation + 1,
-            (&previous.tls, &previous.upstream_tls),
-            now,
-        );
+        let previous = (&previous.tls, &previous.upstream_tls);
+        let Analysis { snapshot, tls, upstream_tls, credential_faults, names, diagnostics } =
+            self.analyst.analyse(loaded, &self.surroundings, self.generation + 1, previous, now);
         let refresh = self.surroundings.mesh.dns_refresh_rate.map_or(resolve::REFRESH, |rate| rate.0);
         self.resolver.want(&names, refresh);
         if self.has_to_wait() {

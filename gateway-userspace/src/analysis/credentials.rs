@@ -139,7 +139,7 @@ fn field(source: &Source, keys: &[&str]) -> FieldPath {
     let places = ["data", "stringData"];
     let field = |place: &str, key: &str| FieldPath::root().field(place).field(key);
     let mut candidates = keys.iter().flat_map(|key| places.map(|place| field(place, key)));
-    let there = candidates.find(|field| source.root.find(field).is_some());
+    let there = candidates.find(|field| source.places.has(field));
     there.unwrap_or_else(|| FieldPath::metadata().field("name"))
 }
 

@@ -15,7 +15,7 @@ use crate::api::Diagnostic;
 use crate::model::Snapshot;
 use crate::source::Loaded;
 use crate::tls::{ClientConfigs, CredentialFault, ServerConfigs};
-use crate::translate::{Surroundings, translate};
+use crate::translate::{Surroundings, Translator};
 
 /// All that is known of a set of documents.
 #[derive(Debug)]
@@ -34,37 +34,53 @@ pub struct Analysis {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Translates what was loaded, takes over from `previous` what stays the same, and reports. `now` is what certificates
-/// are held against.
-pub fn analyse(
-    loaded: Loaded,
-    surroundings: &Surroundings,
-    generation: u64,
-    (previous, previous_upstream): (&ServerConfigs, &ClientConfigs),
-    now: SystemTime,
-) -> Analysis {
-    let Loaded { objects, mut diagnostics, .. } = loaded;
-    let translation = translate(&objects, surroundings, generation);
-    let (tls, credential_faults) = ServerConfigs::build(&translation.snapshot, previous);
-    let (upstream_tls, upstream_faults) = ClientConfigs::build(&translation.snapshot, previous_upstream);
-    diagnostics.extend(translation.diagnostics);
-    diagnostics.extend(shadowed::report(&objects, &translation.snapshot));
-    diagnostics.extend(ports::report(&objects));
-    diagnostics.extend(credentials::report(
-        &objects,
-        &surroundings.identity.namespace,
-        &translation.snapshot,
-        &credential_faults,
-        now,
-    ));
-    diagnostics.extend(upstream::report(&objects, &upstream_faults));
-    Analysis {
-        snapshot: Arc::new(translation.snapshot),
-        tls,
-        upstream_tls,
-        credential_faults,
-        names: translation.names,
-        diagnostics,
+/// Analyses one set of documents. `now` is what certificates are held against.
+pub fn analyse(loaded: Loaded, surroundings: &Surroundings, now: SystemTime) -> Analysis {
+    let previous = (&ServerConfigs::default(), &ClientConfigs::default());
+    Analyst::default().analyse(loaded, surroundings, 1, previous, now)
+}
+
+/// Analyses one set of documents after the other; what stays the same between them is not looked at again.
+#[derive(Debug, Default)]
+pub struct Analyst {
+    translator: Translator,
+}
+
+impl Analyst {
+    /// Translates what was loaded, takes over from `previous` what stays the same, and reports. `now` is what certificates
+    /// are held against.
+    pub fn analyse(
+        &mut self,
+        loaded: Loaded,
+        surroundings: &Surroundings,
+        generation: u64,
+        (previous, previous_upstream): (&ServerConfigs, &ClientConfigs),
+        now: SystemTime,
+    ) -> Analysis {
+        let Loaded { objects, mut diagnostics, .. } = loaded;
+        let objects = Arc::new(objects);
+        let translation = self.translator.translate(&objects, surroundings, generation);
+        let (tls, credential_faults) = ServerConfigs::build(&translation.snapshot, previous);
+        let (upstream_tls, upstream_faults) = ClientConfigs::build(&translation.snapshot, previous_upstream);
+        diagnostics.extend(translation.diagnostics);
+        diagnostics.extend(shadowed::report(&objects, &translation.snapshot));
+        diagnostics.extend(ports::report(&objects));
+        diagnostics.extend(credentials::report(
+            &objects,
+            &surroundings.identity.namespace,
+            &translation.snapshot,
+            &credential_faults,
+            now,
+        ));
+        diagnostics.extend(upstream::report(&objects, &upstream_faults));
+        Analysis {
+            snapshot: Arc::new(translation.snapshot),
+            tls,
+            upstream_tls,
+            credential_faults,
+            names: translation.names,
+            diagnostics,
+        }
     }
 }
 

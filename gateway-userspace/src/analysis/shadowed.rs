@@ -2,32 +2,24 @@
 //! rule for every request comes before the newer one's.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::api::{Code, Diagnostic, FieldPath, Objects, Severity, Sourced, VirtualService};
-use crate::model::{Origin, Route, Snapshot};
+use crate::model::{Origin, Route, Snapshot, VirtualHost};
 
 /// By the names that origins have for them.
 type Documents<'a> = HashMap<String, &'a Sourced<VirtualService>>;
 
 /// Each rule once, at the first host on which it is never reached; only if there is no host on which it is.
 pub(super) fn report(objects: &Objects, snapshot: &Snapshot) -> Vec<Diagnostic> {
-    let mut reached: HashSet<&Origin> = HashSet::new();
-    let mut behind: Vec<(&Route, &Route, String)> = Vec::new();
-    for host in snapshot.route_tables().flat_map(|table| &table.virtual_hosts) {
-        let mut catch_all: Option<&Route> = None;
-        for route in &host.routes {
-            match catch_all {
-                None => {
-                    reached.extend(route.origin.as_deref());
-                    catch_all = Some(route).filter(|route| route.matcher.is_catch_all());
-                }
-                Some(first) => behind.push((first, route, host.domain.to_string())),
-            }
-        }
-    }
+    let behind: Vec<(&Route, &Route, String)> = hosts(snapshot).flat_map(unreached).collect();
     if behind.is_empty() {
         return Vec::new();
     }
+    let candidates: HashSet<&Origin> =
+        behind.iter().filter_map(|(_, route, _)| route.origin.as_deref()).collect();
+    let reached = hosts(snapshot).flat_map(|host| split(host).0).filter_map(|route| route.origin.as_deref());
+    let reached: HashSet<&Origin> = reached.filter(|origin| candidates.contains(origin)).collect();
     let documents: Documents<'_> =
         objects.virtual_services.iter().map(|it| (it.reference().to_string(), it.as_ref())).collect();
     let mut said = HashSet::new();
@@ -36,6 +28,23 @@ pub(super) fn report(objects: &Objects, snapshot: &Snapshot) -> Vec<Diagnostic> 
         origin.is_some_and(|origin| !reached.contains(origin) && said.insert(origin))
     });
     never.filter_map(|(first, route, host)| diagnostic(&documents, first, route, &host)).collect()
+}
+
+fn hosts(snapshot: &Snapshot) -> impl Iterator<Item = &VirtualHost> {
+    snapshot.route_tables().flat_map(|table| &table.virtual_hosts)
+}
+
+/// The routes of a host that are reached, and those behind the first that takes every request.
+fn split(host: &VirtualHost) -> (&[Arc<Route>], &[Arc<Route>]) {
+    let catch_alls = host.routes.split().1.len();
+    host.routes.split_at(host.routes.len() - catch_alls.saturating_sub(1))
+}
+
+/// The routes that are never reached on a host, each with the one that takes every request before it.
+fn unreached(host: &VirtualHost) -> impl Iterator<Item = (&Route, &Route, String)> {
+    let (reached, behind) = split(host);
+    let first = reached.last();
+    behind.iter().filter_map(move |route| Some((first?.as_ref(), route.as_ref(), host.domain.to_string())))
 }
 
 fn diagnostic(documents: &Documents<'_>, first: &Route, route: &Route, host: &str) -> Option<Diagnostic> {

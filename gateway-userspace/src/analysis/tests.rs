@@ -8,7 +8,6 @@ use rcgen::{CertificateParams, KeyPair};
 use super::analyse;
 use crate::api::{Diagnostic, Severity, read_document, split};
 use crate::source::Loaded;
-use crate::tls::{ClientConfigs, ServerConfigs};
 use crate::translate::Surroundings;
 
 const WEB: &str = "\
@@ -26,8 +25,7 @@ fn found(text: &str, now: SystemTime) -> Vec<Diagnostic> {
     let diagnostics: Vec<Diagnostic> = readings.iter().flat_map(|it| it.diagnostics.clone()).collect();
     let objects = readings.into_iter().filter_map(|reading| reading.object).collect();
     let loaded = Loaded { objects, diagnostics, documents: 0 };
-    analyse(loaded, &Surroundings::default(), 1, (&ServerConfigs::default(), &ClientConfigs::default()), now)
-        .diagnostics
+    analyse(loaded, &Surroundings::default(), now).diagnostics
 }
 
 /// `code line: message`, and the lines of what is related.

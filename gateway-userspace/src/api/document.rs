@@ -9,9 +9,10 @@ use super::diagnostic::{Code, Diagnostic, Severity};
 use super::mesh_config;
 use super::object::{Metadata, Object, ObjectRef, Source, Sourced, position};
 use super::path::FieldPath;
+use super::places::Places;
 use super::split::Chunk;
 use super::validate;
-use super::yaml::{self, Content, Node, YamlError};
+use super::yaml::{self, Content, Node, Span, YamlError};
 
 /// What became of a document.
 #[derive(Debug)]
@@ -181,7 +182,8 @@ impl Place<'_> {
             file: Some(self.file.clone()),
             text: if is_secret { "".into() } else { self.text.into() },
             first_line: self.first_line,
-            root,
+            places: Arc::new(Places::new(&root)),
+            tree: Some(root),
         });
         if metadata.name.is_empty() && !matches!(what, KindOf::Other(..)) {
             let field = FieldPath::metadata().field("name");
@@ -215,7 +217,8 @@ impl Place<'_> {
             file: Some(self.file.clone()),
             text: if kind == "Secret" { "".into() } else { self.text.into() },
             first_line: self.first_line,
-            root,
+            places: Arc::new(Places::new(&root)),
+            tree: None,
         };
         let texts = ["metadata.labels", "metadata.annotations"];
         let mut found = misfit(&source, "metadata", error);
@@ -320,11 +323,11 @@ fn build(what: &KindOf, metadata: Metadata, source: &Arc<Source>) -> (Option<Obj
 /// Of ConfigMaps, those that hold a CA, and the one that holds the MeshConfig.
 fn config_map(metadata: Metadata, source: &Arc<Source>) -> (Option<Object>, Vec<Diagnostic>) {
     let data = FieldPath::root().field("data");
-    if ["cacert", "ca.crt"].iter().any(|key| source.root.find(&data.field(key)).is_some()) {
+    if ["cacert", "ca.crt"].iter().any(|key| source.places.has(&data.field(key))) {
         return plain(whole(metadata, source)).map_object(Object::ConfigMap);
     }
     let field = data.field("mesh");
-    let text = source.root.find(&field).and_then(Node::text);
+    let text = tree(source).and_then(|root| root.find(&field)).and_then(Node::text);
     let Some(text) = text.filter(|_| metadata.name == mesh_config::CONFIG_MAP) else {
         let message =
             "a gateway reads no ConfigMap but those with a CA (`ca.crt`), and of `istio` the key `mesh`";
@@ -343,7 +346,7 @@ fn config_map(metadata: Metadata, source: &Arc<Source>) -> (Option<Object>, Vec<
         vec![source.diagnostic(Severity::Error, Code::SchemaValidation, &field, message)]
     };
     let root = match yaml::parse(text, 1) {
-        Ok(root) => root.unwrap_or(Node { content: Content::Mapping(Vec::new()), span: source.root.span }),
+        Ok(root) => root.unwrap_or_else(|| nothing(source)),
         Err(error) => return (None, bad(format!("not YAML: line {}: {}", error.span.line, error.message))),
     };
     match decode::<mesh_config::MeshConfig>(&root) {
@@ -355,10 +358,21 @@ fn config_map(metadata: Metadata, source: &Arc<Source>) -> (Option<Object>, Vec<
             };
             let mut found: Vec<Diagnostic> = set.map(warn).collect();
             found.extend(validate::mesh_config(source, &field, &spec));
-            (Some(Object::MeshConfig(Arc::new(Sourced { metadata, spec, source: source.clone() }))), found)
+            let object = Sourced { metadata, spec, source: source.clone() };
+            (Some(Object::MeshConfig(object.settled())), found)
         }
         Err(error) => (None, bad(format!("{}: {}", error.path, error.message))),
     }
+}
+
+fn tree(source: &Source) -> Option<&Node> {
+    source.tree.as_ref()
+}
+
+/// What a part that is not there says.
+fn nothing(source: &Source) -> Node {
+    let span = tree(source).map_or_else(Span::default, |root| root.span);
+    Node { content: Content::Mapping(Vec::new()), span }
 }
 
 struct Checked<T>(Option<Arc<Sourced<T>>>, Vec<Diagnostic>);
@@ -371,7 +385,7 @@ impl<T> Checked<T> {
 
 fn plain<T>(decoded: Result<Sourced<T>, Box<Diagnostic>>) -> Checked<T> {
     match decoded {
-        Ok(object) => Checked(Some(Arc::new(object)), Vec::new()),
+        Ok(object) => Checked(Some(object.settled()), Vec::new()),
         Err(found) => Checked(None, vec![*found]),
     }
 }
@@ -384,7 +398,7 @@ fn checked<T>(
         Ok(object) => {
             let found = check(&object);
             let sound = !found.iter().any(Diagnostic::is_error);
-            Checked(sound.then(|| Arc::new(object)), found)
+            Checked(sound.then(|| object.settled()), found)
         }
         Err(found) => Checked(None, vec![*found]),
     }
@@ -395,7 +409,7 @@ fn istio<T: DeserializeOwned>(
     metadata: Metadata,
     source: &Arc<Source>,
 ) -> Result<Sourced<T>, Box<Diagnostic>> {
-    if let Content::Mapping(entries) = &source.root.content {
+    if let Some(Content::Mapping(entries)) = tree(source).map(|root| &root.content) {
         let known = ["apiVersion", "kind", "metadata", "spec", "status"];
         if let Some(entry) = entries.iter().find(|entry| !known.contains(&entry.key.as_str())) {
             let field = FieldPath::root().field(&entry.key);
@@ -419,8 +433,8 @@ fn under<T: DeserializeOwned>(
     source: &Arc<Source>,
     field: &str,
 ) -> Result<Sourced<T>, Box<Diagnostic>> {
-    let null = Node { content: Content::Mapping(Vec::new()), span: source.root.span };
-    let node = source.root.get(field).map_or(&null, |entry| &entry.value);
+    let nothing = nothing(source);
+    let node = tree(source).and_then(|root| root.get(field)).map_or(&nothing, |entry| &entry.value);
     let spec = decode(node).map_err(|error| Box::new(misfit(source, field, error)))?;
     Ok(Sourced { metadata, spec, source: source.clone() })
 }
@@ -429,7 +443,9 @@ fn whole<T: DeserializeOwned>(
     metadata: Metadata,
     source: &Arc<Source>,
 ) -> Result<Sourced<T>, Box<Diagnostic>> {
-    let spec = decode(&source.root).map_err(|error| Box::new(misfit(source, "", error)))?;
+    let nothing = nothing(source);
+    let spec =
+        decode(tree(source).unwrap_or(&nothing)).map_err(|error| Box::new(misfit(source, "", error)))?;
     Ok(Sourced { metadata, spec, source: source.clone() })
 }
 
@@ -438,7 +454,7 @@ fn misfit(source: &Source, top: &str, error: DecodeError) -> Diagnostic {
         "" => error.path,
         top => error.path.under(super::path::Step::Field(top.to_owned())),
     };
-    let span = error.span.unwrap_or_else(|| source.root.locate(&path));
+    let span = error.span.unwrap_or_else(|| source.places.locate(&path));
     // What does not fit in a Secret may be a part of a key.
     let message = match &*source.reference.kind {
         "Secret" if error.message.contains('`') => "a value of the wrong type".to_owned(),

@@ -90,7 +90,7 @@ pub struct Conditions {
 }
 
 /// `ports[]` of an EndpointSlice.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct SlicePort {
     /// The Service port's name; empty for its only, unnamed one.

@@ -10,7 +10,7 @@ use super::gateway::Protocol;
 pub const CONFIG_MAP: &str = "istio";
 
 /// `mesh` of the ConfigMap `istio`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MeshConfig {
     /// Of TCP connections to endpoints, where no DestinationRule says otherwise; absent: 10 s.

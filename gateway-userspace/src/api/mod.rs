@@ -15,6 +15,7 @@ pub mod kubernetes;
 pub mod mesh_config;
 pub mod object;
 pub mod path;
+pub mod places;
 pub mod service_entry;
 pub mod split;
 pub mod timestamp;

@@ -13,6 +13,7 @@ use super::gateway::{Gateway, ServerTlsSettings};
 use super::kubernetes::{ConfigMap, EndpointSlice, Secret, Service};
 use super::mesh_config::MeshConfig;
 use super::path::FieldPath;
+use super::places::Places;
 use super::service_entry::{ServiceEntry, WorkloadEntry};
 use super::timestamp::Timestamp;
 use super::virtual_service::VirtualService;
@@ -69,8 +70,10 @@ pub struct Source {
     pub text: Arc<str>,
     /// Line of the file that the text begins on, from 1.
     pub first_line: u32,
-    /// The text's tree.
-    pub root: Node,
+    /// Where its fields stand.
+    pub places: Arc<Places>,
+    /// The text's tree, while the document is read and checked.
+    pub tree: Option<Node>,
 }
 
 impl fmt::Debug for Source {
@@ -80,6 +83,18 @@ impl fmt::Debug for Source {
 }
 
 impl Source {
+    /// For as long as the document is in force: without its tree.
+    pub fn settled(&self) -> Self {
+        Self {
+            reference: self.reference.clone(),
+            file: self.file.clone(),
+            text: self.text.clone(),
+            first_line: self.first_line,
+            places: self.places.clone(),
+            tree: None,
+        }
+    }
+
     /// A finding about a field.
     pub fn diagnostic(
         &self,
@@ -88,7 +103,7 @@ impl Source {
         field: &FieldPath,
         message: impl Into<String>,
     ) -> Diagnostic {
-        self.diagnostic_at(severity, code, field, self.root.locate(field), message)
+        self.diagnostic_at(severity, code, field, self.places.locate(field), message)
     }
 
     /// A finding about a field, at a place that is known better than by the field's path.
@@ -115,7 +130,7 @@ impl Source {
         Related {
             message: message.into(),
             document: self.reference.clone(),
-            position: self.position(self.root.locate(field)),
+            position: self.position(self.places.locate(field)),
         }
     }
 
@@ -162,6 +177,11 @@ pub struct Sourced<T> {
 }
 
 impl<T> Sourced<T> {
+    /// As it is kept once it has been found sound.
+    pub fn settled(self) -> Arc<Self> {
+        Arc::new(Self { source: Arc::new(self.source.settled()), ..self })
+    }
+
     /// Which document.
     pub fn reference(&self) -> &ObjectRef {
         &self.source.reference

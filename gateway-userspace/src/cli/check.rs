@@ -13,7 +13,6 @@ use crate::analysis::{Analysis, analyse};
 use crate::api::{Diagnostic, Severity, render};
 use crate::settings::IdentityArgs;
 use crate::source::{FileSource, read_named};
-use crate::tls::{ClientConfigs, ServerConfigs};
 use crate::translate::Surroundings;
 
 /// Check documents without serving them
@@ -81,13 +80,7 @@ pub fn find(args: &CheckArgs) -> Findings {
     surroundings.learn(&loaded.objects);
     surroundings.files = read_named(&loaded.objects.files());
     let documents = loaded.documents;
-    let Analysis { diagnostics, .. } = analyse(
-        loaded,
-        &surroundings,
-        1,
-        (&ServerConfigs::default(), &ClientConfigs::default()),
-        SystemTime::now(),
-    );
+    let Analysis { diagnostics, .. } = analyse(loaded, &surroundings, SystemTime::now());
     let count = |severity| diagnostics.iter().filter(|found| found.severity == severity).count();
     Findings { documents, errors: count(Severity::Error), warnings: count(Severity::Warning), diagnostics }
 }

@@ -20,7 +20,6 @@ use crate::model::explain::{Explanation, Question, Step, decide};
 use crate::proxy;
 use crate::settings::{IdentityArgs, default_admin_socket};
 use crate::source::{FileSource, read_named};
-use crate::tls::{ClientConfigs, ServerConfigs};
 use crate::translate::Surroundings;
 
 /// Say where a request would go and which documents are responsible
@@ -138,13 +137,7 @@ fn from_files(args: &ExplainArgs, files: Vec<PathBuf>, question: &Question) -> E
     let mut surroundings = Surroundings::of(args.identity.identity());
     surroundings.learn(&loaded.objects);
     surroundings.files = read_named(&loaded.objects.files());
-    let analysis = analyse(
-        loaded,
-        &surroundings,
-        1,
-        (&ServerConfigs::default(), &ClientConfigs::default()),
-        SystemTime::now(),
-    );
+    let analysis = analyse(loaded, &surroundings, SystemTime::now());
     let errors = analysis.diagnostics.iter().filter(|found| Diagnostic::is_error(found)).count();
     if errors > 0 {
         let plural = if errors == 1 { "" } else { "s" };

@@ -72,11 +72,5 @@ pub fn run(args: &ProxyConfigArgs) -> anyhow::Result<ExitCode> {
 
 /// Several rows can stand for one object; it is shown once.
 fn objects(items: Vec<Item>) -> Vec<serde_json::Value> {
-    let mut objects: Vec<serde_json::Value> = Vec::new();
-    for item in items {
-        if objects.last() != Some(&item.object) {
-            objects.push(item.object);
-        }
-    }
-    objects
+    items.into_iter().filter_map(|item| item.object).collect()
 }

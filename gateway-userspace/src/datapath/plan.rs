@@ -187,12 +187,14 @@ impl Plan {
 
     /// Puts the backends of opaque connections into the state.
     fn expect_opaque(&mut self, endpoints: &OpaqueEndpoints, surroundings: &Surroundings) {
-        for key in &endpoints.expected {
-            let backend = reach(key.address, key.preserve, surroundings).map_err(NoTarget::Unreachable);
-            self.state.backends.extend(backend.iter().map(|backend| (backend.key, *backend)));
-            self.opaque.backends.insert(*key, backend);
-        }
-        self.opaque.backends.extend(endpoints.left_out.iter().map(|key| (*key, Err(NoTarget::NoRoom))));
+        let reached = |key: &BackendKey| {
+            (*key, reach(key.address, key.preserve, surroundings).map_err(NoTarget::Unreachable))
+        };
+        let left_out = endpoints.left_out.iter().map(|key| (*key, Err(NoTarget::NoRoom)));
+        // Tens of thousands: made at once, not one by one.
+        self.opaque.backends = endpoints.expected.iter().map(reached).chain(left_out).collect();
+        let found = self.opaque.backends.values().filter_map(|backend| backend.as_ref().ok());
+        self.state.backends.extend(found.map(|backend| (backend.key, *backend)));
     }
 
     /// Notes that an address could not be steered after all.
@@ -218,9 +220,10 @@ pub(super) fn healthy<'a>(
     destinations: impl Iterator<Item = &'a WeightedCluster>,
 ) -> impl Iterator<Item = SocketAddr> {
     let clusters = destinations.filter_map(|destination| destination.cluster.as_deref());
-    let clusters: BTreeMap<*const Cluster, &Cluster> =
-        clusters.map(|cluster| (std::ptr::from_ref(cluster), cluster)).collect();
-    clusters.into_values().flat_map(Cluster::healthy).map(|endpoint| endpoint.address)
+    let mut clusters: Vec<&Cluster> = clusters.collect();
+    clusters.sort_unstable_by_key(|cluster| std::ptr::from_ref(*cluster));
+    clusters.dedup_by_key(|cluster| std::ptr::from_ref(*cluster));
+    clusters.into_iter().flat_map(Cluster::healthy).map(|endpoint| endpoint.address)
 }
 
 fn kernel_listeners(snapshot: &Snapshot) -> impl Iterator<Item = (&Listener, &TcpRoute)> {
@@ -265,17 +268,17 @@ fn expected(listener: &Listener) -> impl Iterator<Item = &WeightedCluster> {
 struct OpaqueEndpoints {
     expected: BTreeSet<BackendKey>,
     /// Not to take too much room for what may never come.
-    left_out: BTreeSet<BackendKey>,
+    left_out: Vec<BackendKey>,
 }
 
 fn opaque_endpoints(snapshot: &Snapshot) -> OpaqueEndpoints {
     let (upgrades, carried): (Vec<_>, Vec<_>) =
         opaque_listeners(snapshot).partition(|listener| matches!(listener.kind, ListenerKind::Http(_)));
-    let endpoints = |listeners: Vec<&Listener>| -> BTreeSet<BackendKey> {
-        listeners.into_iter().flat_map(backends).collect()
-    };
-    let mut expected = endpoints(carried);
-    let mut upgrades = endpoints(upgrades).into_iter().filter(|key| !expected.contains(key));
+    let mut expected: BTreeSet<BackendKey> = carried.into_iter().flat_map(backends).collect();
+    let mut upgrades: Vec<BackendKey> = upgrades.into_iter().flat_map(backends).collect();
+    upgrades.sort_unstable();
+    upgrades.dedup();
+    let mut upgrades = upgrades.into_iter().filter(|key| !expected.contains(key));
     let more: Vec<_> = upgrades.by_ref().take(MOST_FOR_UPGRADES).collect();
     let left_out = upgrades.collect();
     expected.extend(more);

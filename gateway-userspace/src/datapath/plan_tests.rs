@@ -229,7 +229,8 @@ fn serving(port: u16, https_redirect: bool, destinations: Vec<WeightedCluster>) 
         operation: http::HeaderValue::from_static(""),
         origin: None,
     };
-    let routes = destinations.into_iter().map(route).collect();
+    let routes = destinations.into_iter().map(route).map(Arc::new);
+    let routes = Arc::new(routes.collect());
     let host = VirtualHost { domain: HostPattern::Any, routes, https_redirect };
     let kind = ListenerKind::Http(Arc::new(RouteTable::new("http".into(), vec![host])));
     in_user_space(UserSpaceReason::NeedsHttp, Listener { kind, ..listener(None, port, Vec::new()) })

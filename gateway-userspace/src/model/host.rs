@@ -106,6 +106,20 @@ impl<T> HostMap<T> {
         }
     }
 
+    /// Makes room for as many exact names.
+    pub fn reserve(&mut self, more: usize) {
+        self.exact.reserve(more);
+    }
+
+    /// The value of a pattern; `value` is put in if there is none yet.
+    pub fn get_or_insert(&mut self, pattern: &HostPattern, value: T) -> &mut T {
+        match pattern {
+            HostPattern::Exact(name) => self.exact.entry(name.clone()).or_insert(value),
+            HostPattern::Suffix(suffix) => self.suffix.entry(suffix.clone()).or_insert(value),
+            HostPattern::Any => self.any.get_or_insert(value),
+        }
+    }
+
     /// The entry for a host name without port. Upper case is folded; a trailing dot makes another name, as in
     /// Envoy.
     pub fn get(&self, host: &str) -> Option<&T> {

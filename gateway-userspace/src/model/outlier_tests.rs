@@ -143,7 +143,7 @@ fn with_too_few_left_all_ready_ones_are_used() {
 fn what_goes_with_its_documents_is_forgotten() {
     let watch = Watch::new(2, twice());
     let snapshot = |cluster: Cluster| Snapshot {
-        clusters: BTreeMap::from([(cluster.name.clone(), Arc::new(cluster))]),
+        clusters: Arc::new(BTreeMap::from([(cluster.name.clone(), Arc::new(cluster))])),
         ..Snapshot::default()
     };
     for index in [0, 0] {

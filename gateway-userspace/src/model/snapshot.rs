@@ -21,7 +21,7 @@ pub struct Snapshot {
     pub listeners: Vec<Arc<Listener>>,
     /// Every service port known, routed or not.
     #[serde(serialize_with = "cluster_list")]
-    pub clusters: BTreeMap<ClusterName, Arc<Cluster>>,
+    pub clusters: Arc<BTreeMap<ClusterName, Arc<Cluster>>>,
 }
 
 impl Snapshot {

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::api::{
-    Code, Diagnostic, FieldPath, Object, ObjectRef, Objects, Position, Reading, Severity, read_document,
-    split,
+    Chunk, Code, Diagnostic, FieldPath, Object, ObjectRef, Objects, Position, Reading, Severity,
+    read_document, split,
 };
 
 use super::directory::{self, STDIN};
@@ -43,12 +44,46 @@ pub struct FileSource {
 #[derive(Debug, Default)]
 struct FileReading {
     text: String,
-    readings: Vec<Reading>,
+    chunks: Vec<ChunkReading>,
     /// Why it could not be read at all.
     failure: Option<Diagnostic>,
 }
 
+/// One part of a file, as cut by `---`.
+#[derive(Debug)]
+struct ChunkReading {
+    /// Where its text is, in the file's.
+    bytes: Range<usize>,
+    first_line: u32,
+    readings: Arc<Vec<Reading>>,
+}
+
 impl FileReading {
+    /// Reads a text. What stands in it as it stood in the file before, on the same lines, goes on as the same objects.
+    fn new(name: &Arc<str>, text: String, before: Option<&Self>, default_namespace: &str) -> Self {
+        let chunks = before.iter().flat_map(|before| &before.chunks);
+        let known: HashMap<u32, &ChunkReading> = chunks.map(|chunk| (chunk.first_line, chunk)).collect();
+        let stood = |known: &ChunkReading| before.and_then(|before| before.text.get(known.bytes.clone()));
+        let read = |chunk: Chunk<'_>| {
+            let begin = chunk.text.as_ptr().addr() - text.as_ptr().addr();
+            let same = known.get(&chunk.first_line).filter(|known| stood(known) == Some(chunk.text));
+            ChunkReading {
+                bytes: begin..begin + chunk.text.len(),
+                first_line: chunk.first_line,
+                readings: match same {
+                    Some(known) => known.readings.clone(),
+                    None => Arc::new(read_document(name, chunk, default_namespace)),
+                },
+            }
+        };
+        let chunks = split(&text).into_iter().map(read).collect();
+        Self { text, chunks, failure: None }
+    }
+
+    fn readings(&self) -> impl Iterator<Item = &Reading> {
+        self.chunks.iter().flat_map(|chunk| chunk.readings.iter())
+    }
+
     /// Whether a broken document in it may be any that is missing: it has no name, or its name is a guess that
     /// leads to none of the objects in force.
     fn hides_documents(&self, good: &BTreeMap<ObjectRef, Object>) -> bool {
@@ -56,7 +91,7 @@ impl FileReading {
             None => true,
             Some(name) => !reading.is_yaml && !good.contains_key(name),
         };
-        self.failure.is_some() || self.readings.iter().any(|reading| reading.is_refused() && unknown(reading))
+        self.failure.is_some() || self.readings().any(|reading| reading.is_refused() && unknown(reading))
     }
 }
 
@@ -113,10 +148,9 @@ impl FileSource {
         {
             return (name, known.clone());
         }
-        let readings =
-            split(&text).into_iter().flat_map(|chunk| read_document(&name, chunk, &self.default_namespace));
-        let readings = readings.collect();
-        (name, Arc::new(FileReading { text, readings, failure: None }))
+        let before = self.read.get(&name).map(AsRef::as_ref);
+        let reading = FileReading::new(&name, text, before, &self.default_namespace);
+        (name, Arc::new(reading))
     }
 }
 
@@ -162,7 +196,7 @@ struct Round {
 impl Round {
     fn take(&mut self, file: &FileReading) {
         self.diagnostics.extend(file.failure.clone());
-        for reading in &file.readings {
+        for reading in file.readings() {
             self.documents += 1;
             self.diagnostics.extend(reading.diagnostics.iter().cloned());
             if reading.is_refused() {

@@ -149,3 +149,26 @@ fn a_list_holds_documents() {
     let list = format!("apiVersion: v1\nkind: List\nitems:\n- {item}\n");
     assert_eq!(states(&[list]), [(named(&[("a", 80)]), vec![])]);
 }
+
+#[test]
+fn a_document_stays_the_same_object_while_its_lines_say_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a.yaml");
+    let mut source = FileSource::new(vec![file.clone()], "default");
+    let mut load = |parts: [(&str, u32); 3]| {
+        let text: Vec<String> = parts.iter().map(|(name, port)| gateway(name, *port)).collect();
+        fs::write(&file, text.join("---\n")).unwrap();
+        let gateways = source.load().objects.gateways;
+        ["a", "b", "c"].map(|name| gateways.iter().find(|gateway| &**gateway.name() == name).cloned())
+    };
+    let stays = |one: &Option<_>, other: &Option<_>| match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        _ => false,
+    };
+    let first = load([("a", 80), ("b", 81), ("c", 82)]);
+    // Longer, on as many lines.
+    let second = load([("a", 80), ("b", 8100), ("c", 82)]);
+    assert_eq!([0, 1, 2].map(|at| stays(&first[at], &second[at])), [true, false, true]);
+    let third = load([("a", 80), ("c", 82), ("b", 8100)]);
+    assert_eq!([0, 1, 2].map(|at| stays(&second[at], &third[at])), [true, false, false], "other lines");
+}

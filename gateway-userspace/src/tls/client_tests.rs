@@ -274,7 +274,7 @@ fn snapshot(policy: &UpstreamTls) -> Snapshot {
     let name = ClusterName { host: "a".into(), port: 80, subset: None };
     let mut cluster = Cluster::new(name.clone(), UpstreamProtocol::Http1, Vec::new());
     cluster.tls = Some(Arc::new(policy.clone()));
-    Snapshot { clusters: [(name, Arc::new(cluster))].into(), ..Snapshot::default() }
+    Snapshot { clusters: Arc::new([(name, Arc::new(cluster))].into()), ..Snapshot::default() }
 }
 
 #[test]

@@ -1,36 +1,57 @@
 //! Which VirtualServices a Gateway carries, in which order.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
-use crate::api::{Code, FieldPath, Objects, Severity, Sourced, VirtualService};
+use crate::api::{Code, Diagnostic, FieldPath, Objects, Severity, Sourced, VirtualService};
 use crate::model::{GatewayIdentity, HostPattern};
 
-use super::delegate::{self, Rule};
+use super::delegate::{Delegates, Expanded, Expansion, delegates_some};
+use super::memo::{Address, Kept};
 use super::report::Report;
+use super::route::Compiled;
 use super::select::SelectedServer;
-use super::usage::Usage;
+use super::usage::{Place, Usage};
 
 /// `namespace/name` of a Gateway.
 pub(super) type GatewayName = (String, String);
 
 /// A VirtualService with its hosts as they are meant.
 #[derive(Debug)]
-pub(super) struct Bound<'a> {
-    pub(super) document: &'a Sourced<VirtualService>,
+pub(super) struct Bound {
+    pub(super) document: Arc<Sourced<VirtualService>>,
     pub(super) hosts: Vec<HostPattern>,
+    label: Arc<str>,
 }
 
-impl Bound<'_> {
+impl Bound {
+    pub(super) fn new(document: &Arc<Sourced<VirtualService>>, hosts: Vec<HostPattern>) -> Self {
+        let label = format!("{}.{}", document.name(), document.namespace()).into();
+        Self { document: document.clone(), hosts, label }
+    }
+
     /// `name.namespace`.
-    pub(super) fn label(&self) -> String {
-        format!("{}.{}", self.document.name(), self.document.namespace())
+    pub(super) fn label(&self) -> &Arc<str> {
+        &self.label
     }
 
     /// Resolves a gateway's name as written in this document.
     pub(super) fn gateway_name(&self, written: &str) -> GatewayName {
         gateway_name(written, self.document.namespace())
     }
+}
+
+/// A VirtualService with hosts, and where it is served.
+#[derive(Debug)]
+pub(super) struct Root {
+    bound: Arc<Bound>,
+    /// Gateways for us that it names and that see it, by their places among those for us.
+    reached: Vec<usize>,
+    visibility: Visibility,
+    /// No host of it is served by any of its Gateways; that was said once, for all its rules.
+    is_hostless: bool,
+    findings: Vec<Diagnostic>,
 }
 
 /// A `tcp` or `tls` rule of a VirtualService.
@@ -41,75 +62,108 @@ pub(super) struct RuleId {
     index: usize,
 }
 
+/// What of earlier translations goes on: roots while they and all Gateways stay, expansions while the same delegates are found.
+#[derive(Debug, Default)]
+pub(super) struct Memo {
+    roots: Kept<Address, Arc<Root>>,
+    expanded: Kept<Address, Arc<Expanded>>,
+}
+
+impl Memo {
+    pub(super) fn end_round(&mut self) {
+        self.roots.end_round();
+        self.expanded.end_round();
+    }
+}
+
+/// What became of the `http` rules of a root.
+#[derive(Debug, Clone, Default)]
+struct Outcome {
+    /// At some server every match of every rule is taken, so that there is nothing to say.
+    is_whole: bool,
+    /// Elsewhere.
+    compiled: Vec<Arc<Compiled>>,
+}
+
 /// VirtualServices by Gateway.
 pub(super) struct Bindings<'a> {
-    /// Those with hosts, then delegates.
-    all: Vec<Bound<'a>>,
-    /// The `http` rules of those with hosts, with the delegates' in their places.
-    rules: Vec<Vec<Rule<'a>>>,
+    /// Those with hosts that reach a Gateway of ours.
+    roots: Vec<Arc<Root>>,
+    /// Of the roots that delegate some rule.
+    expanded: BTreeMap<usize, Arc<Expanded>>,
+    delegates: Delegates<'a>,
     by_gateway: HashMap<GatewayName, Vec<usize>>,
-    /// VirtualServices of which no host is served by any of their Gateways; that was said once, for all their rules.
-    hostless: HashSet<usize>,
+    outcomes: RefCell<Vec<Outcome>>,
     /// `tcp` and `tls` rules that took effect somewhere: all others are reported.
     used: RefCell<HashSet<RuleId>>,
-    /// What became of the `http` rules.
-    pub(super) usage: Usage,
 }
 
 impl<'a> Bindings<'a> {
-    /// Finds the VirtualServices of every Gateway that is for us, and reports what leads nowhere.
+    /// Finds the VirtualServices of every Gateway that is for us, and reports what leads nowhere. `is_settled` says that
+    /// Gateways are the same as the last time.
     pub(super) fn new(
         objects: &'a Objects,
         identity: &GatewayIdentity,
         servers: &[SelectedServer<'_>],
+        (memo, is_settled): (&mut Memo, bool),
         report: &mut Report,
     ) -> Self {
-        let known: HashSet<GatewayName> = objects.gateways.iter().map(|gateway| own_name(gateway)).collect();
-        let selected: HashSet<GatewayName> = servers.iter().map(|server| own_name(server.gateway)).collect();
-        let mut by_gateway: HashMap<GatewayName, Vec<(Visibility, usize)>> = HashMap::new();
-        let mut all = Vec::new();
-        let documents = objects.virtual_services.iter().map(AsRef::as_ref);
-        for document in documents.filter(|document| !document.spec.hosts.is_empty()) {
-            let gateways = gateways_of(document, &known, report);
-            let reaching: Vec<GatewayName> =
-                gateways.into_iter().filter(|name| selected.contains(name)).collect();
-            if reaching.is_empty() {
+        let gateways = Gateways::new(objects, servers);
+        let mut by_gateway: Vec<Vec<usize>> = vec![Vec::new(); gateways.selected.len()];
+        let mut roots: Vec<Arc<Root>> = Vec::with_capacity(objects.virtual_services.len());
+        for document in objects.virtual_services.iter().filter(|document| !document.spec.hosts.is_empty()) {
+            let make = |_: Option<&_>| Arc::new(gateways.root(document, identity));
+            let root = memo.roots.get(Address::of(document), |_| is_settled, make);
+            report.extend(&root.findings);
+            if root.reached.is_empty() {
                 continue;
             }
-            let Some(visibility) = visibility(document, identity) else {
-                report_hidden(document, identity, report);
-                continue;
-            };
-            for name in reaching {
-                by_gateway.entry(name).or_default().push((visibility, all.len()));
+            for at in &root.reached {
+                by_gateway[*at].push(roots.len());
             }
-            all.push(Bound { document, hosts: hosts(document, identity) });
+            roots.push(root);
         }
-        let sorted = by_gateway.into_iter().map(|(name, mut list)| {
+        for list in &mut by_gateway {
             // Stable: within a class the older stays first.
-            list.sort_by_key(|(visibility, _)| *visibility);
-            (name, list.into_iter().map(|(_, index)| index).collect())
-        });
-        let hostless = report_hosts(&all, servers, report);
-        let rules = delegate::expand(objects, identity, &mut all, report);
-        let by_gateway = sorted.collect();
-        Self { all, rules, by_gateway, hostless, used: RefCell::default(), usage: Usage::default() }
+            list.sort_by_key(|root| roots[*root].visibility);
+        }
+        let by_gateway = gateways.selected.into_iter().map(|gateway| gateway.name).zip(by_gateway).collect();
+        let delegates = Delegates::new(objects);
+        let expanded = expand(&roots, &delegates, identity, memo, report);
+        let outcomes = RefCell::new(vec![Outcome::default(); roots.len()]);
+        Self { roots, expanded, delegates, by_gateway, outcomes, used: RefCell::default() }
     }
 
     /// The VirtualServices of a server's Gateway, in the order in which their routes are tried.
-    pub(super) fn of(&self, server: &SelectedServer<'_>) -> impl Iterator<Item = (usize, &Bound<'a>)> {
+    pub(super) fn of(
+        &self,
+        server: &SelectedServer<'_>,
+    ) -> impl ExactSizeIterator<Item = (usize, &Arc<Bound>)> {
         let list = self.by_gateway.get(&own_name(server.gateway)).map_or(&[][..], Vec::as_slice);
-        list.iter().map(|index| (*index, &self.all[*index]))
+        list.iter().map(|index| (*index, &self.roots[*index].bound))
     }
 
-    /// A document by its index.
-    pub(super) fn document(&self, index: usize) -> &Bound<'a> {
-        &self.all[index]
+    /// The `http` rules of a document; not kept for one that delegates nothing.
+    pub(super) fn expansion(&self, root: usize) -> Arc<Expansion> {
+        match self.expanded.get(&root) {
+            Some(expanded) => expanded.expansion.clone(),
+            None => Arc::new(Expansion::own(&self.roots[root].bound)),
+        }
     }
 
-    /// The `http` rules of a document with hosts.
-    pub(super) fn rules(&self, document: usize) -> &[Rule<'a>] {
-        &self.rules[document]
+    /// Identifies the `http` rules of a document: others have another identity.
+    pub(super) fn identity(&self, root: usize) -> (Address, Option<Arc<Expansion>>) {
+        let expansion = self.expanded.get(&root).map(|expanded| expanded.expansion.clone());
+        (Address::of(&self.roots[root].bound.document), expansion)
+    }
+
+    /// Notes what became of a document's `http` rules at a server.
+    pub(super) fn note(&self, root: usize, compiled: &Arc<Compiled>) {
+        let outcome = &mut self.outcomes.borrow_mut()[root];
+        outcome.is_whole |= compiled.is_whole();
+        if !compiled.is_whole() {
+            outcome.compiled.push(compiled.clone());
+        }
     }
 
     /// Notes that a `tcp` or `tls` rule takes effect.
@@ -119,68 +173,153 @@ impl<'a> Bindings<'a> {
 
     /// Reports the rules that take no effect at any of the ports.
     pub(super) fn report_unused(&self, report: &mut Report) {
-        let reaching = (0..self.rules.len()).filter(|document| !self.hostless.contains(document));
-        let mut documents: BTreeSet<usize> = reaching.collect();
-        for document in documents.clone() {
-            self.report_unused_l4(document, report);
-            // A delegate is looked at where a rule of its takes effect through some root.
-            documents.extend(self.rules[document].iter().map(|rule| rule.document));
+        let used = self.used.borrow();
+        for (at, root) in self.roots.iter().enumerate().filter(|(_, root)| !root.is_hostless) {
+            report_unused_l4(&used, at, &root.bound, report);
         }
-        // What has no place anywhere was reported with its reason.
-        let placed = self.rules.iter().flatten().flat_map(|rule| rule.places.iter().flatten());
-        let placed: HashSet<(usize, usize)> = placed.map(|place| (place.document, place.rule)).collect();
-        for document in documents {
-            self.usage.report(&self.all, document, &placed, report);
-        }
+        self.report_unused_http(report);
     }
 
-    fn report_unused_l4(&self, document: usize, report: &mut Report) {
-        let used = self.used.borrow();
-        let bound = &self.all[document];
-        let spec = &bound.document.spec;
-        for (list, length) in [("tls", spec.tls.len()), ("tcp", spec.tcp.len())] {
-            for index in (0..length).filter(|index| !used.contains(&RuleId { document, list, index: *index }))
-            {
-                let field = FieldPath::spec().field(list).index(index);
-                let message = format!("the {list} rule takes no effect at any server of its gateways");
-                let help = match list {
-                    "tls" => "tls rules serve TLS in PASSTHROUGH mode; do port, gateways and SNI hosts fit?",
-                    _ => "tcp rules serve TCP and terminated TLS, and the first one for a port has it",
-                };
-                let finding = bound.document.diagnostic(Severity::Warning, Code::NoEffect, &field, message);
-                report.add(finding.help(help));
+    fn report_unused_http(&self, report: &mut Report) {
+        let outcomes = self.outcomes.borrow();
+        let delegates = self.delegates.iter().zip(self.roots.len()..);
+        let delegates: HashMap<Address, usize> =
+            delegates.map(|(document, at)| (Address::of(document), at)).collect();
+        let (mut usage, mut everyone, mut documents) = (Usage::default(), BTreeMap::new(), BTreeSet::new());
+        for (at, root) in self.roots.iter().enumerate() {
+            // A delegate is looked at where a rule of its takes effect through some root, and then through all of them.
+            let is_open = !outcomes[at].is_whole && !root.is_hostless;
+            if !is_open && !self.expanded.contains_key(&at) {
+                continue;
             }
+            let expansion = self.expansion(at);
+            let index =
+                |bound: &Arc<Bound>| delegates.get(&Address::of(&bound.document)).copied().unwrap_or(at);
+            let indices: Vec<usize> = expansion.documents.iter().map(index).collect();
+            everyone.extend(indices.iter().copied().zip(expansion.documents.iter().cloned()));
+            let places = expansion.rules.iter().flat_map(|rule| rule.places.iter().flatten());
+            usage.place(places.map(|place| globally(*place, &indices)));
+            for (place, behind) in outcomes[at].compiled.iter().flat_map(|compiled| compiled.notes()) {
+                usage.note(globally(*place, &indices), behind.map(|behind| globally(behind, &indices)));
+            }
+            if !root.is_hostless {
+                documents.insert(at);
+                documents.extend(expansion.rules.iter().map(|rule| indices[rule.document]));
+            }
+        }
+        for document in documents {
+            usage.report(&everyone, document, report);
         }
     }
 }
 
-/// A host that no server of a Gateway has is never answered there. Returns the documents to which that happens with
-/// every host at every Gateway.
-fn report_hosts(all: &[Bound<'_>], servers: &[SelectedServer<'_>], report: &mut Report) -> HashSet<usize> {
-    let mut by_name: HashMap<GatewayName, Vec<&SelectedServer<'_>>> = HashMap::new();
-    for server in servers {
-        by_name.entry(own_name(server.gateway)).or_default().push(server);
+/// The rules of the roots that delegate some.
+fn expand(
+    roots: &[Arc<Root>],
+    delegates: &Delegates<'_>,
+    identity: &GatewayIdentity,
+    memo: &mut Memo,
+    report: &mut Report,
+) -> BTreeMap<usize, Arc<Expanded>> {
+    let mut all = BTreeMap::new();
+    let delegating = roots.iter().enumerate().filter(|(_, root)| delegates_some(&root.bound.document.spec));
+    for (at, Root { bound, .. }) in delegating.map(|(at, root)| (at, root.as_ref())) {
+        let make = |_: Option<&_>| Arc::new(Expanded::new(bound, delegates, identity));
+        let key = Address::of(&bound.document);
+        let expanded = memo.expanded.get(key, |expanded| expanded.holds(delegates), make);
+        report.extend(&expanded.findings);
+        all.insert(at, expanded);
     }
-    let mut hostless = HashSet::new();
-    for (index, bound) in all.iter().enumerate() {
+    let used: HashSet<Address> = all.values().flat_map(|expanded| expanded.used()).collect();
+    delegates.report_unused(|document| used.contains(&document), report);
+    all
+}
+
+/// A place by the index of its document among all.
+fn globally(place: Place, documents: &[usize]) -> Place {
+    Place { document: documents[place.document], ..place }
+}
+
+fn report_unused_l4(used: &HashSet<RuleId>, document: usize, bound: &Bound, report: &mut Report) {
+    let spec = &bound.document.spec;
+    for (list, length) in [("tls", spec.tls.len()), ("tcp", spec.tcp.len())] {
+        for index in (0..length).filter(|index| !used.contains(&RuleId { document, list, index: *index })) {
+            let field = FieldPath::spec().field(list).index(index);
+            let message = format!("the {list} rule takes no effect at any server of its gateways");
+            let help = match list {
+                "tls" => "tls rules serve TLS in PASSTHROUGH mode; do port, gateways and SNI hosts fit?",
+                _ => "tcp rules serve TCP and terminated TLS, and the first one for a port has it",
+            };
+            let finding = bound.document.diagnostic(Severity::Warning, Code::NoEffect, &field, message);
+            report.add(finding.help(help));
+        }
+    }
+}
+
+/// A Gateway that is for us.
+struct Selected<'s, 'a> {
+    name: GatewayName,
+    servers: Vec<&'s SelectedServer<'a>>,
+}
+
+/// All Gateways, and those that are for us.
+struct Gateways<'s, 'a> {
+    known: HashSet<GatewayName>,
+    selected: Vec<Selected<'s, 'a>>,
+    by_name: HashMap<GatewayName, usize>,
+}
+
+impl<'s, 'a> Gateways<'s, 'a> {
+    fn new(objects: &Objects, servers: &'s [SelectedServer<'a>]) -> Self {
+        let known = objects.gateways.iter().map(|gateway| own_name(gateway)).collect();
+        let (mut selected, mut by_name) = (Vec::<Selected<'_, '_>>::new(), HashMap::new());
+        for server in servers {
+            let name = own_name(server.gateway);
+            let at = *by_name.entry(name.clone()).or_insert(selected.len());
+            if at == selected.len() {
+                selected.push(Selected { name, servers: Vec::new() });
+            }
+            selected[at].servers.push(server);
+        }
+        Self { known, selected, by_name }
+    }
+
+    fn root(&self, document: &Arc<Sourced<VirtualService>>, identity: &GatewayIdentity) -> Root {
+        let mut report = Report::default();
+        let names = gateways_of(document, &self.known, &mut report);
+        let mut reached: Vec<usize> =
+            names.iter().filter_map(|name| self.by_name.get(name).copied()).collect();
+        let visibility = visibility(document, identity);
+        if visibility.is_none() && !reached.is_empty() {
+            report_hidden(document, identity, &mut report);
+            reached.clear();
+        }
+        let hosts = if reached.is_empty() { Vec::new() } else { hosts(document, identity) };
+        let bound = Bound::new(document, hosts);
+        let is_hostless = !self.report_hosts(&bound, &reached, &mut report);
+        let visibility = visibility.unwrap_or(Visibility::Public);
+        Root { bound: Arc::new(bound), reached, visibility, is_hostless, findings: report.finish() }
+    }
+
+    /// A host that no server of a Gateway has is never answered there. Whether any host is, at any of those reached.
+    fn report_hosts(&self, bound: &Bound, reached: &[usize], report: &mut Report) -> bool {
         let mut any_served = false;
         for (at, written) in bound.document.spec.gateways.iter().enumerate() {
-            let Some(servers) = by_name.get(&bound.gateway_name(written)) else { continue };
+            let found =
+                self.by_name.get(&bound.gateway_name(written)).filter(|found| reached.contains(found));
+            let Some(Selected { servers, .. }) = found.map(|found| &self.selected[*found]) else { continue };
             let missing = missing_hosts(bound, servers);
             any_served |= missing.len() < bound.hosts.len();
             if !missing.is_empty() {
                 report_missing(bound, at, &missing, servers, report);
             }
         }
-        if !any_served {
-            hostless.insert(index);
-        }
+        any_served
     }
-    hostless
 }
 
 /// The hosts, as written, that none of a Gateway's servers has.
-fn missing_hosts<'b>(bound: &'b Bound<'_>, servers: &[&SelectedServer<'_>]) -> Vec<&'b str> {
+fn missing_hosts<'b>(bound: &'b Bound, servers: &[&SelectedServer<'_>]) -> Vec<&'b str> {
     let namespace = bound.document.namespace();
     let served = |host: &HostPattern| servers.iter().any(|server| server.hosts.meets(host, namespace));
     let hosts = bound.hosts.iter().zip(&bound.document.spec.hosts);
@@ -188,7 +327,7 @@ fn missing_hosts<'b>(bound: &'b Bound<'_>, servers: &[&SelectedServer<'_>]) -> V
 }
 
 fn report_missing(
-    bound: &Bound<'_>,
+    bound: &Bound,
     at: usize,
     missing: &[&str],
     servers: &[&SelectedServer<'_>],

@@ -2,113 +2,207 @@
 //! effect within the root's. One level only. Of two conditions the narrower holds; where they contradict each other, or
 //! where that cannot be told, the delegate's rule has no place there, as in Istio, and that is reported.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::api::virtual_service::{Delegate, Destination, HttpMatchRequest, HttpRoute, StringMatch};
-use crate::api::{Code, FieldPath, Objects, Severity, Sourced, VirtualService};
+use crate::api::{Code, Diagnostic, FieldPath, Objects, Severity, Sourced, VirtualService};
 use crate::model::GatewayIdentity;
 
 use super::bind::{Bound, full_name};
+use super::memo::Address;
 use super::report::Report;
 use super::usage::Place;
 
+/// The `http` rules of a VirtualService with hosts, its delegates' in their places. Nothing in it depends on where documents
+/// stand among others.
+#[derive(Debug)]
+pub(super) struct Expansion {
+    /// The root, then its delegates.
+    pub(super) documents: Vec<Arc<Bound>>,
+    pub(super) rules: Vec<Rule>,
+}
+
 /// An `http` rule as it takes effect.
 #[derive(Debug)]
-pub(super) struct Rule<'a> {
-    /// The document with its destinations, as an index of the list of documents.
+pub(super) struct Rule {
+    /// The document with its destinations, as an index of the expansion's.
     pub(super) document: usize,
     /// Where it stands in that document's `http`.
     pub(super) index: usize,
-    pub(super) written: Cow<'a, HttpRoute>,
+    /// As narrowed and completed by the root's; `None`: as written.
+    merged: Option<Box<HttpRoute>>,
     /// For each match, or for having none: where it is written, a delegate's last.
     pub(super) places: Vec<Vec<Place>>,
 }
 
-/// Delegates by namespace and name, as indices of the list of documents.
-type Known = HashMap<(String, String), usize>;
-
-/// The rules of each of the roots that `all` holds; behind them come the delegates, which are added to it.
-pub(super) fn expand<'a>(
-    objects: &'a Objects,
-    identity: &GatewayIdentity,
-    all: &mut Vec<Bound<'a>>,
-    report: &mut Report,
-) -> Vec<Vec<Rule<'a>>> {
-    let roots = all.len();
-    let mut known = Known::new();
-    let delegates = objects.virtual_services.iter().map(AsRef::as_ref);
-    for document in delegates.filter(|document| document.spec.hosts.is_empty()) {
-        known.insert((document.namespace().to_string(), document.name().to_string()), all.len());
-        all.push(Bound { document, hosts: Vec::new() });
+impl Expansion {
+    /// Of a root that delegates nothing.
+    pub(super) fn own(root: &Arc<Bound>) -> Self {
+        let rules = root.document.spec.http.iter().enumerate();
+        let rules = rules.map(|(index, rule)| own(index, rule)).collect();
+        Self { documents: vec![root.clone()], rules }
     }
-    let mut expansion = Expansion { all, known, identity, used: HashSet::new(), report };
-    let rules = (0..roots).map(|root| expansion.rules(root)).collect();
-    expansion.report_unused(roots);
-    rules
+
+    /// Whose rule it is.
+    pub(super) fn document(&self, rule: &Rule) -> &Bound {
+        &self.documents[rule.document]
+    }
+
+    /// What a rule says in its place.
+    pub(super) fn written<'r>(&'r self, rule: &'r Rule) -> &'r HttpRoute {
+        rule.merged
+            .as_deref()
+            .unwrap_or_else(|| &self.documents[rule.document].document.spec.http[rule.index])
+    }
 }
 
-struct Expansion<'e, 'a> {
-    all: &'e [Bound<'a>],
-    known: Known,
+/// Whether a rule of a document stands elsewhere.
+pub(super) fn delegates_some(document: &VirtualService) -> bool {
+    document.http.iter().any(|rule| rule.delegate.is_some())
+}
+
+/// The documents without hosts.
+pub(super) struct Delegates<'a> {
+    list: Vec<&'a Arc<Sourced<VirtualService>>>,
+    by_name: HashMap<(&'a str, &'a str), &'a Arc<Sourced<VirtualService>>>,
+}
+
+impl<'a> Delegates<'a> {
+    pub(super) fn new(objects: &'a Objects) -> Self {
+        let all = objects.virtual_services.iter();
+        let list: Vec<_> = all.filter(|document| document.spec.hosts.is_empty()).collect();
+        let name = |document: &'a Sourced<VirtualService>| (&**document.namespace(), &**document.name());
+        let by_name = list.iter().map(|document| (name(document), *document)).collect();
+        Self { list, by_name }
+    }
+
+    /// In the order of documents.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'a Arc<Sourced<VirtualService>>> {
+        self.list.iter().copied()
+    }
+
+    fn find(&self, namespace: &str, name: &str) -> Option<&'a Arc<Sourced<VirtualService>>> {
+        self.by_name.get(&(namespace, name)).copied()
+    }
+
+    /// Reports those that no root names.
+    pub(super) fn report_unused(&self, is_used: impl Fn(Address) -> bool, report: &mut Report) {
+        for document in self.iter().filter(|document| !is_used(Address::of(document))) {
+            let message = "no VirtualService of this gateway delegates to it: it takes no effect here";
+            let help = "a document without `hosts` is served by what names it in `http[].delegate`";
+            let finding = document.diagnostic(Severity::Info, Code::NoEffect, &FieldPath::spec(), message);
+            report.add(finding.help(help));
+        }
+    }
+}
+
+/// The rules of a root that delegates some, and what was found on the way.
+#[derive(Debug)]
+pub(super) struct Expanded {
+    pub(super) expansion: Arc<Expansion>,
+    /// Each delegate that the root names, as found.
+    named: Vec<(String, String, Option<Address>)>,
+    pub(super) findings: Vec<Diagnostic>,
+}
+
+impl Expanded {
+    pub(super) fn new(root: &Arc<Bound>, delegates: &Delegates<'_>, identity: &GatewayIdentity) -> Self {
+        let expansion = Expansion { documents: vec![root.clone()], rules: Vec::new() };
+        let expanding =
+            Expanding { delegates, identity, expansion, named: Vec::new(), report: Report::default() };
+        expanding.expand()
+    }
+
+    /// Whether the root's names still lead to the same documents.
+    pub(super) fn holds(&self, delegates: &Delegates<'_>) -> bool {
+        let found = |namespace: &str, name: &str| delegates.find(namespace, name).map(|it| Address::of(it));
+        self.named.iter().all(|(namespace, name, before)| found(namespace, name) == *before)
+    }
+
+    /// The delegates that were found, exported or not.
+    pub(super) fn used(&self) -> impl Iterator<Item = Address> {
+        self.named.iter().filter_map(|(_, _, found)| *found)
+    }
+}
+
+struct Expanding<'e, 'a> {
+    delegates: &'e Delegates<'a>,
     identity: &'e GatewayIdentity,
-    used: HashSet<usize>,
-    report: &'e mut Report,
+    expansion: Expansion,
+    named: Vec<(String, String, Option<Address>)>,
+    report: Report,
 }
 
-impl<'a> Expansion<'_, 'a> {
-    fn rules(&mut self, document: usize) -> Vec<Rule<'a>> {
-        let written = &self.all[document].document.spec.http;
-        let mut rules = Vec::with_capacity(written.len());
-        for (index, rule) in written.iter().enumerate() {
+impl Expanding<'_, '_> {
+    fn expand(mut self) -> Expanded {
+        let root = self.expansion.documents[0].document.clone();
+        for (index, rule) in root.spec.http.iter().enumerate() {
             match &rule.delegate {
-                None => rules.push(own(document, index, rule)),
-                Some(delegate) => rules.extend(self.delegated(document, index, rule, delegate)),
+                None => self.expansion.rules.push(own(index, rule)),
+                Some(delegate) => self.delegated(&root, index, rule, delegate),
             }
         }
-        rules
+        Expanded { expansion: Arc::new(self.expansion), named: self.named, findings: self.report.finish() }
     }
 
     /// The delegate's rules within a root's. Without the delegate the root's rule alone is lost.
     fn delegated(
         &mut self,
-        document: usize,
+        root: &Sourced<VirtualService>,
         index: usize,
-        rule: &'a HttpRoute,
+        rule: &HttpRoute,
         delegate: &Delegate,
-    ) -> Vec<Rule<'a>> {
-        let root = self.all[document].document;
-        let Some(leaf) = self.find(root, index, delegate) else { return Vec::new() };
-        self.used.insert(leaf);
+    ) {
+        let Some(leaf) = self.find(root, index, delegate) else { return };
+        let document = self.place(&leaf);
         let within = Within { root, index, rule, domain: &self.identity.domain };
-        let leaves = self.all[leaf].document;
-        let mut rules = Vec::new();
-        for (at, own) in leaves.spec.http.iter().enumerate() {
-            match within.merge(leaves, own) {
+        for (at, own) in leaf.spec.http.iter().enumerate() {
+            match within.merge(&leaf, own) {
                 Ok((written, pairs)) => {
                     let places = |(mine, theirs)| {
                         vec![
-                            Place { document, rule: index, at: mine },
-                            Place { document: leaf, rule: at, at: theirs },
+                            Place { document: 0, rule: index, at: mine },
+                            Place { document, rule: at, at: theirs },
                         ]
                     };
                     let places = pairs.into_iter().map(places).collect();
-                    rules.push(Rule { document: leaf, index: at, written: Cow::Owned(written), places });
+                    let merged = Some(Box::new(written));
+                    self.expansion.rules.push(Rule { document, index: at, merged, places });
                 }
-                Err(conflict) => self.report_conflict(&within, leaves, at, &conflict),
+                Err(conflict) => report_conflict(&within, &leaf, at, &conflict, &mut self.report),
             }
         }
-        rules
     }
 
-    fn find(&mut self, root: &Sourced<VirtualService>, index: usize, delegate: &Delegate) -> Option<usize> {
+    /// The index of a delegate among the expansion's documents.
+    fn place(&mut self, leaf: &Arc<Sourced<VirtualService>>) -> usize {
+        let documents = &mut self.expansion.documents;
+        let known = documents.iter().skip(1).position(|bound| Arc::ptr_eq(&bound.document, leaf));
+        known.map_or_else(
+            || {
+                documents.push(Arc::new(Bound::new(leaf, Vec::new())));
+                documents.len() - 1
+            },
+            |at| at + 1,
+        )
+    }
+
+    fn find(
+        &mut self,
+        root: &Sourced<VirtualService>,
+        index: usize,
+        delegate: &Delegate,
+    ) -> Option<Arc<Sourced<VirtualService>>> {
         let namespace = match delegate.namespace.as_str() {
             "" => root.namespace().to_string(),
             namespace => namespace.to_owned(),
         };
         let field = FieldPath::spec().field("http").index(index).field("delegate");
         let label = format!("{namespace}/{}", delegate.name);
-        let Some(leaf) = self.known.get(&(namespace, delegate.name.clone())).copied() else {
+        let found = self.delegates.find(&namespace, &delegate.name);
+        self.named.push((namespace, delegate.name.clone(), found.map(|found| Address::of(found))));
+        let Some(document) = found else {
             let message = format!("Referenced delegate not found: \"{label}\"");
             let help =
                 "the rule is left out, the others are served; a delegate is a VirtualService without `hosts`";
@@ -116,9 +210,8 @@ impl<'a> Expansion<'_, 'a> {
             self.report.add(finding.help(help));
             return None;
         };
-        let document = self.all[leaf].document;
         if exported(document, root.namespace()) {
-            return Some(leaf);
+            return Some(document.clone());
         }
         let message =
             format!("delegate {label} is not exported to {}: the rule is left out", root.namespace());
@@ -128,50 +221,39 @@ impl<'a> Expansion<'_, 'a> {
                 .help("a delegate is seen by the namespaces in its `exportTo`, or by all without one")
                 .related(document.related(&export, "exported to these only")),
         );
-        self.used.insert(leaf);
         None
-    }
-
-    fn report_conflict(
-        &mut self,
-        within: &Within<'_>,
-        leaf: &Sourced<VirtualService>,
-        at: usize,
-        conflict: &Conflict,
-    ) {
-        let rule = FieldPath::spec().field("http").index(at);
-        let field = rule.field("match").index(conflict.at).field(conflict.what);
-        let message = format!(
-            "the rule has no place in rule #{} of VirtualService {}/{}: its {} is not within the conditions there",
-            within.index,
-            within.root.namespace(),
-            within.root.name(),
-            conflict.what
-        );
-        let root = FieldPath::spec().field("http").index(within.index).field("match");
-        self.report.add(
-            leaf.diagnostic(Severity::Warning, Code::NoEffect, &field, message)
-                .help("ask for something narrower than the root does; a regex goes with no other condition")
-                .related(within.root.related(&root, "these are the conditions")),
-        );
-    }
-
-    fn report_unused(&mut self, roots: usize) {
-        let unused = self.all.iter().enumerate().skip(roots).filter(|(at, _)| !self.used.contains(at));
-        for (_, bound) in unused {
-            let message = "no VirtualService of this gateway delegates to it: it takes no effect here";
-            let help = "a document without `hosts` is served by what names it in `http[].delegate`";
-            let finding =
-                bound.document.diagnostic(Severity::Info, Code::NoEffect, &FieldPath::spec(), message);
-            self.report.add(finding.help(help));
-        }
     }
 }
 
-/// A rule that delegates nothing.
-fn own(document: usize, index: usize, rule: &HttpRoute) -> Rule<'_> {
-    let places = (0..rule.matches.len().max(1)).map(|at| vec![Place { document, rule: index, at }]).collect();
-    Rule { document, index, written: Cow::Borrowed(rule), places }
+fn report_conflict(
+    within: &Within<'_>,
+    leaf: &Sourced<VirtualService>,
+    at: usize,
+    conflict: &Conflict,
+    report: &mut Report,
+) {
+    let rule = FieldPath::spec().field("http").index(at);
+    let field = rule.field("match").index(conflict.at).field(conflict.what);
+    let message = format!(
+        "the rule has no place in rule #{} of VirtualService {}/{}: its {} is not within the conditions there",
+        within.index,
+        within.root.namespace(),
+        within.root.name(),
+        conflict.what
+    );
+    let root = FieldPath::spec().field("http").index(within.index).field("match");
+    report.add(
+        leaf.diagnostic(Severity::Warning, Code::NoEffect, &field, message)
+            .help("ask for something narrower than the root does; a regex goes with no other condition")
+            .related(within.root.related(&root, "these are the conditions")),
+    );
+}
+
+/// A rule of the root's own.
+fn own(index: usize, rule: &HttpRoute) -> Rule {
+    let place = |at| vec![Place { document: 0, rule: index, at }];
+    let places = (0..rule.matches.len().max(1)).map(place).collect();
+    Rule { document: 0, index, merged: None, places }
 }
 
 fn exported(delegate: &Sourced<VirtualService>, namespace: &str) -> bool {

@@ -20,7 +20,7 @@ pub(super) fn of_l4(route: &[RouteDestination]) -> Weighted<'_> {
 /// several, those of weight 0 are left out.
 pub(super) fn resolve(
     context: &Context<'_>,
-    bound: &Bound<'_>,
+    bound: &Bound,
     field: &FieldPath,
     destinations: &Weighted<'_>,
     server_port: u16,
@@ -43,7 +43,7 @@ pub(super) fn resolve(
 
 fn cluster(
     context: &Context<'_>,
-    bound: &Bound<'_>,
+    bound: &Bound,
     field: &FieldPath,
     destination: &Destination,
     (weight, server_port): (u32, u16),
@@ -67,7 +67,7 @@ fn cluster(
 /// The cluster that gets copies of a rule's requests.
 pub(super) fn of_mirror(
     context: &Context<'_>,
-    bound: &Bound<'_>,
+    bound: &Bound,
     field: &FieldPath,
     (destination, server_port): (&Destination, u16),
     report: &mut Report,
@@ -91,7 +91,7 @@ enum Role {
 /// The name of a destination's cluster, and the ports of its service.
 fn look_up<'a>(
     context: &'a Context<'_>,
-    bound: &Bound<'_>,
+    bound: &Bound,
     destination: &Destination,
     server_port: u16,
 ) -> (ClusterName, Option<&'a [u16]>) {
@@ -111,7 +111,7 @@ fn look_up<'a>(
 }
 
 fn missing(
-    bound: &Bound<'_>,
+    bound: &Bound,
     field: &FieldPath,
     destination: &Destination,
     name: &ClusterName,

@@ -1,20 +1,21 @@
 //! Virtual hosts of a plaintext port or of an HTTPS server.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
-use crate::model::{HostPattern, Route, RouteTable, VirtualHost};
+use crate::model::{HostMap, HostPattern, RouteList, RouteTable, VirtualHost};
 
 use super::Context;
-use super::bind::GatewayName;
 use super::bind::own_name;
+use super::memo::Address;
 use super::merge::Port;
 use super::report::Report;
-use super::route;
+use super::route::{self, Compiled};
 use super::select::SelectedServer;
 
 /// One table for all plaintext servers of a port.
 pub(super) fn port_table(context: &Context<'_>, port: &Port<'_>, report: &mut Report) -> RouteTable {
-    let mut table = Table::default();
+    let mut table = Table::of(port.servers.len());
     for server in &port.servers {
         table.add_server(context, server, report);
     }
@@ -27,7 +28,7 @@ pub(super) fn server_table(
     server: &SelectedServer<'_>,
     report: &mut Report,
 ) -> RouteTable {
-    let mut table = Table::default();
+    let mut table = Table::of(1);
     table.add_server(context, server, report);
     table.finish(&server_name("https", server))
 }
@@ -41,63 +42,103 @@ pub(super) fn server_name(prefix: &str, server: &SelectedServer<'_>) -> String {
 #[derive(Default)]
 struct Table {
     hosts: Vec<VirtualHost>,
-    by_domain: HashMap<HostPattern, usize>,
+    by_domain: HostMap<u32>,
+    /// Of hosts that nothing is written for.
+    nothing: Arc<RouteList>,
+    /// What was written for hosts of several documents or servers, oldest first.
+    several: BTreeMap<usize, Vec<Arc<RouteList>>>,
     /// Rules are compiled once for a Gateway and a VirtualService, at the first server that uses them, as in
     /// Istio.
-    compiled: HashMap<(GatewayName, usize), Vec<Route>>,
+    compiled: HashMap<(Address, usize), Arc<Compiled>>,
+    /// Whether several servers may use them.
+    is_shared: bool,
 }
 
 impl Table {
+    fn of(servers: usize) -> Self {
+        Self { is_shared: servers > 1, ..Self::default() }
+    }
+
     fn add_server(&mut self, context: &Context<'_>, server: &SelectedServer<'_>, report: &mut Report) {
-        let gateway = own_name(server.gateway);
-        for (index, bound) in context.bindings.of(server) {
+        let bound = context.bindings.of(server);
+        self.hosts.reserve(bound.len());
+        self.by_domain.reserve(bound.len());
+        for (index, bound) in bound {
             let domains = domains(server, bound.document.namespace(), &bound.hosts);
             if domains.is_empty() {
                 continue;
             }
-            let routes = self
-                .compiled
-                .entry((gateway.clone(), index))
-                .or_insert_with(|| route::compile(context, index, server, report))
-                .clone();
-            if routes.is_empty() {
+            let compiled = self.compiled(context, index, server, report);
+            if compiled.routes.is_empty() {
                 continue;
             }
             for domain in domains {
-                let host = self.host(domain);
-                host.routes.extend(routes.iter().cloned());
-                host.https_redirect |= server.redirects_to_https();
+                let at = self.host(domain);
+                self.write(at, &compiled.routes);
+                self.hosts[at].https_redirect |= server.redirects_to_https();
             }
         }
         if server.redirects_to_https() {
             // Sticky for each of the server's hosts, and it needs no VirtualService.
             for entry in server.hosts.entries() {
-                self.host(entry.pattern.clone()).https_redirect = true;
+                let at = self.host(entry.pattern.clone());
+                self.hosts[at].https_redirect = true;
             }
         }
     }
 
-    fn host(&mut self, domain: HostPattern) -> &mut VirtualHost {
-        let next = self.hosts.len();
-        let at = *self.by_domain.entry(domain.clone()).or_insert(next);
-        if at == next {
-            self.hosts.push(VirtualHost { domain, routes: Vec::new(), https_redirect: false });
+    fn compiled(
+        &mut self,
+        context: &Context<'_>,
+        index: usize,
+        server: &SelectedServer<'_>,
+        report: &mut Report,
+    ) -> Arc<Compiled> {
+        if !self.is_shared {
+            return route::compiled(context, index, server, report);
         }
-        &mut self.hosts[at]
+        let compiled = self.compiled.entry((Address::of(server.gateway), index));
+        compiled.or_insert_with(|| route::compiled(context, index, server, report)).clone()
+    }
+
+    fn host(&mut self, domain: HostPattern) -> usize {
+        let next = self.hosts.len();
+        let at = *self.by_domain.get_or_insert(&domain, next as u32) as usize;
+        if at == next {
+            self.hosts.push(VirtualHost { domain, routes: self.nothing.clone(), https_redirect: false });
+        }
+        at
+    }
+
+    /// Most hosts are one document's; they share its list.
+    fn write(&mut self, at: usize, routes: &Arc<RouteList>) {
+        let host = &mut self.hosts[at];
+        if host.routes.is_empty() {
+            host.routes = routes.clone();
+        } else {
+            let all = self.several.entry(at).or_insert_with(|| vec![host.routes.clone()]);
+            all.push(routes.clone());
+        }
     }
 
     /// Catch-alls go behind the other routes of their host, else keeping their order.
     fn finish(mut self, name: &str) -> RouteTable {
-        for host in &mut self.hosts {
-            host.routes.sort_by_key(|route| route.matcher.is_catch_all());
+        for (at, written) in self.several {
+            let ordinary = written.iter().flat_map(|list| list.split().0);
+            let catch_alls = written.iter().flat_map(|list| list.split().1);
+            self.hosts[at].routes = Arc::new(ordinary.chain(catch_alls).cloned().collect());
         }
-        RouteTable::new(name.into(), self.hosts)
+        RouteTable::indexed(name.into(), self.hosts, self.by_domain)
     }
 }
 
 /// The narrower of each pair of a server's hosts and a VirtualService's, each once.
 fn domains(server: &SelectedServer<'_>, namespace: &str, hosts: &[HostPattern]) -> Vec<HostPattern> {
-    let mut seen = HashSet::new();
-    let common = hosts.iter().flat_map(|host| server.hosts.meet(host, namespace));
-    common.filter(|domain| seen.insert(domain.clone())).collect()
+    let mut common: Vec<HostPattern> =
+        hosts.iter().flat_map(|host| server.hosts.meet(host, namespace)).collect();
+    if common.len() > 1 {
+        let mut seen = HashSet::new();
+        common.retain(|domain| seen.insert(domain.clone()));
+    }
+    common
 }

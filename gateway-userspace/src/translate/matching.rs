@@ -15,7 +15,7 @@ use super::select::SelectedServer;
 /// Whether a match can hold for requests that come by this server.
 pub(super) fn applies(
     condition: &HttpMatchRequest,
-    bound: &Bound<'_>,
+    bound: &Bound,
     server: &SelectedServer<'_>,
     identity: &GatewayIdentity,
 ) -> bool {
@@ -37,7 +37,7 @@ pub(super) fn names_port(port: u32, server: &SelectedServer<'_>) -> bool {
 }
 
 /// `match.gateways`: empty is any.
-pub(super) fn names_gateway(gateways: &[String], bound: &Bound<'_>, server: &SelectedServer<'_>) -> bool {
+pub(super) fn names_gateway(gateways: &[String], bound: &Bound, server: &SelectedServer<'_>) -> bool {
     gateways.is_empty() || gateways.iter().any(|name| bound.gateway_name(name) == own_name(server.gateway))
 }
 

@@ -15,6 +15,7 @@ mod filters;
 mod hosts;
 mod http;
 mod matching;
+mod memo;
 mod merge;
 mod origin;
 mod policy;
@@ -30,18 +31,21 @@ mod tcp;
 mod tls;
 mod usage;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::api::{Diagnostic, Objects};
-use crate::model::{GatewayIdentity, Listener, ListenerKind, Snapshot};
+use crate::api::{Diagnostic, MeshConfig, Objects};
+use crate::model::{Files, GatewayIdentity, Listener, ListenerKind, Resolved, Snapshot};
 
 use annotations::ListenerSettings;
 use bind::Bindings;
 use credential::Credentials;
+use memo::{Kept, same};
 use merge::{Port, PortKind};
-use registry::{Registry, Workloads};
+use registry::{Registry, Settled, Workloads};
 use report::Report;
+use route::{Compiled, Recipe};
 pub use surroundings::Surroundings;
 
 /// What documents mean.
@@ -57,26 +61,66 @@ pub struct Translation {
 
 /// Translates sound documents for one gateway. The same objects in the same surroundings give the same result.
 pub fn translate(objects: &Objects, surroundings: &Surroundings, generation: u64) -> Translation {
-    let identity = &surroundings.identity;
-    let mut report = Report::default();
-    let workloads = Workloads::new(objects);
-    let mut registry = Registry::new(objects, &workloads, surroundings, &mut report);
-    origin::of_clusters(&mut registry, objects, &identity.domain);
-    let gateways = select::gateways(objects, identity, &mut report);
-    let servers = ports::resolve(&gateways, (objects, &workloads), identity, &mut report);
-    let ports = merge::merge(servers, &mut report);
-    let context = Context {
-        identity,
-        registry,
-        credentials: Credentials::new(objects, surroundings),
-        bindings: Bindings::new(objects, identity, &gateways, &mut report),
-    };
-    let listeners =
-        ports.iter().filter_map(|port| listener(&context, port, &mut report)).map(Arc::new).collect();
-    context.bindings.report_unused(&mut report);
-    let (clusters, names) = context.registry.into_parts();
-    let snapshot = Snapshot { generation, listeners, clusters };
-    Translation { snapshot, names, diagnostics: report.finish() }
+    Translator::default().translate(&Arc::new(objects.clone()), surroundings, generation)
+}
+
+/// Translates one set of documents after the other. What it keeps in between saves work and changes no result: whatever is
+/// made from the same documents as the last time is the same object.
+#[derive(Debug, Default)]
+pub struct Translator {
+    /// Holds the documents that the memos know by their addresses.
+    objects: Arc<Objects>,
+    resolved: Resolved,
+    files: Files,
+    /// What holds for all documents.
+    everywhere: (GatewayIdentity, MeshConfig),
+    registry: registry::Memo,
+    bindings: bind::Memo,
+    compiled: Kept<Recipe, Arc<Compiled>>,
+}
+
+impl Translator {
+    /// See [`translate`].
+    pub fn translate(
+        &mut self,
+        objects: &Arc<Objects>,
+        surroundings: &Surroundings,
+        generation: u64,
+    ) -> Translation {
+        let Surroundings { identity, mesh, .. } = surroundings;
+        if self.everywhere.0 != *identity || self.everywhere.1 != *mesh {
+            *self = Self { everywhere: (identity.clone(), mesh.clone()), ..Self::default() };
+        }
+        let mut report = Report::default();
+        let workloads = Workloads::new(objects);
+        let known = (self.resolved == surroundings.resolved, self.files == surroundings.files);
+        let settled = Settled::between(&self.objects, objects, known);
+        let memo = (&mut self.registry, settled);
+        let registry = Registry::new(objects, &workloads, surroundings, memo, &mut report);
+        let gateways = select::gateways(objects, identity, &mut report);
+        let servers = ports::resolve(&gateways, (objects, &workloads), identity, &mut report);
+        let ports = merge::merge(servers, &mut report);
+        let memo = (&mut self.bindings, same(&self.objects.gateways, &objects.gateways));
+        let context = Context {
+            identity,
+            registry,
+            credentials: Credentials::new(objects, surroundings),
+            bindings: Bindings::new(objects, identity, &gateways, memo, &mut report),
+            compiled: RefCell::new(std::mem::take(&mut self.compiled)),
+        };
+        let listeners =
+            ports.iter().filter_map(|port| listener(&context, port, &mut report)).map(Arc::new).collect();
+        context.bindings.report_unused(&mut report);
+        let snapshot = Snapshot { generation, listeners, clusters: context.registry.clusters().clone() };
+        let names = context.registry.names().clone();
+        self.compiled = context.compiled.into_inner();
+        self.bindings.end_round();
+        self.compiled.end_round();
+        self.objects = objects.clone();
+        self.resolved.clone_from(&surroundings.resolved);
+        self.files.clone_from(&surroundings.files);
+        Translation { snapshot, names, diagnostics: report.finish() }
+    }
 }
 
 /// What every step after merging looks things up in.
@@ -85,6 +129,8 @@ struct Context<'a> {
     registry: Registry,
     credentials: Credentials<'a>,
     bindings: Bindings<'a>,
+    /// Routes of earlier translations, and of this one.
+    compiled: RefCell<Kept<Recipe, Arc<Compiled>>>,
 }
 
 fn listener(context: &Context<'_>, port: &Port<'_>, report: &mut Report) -> Option<Listener> {

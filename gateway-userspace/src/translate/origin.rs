@@ -1,12 +1,10 @@
 //! Remembers which rule of which document a part of the snapshot comes from.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::api::{FieldPath, Objects, Service, Sourced};
+use crate::api::{FieldPath, Sourced};
 use crate::model::{Origin, ServerRef};
 
-use super::registry::Registry;
 use super::select::SelectedServer;
 
 /// A rule of a document's list below `spec`, or one match of it.
@@ -19,7 +17,7 @@ pub(super) fn origin<T>(
     let rule = FieldPath::spec().field(list).index(index);
     let field = condition.map_or_else(|| rule.clone(), |at| rule.field("match").index(at));
     let source = &document.source;
-    let line = source.root.locate(&field).line;
+    let line = source.places.locate(&field).line;
     Arc::new(Origin {
         document: source.reference.to_string().into(),
         list,
@@ -32,17 +30,4 @@ pub(super) fn origin<T>(
 /// The server itself.
 pub(super) fn of_server(server: &SelectedServer<'_>) -> ServerRef {
     ServerRef { number: server.number, origin: origin(server.gateway, "servers", server.index, None) }
-}
-
-/// Has the clusters of Services remember which port they stand for, the first of a number.
-pub(super) fn of_clusters(registry: &mut Registry, objects: &Objects, domain: &str) {
-    let host =
-        |service: &Sourced<Service>| format!("{}.{}.svc.{domain}", service.name(), service.namespace());
-    let by_host: HashMap<String, &Sourced<Service>> =
-        objects.services.iter().map(|service| (host(service), service.as_ref())).collect();
-    for cluster in registry.clusters_mut() {
-        let Some(service) = by_host.get(&*cluster.name.host) else { continue };
-        let at = service.spec.ports.iter().position(|port| port.port == cluster.name.port);
-        cluster.origin = at.map(|at| origin(service, "ports", at, None));
-    }
 }

@@ -17,6 +17,13 @@ impl Report {
         }
     }
 
+    /// Adds what was found before.
+    pub(super) fn extend(&mut self, found: &[Diagnostic]) {
+        for diagnostic in found {
+            self.add(diagnostic.clone());
+        }
+    }
+
     pub(super) fn finish(self) -> Vec<Diagnostic> {
         self.list
     }

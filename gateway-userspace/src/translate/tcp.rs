@@ -51,7 +51,7 @@ pub(super) fn server_route(
         let condition = rule.matches.iter().position(|condition| {
             names_port(condition.port, server) && names_gateway(&condition.gateways, bound, server)
         });
-        route.origin = Some(origin(bound.document, "tcp", index, condition));
+        route.origin = Some(origin(&bound.document, "tcp", index, condition));
         return Some(route);
     }
     report_no_route(server, "tcp", report);
@@ -61,7 +61,7 @@ pub(super) fn server_route(
 /// Bytes to clusters.
 pub(super) fn route(
     context: &Context<'_>,
-    bound: &Bound<'_>,
+    bound: &Bound,
     server: &SelectedServer<'_>,
     field: &FieldPath,
     destinations: &Weighted<'_>,
@@ -74,7 +74,7 @@ pub(super) fn route(
     let first = resolved.first().and_then(|(_, destination)| destination.cluster.as_ref());
     let idle_timeout = first.and_then(|cluster| cluster.idle_timeout).unwrap_or(IDLE_TIMEOUT);
     Some(TcpRoute {
-        virtual_service: bound.label().into(),
+        virtual_service: bound.label().clone(),
         destinations: resolved.into_iter().map(|(_, cluster)| cluster).collect(),
         idle_timeout,
         origin: None,
@@ -82,7 +82,7 @@ pub(super) fn route(
 }
 
 /// TCP knows no hosts; those of the documents must only meet somewhere.
-pub(super) fn shares_host(server: &SelectedServer<'_>, bound: &Bound<'_>) -> bool {
+pub(super) fn shares_host(server: &SelectedServer<'_>, bound: &Bound) -> bool {
     bound.hosts.iter().any(|host| server.hosts.meets(host, bound.document.namespace()))
 }
 

@@ -102,7 +102,7 @@ impl Chains {
                     else {
                         continue;
                     };
-                    let origin = Some(origin::origin(bound.document, "tls", index, Some(at)));
+                    let origin = Some(origin::origin(&bound.document, "tls", index, Some(at)));
                     route.origin.clone_from(&origin);
                     let name = format!(
                         "{}/tls[{index}].match[{at}]/{}",
@@ -125,7 +125,7 @@ impl Chains {
     fn claim(
         &mut self,
         server: &SelectedServer<'_>,
-        bound: &Bound<'_>,
+        bound: &Bound,
         condition: &TlsMatchAttributes,
         field: &FieldPath,
         report: &mut Report,
@@ -156,12 +156,7 @@ impl Chains {
 }
 
 /// A name that the server does not have.
-fn foreign(
-    server: &SelectedServer<'_>,
-    bound: &Bound<'_>,
-    name: &HostPattern,
-    place: &FieldPath,
-) -> Diagnostic {
+fn foreign(server: &SelectedServer<'_>, bound: &Bound, name: &HostPattern, place: &FieldPath) -> Diagnostic {
     let message = format!(
         "SNI host {name} is not a host of the server: it is served all the same, as at Istio's gateway"
     );

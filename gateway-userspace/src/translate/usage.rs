@@ -1,8 +1,8 @@
 //! What became of each match of each `http` rule, over all servers: it is taken somewhere, or always behind a wider one, or
 //! can never hold. What is not taken anywhere is reported, as it is surely not meant.
 
-use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::api::virtual_service::{HttpMatchRequest, HttpRoute, StringMatch};
 use crate::api::{Code, FieldPath, Severity};
@@ -30,42 +30,42 @@ enum Fate {
 
 #[derive(Debug, Default)]
 pub(super) struct Usage {
-    fates: RefCell<HashMap<Place, Fate>>,
+    fates: HashMap<Place, Fate>,
+    /// Rules, by document and index, that have a place somewhere; what has none was reported with its reason.
+    placed: HashSet<(usize, usize)>,
 }
 
 impl Usage {
+    /// Notes the places of rules.
+    pub(super) fn place(&mut self, places: impl Iterator<Item = Place>) {
+        self.placed.extend(places.map(|place| (place.document, place.rule)));
+    }
+
     /// Notes a match that can hold at a server, and the earlier one that takes all of its requests there, if any.
-    pub(super) fn note(&self, place: Place, behind: Option<Place>) {
-        let mut fates = self.fates.borrow_mut();
+    pub(super) fn note(&mut self, place: Place, behind: Option<Place>) {
         match behind {
-            None => _ = fates.insert(place, Fate::Taken),
-            Some(earlier) => _ = fates.entry(place).or_insert(Fate::Behind(earlier)),
+            None => _ = self.fates.insert(place, Fate::Taken),
+            Some(earlier) => _ = self.fates.entry(place).or_insert(Fate::Behind(earlier)),
         }
     }
 
     /// Reports the rules of a document that take no effect, and the matches of others that don't; of the rules those alone
     /// that have a place.
-    pub(super) fn report(
-        &self,
-        all: &[Bound<'_>],
-        document: usize,
-        placed: &HashSet<(usize, usize)>,
-        report: &mut Report,
-    ) {
-        let rules = all[document].document.spec.http.iter().enumerate();
-        for (rule, written) in rules.filter(|(rule, _)| placed.contains(&(document, *rule))) {
+    pub(super) fn report(&self, all: &BTreeMap<usize, Arc<Bound>>, document: usize, report: &mut Report) {
+        let bound = &*all[&document];
+        let rules = bound.document.spec.http.iter().enumerate();
+        for (rule, written) in rules.filter(|(rule, _)| self.placed.contains(&(document, *rule))) {
             let count = written.matches.len().max(1);
             let places = (0..count).map(|at| Place { document, rule, at });
-            let fates: Vec<_> = places.map(|at| (at, self.fates.borrow().get(&at).copied())).collect();
-            let reporter = Reporter { all, bound: &all[document], written, rule };
-            reporter.report(&fates, report);
+            let fates: Vec<_> = places.map(|at| (at, self.fates.get(&at).copied())).collect();
+            Reporter { all, bound, written, rule }.report(&fates, report);
         }
     }
 }
 
 struct Reporter<'a> {
-    all: &'a [Bound<'a>],
-    bound: &'a Bound<'a>,
+    all: &'a BTreeMap<usize, Arc<Bound>>,
+    bound: &'a Bound,
     written: &'a HttpRoute,
     rule: usize,
 }
@@ -160,8 +160,8 @@ impl Reporter<'_> {
         );
     }
 
-    fn earlier(&self, place: Place) -> (&Bound<'_>, &HttpRoute) {
-        let bound = &self.all[place.document];
+    fn earlier(&self, place: Place) -> (&Bound, &HttpRoute) {
+        let bound = &*self.all[&place.document];
         (bound, &bound.document.spec.http[place.rule])
     }
 }

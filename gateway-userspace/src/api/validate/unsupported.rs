@@ -29,7 +29,7 @@ pub(super) fn report(found: &mut Findings<'_>, tables: &[&[Row]]) {
 /// The same for tables whose fields are below a place.
 pub(super) fn report_below(found: &mut Findings<'_>, place: &FieldPath, tables: &[&[Row]]) {
     let source = found.source;
-    let Some(node) = source.root.find(place) else { return };
+    let Some(node) = source.tree.as_ref().and_then(|root| root.find(place)) else { return };
     for Row(pattern, outcome, why) in tables.iter().copied().flatten() {
         let (pattern, value) = pattern.split_once('=').map_or((*pattern, None), |(p, v)| (p, Some(v)));
         let mut places = Vec::new();

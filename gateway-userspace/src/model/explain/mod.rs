@@ -263,7 +263,7 @@ impl<'a> Way<'a> {
             self.missed(Stage::Route, nearest::routes(&host.routes, &head));
             return (Outcome::NoRoute, format!("no route of {} fits: 404", host.domain));
         };
-        let before = host.routes.iter().take_while(|other| !std::ptr::eq(*other, route));
+        let before = host.routes.iter().map(Arc::as_ref).take_while(|other| !std::ptr::eq(*other, route));
         let mut step = found(Stage::Route, &words::route_name(route));
         step.origins = place(route.origin.as_ref());
         step.notes = words::route(route);

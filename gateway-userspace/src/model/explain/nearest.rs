@@ -91,7 +91,7 @@ fn why_not(domain: &HostPattern, host: &str) -> String {
 }
 
 /// The routes of which most conditions were fulfilled.
-pub(super) fn routes(routes: &[Route], head: &RequestHead<'_>) -> Vec<Miss> {
+pub(super) fn routes(routes: &[Arc<Route>], head: &RequestHead<'_>) -> Vec<Miss> {
     let ranked = routes.iter().filter_map(|route| {
         let rank = match route.matcher.unmet(head)? {
             Unmet::Path(_) => 0,

@@ -6,6 +6,7 @@ mod covers;
 mod filters;
 mod forward;
 mod headers;
+mod list;
 mod made;
 mod matching;
 mod retry;
@@ -24,6 +25,7 @@ pub use action::{DirectResponse, Redirect, RedirectPort, RouteAction};
 pub use filters::{AbortStatus, Cors, CorsVerdict, Fault, Filters, Fraction};
 pub use forward::{Forward, Mirror, Rewrite};
 pub use headers::HeaderOps;
+pub use list::RouteList;
 pub use made::{AddressPart, HeaderText, Made, Part, TimeForm};
 pub use matching::{
     FullRegex, HeaderField, HeaderMatch, PathMatch, QueryMatch, RequestHead, RouteMatch, StringMatch, Unmet,
@@ -39,31 +41,33 @@ pub struct RouteTable {
     /// In order of first appearance.
     pub virtual_hosts: Vec<VirtualHost>,
     #[serde(skip)]
-    by_host: HostMap<usize>,
+    by_host: HostMap<u32>,
 }
 
 impl RouteTable {
     /// Indexes the virtual hosts by their domains.
     pub fn new(name: Arc<str>, virtual_hosts: Vec<VirtualHost>) -> Self {
         let mut by_host = HostMap::default();
-        for (index, host) in virtual_hosts.iter().enumerate() {
+        for (index, host) in (0..).zip(&virtual_hosts) {
             by_host.insert(&host.domain, index);
         }
         Self { name, virtual_hosts, by_host }
     }
 
+    /// With an index that was made along with the virtual hosts, each of which has a domain of its own.
+    pub fn indexed(name: Arc<str>, virtual_hosts: Vec<VirtualHost>, by_host: HostMap<u32>) -> Self {
+        Self { name, virtual_hosts, by_host }
+    }
+
     /// The virtual host of an authority as sent; its port is ignored. There is no fall-through to a wider one.
     pub fn virtual_host(&self, authority: &str) -> Option<&VirtualHost> {
-        self.virtual_hosts.get(*self.by_host.get(without_port(authority))?)
+        self.virtual_hosts.get(*self.by_host.get(without_port(authority))? as usize)
     }
 
     /// Every destination that cleartext requests may be sent to.
     pub fn forwards(&self) -> impl Iterator<Item = &WeightedCluster> {
         let served = self.virtual_hosts.iter().filter(|host| !host.https_redirect);
-        served.flat_map(|host| &host.routes).flat_map(|route| match &route.action {
-            RouteAction::Forward(forward) => forward.destinations.as_slice(),
-            RouteAction::Redirect(_) | RouteAction::Direct(_) => &[],
-        })
+        served.flat_map(|host| host.routes.forwards())
     }
 }
 
@@ -83,8 +87,8 @@ pub fn without_port(authority: &str) -> &str {
 pub struct VirtualHost {
     /// The intersection of a server's host and a VirtualService's.
     pub domain: HostPattern,
-    /// First match wins.
-    pub routes: Vec<Route>,
+    /// First match wins; those that take every request come last.
+    pub routes: Arc<RouteList>,
     /// `tls.httpsRedirect` of a server on this table: cleartext requests get 301 before any route is looked at.
     pub https_redirect: bool,
 }
@@ -92,7 +96,7 @@ pub struct VirtualHost {
 impl VirtualHost {
     /// The first route that matches.
     pub fn route(&self, head: &RequestHead<'_>) -> Option<&Route> {
-        self.routes.iter().find(|route| route.matcher.matches(head))
+        self.routes.find(head)
     }
 }
 

@@ -113,7 +113,11 @@ fn table(cluster: Cluster, say: impl FnOnce(&mut Forward)) -> RouteTable {
         operation: http::HeaderValue::from_static(""),
         origin: None,
     };
-    let host = VirtualHost { domain: HostPattern::Any, routes: vec![route], https_redirect: false };
+    let host = VirtualHost {
+        domain: HostPattern::Any,
+        routes: Arc::new([Arc::new(route)].into_iter().collect()),
+        https_redirect: false,
+    };
     RouteTable::new("http.80".into(), vec![host])
 }
 

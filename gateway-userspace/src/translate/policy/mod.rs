@@ -18,6 +18,7 @@ use crate::api::{Code, FieldPath, Objects, Severity, Sourced};
 use crate::model::{GatewayIdentity, HostMap, HostPattern};
 
 use super::bind::full_name;
+use super::memo::Address;
 use super::report::Report;
 pub(super) use tls::Facts;
 
@@ -276,6 +277,11 @@ impl<'a> ServiceRule<'_, 'a> {
     pub(super) fn label(&self) -> String {
         let names = self.documents.iter().map(|it| format!("{}.{}", it.name(), it.namespace()));
         names.collect::<Vec<_>>().join(",")
+    }
+
+    /// Which documents they are.
+    pub(super) fn documents(&self) -> Vec<Address> {
+        self.documents.iter().map(|document| Address::of(document)).collect()
     }
 
     /// Reports settings of ports that the service does not have. A rule for many services may mean another's.

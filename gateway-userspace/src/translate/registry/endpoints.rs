@@ -6,24 +6,39 @@ use std::sync::Arc;
 
 use crate::api::kubernetes::{Conditions, EndpointSlice, ServicePort, SlicePort};
 use crate::api::workload::{EndpointSubset, Endpoints, TargetRef};
-use crate::api::{Code, FieldPath, Objects, Severity, Source, Sourced};
+use crate::api::{Code, Diagnostic, FieldPath, Objects, Severity, Source, Sourced};
 use crate::model::{Endpoint, Health, Locality};
 
 use super::workload::{Labels, Workloads, labelled};
+use super::{Memo, Settled};
+use crate::translate::memo;
 use crate::translate::report::Report;
 
 /// Ties an EndpointSlice to its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Addresses that share ports.
-pub(super) struct Group<'a> {
-    pub(super) ports: &'a [SlicePort],
+#[derive(Debug, PartialEq)]
+pub(super) struct Group {
+    pub(super) ports: Vec<SlicePort>,
     addresses: Vec<Address>,
-    pub(super) source: &'a Source,
+    pub(super) source: ByIdentity,
     /// Of the ports.
     pub(super) field: FieldPath,
+    findings: Vec<Diagnostic>,
 }
 
+/// A source that is the same if it is the same object.
+#[derive(Debug, Clone)]
+pub(super) struct ByIdentity(pub(super) Arc<Source>);
+
+impl PartialEq for ByIdentity {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+#[derive(Debug, PartialEq)]
 struct Address {
     ip: IpAddr,
     health: Health,
@@ -31,35 +46,45 @@ struct Address {
     locality: Locality,
 }
 
-impl Group<'_> {
+impl Group {
     pub(super) fn is_empty(&self) -> bool {
         self.addresses.is_empty()
     }
 }
 
-/// Groups of each Service, by its namespace and name.
-pub(super) type Groups<'a> = HashMap<(&'a str, &'a str), Vec<Group<'a>>>;
+/// Groups of each Service, by its namespace and name, a list for each document.
+pub(super) type Groups<'a> = HashMap<(&'a str, &'a str), Vec<Arc<Vec<Group>>>>;
 
 /// The groups of each Service. Endpoints are what slices were before: they count where a Service has no slice, as in a
 /// cluster each of them is mirrored in slices.
 pub(super) fn by_service<'a>(
     objects: &'a Objects,
     workloads: &Workloads<'a>,
+    (memo, settled): (&mut Memo, Settled),
     report: &mut Report,
 ) -> Groups<'a> {
-    let mut groups = Groups::new();
+    let mut groups = Groups::with_capacity(objects.endpoint_slices.len());
+    let mut known = |key, make: &dyn Fn() -> Vec<Group>, report: &mut Report| {
+        let unless_same = |before: Option<&Arc<Vec<Group>>>| {
+            let made = make();
+            before.filter(|before| ***before == made).cloned().unwrap_or_else(|| Arc::new(made))
+        };
+        let found = memo.groups.get(key, |_| settled.workloads, unless_same);
+        found.iter().for_each(|group| report.extend(&group.findings));
+        found
+    };
     for slice in &objects.endpoint_slices {
         if let Some(service) = slice.metadata.labels.get(SERVICE_NAME) {
-            let group = of_slice(slice, workloads, report);
-            groups.entry((slice.namespace(), service)).or_default().push(group);
+            let made = known(memo::Address::of(slice), &|| vec![of_slice(slice, workloads)], report);
+            groups.entry((slice.namespace(), service)).or_default().push(made);
         } else {
             report_orphan(slice, report);
         }
     }
     for document in &objects.endpoints {
-        groups
-            .entry((document.namespace(), document.name()))
-            .or_insert_with(|| of_endpoints(document, workloads, report));
+        groups.entry((document.namespace(), document.name())).or_insert_with(|| {
+            vec![known(memo::Address::of(document), &|| of_endpoints(document, workloads), report)]
+        });
     }
     groups
 }
@@ -70,34 +95,30 @@ fn report_orphan(slice: &Sourced<EndpointSlice>, report: &mut Report) {
     report.add(slice.diagnostic(Severity::Warning, Code::NoEffect, &field, message));
 }
 
-fn of_slice<'a>(
-    slice: &'a Sourced<EndpointSlice>,
-    workloads: &Workloads<'a>,
-    report: &mut Report,
-) -> Group<'a> {
+fn of_slice(slice: &Sourced<EndpointSlice>, workloads: &Workloads<'_>) -> Group {
+    let mut report = Report::default();
     let reader = Reader::new(slice, workloads);
     let mut addresses = Vec::with_capacity(slice.spec.endpoints.len());
     for (at, endpoint) in slice.spec.endpoints.iter().enumerate() {
         let Some(written) = endpoint.addresses.first() else { continue };
         let field = FieldPath::root().field("endpoints").index(at).field("addresses").index(0);
         let health = health(&endpoint.conditions);
-        addresses.extend(reader.address((written, &field), endpoint.target_ref.as_ref(), health, report));
+        let target = endpoint.target_ref.as_ref();
+        addresses.extend(reader.address((written, &field), target, health, &mut report));
     }
     Group {
-        ports: &slice.spec.ports,
+        ports: slice.spec.ports.clone(),
         addresses,
-        source: &slice.source,
+        source: ByIdentity(slice.source.clone()),
         field: FieldPath::root().field("ports"),
+        findings: report.finish(),
     }
 }
 
-fn of_endpoints<'a>(
-    document: &'a Sourced<Endpoints>,
-    workloads: &Workloads<'a>,
-    report: &mut Report,
-) -> Vec<Group<'a>> {
+fn of_endpoints(document: &Sourced<Endpoints>, workloads: &Workloads<'_>) -> Vec<Group> {
     let reader = Reader::new(document, workloads);
-    let group = |(at, subset): (usize, &'a EndpointSubset)| {
+    let group = |(at, subset): (usize, &EndpointSubset)| {
+        let mut report = Report::default();
         let field = FieldPath::root().field("subsets").index(at);
         let mut addresses = Vec::new();
         let lists = [
@@ -108,10 +129,16 @@ fn of_endpoints<'a>(
             for (at, address) in list.iter().enumerate() {
                 let field = field.field(name).index(at).field("ip");
                 let target = address.target_ref.as_ref();
-                addresses.extend(reader.address((&address.ip, &field), target, health, report));
+                addresses.extend(reader.address((&address.ip, &field), target, health, &mut report));
             }
         }
-        Group { ports: &subset.ports, addresses, source: &document.source, field: field.field("ports") }
+        Group {
+            ports: subset.ports.clone(),
+            addresses,
+            source: ByIdentity(document.source.clone()),
+            field: field.field("ports"),
+            findings: report.finish(),
+        }
     };
     document.spec.subsets.iter().enumerate().map(group).collect()
 }
@@ -153,7 +180,7 @@ pub(super) fn is_tcp(protocol: Option<&str>) -> bool {
 }
 
 /// The endpoints of a Service's port.
-pub(super) fn endpoints(port: &ServicePort, groups: &[Group<'_>]) -> Vec<Endpoint> {
+pub(super) fn endpoints(port: &ServicePort, groups: &[&Group]) -> Vec<Endpoint> {
     let mut found = Vec::new();
     for group in groups {
         let ports = group.ports.iter().filter(|p| p.name == port.name && is_tcp(p.protocol.as_deref()));

@@ -2,49 +2,86 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::api::service_entry::{EntryPort, Resolution, ServiceEntry};
-use crate::api::{Code, FieldPath, Objects, Severity, Sourced};
+use crate::api::{Code, Diagnostic, FieldPath, Objects, Severity, Sourced};
 use crate::model::{Discovery, Endpoint, Health, Resolved, UpstreamProtocol};
 
 use super::visibility::Visibility;
 use super::workload::{self, Workload, Workloads};
-use super::{Listed, ListedPort};
+use super::{Listed, ListedIn, ListedPort, Memo, Settled};
+use crate::translate::memo::Address;
 use crate::translate::report::Report;
 
-/// The ServiceEntries that the gateway sees, a service for each host. Names that have to be resolved go to `names`.
-pub(super) fn list<'a>(
-    objects: &'a Objects,
-    workloads: &Workloads<'a>,
-    (visibility, resolved): (Visibility<'_>, &Resolved),
-    names: &mut BTreeSet<String>,
+/// What a ServiceEntry's document says.
+#[derive(Debug)]
+pub(super) struct ListedEntry {
+    /// A service for each host; none if the gateway does not see it.
+    listed: Vec<Arc<Listed>>,
+    /// Names that have to be resolved.
+    names: BTreeSet<String>,
+    findings: Vec<Diagnostic>,
+}
+
+/// The services of the ServiceEntries that the gateway sees, and names that have to be resolved.
+pub(super) fn list(
+    objects: &Objects,
+    workloads: &Workloads<'_>,
+    from: (Visibility<'_>, &Resolved),
+    (memo, settled): (&mut Memo, Settled),
     report: &mut Report,
-) -> Vec<Listed<'a>> {
-    let mut listed = Vec::new();
+) -> (Vec<Arc<Listed>>, BTreeSet<String>) {
+    let (mut listed, mut names) = (Vec::new(), BTreeSet::new());
     for document in &objects.service_entries {
+        let make = |before: Option<&Arc<ListedEntry>>| {
+            Arc::new(ListedEntry::new(document, workloads, from).unless_same(before))
+        };
+        let holds = settled.workloads && settled.names;
+        let entry = memo.entries.get(Address::of(document), |_| holds, make);
+        report.extend(&entry.findings);
+        listed.extend(entry.listed.iter().cloned());
+        names.extend(entry.names.iter().cloned());
+    }
+    (listed, names)
+}
+
+impl ListedEntry {
+    fn new(
+        document: &Sourced<ServiceEntry>,
+        workloads: &Workloads<'_>,
+        (visibility, resolved): (Visibility<'_>, &Resolved),
+    ) -> Self {
+        let (mut report, mut listed, mut names) = (Report::default(), Vec::new(), BTreeSet::new());
         let entry = &document.spec;
         let exports: Vec<&str> = entry.export_to.iter().map(String::as_str).collect();
         let field = FieldPath::spec().field("exportTo");
-        if !visibility.shows(&document.source, &exports, &field, report) {
-            continue;
+        if visibility.shows(&document.source, &exports, &field, &mut report) {
+            report_addressless(document, &mut report);
+            let endpoints = workloads_of(document, workloads, &mut report);
+            for host in &entry.hosts {
+                let host = host.to_ascii_lowercase();
+                let ports = entry.ports.iter().enumerate().filter(|(_, port)| is_tcp(port));
+                let names = &mut names;
+                let mut source = AddressSource { entry, host: &host, endpoints: &endpoints, resolved, names };
+                let ports = ports.filter_map(|(at, port)| source.port(at, port)).collect();
+                let document = ListedIn { source: document.source.clone(), service: None };
+                let subject_alt_names = entry.subject_alt_names.clone();
+                let host = host.into();
+                listed.push(Arc::new(Listed { host, alias: None, ports, subject_alt_names, document }));
+            }
         }
-        report_addressless(document, report);
-        let endpoints = workloads_of(document, workloads, report);
-        for host in &entry.hosts {
-            let host = host.to_ascii_lowercase();
-            let ports = entry.ports.iter().enumerate().filter(|(_, port)| is_tcp(port));
-            let mut source = AddressSource { entry, host: &host, endpoints: &endpoints, resolved, names };
-            let ports = ports.filter_map(|(at, port)| source.port(at, port)).collect();
-            listed.push(Listed {
-                namespace: document.namespace(),
-                source: &document.source,
-                ports,
-                host,
-                subject_alt_names: &entry.subject_alt_names,
-            });
-        }
+        Self { listed, names, findings: report.finish() }
     }
-    listed
+
+    /// Goes on with what was listed before where it is the same.
+    fn unless_same(mut self, before: Option<&Arc<Self>>) -> Self {
+        let before = before.map_or(&[][..], |before| &before.listed);
+        for (now, before) in self.listed.iter_mut().zip(before).filter(|(now, before)| now == before) {
+            now.clone_from(before);
+        }
+        self
+    }
 }
 
 fn is_tcp(port: &EntryPort) -> bool {

@@ -7,49 +7,91 @@ mod endpoints;
 mod entries;
 mod services;
 mod sharing;
+mod unit;
 mod visibility;
 mod workload;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::api::{Code, FieldPath, Objects, Severity, Source};
-use crate::model::{Cluster, ClusterName, Discovery, Endpoint, GatewayIdentity, UpstreamProtocol};
+use crate::api::{Diagnostic, FieldPath, Objects, Service, Source, Sourced};
+use crate::model::{Cluster, ClusterName, Discovery, Endpoint, UpstreamProtocol};
 
 use super::credential::Credentials;
-use super::policy::{DestinationRules, Facts, PlacedSubset, ServiceRule};
+use super::memo::{Address, Kept, same};
+use super::policy::DestinationRules;
 use super::report::Report;
 use super::surroundings::Surroundings;
+use endpoints::Group;
+use entries::ListedEntry;
+use services::ListedService;
+use unit::{Ingredients, Unit};
 use visibility::Visibility;
 pub(super) use workload::{Workloads, labelled};
 
 /// An alias of an alias of an alias, and so on, is followed so far.
 const MAX_ALIASES: usize = 8;
 
-/// All clusters, and the ports of each service.
-#[derive(Debug, Default)]
+/// Clusters by name.
+type Clusters = BTreeMap<ClusterName, Arc<Cluster>>;
+
+/// All services, each with its clusters.
+#[derive(Debug)]
 pub(super) struct Registry {
-    clusters: BTreeMap<ClusterName, Arc<Cluster>>,
-    ports: HashMap<String, Vec<u16>>,
-    /// What each ExternalName stands for.
-    aliases: HashMap<String, String>,
+    known: Arc<Known>,
+    /// Hosts of which something else is known than in the translation before.
+    changed: HashSet<Arc<str>>,
+    /// Hosts that were looked up, whether there is such a service or not.
+    asked: RefCell<Vec<Arc<str>>>,
+}
+
+/// What the registry's documents say.
+#[derive(Debug, Default)]
+struct Known {
+    units: HashMap<Arc<str>, Arc<Unit>>,
+    clusters: Arc<Clusters>,
     names: BTreeSet<String>,
-    /// The mesh's, for clusters whose rule has none.
-    connect_timeout: Option<Duration>,
+    findings: Vec<Diagnostic>,
 }
 
 /// A service, whatever kind of document says so.
-struct Listed<'a> {
-    host: String,
-    namespace: &'a str,
-    source: &'a Source,
+#[derive(Debug, PartialEq)]
+struct Listed {
+    host: Arc<str>,
+    /// What the host is another name for.
+    alias: Option<String>,
     ports: Vec<ListedPort>,
     /// Names of its endpoints' certificates, where no rule has some.
-    subject_alt_names: &'a [String],
+    subject_alt_names: Vec<String>,
+    document: ListedIn,
+}
+
+/// The document of a service.
+#[derive(Debug, Clone)]
+struct ListedIn {
+    source: Arc<Source>,
+    service: Option<Arc<Sourced<Service>>>,
+}
+
+impl PartialEq for ListedIn {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.source, &other.source)
+    }
+}
+
+impl Listed {
+    fn source(&self) -> &Source {
+        &self.document.source
+    }
+
+    fn namespace(&self) -> &str {
+        &self.document.source.reference.namespace
+    }
 }
 
 /// One of its ports.
+#[derive(Debug, Clone, PartialEq)]
 struct ListedPort {
     number: u16,
     protocol: UpstreamProtocol,
@@ -59,128 +101,177 @@ struct ListedPort {
     field: FieldPath,
 }
 
+/// What of earlier translations goes on.
+#[derive(Debug, Default)]
+pub(super) struct Memo {
+    groups: Kept<Address, Arc<Vec<Group>>>,
+    services: Kept<Address, Arc<ListedService>>,
+    entries: Kept<Address, Arc<ListedEntry>>,
+    known: Arc<Known>,
+}
+
+/// What is the same as in the translation before.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Settled {
+    /// Pods and WorkloadEntries.
+    workloads: bool,
+    /// Addresses of names.
+    names: bool,
+    /// What every cluster depends on.
+    policies: bool,
+    /// All of it, and all services.
+    everything: bool,
+}
+
+impl Settled {
+    /// `names` and `files` say whether addresses of names, and the files that documents name, are the same.
+    pub(super) fn between(before: &Objects, now: &Objects, (names, files): (bool, bool)) -> Self {
+        let entries = same(&before.workload_entries, &now.workload_entries);
+        let workloads = entries && same(&before.pods, &now.pods);
+        let secrets = same(&before.secrets, &now.secrets) && same(&before.config_maps, &now.config_maps);
+        let policies = secrets && files;
+        let services = same(&before.services, &now.services)
+            && same(&before.endpoint_slices, &now.endpoint_slices)
+            && same(&before.endpoints, &now.endpoints)
+            && same(&before.service_entries, &now.service_entries)
+            && same(&before.destination_rules, &now.destination_rules);
+        Self { workloads, names, policies, everything: workloads && names && policies && services }
+    }
+}
+
 impl Registry {
     pub(super) fn new(
         objects: &Objects,
         workloads: &Workloads<'_>,
         surroundings: &Surroundings,
+        (memo, settled): (&mut Memo, Settled),
         report: &mut Report,
     ) -> Self {
+        let mut changed = HashSet::new();
+        if !settled.everything {
+            let before = memo.known.clone();
+            let known = Known::new(objects, workloads, surroundings, (memo, settled), &mut changed);
+            let gone = before.units.keys().filter(|host| !known.units.contains_key(*host)).cloned();
+            changed.extend(gone);
+            let clusters = before.clusters_with(&known, &changed);
+            memo.known = Arc::new(Known { clusters, ..known });
+            memo.groups.end_round();
+            memo.services.end_round();
+            memo.entries.end_round();
+        }
+        report.extend(&memo.known.findings);
+        Self { known: memo.known.clone(), changed, asked: RefCell::default() }
+    }
+}
+
+impl Known {
+    fn new(
+        objects: &Objects,
+        workloads: &Workloads<'_>,
+        surroundings: &Surroundings,
+        (memo, settled): (&mut Memo, Settled),
+        changed: &mut HashSet<Arc<str>>,
+    ) -> Self {
+        let mut report = Report::default();
         let Surroundings { identity, mesh, resolved, .. } = surroundings;
         let visibility = Visibility { identity, default: &mesh.default_service_export_to };
-        let mut names = BTreeSet::new();
-        let (mut listed, aliases) = services::list(objects, workloads, visibility, report);
-        listed.extend(entries::list(objects, workloads, (visibility, resolved), &mut names, report));
-        let rules = DestinationRules::new(objects, identity, report);
-        let credentials = Credentials::new(objects, surroundings);
-        let mut registry = Self {
-            connect_timeout: mesh.connect_timeout.map(|timeout| timeout.0),
-            aliases: aliases.into_iter().collect(),
-            names,
-            ..Self::default()
-        };
-        for service in sharing::joined(listed, report) {
-            let facts =
-                Facts { credentials: &credentials, subject_alt_names: service.subject_alt_names, identity };
-            registry.add(service, (&rules, facts), identity, report);
+        let mut listed = services::list(objects, workloads, visibility, (memo, settled), &mut report);
+        let from = (visibility, resolved);
+        let (more, names) = entries::list(objects, workloads, from, (memo, settled), &mut report);
+        listed.extend(more);
+        let rules = DestinationRules::new(objects, identity, &mut report);
+        let credentials = &Credentials::new(objects, surroundings);
+        let connect_timeout = mesh.connect_timeout.map(|timeout| timeout.0);
+        let mut units = HashMap::with_capacity(listed.len());
+        for parts in sharing::by_host(listed) {
+            let host = parts[0].host.clone();
+            let rule = rules.of(&host, parts[0].namespace(), identity);
+            let ingredients = Ingredients::new(parts, rule.as_ref());
+            let before = memo.known.units.get(&host);
+            let unit = before.filter(|unit| settled.policies && unit.is_of(&ingredients)).cloned();
+            let unit = unit.unwrap_or_else(|| {
+                changed.insert(host.clone());
+                Arc::new(Unit::new(ingredients, rule, (credentials, identity), connect_timeout))
+            });
+            report.extend(&unit.findings);
+            units.insert(host, unit);
         }
-        rules.report_unused(report);
-        registry
+        rules.report_unused(&mut report);
+        Self { units, clusters: Arc::default(), names, findings: report.finish() }
     }
 
-    fn add(
-        &mut self,
-        service: Listed<'_>,
-        (rules, facts): (&DestinationRules<'_>, Facts<'_>),
-        identity: &GatewayIdentity,
-        report: &mut Report,
-    ) {
-        let host: Arc<str> = service.host.as_str().into();
-        let rule = rules.of(&host, service.namespace, identity);
-        let mut numbers = Vec::new();
-        // A name for something else has ports, for destinations that name none, and no clusters.
-        let is_alias = self.aliases.contains_key(&*host);
-        for mut port in service.ports {
-            numbers.push(port.number);
-            if is_alias {
-                continue;
-            }
-            port.endpoints = endpoints::distinct(port.endpoints);
-            let name = ClusterName { host: host.clone(), port: port.number, subset: None };
-            for placed in rule.iter().flat_map(ServiceRule::subsets) {
-                let of_subset = with_labels(&port.endpoints, placed);
-                if of_subset.is_empty() && !port.endpoints.is_empty() {
-                    report_empty(placed, &host, report);
-                }
-                let name = ClusterName { subset: Some(placed.subset.name.as_str().into()), ..name.clone() };
-                self.add_cluster((name, &port), of_subset, rule, (Some(placed), facts), report);
-            }
-            let all = std::mem::take(&mut port.endpoints);
-            self.add_cluster((name, &port), all, rule, (None, facts), report);
+    /// The clusters of what is known next, where those of `changed` hosts alone differ from these.
+    fn clusters_with(&self, next: &Self, changed: &HashSet<Arc<str>>) -> Arc<Clusters> {
+        let named = |cluster: &Arc<Cluster>| (cluster.name.clone(), cluster.clone());
+        if changed.len() > next.units.len() / 2 {
+            let all = next.units.values().flat_map(|unit| &unit.clusters);
+            return Arc::new(all.map(named).collect());
         }
-        if let Some(rule) = rule {
-            rule.report_ports(&host, &numbers, identity, report);
+        let mut clusters = self.clusters.clone();
+        if !changed.is_empty() {
+            let clusters = Arc::make_mut(&mut clusters);
+            let of = |known: &Self| -> Vec<Arc<Cluster>> {
+                let units = changed.iter().filter_map(|host| known.units.get(host));
+                units.flat_map(|unit| unit.clusters.iter().cloned()).collect()
+            };
+            for gone in of(self) {
+                clusters.remove(&gone.name);
+            }
+            clusters.extend(of(next).iter().map(named));
         }
-        self.ports.insert(service.host, numbers);
+        clusters
     }
+}
 
-    fn add_cluster<'a>(
-        &mut self,
-        (name, port): (ClusterName, &ListedPort),
-        endpoints: Vec<Endpoint>,
-        rule: Option<ServiceRule<'_, 'a>>,
-        subset: (Option<PlacedSubset<'a>>, Facts<'_>),
-        report: &mut Report,
-    ) {
-        let mut cluster = Cluster::new(name.clone(), port.protocol, endpoints);
-        cluster.discovery = port.discovery;
-        cluster.connect_timeout = self.connect_timeout.unwrap_or(cluster.connect_timeout);
-        if let Some(rule) = rule {
-            rule.apply(&mut cluster, subset, report);
-        }
-        self.clusters.entry(name).or_insert_with(|| Arc::new(cluster));
+impl Registry {
+    fn unit(&self, host: &str) -> Option<&Arc<Unit>> {
+        let found = self.known.units.get_key_value(host);
+        let host = found.map_or_else(|| host.into(), |(host, _)| host.clone());
+        self.asked.borrow_mut().push(host);
+        found.map(|(_, unit)| unit)
     }
 
     /// The ports of a service, or `None` when there is none of that name.
     pub(super) fn ports(&self, host: &str) -> Option<&[u16]> {
-        self.ports.get(host).map(Vec::as_slice)
-    }
-
-    /// All of them, while no route holds one.
-    pub(super) fn clusters_mut(&mut self) -> impl Iterator<Item = &mut Cluster> {
-        self.clusters.values_mut().map(Arc::make_mut)
+        self.unit(host).map(|unit| unit.ports.as_slice())
     }
 
     /// What a name stands for in the end; itself, unless it is that of an ExternalName.
     pub(super) fn behind<'s>(&'s self, host: &'s str) -> &'s str {
-        let next = |host: &&'s str| self.aliases.get(*host).map(String::as_str);
+        let next = |host: &&'s str| self.unit(host).and_then(|unit| unit.alias.as_deref());
         std::iter::successors(Some(host), next).take(MAX_ALIASES).last().unwrap_or(host)
     }
 
     pub(super) fn cluster(&self, name: &ClusterName) -> Option<&Arc<Cluster>> {
-        self.clusters.get(name)
+        self.unit(&name.host)?.clusters.iter().find(|cluster| cluster.name == *name)
     }
 
-    /// All clusters, and the names whose addresses they want.
-    pub(super) fn into_parts(self) -> (BTreeMap<ClusterName, Arc<Cluster>>, BTreeSet<String>) {
-        (self.clusters, self.names)
+    /// Begins to note anew which hosts are asked for.
+    pub(super) fn forget_asked(&self) {
+        self.asked.borrow_mut().clear();
     }
-}
 
-fn with_labels(endpoints: &[Endpoint], placed: PlacedSubset<'_>) -> Vec<Endpoint> {
-    let fits = |endpoint: &&Endpoint| workload::has_all(&endpoint.labels, &placed.subset.labels);
-    endpoints.iter().filter(fits).cloned().collect()
-}
+    /// The hosts that were asked for since, each once.
+    pub(super) fn asked(&self) -> Vec<Arc<str>> {
+        let mut asked = std::mem::take(&mut *self.asked.borrow_mut());
+        asked.sort_unstable();
+        asked.dedup();
+        asked.shrink_to_fit();
+        asked
+    }
 
-fn report_empty(placed: PlacedSubset<'_>, host: &str, report: &mut Report) {
-    let field = placed.field().field("labels");
-    let message = format!(
-        "The Subset {} defined in the DestinationRule does not select any pods. ({host} has no endpoint with its labels)",
-        placed.subset.name
-    );
-    report.add(
-        placed.document.diagnostic(Severity::Error, Code::SubsetWithoutEndpoints, &field, message).help(
-            "an endpoint has the labels of its Pod; where no document names that, those of its EndpointSlice",
-        ),
-    );
+    /// Whether something else is known of any of the hosts than in the translation before.
+    pub(super) fn any_changed(&self, hosts: &[Arc<str>]) -> bool {
+        !self.changed.is_empty() && hosts.iter().any(|host| self.changed.contains(host))
+    }
+
+    /// All clusters.
+    pub(super) fn clusters(&self) -> &Arc<Clusters> {
+        &self.known.clusters
+    }
+
+    /// The names whose addresses the clusters want.
+    pub(super) fn names(&self) -> &BTreeSet<String> {
+        &self.known.names
+    }
 }

@@ -1,54 +1,89 @@
 //! Kubernetes' Services, with the endpoints that slices and WorkloadEntries give them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::api::kubernetes::{Service, ServicePort, TargetPort};
-use crate::api::{Code, FieldPath, Objects, Severity, Sourced};
+use crate::api::{Code, Diagnostic, FieldPath, Objects, Severity, Sourced};
 use crate::model::{Discovery, Endpoint, Health, UpstreamProtocol};
 
 use super::endpoints::{self, Group, is_tcp};
 use super::visibility::{self, EXPORT_TO, Visibility};
 use super::workload::{Workload, Workloads};
-use super::{Listed, ListedPort};
+use super::{Listed, ListedIn, ListedPort, Memo, Settled};
+use crate::translate::memo::{Address, same};
 use crate::translate::report::Report;
 
 /// `type` of a Service that is another name for something else.
 const ALIAS: &str = "ExternalName";
 
-/// The Services that the gateway sees, and the names that stand for others.
-pub(super) fn list<'a>(
-    objects: &'a Objects,
-    workloads: &Workloads<'a>,
-    visibility: Visibility<'_>,
-    report: &mut Report,
-) -> (Vec<Listed<'a>>, Vec<(String, String)>) {
-    let mut groups = endpoints::by_service(objects, workloads, report);
-    let (mut listed, mut aliases) = (Vec::new(), Vec::new());
-    for service in &objects.services {
-        let exports = service.metadata.annotations.get(EXPORT_TO).map_or("", String::as_str);
-        let field = FieldPath::metadata().field("annotations").field(EXPORT_TO);
-        if !visibility.shows(&service.source, &visibility::entries(exports), &field, report) {
-            continue;
-        }
-        let domain = &visibility.identity.domain;
-        let host = format!("{}.{}.svc.{domain}", service.name(), service.namespace());
-        if service.spec.service_type == ALIAS {
-            let target = service.spec.external_name.trim_end_matches('.').to_ascii_lowercase();
-            aliases.push((host.clone(), target));
-        }
-        let of_service = groups.remove(&(&**service.namespace(), &**service.name())).unwrap_or_default();
-        listed.push(of_document(service, host, &of_service, workloads, report));
-    }
-    (listed, aliases)
+/// What a Service's document says, with its endpoints.
+#[derive(Debug)]
+pub(super) struct ListedService {
+    /// The documents of its endpoints.
+    groups: Vec<Arc<Vec<Group>>>,
+    /// `None`: the gateway does not see it.
+    listed: Option<Arc<Listed>>,
+    findings: Vec<Diagnostic>,
 }
 
-fn of_document<'a>(
-    service: &'a Sourced<Service>,
-    host: String,
-    groups: &[Group<'a>],
-    workloads: &Workloads<'a>,
+/// The Services that the gateway sees.
+pub(super) fn list(
+    objects: &Objects,
+    workloads: &Workloads<'_>,
+    visibility: Visibility<'_>,
+    (memo, settled): (&mut Memo, Settled),
     report: &mut Report,
-) -> Listed<'a> {
+) -> Vec<Arc<Listed>> {
+    let mut groups = endpoints::by_service(objects, workloads, (memo, settled), report);
+    let mut all = Vec::with_capacity(objects.services.len());
+    for service in &objects.services {
+        let groups = groups.remove(&(&**service.namespace(), &**service.name())).unwrap_or_default();
+        let holds = |known: &Arc<ListedService>| settled.workloads && same(&known.groups, &groups);
+        let make = |before: Option<&Arc<ListedService>>| {
+            let made = ListedService::new(service, groups.clone(), workloads, visibility);
+            Arc::new(made.unless_same(before))
+        };
+        let service = memo.services.get(Address::of(service), holds, make);
+        report.extend(&service.findings);
+        all.extend(service.listed.clone());
+    }
+    all
+}
+
+impl ListedService {
+    fn new(
+        service: &Arc<Sourced<Service>>,
+        groups: Vec<Arc<Vec<Group>>>,
+        workloads: &Workloads<'_>,
+        visibility: Visibility<'_>,
+    ) -> Self {
+        let mut report = Report::default();
+        let exports = service.metadata.annotations.get(EXPORT_TO).map_or("", String::as_str);
+        let field = FieldPath::metadata().field("annotations").field(EXPORT_TO);
+        let is_seen = visibility.shows(&service.source, &visibility::entries(exports), &field, &mut report);
+        let listed = is_seen.then(|| {
+            let all: Vec<&Group> = groups.iter().flat_map(|groups| groups.iter()).collect();
+            Arc::new(of_document(service, &visibility.identity.domain, &all, workloads, &mut report))
+        });
+        Self { groups, listed, findings: report.finish() }
+    }
+
+    /// Goes on with what was listed before if it is the same.
+    fn unless_same(self, before: Option<&Arc<Self>>) -> Self {
+        let listed =
+            before.and_then(|before| before.listed.clone()).filter(|it| self.listed.as_ref() == Some(it));
+        Self { listed: listed.or(self.listed), ..self }
+    }
+}
+
+fn of_document(
+    service: &Arc<Sourced<Service>>,
+    domain: &str,
+    groups: &[&Group],
+    workloads: &Workloads<'_>,
+    report: &mut Report,
+) -> Listed {
     let selector = &service.spec.selector;
     let selected: Vec<Workload<'_>> = if selector.is_empty() {
         Vec::new()
@@ -69,7 +104,14 @@ fn of_document<'a>(
             field: FieldPath::spec().field("ports").index(at),
         });
     }
-    Listed { host, namespace: service.namespace(), source: &service.source, ports, subject_alt_names: &[] }
+    let is_alias = service.spec.service_type == ALIAS;
+    Listed {
+        host: format!("{}.{}.svc.{domain}", service.name(), service.namespace()).into(),
+        alias: is_alias.then(|| service.spec.external_name.trim_end_matches('.').to_ascii_lowercase()),
+        ports,
+        subject_alt_names: Vec::new(),
+        document: ListedIn { source: service.source.clone(), service: Some(service.clone()) },
+    }
 }
 
 /// A WorkloadEntry with a name for an address serves ServiceEntries alone.
@@ -106,7 +148,7 @@ fn report_unserved(
     service: &Sourced<Service>,
     at: usize,
     port: &ServicePort,
-    groups: &[Group<'_>],
+    groups: &[&Group],
     report: &mut Report,
 ) {
     let mut with_ports = groups.iter().filter(|group| !group.is_empty() && !group.ports.is_empty());
@@ -115,13 +157,13 @@ fn report_unserved(
         return;
     }
     let field = FieldPath::spec().field("ports").index(at).field("name");
-    let kind = &first.source.reference.kind;
+    let kind = &first.source.0.reference.kind;
     let message =
         format!("no {kind} of the Service has a port named \"{}\": the port has no endpoints", port.name);
     report.add(
         service
             .diagnostic(Severity::Warning, Code::NoEffect, &field, message)
-            .related(first.source.related(&first.field, "has other ports"))
+            .related(first.source.0.related(&first.field, "has other ports"))
             .help(format!("the port in the {kind} must have the name of the Service's port")),
     );
 }

@@ -10,15 +10,17 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
+use crate::api::Diagnostic;
 use crate::api::header_text::Direction;
 use crate::api::virtual_service::{HttpRoute, HttpRouteDestination};
-use crate::model::{Forward, Origin, PathMatch, Route, RouteAction, RouteMatch};
+use crate::model::{Forward, Origin, PathMatch, Route, RouteAction, RouteList, RouteMatch};
 
 use super::Context;
 use super::bind::Bound;
-use super::delegate::Rule;
+use super::delegate::{Expansion, Rule, delegates_some};
 use super::filters;
 use super::matching;
+use super::memo::Address;
 use super::origin::origin;
 use super::reach::Reach;
 use super::report::Report;
@@ -27,45 +29,118 @@ use super::usage::Place;
 
 /// The routes of a VirtualService at a server, in document order. The first that takes every request ends the
 /// list; what comes behind it is looked at for the report only.
-pub(super) fn compile(
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) routes: Arc<RouteList>,
+    findings: Vec<Diagnostic>,
+    /// What became of each match that can hold here: the earlier one that it is always behind.
+    notes: Vec<(Place, Option<Place>)>,
+    is_whole: bool,
+    /// Hosts whose services were looked up.
+    asked: Vec<Arc<str>>,
+    /// Whose rules they are, unless they are all of one document; held for its address.
+    _expansion: Option<Arc<Expansion>>,
+}
+
+/// What a list of routes is made from, besides the services that it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Recipe {
+    document: Address,
+    expansion: Option<usize>,
+    gateway: Address,
+    /// Port number of the server.
+    number: u16,
+}
+
+impl Compiled {
+    /// Every match of every rule is taken.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Places are those of the expansion.
+    pub(super) fn notes(&self) -> &[(Place, Option<Place>)] {
+        &self.notes
+    }
+}
+
+/// The routes of a VirtualService at a server, those of the translation before if nothing they are made from has changed.
+pub(super) fn compiled(
     context: &Context<'_>,
-    document: usize,
+    root: usize,
     server: &SelectedServer<'_>,
     report: &mut Report,
-) -> Vec<Route> {
-    let bindings = &context.bindings;
-    let (mut routes, mut reach, mut ended) = (Vec::new(), Reach::default(), false);
-    for rule in bindings.rules(document) {
-        let bound = bindings.document(rule.document);
-        let conditions = conditions(context, bound, server, rule);
+) -> Arc<Compiled> {
+    let (document, expansion) = context.bindings.identity(root);
+    let recipe = Recipe {
+        document,
+        expansion: expansion.as_ref().map(|expansion| Arc::as_ptr(expansion).addr()),
+        gateway: Address::of(server.gateway),
+        number: server.number,
+    };
+    let holds = |compiled: &Arc<Compiled>| !context.registry.any_changed(&compiled.asked);
+    let make = |_: Option<&_>| {
+        let rules = context.bindings.expansion(root);
+        Arc::new(Compiled { _expansion: expansion, ..compile(context, &rules, server) })
+    };
+    let compiled = context.compiled.borrow_mut().get(recipe, holds, make);
+    report.extend(&compiled.findings);
+    context.bindings.note(root, &compiled);
+    compiled
+}
+
+fn compile(context: &Context<'_>, expansion: &Expansion, server: &SelectedServer<'_>) -> Compiled {
+    let mut report = Report::default();
+    let (mut routes, mut notes, mut reach, mut ended) = (Vec::new(), Vec::new(), Reach::default(), false);
+    context.registry.forget_asked();
+    for rule in &expansion.rules {
+        let (bound, written) = (expansion.document(rule), expansion.written(rule));
+        let conditions = conditions(context, bound, server, (rule, written));
         if conditions.is_empty() {
             continue;
         }
-        let root = bindings.document(document);
-        let compiler = Compiler { context, root, bound, server, rule: &rule.written, index: rule.index };
-        let template = if ended { None } else { compiler.template(report) };
+        let root = &expansion.documents[0];
+        let compiler = Compiler { context, root, bound, server, rule: written, index: rule.index };
+        let template = if ended { None } else { compiler.template(&mut report) };
         if template.is_none() && !ended {
             continue;
         }
         for (places, name, matcher) in conditions {
             let behind = reach.covering(&matcher);
-            for place in places {
-                bindings.usage.note(*place, behind);
-            }
+            notes.extend(places.iter().map(|place| (*place, behind)));
             let Some(template) = template.as_ref().filter(|_| !ended) else { continue };
             ended = matcher.is_catch_all();
-            let origin = places.last().map(|place| origin_of(context, *place));
+            let origin = places.last().map(|place| origin_of(expansion, *place));
             let operation = compiler.operation(&template.action, &matcher.path);
-            routes.push(Route { name, matcher: matcher.clone(), operation, origin, ..template.clone() });
+            let route = Route { name, matcher: matcher.clone(), operation, origin, ..template.clone() };
+            routes.push(Arc::new(route));
             reach.add(matcher, places[places.len() - 1]);
         }
     }
-    routes
+    let is_whole = is_whole(expansion, &notes);
+    Compiled {
+        routes: Arc::new(routes.into_iter().collect()),
+        findings: report.finish(),
+        notes: if is_whole { Vec::new() } else { notes },
+        is_whole,
+        asked: context.registry.asked(),
+        _expansion: None,
+    }
+}
+
+/// Whether every match of a document's rules is taken. Of one that delegates that is never said: its delegates' matches
+/// have other places too.
+fn is_whole(expansion: &Expansion, notes: &[(Place, Option<Place>)]) -> bool {
+    if delegates_some(&expansion.documents[0].document.spec) {
+        return false;
+    }
+    let places = expansion.rules.iter().flat_map(|rule| &rule.places).count();
+    notes.len() == places && notes.iter().all(|(_, behind)| behind.is_none())
 }
 
 /// Where a condition, or a rule without any, is written.
-fn origin_of(context: &Context<'_>, place: Place) -> Arc<Origin> {
-    let document = context.bindings.document(place.document).document;
+fn origin_of(expansion: &Expansion, place: Place) -> Arc<Origin> {
+    let document = &expansion.documents[place.document].document;
     let has_conditions = document.spec.http.get(place.rule).is_some_and(|rule| !rule.matches.is_empty());
     origin(document, "http", place.rule, has_conditions.then_some(place.at))
 }
@@ -73,11 +148,10 @@ fn origin_of(context: &Context<'_>, place: Place) -> Arc<Origin> {
 /// The conditions of a rule that can hold at a server, with where they are written and the name of each route.
 fn conditions<'r>(
     context: &Context<'_>,
-    bound: &Bound<'_>,
+    bound: &Bound,
     server: &SelectedServer<'_>,
-    rule: &'r Rule<'_>,
+    (rule, written): (&'r Rule, &HttpRoute),
 ) -> Vec<(&'r [Place], Arc<str>, RouteMatch)> {
-    let written = &rule.written;
     if written.matches.is_empty() {
         return vec![(&rule.places[0], written.name.as_str().into(), RouteMatch::default())];
     }
@@ -97,9 +171,9 @@ fn conditions<'r>(
 struct Compiler<'a> {
     context: &'a Context<'a>,
     /// Whose hosts are served.
-    root: &'a Bound<'a>,
+    root: &'a Bound,
     /// Whose rule it is, and whose short names it uses: the root's or a delegate's.
-    bound: &'a Bound<'a>,
+    bound: &'a Bound,
     server: &'a SelectedServer<'a>,
     rule: &'a HttpRoute,
     index: usize,
@@ -137,7 +211,7 @@ impl Compiler<'_> {
             action,
             request_headers,
             response_headers,
-            virtual_service: self.root.label().into(),
+            virtual_service: self.root.label().clone(),
             operation: HeaderValue::from_static(""),
             origin: None,
         })

@@ -21,7 +21,7 @@ fn placed(places: &[&str], policy: &str, labels: &[(&str, &str)]) -> Cluster {
     identity.labels.extend(labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
     let translation = translate(&objects(&text), &Surroundings::of(identity), 1);
     assert!(translation.diagnostics.is_empty(), "{:?}", translation.diagnostics);
-    let cluster = translation.snapshot.clusters.into_values().next().expect("a cluster");
+    let cluster = translation.snapshot.clusters.values().next().expect("a cluster").clone();
     (*cluster).clone()
 }
 
