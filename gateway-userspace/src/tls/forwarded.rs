@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use sha2::{Digest as _, Sha256};
 use x509_parser::extensions::GeneralName;
 use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -23,7 +23,7 @@ pub fn client_certificate(der: &[u8]) -> Option<String> {
         _ => None,
     });
     let mut parts = vec![
-        format!("Hash={}", sha256(der)),
+        format!("Hash={}", hex(&Sha256::digest(der))),
         format!("Cert=\"{}\"", escaped_pem(der)),
         format!("Subject=\"{}\"", subject(certificate.subject())),
     ];
@@ -38,12 +38,6 @@ pub fn client_certificate(der: &[u8]) -> Option<String> {
 
 fn keyed<'a>(key: &str, values: impl Iterator<Item = &'a str>) -> impl Iterator<Item = String> {
     values.map(move |value| format!("{key}={value}"))
-}
-
-fn sha256(der: &[u8]) -> String {
-    let suite = TLS13_AES_128_GCM_SHA256.tls13();
-    let hash = suite.map(|suite| suite.common.hash_provider.hash(der));
-    hash.map(|hash| hex(hash.as_ref())).unwrap_or_default()
 }
 
 fn hex(bytes: &[u8]) -> String {
