@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use super::connection::Ends;
 use super::worker::Shared;
@@ -25,20 +25,7 @@ impl Line {
     /// Begins a line, if there is an access log.
     pub(super) fn begin(shared: &Shared, ends: Ends, server_name: Option<&str>) -> Option<Self> {
         let log = shared.access_log.clone()?;
-        let connection = Connection {
-            started: SystemTime::now(),
-            duration: Duration::ZERO,
-            received: 0,
-            sent: 0,
-            flags: Cow::default(),
-            upstream_host: None,
-            upstream_cluster: None,
-            upstream_local: None,
-            downstream_local: ends.local,
-            downstream_remote: ends.peer,
-            server_name: server_name.map(str::to_owned),
-            request: None,
-        };
+        let connection = Connection::begun(ends.local, ends.peer, server_name);
         Some(Self { log, began: Instant::now(), connection, is_left: false })
     }
 

@@ -53,6 +53,26 @@ pub struct Connection {
     pub request: Option<Box<Request>>,
 }
 
+impl Connection {
+    /// One that has just begun, with the gateway's end towards the client, and the client.
+    pub fn begun(local: SocketAddr, remote: SocketAddr, server_name: Option<&str>) -> Self {
+        Self {
+            started: SystemTime::now(),
+            duration: Duration::ZERO,
+            received: 0,
+            sent: 0,
+            flags: Cow::default(),
+            upstream_host: None,
+            upstream_cluster: None,
+            upstream_local: None,
+            downstream_local: local,
+            downstream_remote: remote,
+            server_name: server_name.map(str::to_owned),
+            request: None,
+        }
+    }
+}
+
 /// What was asked by HTTP and what became of it. What could not be read is not there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {

@@ -1,13 +1,12 @@
 //! A request's line in the access log: filled in on the request's way, written when its response has ended, or was dropped
 //! on the way, so also for a client that goes away.
 
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, USER_AGENT};
@@ -54,20 +53,8 @@ impl Notes {
     pub(super) fn begin(connection: &Connection) -> Self {
         let log = connection.shared.access_log.clone();
         Self(log.map(|log| {
-            let connection = access::Connection {
-                started: SystemTime::now(),
-                duration: Duration::ZERO,
-                received: 0,
-                sent: 0,
-                flags: Cow::default(),
-                upstream_host: None,
-                upstream_cluster: None,
-                upstream_local: None,
-                downstream_local: connection.ends.local,
-                downstream_remote: connection.ends.peer,
-                server_name: connection.server_name.as_deref().map(str::to_owned),
-                request: None,
-            };
+            let (ends, server_name) = (connection.ends, connection.server_name.as_deref());
+            let connection = access::Connection::begun(ends.local, ends.peer, server_name);
             let asked = Asked::default();
             let received = Rc::default();
             RefCell::new(Line { log, began: Instant::now(), connection, asked, received, end: End::Open })

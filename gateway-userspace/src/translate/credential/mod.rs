@@ -203,26 +203,29 @@ impl CredentialProblem {
     }
 }
 
-fn report_problem(server: &SelectedServer<'_>, wrong: &Wrong, report: &mut Report) {
-    let field = server.field().field("tls").join(&wrong.field);
-    let (code, message) = match &wrong.problem {
+/// Code and words of a problem, in Istio's words where it has some. `unusable` is the code of contents that are no good.
+pub(super) fn told(problem: &CredentialProblem, unusable: Code) -> (Code, String) {
+    let not_found =
+        |what: &str, why: &str| format!("Referenced credentialName not found: \"{what}\" ({why})");
+    match problem {
         CredentialProblem::NotFound { credential: file @ CredentialSource::File(_) } => {
             (Code::ReferencedResourceNotFound, format!("{file} not found"))
         }
         CredentialProblem::NotFound { credential } => {
             let words = credential.to_string();
             let short = words.rsplit('/').next().unwrap_or(&words);
-            let message = format!("Referenced credentialName not found: \"{short}\" ({words} not found)");
-            (Code::ReferencedResourceNotFound, message)
+            (Code::ReferencedResourceNotFound, not_found(short, &format!("{words} not found")))
         }
-        CredentialProblem::Unusable { credential, reason } => {
-            (Code::InvalidGatewayCredential, format!("{credential}: {reason}"))
+        CredentialProblem::Unusable { credential, reason } => (unusable, format!("{credential}: {reason}")),
+        CredentialProblem::Refused { name, reason } => {
+            (Code::ReferencedResourceNotFound, not_found(name, reason))
         }
-        CredentialProblem::Refused { name, reason } => (
-            Code::ReferencedResourceNotFound,
-            format!("Referenced credentialName not found: \"{name}\" ({reason})"),
-        ),
-    };
+    }
+}
+
+fn report_problem(server: &SelectedServer<'_>, wrong: &Wrong, report: &mut Report) {
+    let field = server.field().field("tls").join(&wrong.field);
+    let (code, message) = told(&wrong.problem, Code::InvalidGatewayCredential);
     let help = match &wrong.problem {
         CredentialProblem::NotFound { credential: CredentialSource::File(_) } => {
             "clients of this server's hosts are reset until the file is there; a running gateway goes on with the one before \

@@ -10,7 +10,7 @@ use crate::model::{
 };
 
 use super::blocks::PlacedTls;
-use crate::translate::credential::Credentials;
+use crate::translate::credential::{self, Credentials};
 use crate::translate::report::Report;
 
 /// What else decides about the connections to a service.
@@ -134,24 +134,7 @@ fn report_problem(
     report: &mut Report,
 ) {
     let PlacedTls { document, field: place, .. } = placed;
-    let (code, message) = match problem {
-        CredentialProblem::NotFound { credential: file @ CredentialSource::File(_) } => {
-            (Code::ReferencedResourceNotFound, format!("{file} not found"))
-        }
-        CredentialProblem::NotFound { credential } => {
-            let words = credential.to_string();
-            let short = words.rsplit('/').next().unwrap_or(&words);
-            let message = format!("Referenced credentialName not found: \"{short}\" ({words} not found)");
-            (Code::ReferencedResourceNotFound, message)
-        }
-        CredentialProblem::Unusable { credential, reason } => {
-            (Code::UpstreamTlsUnusable, format!("{credential}: {reason}"))
-        }
-        CredentialProblem::Refused { name, reason } => {
-            let message = format!("Referenced credentialName not found: \"{name}\" ({reason})");
-            (Code::ReferencedResourceNotFound, message)
-        }
-    };
+    let (code, message) = credential::told(problem, Code::UpstreamTlsUnusable);
     report.add(document.diagnostic(Severity::Error, code, &place.field(field), message).help(
         "requests to the host are answered with 503 until it is there, Secrets in the gateway's own namespace; a running \
          gateway goes on with the one before if it is merely gone; nothing is sent in the clear meanwhile",
