@@ -415,6 +415,11 @@ impl<'a> de::SeqAccess<'a> for Items<'a> {
             .map(Some)
             .map_err(|error| error.at(node.span).under(Step::Index(index)))
     }
+
+    /// Most lists have one element. Without knowing, a list makes room for four.
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.0.len())
+    }
 }
 
 struct Entries<'a> {
