@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use gateway_userspace::api::{self, Object, Objects};
-use gateway_userspace::model::{
-    ChainAction, GatewayIdentity, Listener, ListenerKind, RouteAction, RouteTable, Snapshot, WeightedCluster,
-};
+use gateway_userspace::model::{GatewayIdentity, RouteAction, Snapshot, WeightedCluster};
 use gateway_userspace::translate::{Surroundings, Translation, Translator, translate};
 
 const NAMESPACES: [&str; 3] = ["default", "shop", "istio-system"];
@@ -260,27 +258,13 @@ fn policy(rng: &mut Rng) -> String {
     format!("spec: {{host: {host}, {policy}}}\n")
 }
 
-fn tables(listener: &Listener) -> Vec<&Arc<RouteTable>> {
-    match &listener.kind {
-        ListenerKind::Http(table) => vec![table],
-        ListenerKind::Tcp(_) => Vec::new(),
-        ListenerKind::Tls(tls) => tls
-            .chains
-            .iter()
-            .filter_map(|chain| match &chain.action {
-                ChainAction::TerminateHttp { routes, .. } => Some(routes),
-                _ => None,
-            })
-            .collect(),
-    }
-}
-
 /// Every destination that something may be sent to.
 fn destinations(snapshot: &Snapshot) -> Vec<&WeightedCluster> {
     let mut all: Vec<&WeightedCluster> =
         snapshot.listeners.iter().flat_map(|listener| listener.opaque_destinations()).collect();
-    let tables = snapshot.listeners.iter().flat_map(|listener| tables(listener));
-    for route in tables.flat_map(|table| &table.virtual_hosts).flat_map(|host| host.routes.iter()) {
+    for route in
+        snapshot.route_tables().flat_map(|table| &table.virtual_hosts).flat_map(|host| host.routes.iter())
+    {
         if let RouteAction::Forward(forward) = &route.action {
             all.extend(&forward.destinations);
             all.extend(forward.mirrors.iter().map(|mirror| &mirror.destination));
@@ -362,8 +346,8 @@ fn town(changed_rule: bool, changed_slice: bool) -> BTreeMap<String, String> {
 /// Whether the routes of each VirtualService, and the clusters of each Service, are the same objects in two snapshots.
 fn shared(one: &Snapshot, other: &Snapshot) -> ([bool; 2], [bool; 2]) {
     let routes = |snapshot: &Snapshot, host: &str| -> Vec<_> {
-        let tables = snapshot.listeners.iter().flat_map(|listener| tables(listener));
-        tables.map(|table| table.virtual_host(host).expect(host).routes.as_ptr()).collect()
+        let hosts = snapshot.route_tables().map(|table| table.virtual_host(host).expect(host));
+        hosts.map(|host| host.routes.as_ptr()).collect()
     };
     let cluster = |snapshot: &Snapshot, name: &str| {
         let found =

@@ -184,18 +184,6 @@ fn destinations(route: &TcpRoute) -> String {
 }
 
 fn route_items(listener: &Listener) -> Vec<Item> {
-    let tables = match &listener.kind {
-        ListenerKind::Http(table) => vec![table],
-        ListenerKind::Tcp(_) => vec![],
-        ListenerKind::Tls(tls) => tls
-            .chains
-            .iter()
-            .filter_map(|chain| match &chain.action {
-                ChainAction::TerminateHttp { routes, .. } => Some(routes),
-                _ => None,
-            })
-            .collect(),
-    };
     let row = |table: &str,
                host: &crate::model::VirtualHost,
                condition: String,
@@ -213,7 +201,7 @@ fn route_items(listener: &Listener) -> Vec<Item> {
         object: object.take(),
     };
     let mut items = Vec::new();
-    for table in tables {
+    for table in listener.route_tables() {
         let mut whole = Some(object(table));
         for host in &table.virtual_hosts {
             if host.https_redirect && host.routes.is_empty() {

@@ -62,6 +62,19 @@ pub struct ServerRef {
 }
 
 impl Listener {
+    /// The route tables of a plaintext port, or of the HTTPS servers of a TLS port.
+    pub fn route_tables(&self) -> impl Iterator<Item = &RouteTable> {
+        let (own, chains) = match &self.kind {
+            ListenerKind::Http(table) => (Some(&**table), [].as_slice()),
+            ListenerKind::Tls(tls) => (None, tls.chains.as_slice()),
+            ListenerKind::Tcp(_) => (None, [].as_slice()),
+        };
+        own.into_iter().chain(chains.iter().filter_map(|chain| match &chain.action {
+            ChainAction::TerminateHttp { routes, .. } => Some(&**routes),
+            ChainAction::TerminateTcp { .. } | ChainAction::Passthrough(_) => None,
+        }))
+    }
+
     /// Where connections go whose bytes are carried unread: those of TCP and of TLS that is passed through, and those
     /// that a cleartext request is upgraded to. HTTP/2 knows no such upgrade (RFC 9113, 8.6).
     pub fn opaque_destinations(&self) -> impl Iterator<Item = &WeightedCluster> {

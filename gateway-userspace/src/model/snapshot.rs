@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::cluster::{Cluster, ClusterName};
-use super::listener::{ChainAction, Listener, ListenerKey, ListenerKind};
+use super::listener::{Listener, ListenerKey};
 use super::route::RouteTable;
 
 /// Names a document in dumps: `name.namespace`, as istioctl writes it.
@@ -33,17 +33,7 @@ impl Snapshot {
 
     /// The route tables of all plaintext ports and HTTPS servers.
     pub fn route_tables(&self) -> impl Iterator<Item = &RouteTable> {
-        self.listeners.iter().flat_map(|listener| {
-            let (own, chains) = match &listener.kind {
-                ListenerKind::Http(table) => (Some(&**table), [].as_slice()),
-                ListenerKind::Tls(tls) => (None, tls.chains.as_slice()),
-                ListenerKind::Tcp(_) => (None, [].as_slice()),
-            };
-            own.into_iter().chain(chains.iter().filter_map(|chain| match &chain.action {
-                ChainAction::TerminateHttp { routes, .. } => Some(&**routes),
-                ChainAction::TerminateTcp { .. } | ChainAction::Passthrough(_) => None,
-            }))
-        })
+        self.listeners.iter().flat_map(|listener| listener.route_tables())
     }
 }
 
