@@ -2,6 +2,7 @@
 //! it, and what is wrong with it by itself. What documents mean together is `translate`'s matter.
 
 pub mod annotation;
+pub mod by_name;
 pub mod code;
 pub mod credential_name;
 pub mod decode;
@@ -25,6 +26,7 @@ pub mod workload;
 pub mod yaml;
 
 pub use annotation::GatewayAnnotations;
+pub use by_name::ByName;
 pub use code::Code;
 pub use credential_name::CredentialName;
 pub use destination_rule::DestinationRule;

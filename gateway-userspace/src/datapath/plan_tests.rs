@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::*;
 use crate::model::listener::TlsListener;
 use crate::model::{
-    ChainAction, ClusterName, Endpoint, FilterChain, Forward, HeaderOps, Health, HostPattern, Limits,
-    RouteAction, RouteMatch, RouteTable, SourceAddress, UpstreamProtocol, UserSpaceReason, VirtualHost,
+    ChainAction, ClusterName, Endpoint, FilterChain, Forward, Health, HostPattern, Limits, RouteAction,
+    RouteMatch, RouteRule, RouteTable, SourceAddress, UpstreamProtocol, UserSpaceReason, VirtualHost,
 };
 
 fn name(host: &str) -> ClusterName {
@@ -221,16 +221,14 @@ fn serving(port: u16, https_redirect: bool, destinations: Vec<WeightedCluster>) 
     let route = |destination| crate::model::Route {
         name: "".into(),
         matcher: RouteMatch::default(),
-        filters: crate::model::Filters::default(),
-        action: RouteAction::Forward(Forward::to(vec![destination])),
-        request_headers: HeaderOps::default(),
-        response_headers: HeaderOps::default(),
-        virtual_service: "vs.default".into(),
+        rule: Arc::new(RouteRule::new(
+            RouteAction::Forward(Forward::to(vec![destination])),
+            "vs.default".into(),
+        )),
         operation: http::HeaderValue::from_static(""),
         origin: None,
     };
-    let routes = destinations.into_iter().map(route).map(Arc::new);
-    let routes = Arc::new(routes.collect());
+    let routes = destinations.into_iter().map(route).map(Arc::new).collect();
     let host = VirtualHost { domain: HostPattern::Any, routes, https_redirect };
     let kind = ListenerKind::Http(Arc::new(RouteTable::new("http".into(), vec![host])));
     in_user_space(UserSpaceReason::NeedsHttp, Listener { kind, ..listener(None, port, Vec::new()) })
