@@ -5,6 +5,7 @@
 
 mod endpoints;
 mod entries;
+mod patch;
 mod services;
 mod sharing;
 mod unit;
@@ -119,7 +120,9 @@ pub(super) struct Settled {
     names: bool,
     /// What every cluster depends on.
     policies: bool,
-    /// All of it, and all services.
+    /// All of it, and all services, but for what EndpointSlices say.
+    but_for_slices: bool,
+    /// Those too.
     everything: bool,
 }
 
@@ -131,24 +134,29 @@ impl Settled {
         let secrets = same(&before.secrets, &now.secrets) && same(&before.config_maps, &now.config_maps);
         let policies = secrets && files;
         let services = same(&before.services, &now.services)
-            && same(&before.endpoint_slices, &now.endpoint_slices)
             && same(&before.endpoints, &now.endpoints)
             && same(&before.service_entries, &now.service_entries)
             && same(&before.destination_rules, &now.destination_rules);
-        Self { workloads, names, policies, everything: workloads && names && policies && services }
+        let but_for_slices = workloads && names && policies && services;
+        let everything = but_for_slices && same(&before.endpoint_slices, &now.endpoint_slices);
+        Self { workloads, names, policies, but_for_slices, everything }
     }
 }
 
 impl Registry {
+    /// `earlier` are the documents of the translation before.
     pub(super) fn new(
-        objects: &Objects,
+        (earlier, objects): (&Objects, &Objects),
         workloads: &Workloads<'_>,
         surroundings: &Surroundings,
         (memo, settled): (&mut Memo, Settled),
         report: &mut Report,
     ) -> Self {
         let mut changed = HashSet::new();
-        if !settled.everything {
+        let is_known = settled.everything
+            || settled.but_for_slices
+                && patch::slices((earlier, objects), workloads, surroundings, (memo, &mut changed));
+        if !is_known {
             let before = memo.known.clone();
             let known = Known::new(objects, workloads, surroundings, (memo, settled), &mut changed);
             let gone = before.units.keys().filter(|host| !known.units.contains_key(*host)).cloned();
