@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot be made ends")]
 
 #[path = "../../tests/src/mesh.rs"]
+#[allow(unreachable_pub, reason = "a module of a library too")]
 mod mesh;
 
 use std::hint::black_box;

@@ -3,6 +3,7 @@
 //! services the gateway sees, `sharing` what becomes of several documents for one host. A cluster is made of each port, and
 //! one of each subset of it.
 
+mod asked;
 mod endpoints;
 mod entries;
 mod patch;
@@ -24,6 +25,8 @@ use super::memo::{Address, Kept, same};
 use super::policy::DestinationRules;
 use super::report::Report;
 use super::surroundings::Surroundings;
+pub(super) use asked::Asked;
+use asked::Changed;
 use endpoints::Group;
 use entries::ListedEntry;
 use services::ListedService;
@@ -42,7 +45,7 @@ type Clusters = BTreeMap<ClusterName, Arc<Cluster>>;
 pub(super) struct Registry {
     known: Arc<Known>,
     /// Hosts of which something else is known than in the translation before.
-    changed: HashSet<Arc<str>>,
+    changed: Changed,
     /// Hosts that were looked up, whether there is such a service or not.
     asked: RefCell<Vec<Arc<str>>>,
 }
@@ -168,7 +171,7 @@ impl Registry {
             memo.entries.end_round();
         }
         report.extend(&memo.known.findings);
-        Self { known: memo.known.clone(), changed, asked: RefCell::default() }
+        Self { known: memo.known.clone(), changed: Changed::new(changed), asked: RefCell::default() }
     }
 }
 
@@ -260,17 +263,13 @@ impl Registry {
     }
 
     /// The hosts that were asked for since, each once.
-    pub(super) fn asked(&self) -> Vec<Arc<str>> {
-        let mut asked = std::mem::take(&mut *self.asked.borrow_mut());
-        asked.sort_unstable();
-        asked.dedup();
-        asked.shrink_to_fit();
-        asked
+    pub(super) fn asked(&self) -> Asked {
+        Asked::new(std::mem::take(&mut *self.asked.borrow_mut()))
     }
 
     /// Whether something else is known of any of the hosts than in the translation before.
-    pub(super) fn any_changed(&self, hosts: &[Arc<str>]) -> bool {
-        !self.changed.is_empty() && hosts.iter().any(|host| self.changed.contains(host))
+    pub(super) fn any_changed(&self, hosts: &Asked) -> bool {
+        self.changed.any_of(hosts)
     }
 
     /// All clusters.

@@ -23,6 +23,7 @@ use super::matching;
 use super::memo::Address;
 use super::origin::named_origin;
 use super::reach::Reach;
+use super::registry::Asked;
 use super::report::Report;
 use super::select::SelectedServer;
 use super::usage::Place;
@@ -37,7 +38,7 @@ pub(super) struct Compiled {
     notes: Vec<(Place, Option<Place>)>,
     is_whole: bool,
     /// Hosts whose services were looked up.
-    asked: Vec<Arc<str>>,
+    asked: Asked,
     /// Whose rules they are, unless they are all of one document; held for its address.
     _expansion: Option<Arc<Expansion>>,
 }
