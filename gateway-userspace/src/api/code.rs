@@ -79,6 +79,15 @@ codes! {
     /// Two servers claim the same host on the same port.
     ConflictingGateways = "IST0145", [Error, Warning, Info], istio: Some(Error),
         "leave the host to one of the two, or give them different ports";
+    /// A Telemetry names no provider, and none is named before it.
+    TelemetryWithoutProvider = "IST0157", [Warning], istio: Some(Warning),
+        "name a provider, such as `envoy`, in `providers`, or in MeshConfig's `defaultProviders.accessLogging`";
+    /// Several Telemetries of a namespace select the gateway.
+    TelemetriesSelectSame = "IST0159", [Warning], istio: Some(Error),
+        "join them into one, or let their selectors choose different workloads";
+    /// Several Telemetries of a namespace have no selector.
+    TelemetriesWithoutSelector = "IST0160", [Error], istio: Some(Error),
+        "join them into one, or give all but one a selector";
     /// A Secret or file lacks a usable certificate, key or CA.
     InvalidGatewayCredential = "IST0161", [Error], istio: Some(Error),
         "put a certificate and the key that belongs to it into the Secret, both in PEM form";

@@ -37,7 +37,9 @@ impl Compiler<'_> {
             destination_headers: if several { destination_headers } else { Vec::new() },
             rewrite: self.rule.rewrite.as_ref().and_then(rewrite),
             timeout: self.rule.timeout.map(|timeout| timeout.0),
-            retries: retry::policy(self.rule.retries.as_ref()),
+            retries: retry::policy(
+                self.rule.retries.as_ref().or(self.context.mesh.default_http_retry_policy.as_ref()),
+            ),
             mirrors: self.mirrors(report),
         })
     }
