@@ -73,6 +73,9 @@ codes! {
     /// The document breaks no rule but surely is not meant so.
     SchemaWarning = "IST0133", [Warning], istio: Some(Warning),
         "take the field out, or set what it needs to have an effect";
+    /// A ServiceEntry without addresses has a port of TCP, which sidecars know by its address.
+    EntryWithoutAddresses = "IST0134", [Info], istio: Some(Warning),
+        "nothing, if only gateways are to reach it; else give it an address in `addresses`";
     /// Two servers show the same certificate for different hosts.
     DuplicateCertificate = "IST0138", [Info], istio: Some(Warning),
         "put the hosts into one server, or give each server its own certificate";
@@ -100,6 +103,9 @@ codes! {
     /// A DestinationRule's host is no service.
     DestinationRuleWithoutHost = "IST0174", [Warning], istio: Some(Warning),
         "write the Service, or correct `host`; another namespace's service is named in full";
+    /// ServiceEntries give one port of one host different protocols.
+    EntriesDisagree = "IST0177", [Warning], istio: Some(Warning),
+        "give the port the same protocol in all of them";
     /// Not YAML.
     Yaml = "SLU0001", [Error], istio: None,
         "mend the text so that it is YAML; the place is where reading broke off, and the slip may be just above it";
