@@ -49,6 +49,7 @@ enum KindOf {
     Pod,
     ConfigMap,
     Secret,
+    Telemetry,
     List,
     /// Reported, not refused.
     Other(Severity, Code, String),
@@ -260,6 +261,12 @@ fn kind_of(version: &str, kind: &str) -> KindOf {
         ("networking.istio.io", "DestinationRule") => KindOf::DestinationRule,
         ("networking.istio.io", "ServiceEntry") => KindOf::ServiceEntry,
         ("networking.istio.io", "WorkloadEntry") => KindOf::WorkloadEntry,
+        ("telemetry.istio.io", "Telemetry") if !matches!(number, "v1" | "v1alpha1") => other(
+            Severity::Error,
+            Code::NotADocument,
+            format!("unknown version \"{number}\" of {kind}; known are v1 and v1alpha1"),
+        ),
+        ("telemetry.istio.io", "Telemetry") => KindOf::Telemetry,
         ("", "Service") => KindOf::Service,
         ("", "Endpoints") => KindOf::Endpoints,
         ("", "Pod") => KindOf::Pod,
@@ -314,6 +321,9 @@ fn build(what: &KindOf, metadata: Metadata, source: &Arc<Source>) -> (Option<Obj
         KindOf::WorkloadEntry => {
             checked(istio(metadata, source), validate::workload_entry).map_object(Object::WorkloadEntry)
         }
+        KindOf::Telemetry => {
+            checked(istio(metadata, source), validate::telemetry).map_object(Object::Telemetry)
+        }
         KindOf::Endpoints => plain(whole(metadata, source)).map_object(Object::Endpoints),
         KindOf::Pod => plain(whole(metadata, source)).map_object(Object::Pod),
         KindOf::ConfigMap => config_map(metadata, source),
@@ -358,15 +368,10 @@ fn config_map(metadata: Metadata, source: &Arc<Source>) -> (Option<Object>, Vec<
     };
     match decode::<mesh_config::MeshConfig>(&root) {
         Ok(spec) => {
-            let set = mesh_config::NOT_OBEYED.iter().filter(|name| root.get(name).is_some());
-            let warn = |name: &&str| {
-                let message = format!("{name} is not yet supported: it has no effect here");
-                source.diagnostic(Severity::Warning, Code::NotSupported, &field, message)
-            };
-            let mut found: Vec<Diagnostic> = set.map(warn).collect();
-            found.extend(validate::mesh_config(source, &field, &spec));
+            let found = validate::mesh_config(source, &field, (&root, &spec));
             let object = Sourced { metadata, spec, source: source.clone() };
-            (Some(Object::MeshConfig(object.settled())), found)
+            let is_sound = !found.iter().any(Diagnostic::is_error);
+            (is_sound.then(|| Object::MeshConfig(object.settled())), found)
         }
         Err(error) => (None, bad(format!("{}: {}", error.path, error.message))),
     }

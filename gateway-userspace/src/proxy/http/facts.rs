@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::request::Parts;
 use http::{Response, StatusCode};
 
+use super::headers::Asker;
 use super::outgoing::Target;
 use super::serve::Connection;
 use crate::model::route::{AddressPart, HeaderField, Made, Part, TimeForm};
@@ -17,6 +18,7 @@ use crate::telemetry::clock;
 #[derive(Clone, Copy)]
 pub(super) struct Facts<'a> {
     pub(super) connection: &'a Connection,
+    pub(super) asker: Asker,
     pub(super) route: &'a Route,
     /// `HTTP/1.1` or `HTTP/2`.
     pub(super) protocol: &'static str,
@@ -33,7 +35,7 @@ impl Facts<'_> {
                     path: &target.path,
                     query: uri.query(),
                     method: method.as_str(),
-                    scheme: self.connection.scheme(),
+                    scheme: self.asker.scheme,
                     authority: &target.authority,
                     headers,
                 };
@@ -75,7 +77,8 @@ impl Facts<'_> {
         let ends = self.connection.ends;
         made.value(|part| match part {
             Part::Text(text) => Some(text.clone()),
-            Part::Remote(part) => Some(address(ends.peer, *part)),
+            Part::Remote(part) => Some(address(self.asker.address, *part)),
+            Part::DirectRemote(part) => Some(address(ends.peer, *part)),
             Part::Local(part) => Some(address(ends.local, *part)),
             Part::Protocol => Some(self.protocol.to_owned()),
             Part::ServerName => self.connection.server_name.as_deref().map(str::to_owned),

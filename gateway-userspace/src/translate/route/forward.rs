@@ -37,7 +37,9 @@ impl Compiler<'_> {
             destination_headers: if several { destination_headers } else { Vec::new() },
             rewrite: self.rule.rewrite.as_deref().and_then(rewrite).map(Box::new),
             timeout: self.rule.timeout.map(|timeout| timeout.0),
-            retries: retry::policy(self.rule.retries.as_deref()),
+            retries: retry::policy(
+                self.rule.retries.as_deref().or(self.context.mesh.default_http_retry_policy.as_ref()),
+            ),
             mirrors: self.mirrors(report),
         })
     }
