@@ -53,9 +53,9 @@ enum End {
 
 impl Notes {
     /// Begins a line.
-    pub(super) fn begin(connection: &Connection, logging: Arc<Logging>) -> Self {
-        let log = connection.shared.access_log.clone().filter(|_| !logging.is_off());
-        Self(log.map(|log| {
+    pub(super) fn begin(connection: &Connection, logging: Option<Arc<Logging>>) -> Self {
+        let log = logging.zip(connection.shared.access_log.clone());
+        Self(log.map(|(logging, log)| {
             let (ends, server_name) = (connection.ends, connection.server_name.as_deref());
             let mut record = access::Connection::begun(ends.local, ends.peer, server_name);
             record.handshake = connection.handshake;

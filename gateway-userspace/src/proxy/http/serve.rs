@@ -67,7 +67,8 @@ pub(in crate::proxy) struct Connection {
 pub(super) struct InForce {
     generation: u64,
     pub(super) table: Arc<RouteTable>,
-    pub(super) logging: Arc<Logging>,
+    /// Absent while nothing is logged.
+    pub(super) logging: Option<Arc<Logging>>,
     pub(super) settings: HttpSettings,
 }
 
@@ -83,7 +84,7 @@ impl Connection {
     ) -> Self {
         let agreed = Err(Below::TerminatesTls);
         let runtime = shared.runtime.current();
-        let (logging, settings) = (runtime.snapshot.logging.clone(), runtime.snapshot.http);
+        let (logging, settings) = (logging(&runtime.snapshot), runtime.snapshot.http);
         drop(runtime);
         Self {
             shared,
@@ -143,7 +144,7 @@ impl Connection {
         let snapshot = &runtime.snapshot;
         if known.generation != snapshot.generation {
             known.generation = snapshot.generation;
-            known.logging.clone_from(&snapshot.logging);
+            known.logging = logging(snapshot);
             known.settings = snapshot.http;
             if let Some(table) = self.find_table(snapshot) {
                 known.table = table;
@@ -175,6 +176,11 @@ impl Connection {
             _ => None,
         }
     }
+}
+
+/// The rules in force, if there are any.
+fn logging(snapshot: &Snapshot) -> Option<Arc<Logging>> {
+    (!snapshot.logging.is_off()).then(|| snapshot.logging.clone())
 }
 
 /// Serves requests until the client is done or idle, or the drain asks for an end after the request under way.
