@@ -21,5 +21,6 @@ mod serve;
 mod tries;
 mod upgrade;
 
+pub use headers::as_rules_see;
 pub use path::normalize;
 pub(super) use serve::{Connection, serve};
