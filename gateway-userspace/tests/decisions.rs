@@ -56,7 +56,9 @@ macro_rules! files {
 }
 
 files! {
+    delegates_have_their_places: "delegates.yaml",
     destinations_lead_to_clusters_and_their_rules: "destinations.yaml",
+    slips_are_told_of: "documents.yaml",
     gateways_are_selected_and_merged: "gateways.yaml",
     servers_and_virtual_services_meet_on_hosts: "hosts.yaml",
     bytes_have_rules_of_their_own: "l4.yaml",

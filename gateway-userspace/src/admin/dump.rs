@@ -11,8 +11,7 @@ use serde_json::Value;
 use super::view::View;
 use crate::model::{
     ChainAction, Credential, CredentialProblem, CredentialSource, FilterChain, Listener, ListenerKind,
-    PathMatch, Route, RouteList, RouteTable, ServerTls, StringMatch, TcpRoute, Tier, UpstreamProtocol,
-    VirtualHost,
+    PathMatch, Route, RouteTable, ServerTls, StringMatch, TcpRoute, Tier, UpstreamProtocol, VirtualHost,
 };
 use crate::tls::certificate;
 
@@ -236,9 +235,9 @@ fn tables(listener: &Listener) -> Vec<(&RouteTable, u16)> {
 /// Virtual hosts that share their routes as one, as Istio shows them: a document with a hundred hosts is one.
 fn collapsed(hosts: &[VirtualHost]) -> Vec<(&VirtualHost, Vec<String>)> {
     let mut all: Vec<(&VirtualHost, Vec<String>)> = Vec::new();
-    let mut known: HashMap<(*const RouteList, bool), usize> = HashMap::new();
+    let mut known: HashMap<(Vec<*const Route>, bool), usize> = HashMap::new();
     for host in hosts {
-        let key = (Arc::as_ptr(&host.routes), host.https_redirect);
+        let key = (host.routes.iter().map(Arc::as_ptr).collect(), host.https_redirect);
         let at = *known.entry(key).or_insert(all.len());
         if at == all.len() {
             all.push((host, Vec::new()));
@@ -263,7 +262,7 @@ fn condition(route: &Route) -> String {
     let matcher = &route.matcher;
     let path = match &matcher.path {
         PathMatch::Any => "/*".to_owned(),
-        PathMatch::Exact { path, .. } => path.clone(),
+        PathMatch::Exact { path, .. } => path.to_string(),
         PathMatch::Prefix { prefix, .. } => format!("{prefix}*"),
         PathMatch::Regex(regex) => format!("regex {}", regex.pattern()),
     };

@@ -78,7 +78,8 @@ impl View {
     }
 
     /// The way of a request, with the endpoints that are not ejected at the moment.
-    pub fn explain(&self, question: &Question) -> Explanation {
+    /// `None`: its path is refused before any rule.
+    pub fn explain(&self, question: Question) -> Option<Explanation> {
         let now = Instant::now();
         let state = State {
             available: &|cluster| {
@@ -87,7 +88,8 @@ impl View {
             },
             terminates: &|listener, chain| self.terminating.contains(&(listener, chain.name.clone())),
         };
-        decide(&self.snapshot, question, state)
+        let question = question.in_form(self.snapshot.http.path)?;
+        Some(decide(&self.snapshot, &question, state))
     }
 
     /// The summary, with what the kernel plane says.

@@ -16,7 +16,7 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use super::{admin_client, table};
 use crate::analysis::analyse;
 use crate::api::Diagnostic;
-use crate::model::explain::{Explanation, Question, State, Step, decide};
+use crate::model::explain::{Explanation, Question, State, Step, UNREADABLE, decide};
 use crate::proxy;
 use crate::settings::{IdentityArgs, default_admin_socket};
 use crate::source::{FileSource, read_named};
@@ -88,7 +88,7 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let question = question(args)?;
     let files: Vec<PathBuf> = args.files.iter().chain(&args.config).cloned().collect();
     let explanation =
-        if files.is_empty() { ask(args, &question)? } else { from_files(args, files, &question) };
+        if files.is_empty() { ask(args, &question)? } else { from_files(args, files, question)? };
     let text = match args.output {
         Output::Json => format!("{}\n", serde_json::to_string_pretty(&explanation)?),
         Output::Text => text(&args.method, &args.url, &explanation),
@@ -112,7 +112,6 @@ fn question(args: &ExplainArgs) -> anyhow::Result<Question> {
     }
     let host = authority.host().trim_matches(['[', ']']);
     let address: Option<IpAddr> = host.parse().ok();
-    let path = proxy::normalize(uri.path()).context("the path is answered 400: it cannot be normalised")?;
     let sent = args.headers.iter().find(|(name, _)| name == "host").map(|(_, value)| value.clone());
     // A client names no address in its ClientHello, and no dot at the end (RFC 6066, 3).
     let named = args.sni.clone().or_else(|| address.is_none().then(|| host.trim_end_matches('.').to_owned()));
@@ -123,7 +122,7 @@ fn question(args: &ExplainArgs) -> anyhow::Result<Question> {
         sni: named.filter(|name| tls && !name.is_empty()),
         method: args.method.clone(),
         authority: sent.unwrap_or_else(|| authority.as_str().to_owned()),
-        path: path.into_owned(),
+        path: uri.path().to_owned(),
         query: uri.query().map(str::to_owned),
         headers: proxy::as_rules_see(&args.headers, args.client_ip, tls),
         client: args.client_ip,
@@ -135,7 +134,7 @@ fn ask(args: &ExplainArgs, question: &Question) -> anyhow::Result<Explanation> {
     admin_client::get(&args.admin_socket, &format!("/explain/{question}"))
 }
 
-fn from_files(args: &ExplainArgs, files: Vec<PathBuf>, question: &Question) -> Explanation {
+fn from_files(args: &ExplainArgs, files: Vec<PathBuf>, question: Question) -> anyhow::Result<Explanation> {
     let loaded = FileSource::new(files, args.identity.default_namespace.as_str()).load();
     let mut surroundings = Surroundings::of(args.identity.identity());
     surroundings.learn(&loaded.objects);
@@ -146,6 +145,7 @@ fn from_files(args: &ExplainArgs, files: Vec<PathBuf>, question: &Question) -> E
         let plural = if errors == 1 { "" } else { "s" };
         eprintln!("the documents have {errors} error{plural}, which may be why: `sluice check` shows them");
     }
+    let question = question.in_form(analysis.snapshot.http.path).context(UNREADABLE)?;
     let state = State {
         available: &|cluster| {
             let nobody = None::<fn(std::net::SocketAddr) -> bool>;
@@ -153,7 +153,7 @@ fn from_files(args: &ExplainArgs, files: Vec<PathBuf>, question: &Question) -> E
         },
         terminates: &|listener, chain| analysis.tls.get(listener, &chain.name).is_some(),
     };
-    decide(&analysis.snapshot, question, state)
+    Ok(decide(&analysis.snapshot, &question, state))
 }
 
 /// Columns before what is said of a stage.

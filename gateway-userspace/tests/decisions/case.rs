@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use gateway_userspace::model::GatewayIdentity;
 use gateway_userspace::model::explain::Question;
-use gateway_userspace::proxy::normalize;
+use gateway_userspace::model::{GatewayIdentity, PathForm};
 
 use crate::made;
 
@@ -86,7 +85,7 @@ pub(crate) fn question(call: &str) -> Question {
         sni: tls.then(|| host.to_owned()).filter(|host| host.parse::<IpAddr>().is_err()),
         method: "GET".to_owned(),
         authority: host.to_owned(),
-        path: normalize(path).expect("a path").into_owned(),
+        path: PathForm::Base.of(path).expect("a path").into_owned(),
         query: query.map(str::to_owned),
         ..Question::default()
     };

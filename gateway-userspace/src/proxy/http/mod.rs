@@ -11,7 +11,6 @@ mod headers;
 mod idle;
 mod mirror;
 mod outgoing;
-mod path;
 mod record;
 mod redirect;
 mod reply;
@@ -22,5 +21,4 @@ mod tries;
 mod upgrade;
 
 pub use headers::as_rules_see;
-pub use path::normalize;
 pub(super) use serve::{Connection, serve};
