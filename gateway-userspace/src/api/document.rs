@@ -57,12 +57,19 @@ enum KindOf {
 
 /// Reads one document. `kind: List` gives as many readings as it has items.
 pub fn read_document(file: &Arc<str>, chunk: Chunk<'_>, default_namespace: &str) -> Vec<Reading> {
-    match yaml::parse(chunk.text, chunk.first_line) {
+    read_shared(file, (&chunk.text.into(), chunk.first_line), default_namespace)
+}
+
+/// The same from a text, and the line that it begins on, which all that is read out of it goes on holding.
+pub fn read_shared(
+    file: &Arc<str>,
+    (text, first_line): (&Arc<str>, u32),
+    default_namespace: &str,
+) -> Vec<Reading> {
+    match yaml::parse(text, first_line) {
         Ok(None) => Vec::new(),
-        Ok(Some(root)) => {
-            Place { file, text: chunk.text, first_line: chunk.first_line, default_namespace }.read(root)
-        }
-        Err(error) => vec![unparsable(file, chunk, default_namespace, error)],
+        Ok(Some(root)) => Place { file, text, first_line, default_namespace }.read(root),
+        Err(error) => vec![unparsable(file, Chunk { text, first_line }, default_namespace, error)],
     }
 }
 
@@ -99,7 +106,7 @@ fn guess_reference(text: &str, default_namespace: &str) -> Option<ObjectRef> {
 #[derive(Clone, Copy)]
 struct Place<'a> {
     file: &'a Arc<str>,
-    text: &'a str,
+    text: &'a Arc<str>,
     first_line: u32,
     default_namespace: &'a str,
 }
@@ -181,7 +188,7 @@ impl Place<'_> {
         let source = Arc::new(Source {
             reference: reference.clone(),
             file: Some(self.file.clone()),
-            text: if is_secret { "".into() } else { self.text.into() },
+            text: if is_secret { Arc::default() } else { self.text.clone() },
             first_line: self.first_line,
             places: Arc::new(Places::new(&root)),
             tree: Some(root),
@@ -216,7 +223,7 @@ impl Place<'_> {
         let source = Source {
             reference: reference.clone(),
             file: Some(self.file.clone()),
-            text: if kind == "Secret" { "".into() } else { self.text.into() },
+            text: if kind == "Secret" { Arc::default() } else { self.text.clone() },
             first_line: self.first_line,
             places: Arc::new(Places::new(&root)),
             tree: None,

@@ -53,8 +53,8 @@ pub use resolved::Resolved;
 pub use route::{
     AbortStatus, Cors, CorsVerdict, DirectResponse, Fault, Filters, Forward, Fraction, HeaderField,
     HeaderMatch, HeaderOps, Mirror, PathMatch, QueryMatch, Redirect, RedirectPort, RequestHead, RetryOn,
-    RetryPolicy, Rewrite, Route, RouteAction, RouteList, RouteMatch, RouteTable, StringMatch, ValueMatch,
-    VirtualHost,
+    RetryPolicy, Rewrite, Route, RouteAction, RouteList, RouteMatch, RouteRule, RouteTable, StringMatch,
+    ValueMatch, VirtualHost,
 };
 pub use server_tls::{CipherSuite, ClientPolicy, KeyGroup, ProtocolPolicy, ServerTls, TlsMode, TlsVersion};
 pub use snapshot::{DocumentRef, Snapshot};

@@ -12,7 +12,7 @@ use super::memo::{Address, Kept};
 use super::report::Report;
 use super::route::Compiled;
 use super::select::SelectedServer;
-use super::usage::{Place, Usage};
+use super::usage::{Place, Usage, is_for_mesh};
 
 /// `namespace/name` of a Gateway.
 pub(super) type GatewayName = (String, String);
@@ -23,12 +23,19 @@ pub(super) struct Bound {
     pub(super) document: Arc<Sourced<VirtualService>>,
     pub(super) hosts: Vec<HostPattern>,
     label: Arc<str>,
+    reference: Arc<str>,
 }
 
 impl Bound {
     pub(super) fn new(document: &Arc<Sourced<VirtualService>>, hosts: Vec<HostPattern>) -> Self {
         let label = format!("{}.{}", document.name(), document.namespace()).into();
-        Self { document: document.clone(), hosts, label }
+        let reference = document.reference().to_string().into();
+        Self { document: document.clone(), hosts, label, reference }
+    }
+
+    /// `VirtualService namespace/name`.
+    pub(super) fn reference(&self) -> &Arc<str> {
+        &self.reference
     }
 
     /// `name.namespace`.
@@ -51,6 +58,10 @@ pub(super) struct Root {
     visibility: Visibility,
     /// No host of it is served by any of its Gateways; that was said once, for all its rules.
     is_hostless: bool,
+    /// Some of its rules stand in other documents.
+    delegates_some: bool,
+    /// It has `tcp` or `tls` rules.
+    has_l4: bool,
     findings: Vec<Diagnostic>,
 }
 
@@ -111,7 +122,12 @@ impl<'a> Bindings<'a> {
         let gateways = Gateways::new(objects, servers);
         let mut by_gateway: Vec<Vec<usize>> = vec![Vec::new(); gateways.selected.len()];
         let mut roots: Vec<Arc<Root>> = Vec::with_capacity(objects.virtual_services.len());
-        for document in objects.virtual_services.iter().filter(|document| !document.spec.hosts.is_empty()) {
+        let mut delegates = Vec::new();
+        for document in &objects.virtual_services {
+            if document.spec.hosts.is_empty() {
+                delegates.push(document);
+                continue;
+            }
             let make = |_: Option<&_>| Arc::new(gateways.root(document, identity));
             let root = memo.roots.get(Address::of(document), |_| is_settled, make);
             report.extend(&root.findings);
@@ -128,7 +144,7 @@ impl<'a> Bindings<'a> {
             list.sort_by_key(|root| roots[*root].visibility);
         }
         let by_gateway = gateways.selected.into_iter().map(|gateway| gateway.name).zip(by_gateway).collect();
-        let delegates = Delegates::new(objects);
+        let delegates = Delegates::new(delegates);
         let expanded = expand(&roots, &delegates, identity, memo, report);
         let outcomes = RefCell::new(vec![Outcome::default(); roots.len()]);
         Self { roots, expanded, delegates, by_gateway, outcomes, used: RefCell::default() }
@@ -174,7 +190,8 @@ impl<'a> Bindings<'a> {
     /// Reports the rules that take no effect at any of the ports.
     pub(super) fn report_unused(&self, report: &mut Report) {
         let used = self.used.borrow();
-        for (at, root) in self.roots.iter().enumerate().filter(|(_, root)| !root.is_hostless) {
+        let with_rules = |(_, root): &(_, &Arc<Root>)| root.has_l4 && !root.is_hostless;
+        for (at, root) in self.roots.iter().enumerate().filter(with_rules) {
             report_unused_l4(&used, at, &root.bound, report);
         }
         self.report_unused_http(report);
@@ -222,7 +239,7 @@ fn expand(
     report: &mut Report,
 ) -> BTreeMap<usize, Arc<Expanded>> {
     let mut all = BTreeMap::new();
-    let delegating = roots.iter().enumerate().filter(|(_, root)| delegates_some(&root.bound.document.spec));
+    let delegating = roots.iter().enumerate().filter(|(_, root)| root.delegates_some);
     for (at, Root { bound, .. }) in delegating.map(|(at, root)| (at, root.as_ref())) {
         let make = |_: Option<&_>| Arc::new(Expanded::new(bound, delegates, identity));
         let key = Address::of(&bound.document);
@@ -243,7 +260,8 @@ fn globally(place: Place, documents: &[usize]) -> Place {
 fn report_unused_l4(used: &HashSet<RuleId>, document: usize, bound: &Bound, report: &mut Report) {
     let spec = &bound.document.spec;
     for (list, length) in [("tls", spec.tls.len()), ("tcp", spec.tcp.len())] {
-        for index in (0..length).filter(|index| !used.contains(&RuleId { document, list, index: *index })) {
+        let unused = (0..length).filter(|index| !used.contains(&RuleId { document, list, index: *index }));
+        for index in unused.filter(|index| !is_l4_for_mesh(spec, list, *index)) {
             let field = FieldPath::spec().field(list).index(index);
             let message = format!("the {list} rule takes no effect at any server of its gateways");
             let help = match list {
@@ -254,6 +272,15 @@ fn report_unused_l4(used: &HashSet<RuleId>, document: usize, bound: &Bound, repo
             report.add(finding.help(help));
         }
     }
+}
+
+/// Whether all matches of a rule name sidecars alone.
+fn is_l4_for_mesh(spec: &VirtualService, list: &str, index: usize) -> bool {
+    let gateways: Vec<&[String]> = match list {
+        "tls" => spec.tls[index].matches.iter().map(|condition| condition.gateways.as_slice()).collect(),
+        _ => spec.tcp[index].matches.iter().map(|condition| condition.gateways.as_slice()).collect(),
+    };
+    !gateways.is_empty() && gateways.into_iter().all(is_for_mesh)
 }
 
 /// A Gateway that is for us.
@@ -298,23 +325,38 @@ impl<'s, 'a> Gateways<'s, 'a> {
         let bound = Bound::new(document, hosts);
         let is_hostless = !self.report_hosts(&bound, &reached, &mut report);
         let visibility = visibility.unwrap_or(Visibility::Public);
-        Root { bound: Arc::new(bound), reached, visibility, is_hostless, findings: report.finish() }
+        let spec = &document.spec;
+        Root {
+            bound: Arc::new(bound),
+            reached,
+            visibility,
+            is_hostless,
+            delegates_some: delegates_some(spec),
+            has_l4: !spec.tcp.is_empty() || !spec.tls.is_empty(),
+            findings: report.finish(),
+        }
     }
 
-    /// A host that no server of a Gateway has is never answered there. Whether any host is, at any of those reached.
+    /// A host that no server of a Gateway has is never answered there, which is as it should be where another Gateway of
+    /// the document has it. Whether any host is answered, at any of those reached.
     fn report_hosts(&self, bound: &Bound, reached: &[usize], report: &mut Report) -> bool {
-        let mut any_served = false;
-        for (at, written) in bound.document.spec.gateways.iter().enumerate() {
+        let gateways = bound.document.spec.gateways.iter().enumerate().filter_map(|(at, written)| {
             let found =
-                self.by_name.get(&bound.gateway_name(written)).filter(|found| reached.contains(found));
-            let Some(Selected { servers, .. }) = found.map(|found| &self.selected[*found]) else { continue };
-            let missing = missing_hosts(bound, servers);
-            any_served |= missing.len() < bound.hosts.len();
+                self.by_name.get(&bound.gateway_name(written)).filter(|found| reached.contains(found))?;
+            let servers = &self.selected[*found].servers;
+            Some((at, servers, missing_hosts(bound, servers)))
+        });
+        let gateways: Vec<_> = gateways.collect();
+        let all = bound.hosts.len();
+        let is_nowhere = |host: &&str| gateways.iter().all(|(.., missing)| missing.contains(host));
+        for (at, servers, missing) in &gateways {
+            let missing: Vec<&str> =
+                missing.iter().copied().filter(|host| missing.len() == all || is_nowhere(host)).collect();
             if !missing.is_empty() {
-                report_missing(bound, at, &missing, servers, report);
+                report_missing(bound, *at, &missing, servers, report);
             }
         }
-        any_served
+        gateways.iter().any(|(.., missing)| missing.len() < all)
     }
 }
 
@@ -406,7 +448,7 @@ fn gateways_of(
 /// Classes of VirtualServices in the order in which a gateway looks at them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Visibility {
-    /// `exportTo: ["."]` in the gateway's own namespace.
+    /// Of the gateway's own namespace and exported to it, as `.` or by name.
     Private,
     /// Exported to the gateway's namespace by name.
     Named,
@@ -417,9 +459,10 @@ enum Visibility {
 fn visibility(document: &Sourced<VirtualService>, identity: &GatewayIdentity) -> Option<Visibility> {
     let export_to = &document.spec.export_to;
     let names = |word: &str| export_to.iter().any(|entry| entry == word);
+    let own = **document.namespace() == identity.namespace;
     if export_to.is_empty() || names("*") {
         Some(Visibility::Public)
-    } else if names(".") && **document.namespace() == identity.namespace {
+    } else if own && (names(".") || names(&identity.namespace)) {
         Some(Visibility::Private)
     } else if names(&identity.namespace) {
         Some(Visibility::Named)

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::api::{Code, Severity};
 use crate::model::{HostMap, HostPattern, RouteList, RouteTable, VirtualHost};
 
 use super::Context;
@@ -33,20 +34,19 @@ pub(super) fn server_table(
     table.finish(&server_name("https", server))
 }
 
-/// `https.<number>.<portName>.<gateway>.<namespace>`.
+/// `https.<number>.<portName>.<gateway>.<namespace>[.<bind>]`.
 pub(super) fn server_name(prefix: &str, server: &SelectedServer<'_>) -> String {
     let (namespace, name) = own_name(server.gateway);
-    format!("{prefix}.{}.{}.{name}.{namespace}", server.number, server.port_name())
+    let bind = server.bind.map(|ip| format!(".{ip}")).unwrap_or_default();
+    format!("{prefix}.{}.{}.{name}.{namespace}{bind}", server.number, server.port_name())
 }
 
 #[derive(Default)]
 struct Table {
     hosts: Vec<VirtualHost>,
     by_domain: HostMap<u32>,
-    /// Of hosts that nothing is written for.
-    nothing: Arc<RouteList>,
     /// What was written for hosts of several documents or servers, oldest first.
-    several: BTreeMap<usize, Vec<Arc<RouteList>>>,
+    several: BTreeMap<usize, Vec<RouteList>>,
     /// Rules are compiled once for a Gateway and a VirtualService, at the first server that uses them, as in
     /// Istio.
     compiled: HashMap<(Address, usize), Arc<Compiled>>,
@@ -63,6 +63,7 @@ impl Table {
         let bound = context.bindings.of(server);
         self.hosts.reserve(bound.len());
         self.by_domain.reserve(bound.len());
+        let mut any_domain = false;
         for (index, bound) in bound {
             let domains = domains(server, bound.document.namespace(), &bound.hosts);
             if domains.is_empty() {
@@ -72,6 +73,7 @@ impl Table {
             if compiled.routes.is_empty() {
                 continue;
             }
+            any_domain = true;
             for domain in domains {
                 let at = self.host(domain);
                 self.write(at, &compiled.routes);
@@ -79,10 +81,14 @@ impl Table {
             }
         }
         if server.redirects_to_https() {
-            // Sticky for each of the server's hosts, and it needs no VirtualService.
-            for entry in server.hosts.entries() {
+            // Sticky for each of the server's hosts, and it needs no VirtualService; those that are one namespace's need one of
+            // it, as at Istio's gateway.
+            for entry in server.hosts.entries().iter().filter(|entry| entry.namespace.is_none()) {
                 let at = self.host(entry.pattern.clone());
                 self.hosts[at].https_redirect = true;
+            }
+            if !any_domain {
+                report_unredirected(server, report);
             }
         }
     }
@@ -97,21 +103,29 @@ impl Table {
         if !self.is_shared {
             return route::compiled(context, index, server, report);
         }
-        let compiled = self.compiled.entry((Address::of(server.gateway), index));
-        compiled.or_insert_with(|| route::compiled(context, index, server, report)).clone()
+        let key = (Address::of(server.gateway), index);
+        if let Some(compiled) = self.compiled.get(&key) {
+            return compiled.clone();
+        }
+        let compiled = route::compiled(context, index, server, report);
+        // One with no rule for this server's port may have some for another's.
+        if !compiled.routes.is_empty() {
+            self.compiled.insert(key, compiled.clone());
+        }
+        compiled
     }
 
     fn host(&mut self, domain: HostPattern) -> usize {
         let next = self.hosts.len();
         let at = *self.by_domain.get_or_insert(&domain, next as u32) as usize;
         if at == next {
-            self.hosts.push(VirtualHost { domain, routes: self.nothing.clone(), https_redirect: false });
+            self.hosts.push(VirtualHost { domain, routes: RouteList::default(), https_redirect: false });
         }
         at
     }
 
     /// Most hosts are one document's; they share its list.
-    fn write(&mut self, at: usize, routes: &Arc<RouteList>) {
+    fn write(&mut self, at: usize, routes: &RouteList) {
         let host = &mut self.hosts[at];
         if host.routes.is_empty() {
             host.routes = routes.clone();
@@ -124,12 +138,24 @@ impl Table {
     /// Catch-alls go behind the other routes of their host, else keeping their order.
     fn finish(mut self, name: &str) -> RouteTable {
         for (at, written) in self.several {
-            let ordinary = written.iter().flat_map(|list| list.split().0);
-            let catch_alls = written.iter().flat_map(|list| list.split().1);
-            self.hosts[at].routes = Arc::new(ordinary.chain(catch_alls).cloned().collect());
+            let ordinary = written.iter().flat_map(RouteList::ordinary);
+            let catch_alls = written.iter().flat_map(RouteList::catch_alls);
+            self.hosts[at].routes = ordinary.chain(catch_alls).cloned().collect();
         }
         RouteTable::indexed(name.into(), self.hosts, self.by_domain)
     }
+}
+
+/// Hosts of a namespace are redirected by what its VirtualServices say of them.
+fn report_unredirected(server: &SelectedServer<'_>, report: &mut Report) {
+    let mut entries = server.hosts.entries().iter().enumerate();
+    let Some((at, entry)) = entries.find(|(_, entry)| entry.namespace.is_some()) else { return };
+    let namespace = entry.namespace.as_deref().unwrap_or_default();
+    let message =
+        format!("no VirtualService of namespace {namespace} has {}: it is not redirected", entry.pattern);
+    let field = server.field().field("hosts").index(at);
+    let finding = server.gateway.diagnostic(Severity::Warning, Code::NoEffect, &field, message);
+    report.add(finding.help("leave the namespace out to redirect the host whoever has it"));
 }
 
 /// The narrower of each pair of a server's hosts and a VirtualService's, each once.

@@ -98,7 +98,7 @@ impl Translator {
         let known = (self.resolved == surroundings.resolved, self.files == surroundings.files);
         let settled = Settled::between(&self.objects, objects, known);
         let memo = (&mut self.registry, settled);
-        let registry = Registry::new(objects, &workloads, surroundings, memo, &mut report);
+        let registry = Registry::new((&self.objects, objects), &workloads, surroundings, memo, &mut report);
         let gateways = select::gateways(objects, identity, &mut report);
         let servers = ports::resolve(&gateways, (objects, &workloads), identity, &mut report);
         let ports = merge::merge(servers, &mut report);

@@ -29,7 +29,7 @@ impl Facts<'_> {
     /// Executes the operations of a destination, if there are any, then the route's, on a request for a target.
     pub(super) fn apply_to_request(&self, first: Option<&HeaderOps>, head: &mut Parts, target: &Target) {
         let Parts { headers, uri, method, .. } = head;
-        for operations in first.into_iter().chain([&self.route.request_headers]) {
+        for operations in first.into_iter().chain(self.route.request_headers.as_deref()) {
             operations.apply(headers, |made, headers| {
                 let head = RequestHead {
                     path: &target.path,
@@ -48,7 +48,7 @@ impl Facts<'_> {
 
     /// Likewise on a response.
     pub(super) fn apply_to_response<B>(&self, first: Option<&HeaderOps>, response: &mut Response<B>) {
-        for operations in first.into_iter().chain([&self.route.response_headers]) {
+        for operations in first.into_iter().chain(self.route.response_headers.as_deref()) {
             self.execute(operations, response);
         }
     }

@@ -74,6 +74,14 @@ impl Unit {
         Self { from, alias, ports: numbers, clusters, findings: report.finish() }
     }
 
+    /// What it was made from, with another part in the place of one; `None` if that is none of its parts.
+    pub(super) fn parts_with(&self, before: &Arc<Listed>, now: &Arc<Listed>) -> Option<Vec<Arc<Listed>>> {
+        let at = self.from.parts.iter().position(|part| Arc::ptr_eq(part, before))?;
+        let mut parts = self.from.parts.clone();
+        parts[at] = now.clone();
+        Some(parts)
+    }
+
     /// Whether it was made from these.
     pub(super) fn is_of(&self, ingredients: &Ingredients) -> bool {
         same(&self.from.parts, &ingredients.parts) && self.from.rules == ingredients.rules
