@@ -9,6 +9,8 @@ use crate::model::{
     GatewayIdentity, HeaderField, HeaderMatch, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch,
 };
 
+use crate::api::validate::ANY;
+
 use super::bind::{Bound, own_name};
 use super::select::SelectedServer;
 
@@ -69,6 +71,8 @@ fn value_match(written: &Written) -> Result<ValueMatch, Uncompilable> {
     let value = match (&written.exact, &written.prefix, &written.regex) {
         (Some(exact), ..) => StringMatch::Exact(exact.clone()),
         (_, Some(prefix), _) => StringMatch::Prefix(prefix.clone()),
+        // No expression, but what Istio takes for `{}`.
+        (.., Some(regex)) if regex == ANY => return Ok(ValueMatch::Present),
         (.., Some(regex)) => StringMatch::Regex(FullRegex::new(regex).map_err(|_| Uncompilable)?),
         _ => return Ok(ValueMatch::Present),
     };

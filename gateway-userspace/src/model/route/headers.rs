@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Serialize, Serializer};
 
-use super::made::{HeaderText, Made};
+use super::made::{HeaderText, Made, Part};
 use super::matching::line_text;
 
 /// `Headers.HeaderOperations`; the order of execution is remove, set, add.
@@ -24,6 +24,15 @@ pub struct HeaderOps {
 }
 
 impl HeaderOps {
+    /// Whether an operation on the response tells of the request.
+    pub fn asks_for_request(&self) -> bool {
+        let asks = |text: &HeaderText| match text {
+            HeaderText::Plain(_) => false,
+            HeaderText::Made(made) => made.parts.iter().any(|part| matches!(part, Part::Asked(_))),
+        };
+        self.set.iter().chain(&self.add).any(|(_, text)| asks(text))
+    }
+
     /// Executes the operations (not the authority: that is the request line's matter). Values are made by the headers that
     /// are left, before any is set; one that cannot be made does nothing.
     pub fn apply(&self, headers: &mut HeaderMap, make: impl Fn(&Made, &HeaderMap) -> Option<HeaderValue>) {

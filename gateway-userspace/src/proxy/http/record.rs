@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, USER_AGENT};
+use http::header::{HOST, HeaderMap, HeaderName, USER_AGENT};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 
@@ -67,23 +67,31 @@ impl Notes {
         }
     }
 
-    /// A request that could be read, with the headers that backends get.
-    pub(super) fn asked<B>(&self, request: &Request<B>, target: &Target) {
+    /// A request that could be read, in the client's words.
+    pub(super) fn heard<B>(&self, request: &Request<B>) {
         self.note(|line| {
-            let value = |name| text(request.headers(), name);
+            let (uri, headers) = (request.uri(), request.headers());
+            let authority = uri.authority().map(ToString::to_string).or_else(|| text(headers, &HOST));
             line.asked = Asked {
                 method: Some(request.method().to_string()),
-                path: Some(match request.uri().query() {
-                    Some(query) => format!("{}?{query}", target.path),
-                    None => target.path.clone(),
-                }),
+                path: uri.path_and_query().map(ToString::to_string),
                 protocol: Some(if request.version() == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" }),
-                forwarded_for: value(&FORWARDED_FOR),
-                user_agent: value(&USER_AGENT),
-                request_id: value(&REQUEST_ID),
-                authority: Some(target.authority.clone()),
+                user_agent: text(headers, &USER_AGENT),
+                authority,
                 ..Asked::default()
             };
+        });
+    }
+
+    /// A request that makes sense, with the headers that backends get.
+    pub(super) fn asked<B>(&self, request: &Request<B>, target: &Target) {
+        self.note(|line| {
+            line.asked.path = Some(match request.uri().query() {
+                Some(query) => format!("{}?{query}", target.path),
+                None => target.path.clone(),
+            });
+            line.asked.authority = Some(target.authority.clone());
+            line.headers(request.headers());
         });
     }
 
@@ -99,10 +107,11 @@ impl Notes {
         self.note(|line| line.connection.upstream_cluster = Some(cluster.to_string()));
     }
 
-    /// It goes on under this Host.
-    pub(super) fn forwarded(&self, authority: &str, received: Rc<Cell<u64>>) {
+    /// It goes on under this Host, with these headers.
+    pub(super) fn forwarded(&self, authority: &str, headers: &HeaderMap, received: Rc<Cell<u64>>) {
         self.note(|line| {
             line.asked.authority = Some(authority.to_owned());
+            line.headers(headers);
             line.received = received;
         });
     }
@@ -130,12 +139,12 @@ impl Notes {
         });
     }
 
-    /// It is answered with a failure in plain bytes, and that is all.
-    pub(super) fn refused(self, error: RequestError) {
+    /// It is answered with a failure in plain bytes, of which so many are its body, and that is all.
+    pub(super) fn refused(self, error: RequestError, sent: usize) {
         self.failed(error);
         self.note(|line| {
             line.asked.status = error.status().as_u16();
-            line.connection.sent = error.body().len() as u64;
+            line.connection.sent = sent as u64;
             line.end = End::Whole;
         });
     }
@@ -148,7 +157,10 @@ impl Notes {
             line.asked.service_time = text(response.headers(), &SERVICE_TIME);
             line.end = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 End::ToldElsewhere
-            } else if *method == Method::HEAD || response.body().is_end_stream() {
+            } else if *method == Method::HEAD
+                || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+                || response.body().is_end_stream()
+            {
                 // Nobody will ask for the body.
                 End::Whole
             } else {
@@ -165,6 +177,13 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 }
 
 impl Line {
+    /// What the line tells of headers.
+    fn headers(&mut self, headers: &HeaderMap) {
+        self.asked.forwarded_for = text(headers, &FORWARDED_FOR);
+        self.asked.user_agent = text(headers, &USER_AGENT);
+        self.asked.request_id = text(headers, &REQUEST_ID);
+    }
+
     /// Adds flags in the order in which they are raised, each once.
     fn raise(&mut self, flags: &[ResponseFlag]) {
         let raised = self.connection.flags.to_mut();
@@ -227,7 +246,8 @@ impl Body for Recorded {
             match &frame {
                 Some(Ok(frame)) => {
                     open.connection.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
-                    if body.is_end_stream() {
+                    // Nothing follows trailers, and not everybody asks whether.
+                    if frame.is_trailers() || body.is_end_stream() {
                         open.end = End::Whole;
                     }
                 }
