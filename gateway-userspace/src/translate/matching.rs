@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::api::re2;
+use crate::api::validate::ANY;
 use crate::api::virtual_service::{HttpMatchRequest, StringMatch as Written};
 use crate::model::route::FullRegex;
 use crate::model::{
     GatewayIdentity, HeaderField, HeaderMatch, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch,
 };
-
-use crate::api::validate::ANY;
 
 use super::bind::{Bound, own_name};
 use super::select::SelectedServer;
@@ -73,7 +73,10 @@ fn value_match(written: &Written) -> Result<ValueMatch, Uncompilable> {
         (_, Some(prefix), _) => StringMatch::Prefix(prefix.clone()),
         // No expression, but what Istio takes for `{}`.
         (.., Some(regex)) if regex == ANY => return Ok(ValueMatch::Present),
-        (.., Some(regex)) => StringMatch::Regex(FullRegex::new(regex).map_err(|_| Uncompilable)?),
+        (.., Some(regex)) => {
+            let compiled = FullRegex::written(regex, &re2::translated(regex));
+            StringMatch::Regex(compiled.map_err(|_| Uncompilable)?)
+        }
         _ => return Ok(ValueMatch::Present),
     };
     Ok(ValueMatch::Value(value))

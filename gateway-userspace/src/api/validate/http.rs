@@ -5,6 +5,7 @@ use regex::Regex;
 
 use crate::api::diagnostic::{Code, Severity};
 use crate::api::path::FieldPath;
+use crate::api::re2;
 use crate::api::virtual_service::{
     HttpDirectResponse, HttpMatchRequest, HttpRedirect, HttpRewrite, HttpRoute, HttpRouteDestination,
 };
@@ -293,7 +294,7 @@ fn check_rewrite(found: &mut Findings<'_>, field: &FieldPath, rewrite: &HttpRewr
 
 /// `\1` must name a group that the pattern has.
 fn check_groups(pattern: &str, rewrite: &str) -> Result<(), String> {
-    let Ok(compiled) = Regex::new(pattern) else { return Ok(()) };
+    let Ok(compiled) = Regex::new(&re2::translated(pattern)) else { return Ok(()) };
     let mut characters = rewrite.chars();
     while let Some(c) = characters.next() {
         if c != '\\' {
