@@ -135,7 +135,7 @@ impl Site {
         }
         match left {
             [Token::Word(raw), Token::Quoted(text)] if raw == "raw" => {
-                ask_raw(address, text.as_bytes(), false)
+                ask_raw(address, text.as_bytes(), text.starts_with("HEAD "))
             }
             [Token::Word(method), Token::Word(target), fields @ ..] => {
                 let (host, path) = host_and_path(target);
@@ -164,10 +164,8 @@ impl Site {
 }
 
 fn host_and_path(target: &str) -> (&str, &str) {
-    match target.split_once('|') {
-        Some(parts) => parts,
-        None => target.split_at(target.find(['/', '\\']).expect("a path behind the host")),
-    }
+    let (host, path) = target.split_at(target.find(['/', '\\', '|']).expect("a target behind the host"));
+    (host, path.strip_prefix('|').unwrap_or(path))
 }
 
 fn header(token: &Token) -> Option<(String, String)> {
@@ -275,7 +273,11 @@ fn ask_raw(address: SocketAddr, bytes: &[u8], is_head: bool) -> Answer {
         }
         match stream.read(&mut block) {
             Ok(length @ 1..) => read.extend_from_slice(&block[..length]),
-            ended => panic!("{ended:?} after {:?}", String::from_utf8_lossy(&read)),
+            ended => panic!(
+                "{ended:?} after {:?} to {:?}",
+                String::from_utf8_lossy(&read),
+                String::from_utf8_lossy(bytes)
+            ),
         }
     }
 }
