@@ -164,7 +164,7 @@ impl Pool {
         &self,
         mut request: Request<RequestBody>,
         (cluster, spot): (&Cluster, &Spot),
-        lease: Lease,
+        mut lease: Lease,
     ) -> Result<Response<UpstreamBody>, SendError> {
         loop {
             let (mut connection, reused) = match self.connection(cluster, spot).await {
@@ -172,6 +172,7 @@ impl Pool {
                 Err(none) => return Err(none.with(request)),
             };
             connection.serve();
+            lease.local = connection.local;
             match connection.sender.try_send_request(request).await {
                 Ok(response) => {
                     let returnable = Returnable { pool: self.clone(), connection };
@@ -209,8 +210,9 @@ impl Pool {
                 let seat = Seat::new(crowd.clone(), place);
                 drop(waiting);
                 let stream = spot.opening.open(spot.address, cluster).await?;
+                let local = stream.socket().local_addr().ok();
                 let sender = alone::begin(stream, spot.address).await?;
-                let connection = Connection::new(sender, (cluster, spot), seat);
+                let connection = Connection::new((sender, local), (cluster, spot), seat);
                 return Ok((Box::new(connection), false));
             }
             waiting.get_or_insert_with(|| Waiting::new(crowd.clone()));
@@ -239,7 +241,7 @@ impl Pool {
         &self,
         mut request: Request<RequestBody>,
         (cluster, spot): (&Cluster, &Spot),
-        lease: Lease,
+        mut lease: Lease,
     ) -> Result<Response<UpstreamBody>, SendError> {
         loop {
             // Where connections are bounded, the first one has to do.
@@ -252,6 +254,7 @@ impl Pool {
                 },
             };
             let (mut sender, stream) = opened;
+            lease.local = stream.local();
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     let loan = Some(Loan::Stream(stream));
@@ -275,6 +278,7 @@ impl Pool {
     ) -> Result<(http2::SendRequest<RequestBody>, Stream), NoConnection> {
         let _pending = limits::pending(&self.0.counts, cluster)?;
         let stream = spot.opening.open(spot.address, cluster).await?;
+        let local = stream.socket().local_addr().ok();
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -288,7 +292,7 @@ impl Pool {
         tokio::task::spawn_local(async move {
             let _ = connection.await;
         });
-        let multiplexed = Multiplexed::new(sender, Rules::of(cluster));
+        let multiplexed = Multiplexed::new((sender, local), Rules::of(cluster));
         let opened = multiplexed.open();
         self.origin(&cluster.name, spot, |origin| origin.multiplexed.push(multiplexed));
         Ok(opened)

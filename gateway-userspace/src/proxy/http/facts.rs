@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 
+use super::headers::Asker;
 use super::outgoing::Target;
 use super::serve::Connection;
 use crate::model::route::{AddressPart, HeaderField, HeaderPart, Made, Part, TimeForm};
@@ -17,6 +18,7 @@ use crate::telemetry::clock;
 /// What is known from the start, but for what the request becomes.
 pub(super) struct Facts<'a> {
     pub(super) connection: &'a Connection,
+    pub(super) asker: Asker,
     pub(super) route: &'a Route,
     /// `HTTP/1.1` or `HTTP/2`.
     pub(super) protocol: &'static str,
@@ -56,11 +58,11 @@ impl Facts<'_> {
         (method, headers): (&Method, &HeaderMap),
         (path, query, authority): (&str, Option<&str>, &str),
     ) {
-        let operations = of_destination.into_iter().chain([&self.route.response_headers]);
+        let operations = of_destination.into_iter().chain(self.route.response_headers.as_deref());
         if operations.into_iter().any(HeaderOps::asks_for_request) {
             *self.asked.borrow_mut() = Some(Asked {
                 method: method.clone(),
-                scheme: self.connection.scheme(),
+                scheme: self.asker.scheme,
                 path: path.to_owned(),
                 query: query.map(str::to_owned),
                 authority: authority.to_owned(),
@@ -72,13 +74,13 @@ impl Facts<'_> {
     /// Executes the operations of a destination, if there are any, then the route's, on a request for a target.
     pub(super) fn apply_to_request(&self, first: Option<&HeaderOps>, head: &mut Parts, target: &Target) {
         let Parts { headers, uri, method, .. } = head;
-        for operations in first.into_iter().chain([&self.route.request_headers]) {
+        for operations in first.into_iter().chain(self.route.request_headers.as_deref()) {
             operations.apply(headers, |made, headers| {
                 let head = RequestHead {
                     path: &target.path,
                     query: uri.query(),
                     method: method.as_str(),
-                    scheme: self.connection.scheme(),
+                    scheme: self.asker.scheme,
                     authority: &target.authority,
                     headers,
                 };
@@ -89,7 +91,7 @@ impl Facts<'_> {
 
     /// Likewise on a response.
     pub(super) fn apply_to_response<B>(&self, first: Option<&HeaderOps>, response: &mut Response<B>) {
-        for operations in first.into_iter().chain([&self.route.response_headers]) {
+        for operations in first.into_iter().chain(self.route.response_headers.as_deref()) {
             self.execute(operations, response);
         }
     }
@@ -120,7 +122,8 @@ impl Facts<'_> {
         let ends = self.connection.ends;
         made.value(|part| match part {
             Part::Text(text) => Some(text.clone()),
-            Part::Remote(part) => Some(address(ends.peer, *part)),
+            Part::Remote(part) => Some(address(self.asker.address, *part)),
+            Part::DirectRemote(part) => Some(address(ends.peer, *part)),
             Part::Local(part) => Some(address(ends.local, *part)),
             Part::Protocol => Some(self.protocol.to_owned()),
             Part::ServerName => self.connection.server_name.as_deref().map(str::to_owned),

@@ -17,13 +17,14 @@ use tokio::time::timeout;
 use super::idle::Streams;
 use super::record::Notes;
 use super::request;
-use crate::model::{Below, ChainAction, Cluster, ListenerKind, RouteTable, Snapshot, Tier};
+use crate::model::{Below, ChainAction, Cluster, HttpSettings, ListenerKind, RouteTable, Snapshot, Tier};
 use crate::net::drain::DrainWatch;
 use crate::net::repair::{self, TcpInfo};
 use crate::proxy::connection::{Ends, HTTP_IDLE};
 use crate::proxy::detect::HttpVersion;
 use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::worker::Shared;
+use crate::telemetry::access::{Handshake, Logging};
 use crate::upstream::{Asked, LocalExecutor, Opening};
 
 /// Header lines of a request; one more is answered with 431 (Envoy's bound).
@@ -55,8 +56,19 @@ pub(in crate::proxy) struct Connection {
     pub(super) client_certificate: Option<HeaderValue>,
     /// TLS: the name that the client asked for.
     pub(super) server_name: Option<Box<str>>,
-    /// The table last used and its generation.
-    table: RefCell<(u64, Arc<RouteTable>)>,
+    /// TLS: what was agreed on.
+    pub(super) handshake: Option<Handshake>,
+    /// What was in force for the last request.
+    in_force: RefCell<InForce>,
+}
+
+/// What a request reads of the snapshot, once, at its head.
+#[derive(Clone)]
+pub(super) struct InForce {
+    generation: u64,
+    pub(super) table: Arc<RouteTable>,
+    pub(super) logging: Arc<Logging>,
+    pub(super) settings: HttpSettings,
 }
 
 impl Connection {
@@ -70,6 +82,9 @@ impl Connection {
         drain: DrainWatch,
     ) -> Self {
         let agreed = Err(Below::TerminatesTls);
+        let runtime = shared.runtime.current();
+        let (logging, settings) = (runtime.snapshot.logging.clone(), runtime.snapshot.http);
+        drop(runtime);
         Self {
             shared,
             ends,
@@ -78,7 +93,8 @@ impl Connection {
             chain,
             client_certificate: None,
             server_name: None,
-            table: RefCell::new((generation, table)),
+            handshake: None,
+            in_force: RefCell::new(InForce { generation, table, logging, settings }),
         }
     }
 
@@ -96,9 +112,10 @@ impl Connection {
     pub(in crate::proxy) fn of_client(
         mut self,
         name: Option<&str>,
-        certificate: Option<HeaderValue>,
+        (handshake, certificate): (Handshake, Option<HeaderValue>),
     ) -> Self {
         self.server_name = name.map(Box::from);
+        self.handshake = Some(handshake);
         self.client_certificate = certificate;
         self
     }
@@ -118,18 +135,21 @@ impl Connection {
         if self.chain.is_some() { "https" } else { "http" }
     }
 
-    /// The route table for a request that starts now. A connection whose listener or chain is gone keeps the table it
+    /// What is in force for a request that starts now. A connection whose listener or chain is gone keeps the table it
     /// had: its last requests are answered by the rules under which they were sent.
-    pub(super) fn table(&self) -> Arc<RouteTable> {
+    pub(super) fn in_force(&self) -> InForce {
         let runtime = self.shared.runtime.current();
-        let mut cached = self.table.borrow_mut();
-        if cached.0 != runtime.snapshot.generation {
-            cached.0 = runtime.snapshot.generation;
-            if let Some(table) = self.find_table(&runtime.snapshot) {
-                cached.1 = table;
+        let mut known = self.in_force.borrow_mut();
+        let snapshot = &runtime.snapshot;
+        if known.generation != snapshot.generation {
+            known.generation = snapshot.generation;
+            known.logging.clone_from(&snapshot.logging);
+            known.settings = snapshot.http;
+            if let Some(table) = self.find_table(snapshot) {
+                known.table = table;
             }
         }
-        cached.1.clone()
+        known.clone()
     }
 
     /// How connections to a cluster begin for a request that asks for `host`.
@@ -224,9 +244,9 @@ where
 /// A head that hyper cannot read: it has answered, and nobody has seen a request.
 fn tell_malformed(connection: &Connection, error: &hyper::Error) {
     if error.is_parse_too_large() {
-        Notes::begin(connection).refused(RequestError::HeadersTooLarge, 0);
+        Notes::begin(connection, connection.in_force().logging).refused(RequestError::HeadersTooLarge, 0);
     } else if error.is_parse() {
-        Notes::begin(connection).refused(RequestError::Malformed, 0);
+        Notes::begin(connection, connection.in_force().logging).refused(RequestError::Malformed, 0);
     }
 }
 
@@ -235,7 +255,7 @@ fn tell_malformed(connection: &Connection, error: &hyper::Error) {
 async fn refuse_version<S: AsyncRead + AsyncWrite + Unpin>(connection: &Connection, mut stream: S) {
     let error = RequestError::OldVersion;
     let (status, body) = (error.status(), error.body());
-    Notes::begin(connection).refused(error, body.len());
+    Notes::begin(connection, connection.in_force().logging).refused(error, body.len());
     let server = connection.shared.server_header.as_ref().and_then(|server| server.to_str().ok());
     let server = server.map(|server| format!("server: {server}\r\n")).unwrap_or_default();
     let answer = format!(

@@ -5,6 +5,7 @@ mod gateway;
 mod pool_tls;
 mod request;
 mod route_filters;
+mod telemetry;
 
 use super::unsupported::Row;
 
@@ -13,6 +14,9 @@ pub(super) const GATEWAY: &[&[Row]] = &[gateway::ROWS];
 
 /// VirtualService.
 pub(super) const VIRTUAL_SERVICE: &[&[Row]] = &[route_filters::ROWS, request::ROWS];
+
+/// Telemetry.
+pub(super) const TELEMETRY: &[&[Row]] = &[telemetry::ROWS];
 
 /// DestinationRule: `trafficPolicy`, and each of `portLevelSettings`.
 pub(super) const TRAFFIC_POLICY: &[&[Row]] = &[pool_tls::POLICY, request::POLICY, balance::POLICY];

@@ -1,17 +1,70 @@
-//! Path normalisation before matching, Istio's default (MeshConfig pathNormalization BASE) as Envoy executes it: dot segments
-//! are resolved, those with parameters too (`/..;x/`, which some backends read as `/../`), `\` is `/`, percent-encoded
-//! unreserved characters are decoded (RFC 3986, 6.2.2), and what no URL may hold is encoded. Duplicate slashes and `%2F` stay.
+//! The form in which paths are matched and sent on (MeshConfig `pathNormalization`).
 
 use std::borrow::Cow;
 
-/// The normal form, or `None` for a path that is refused: an encoded NUL, a relative path. `*` (OPTIONS) is left alone.
-pub fn normalize(path: &str) -> Option<Cow<'_, str>> {
-    if path == "*" {
-        return Some(path.into());
+use serde::Serialize;
+
+/// How far a path is put into normal form.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum PathForm {
+    /// Not at all.
+    None,
+    /// Istio's default, as Envoy executes it: dot segments are resolved, those with parameters too (`/..;x/`, which some backends
+    /// read as `/../`), `\` is `/`, percent-encoded unreserved characters are decoded (RFC 3986, 6.2.2), and what no URL may
+    /// hold is encoded. Duplicate slashes and `%2F` stay.
+    #[default]
+    Base,
+    /// And duplicate slashes are one.
+    MergeSlashes,
+    /// And `%2F` and `%5C` are slashes.
+    DecodeAndMergeSlashes,
+}
+
+impl PathForm {
+    /// The path in this form, or `None` for one that is refused: an encoded NUL where escapes are decoded, a relative path.
+    /// `*` (OPTIONS) is left alone.
+    pub fn of(self, path: &str) -> Option<Cow<'_, str>> {
+        match self {
+            _ if path == "*" => Some(path.into()),
+            _ if !path.starts_with('/') => None,
+            Self::None => Some(path.into()),
+            Self::Base => normalized(path),
+            Self::MergeSlashes => merged(path),
+            Self::DecodeAndMergeSlashes => {
+                if path.contains('%') {
+                    merged(&with_slashes_decoded(path)).map(|path| path.into_owned().into())
+                } else {
+                    merged(path)
+                }
+            }
+        }
     }
-    if !path.starts_with('/') {
-        return None;
+}
+
+fn merged(path: &str) -> Option<Cow<'_, str>> {
+    let path = normalized(path)?;
+    if !path.contains("//") {
+        return Some(path);
     }
+    let mut out = String::with_capacity(path.len());
+    for c in path.chars() {
+        if c != '/' || !out.ends_with('/') {
+            out.push(c);
+        }
+    }
+    Some(out.into())
+}
+
+fn with_slashes_decoded(path: &str) -> String {
+    let mut out = path.to_owned();
+    for (encoded, slash) in [("%2F", "/"), ("%2f", "/"), ("%5C", "\\"), ("%5c", "\\")] {
+        out = out.replace(encoded, slash);
+    }
+    out
+}
+
+fn normalized(path: &str) -> Option<Cow<'_, str>> {
     if !path.bytes().any(|byte| matches!(byte, b'%' | b'\\') || is_unsafe(byte)) && !path.contains("/.") {
         return Some(path.into());
     }
@@ -154,7 +207,30 @@ mod tests {
             ("", None),
             ("*", Some("*")),
         ] {
-            assert_eq!(normalize(path).as_deref(), want, "{path}");
+            assert_eq!(PathForm::Base.of(path).as_deref(), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_mesh_says_how_far_a_path_is_put_into_normal_form() {
+        use PathForm::{Base, DecodeAndMergeSlashes, MergeSlashes, None as Nothing};
+        for (path, form, want) in [
+            ("/a/../b//c%2Fd", Nothing, Some("/a/../b//c%2Fd")),
+            ("/%00\\", Nothing, Some("/%00\\")),
+            ("a", Nothing, None),
+            ("/a/../b//c%2Fd", Base, Some("/b//c%2Fd")),
+            ("/a/../b//c%2Fd", MergeSlashes, Some("/b/c%2Fd")),
+            ("//", MergeSlashes, Some("/")),
+            ("/a///b", MergeSlashes, Some("/a/b")),
+            ("/a//%2e%2e/b", MergeSlashes, Some("/a/b")),
+            ("/a/../b//c%2Fd", DecodeAndMergeSlashes, Some("/b/c/d")),
+            ("/a%2f..%5Cadmin", DecodeAndMergeSlashes, Some("/admin")),
+            ("/a%2F%2Fb", DecodeAndMergeSlashes, Some("/a/b")),
+            ("/a%252Fb", DecodeAndMergeSlashes, Some("/a%252Fb")),
+            ("/%00", DecodeAndMergeSlashes, None),
+            ("//a", DecodeAndMergeSlashes, Some("/a")),
+        ] {
+            assert_eq!(form.of(path).as_deref(), want, "{path} {form:?}");
         }
     }
 }
