@@ -1,7 +1,7 @@
 //! Headers between the two sides: hop-by-hop ones end here (RFC 9110, 7.6.1), forwarding ones are written as Istio's
 //! gateway writes them: what the client claims about itself is overwritten or appended to, but for what trusted proxies say.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -176,6 +176,25 @@ pub(super) fn tell_certificate(
     if let Ok(value) = HeaderValue::from_bytes(&lines.join(&b","[..])) {
         headers.insert(CLIENT_CERT, value);
     }
+}
+
+/// The headers that a client sends as rules see them: names in lower case, what clients cannot say taken away or written
+/// over, by no trusted proxy. A client that is not known is this machine.
+pub fn as_rules_see(sent: &[(String, String)], client: Option<IpAddr>, tls: bool) -> Vec<(String, String)> {
+    let parsed = sent.iter().filter_map(|(name, value)| {
+        Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
+    });
+    let mut headers = HeaderMap::new();
+    for (name, value) in parsed {
+        headers.append(name, value);
+    }
+    join_cookies(&mut headers);
+    remove_nominated(&mut headers);
+    let client = SocketAddr::new(client.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
+    add_forwarding(&mut headers, (client, if tls { "https" } else { "http" }), 0);
+    tell_certificate(&mut headers, ClientCertificates::Sanitize, (false, None));
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
 }
 
 /// Adds a hop to the chain of those who asked for each other.

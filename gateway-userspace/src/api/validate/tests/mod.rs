@@ -455,7 +455,7 @@ fn destination_rules_are_checked_in_istios_words() {
             "{host: a, subsets: [{name: v1}, {name: v1}, {name: ''}]}".to_owned(),
             vec![
                 "error spec.subsets[1].name: duplicate subset names: v1".to_owned(),
-                "error spec.subsets[2].name: subset name is invalid: \"\"".to_owned(),
+                "error spec.subsets[2].name: subset name cannot be empty".to_owned(),
             ],
         ),
         (policy("{loadBalancer: {simple: LEAST_CONN}}"), vec![]),
