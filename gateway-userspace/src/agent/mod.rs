@@ -256,12 +256,14 @@ impl Agent {
 
     fn put_in_force(&mut self, next: Generation) {
         let snapshot = next.runtime.snapshot.clone();
+        let terminating = Arc::new(next.runtime.tls.chains());
         self.runtime.publish(Arc::new(next.runtime));
         self.counts.retain(&snapshot, Instant::now());
         self.kernel.apply(snapshot.clone());
         self.access_log.keep(snapshot.logging.clone());
         self.update(|view| {
             view.snapshot = snapshot;
+            view.terminating = terminating;
             view.credential_faults = next.credential_faults;
             view.diagnostics = next.diagnostics;
         });
