@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 
+use super::destination_rule::{LocalityLoadBalancerSetting, TcpKeepalive};
 use super::duration::DurationText;
 use super::gateway::Protocol;
 
@@ -19,8 +20,25 @@ pub struct MeshConfig {
     pub dns_refresh_rate: Option<DurationText>,
     /// Namespaces that see Services and ServiceEntries that name none; empty: all.
     pub default_service_export_to: Vec<String>,
+    /// Whether HTTP/2 is spoken to ports whose name says HTTP, where no DestinationRule says otherwise.
+    pub h2_upgrade_policy: MeshH2Upgrade,
+    /// Who comes first by where it runs, where no DestinationRule says otherwise.
+    pub locality_lb_setting: Option<LocalityLoadBalancerSetting>,
+    /// Probes of silent connections to endpoints, where a DestinationRule does not say otherwise, field by field.
+    pub tcp_keepalive: Option<TcpKeepalive>,
     /// Of TLS that ends at gateways, where a server does not say otherwise.
     pub tls_defaults: Option<TlsDefaults>,
+}
+
+/// `h2UpgradePolicy`.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum MeshH2Upgrade {
+    /// No.
+    #[default]
+    DoNotUpgrade,
+    /// Yes.
+    Upgrade,
 }
 
 /// `tlsDefaults`.
@@ -42,8 +60,6 @@ pub const NOT_OBEYED: &[&str] = &[
     "defaultHttpRetryPolicy",
     "defaultTrafficPolicy",
     "defaultVirtualServiceExportTo",
-    "h2UpgradePolicy",
-    "localityLbSetting",
     "pathNormalization",
-    "tcpKeepalive",
+    "zoneAwareLbSetting",
 ];

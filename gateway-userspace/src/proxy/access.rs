@@ -64,6 +64,7 @@ impl Line {
             RelayEnd::Failed { side: Side::Downstream, .. } => {
                 &[ResponseFlag::DownstreamConnectionTermination]
             }
+            RelayEnd::Expired => &[ResponseFlag::DurationTimeout],
             RelayEnd::Closed | RelayEnd::Idle => &[],
         });
     }

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -13,7 +13,7 @@ use super::connection::Ends;
 use super::worker::{Shared, unmapped};
 use crate::model::connections::Route;
 use crate::model::{Below, Connection, Tier};
-use crate::net::relay::{Carried, Parts, Progress, Relay, RelayEnd, relay};
+use crate::net::relay::{Carried, Lifetime, Parts, Progress, Relay, RelayEnd, relay};
 
 /// A connection in the list; `None` for one whose backend has gone before it could be asked for its address.
 pub(super) type Listed = Option<Rc<Connection>>;
@@ -70,11 +70,11 @@ pub(super) async fn between_sockets(
     listed: Listed,
     highest: Tier,
     parts: Parts,
-    idle: Duration,
+    lifetime: Lifetime,
     answered: impl FnMut(),
 ) -> (Carried, End) {
     let build = |parts, refused: Option<Below>| {
-        let relay = Relay::from_parts(parts, idle);
+        let relay = Relay::from_parts(parts, lifetime);
         let relay = if highest < Tier::Splice { relay.without_splice() } else { relay };
         let listed = listed.clone();
         relay.watched(move |Progress { carried, spliced }| {
@@ -92,10 +92,10 @@ pub(super) async fn between_sockets(
 pub(super) async fn between_streams(
     listed: Listed,
     (downstream, upstream): (impl AsyncRead + AsyncWrite, impl AsyncRead + AsyncWrite),
-    idle: Duration,
+    lifetime: Lifetime,
     answered: impl Fn(),
 ) -> (Carried, RelayEnd) {
-    relay(downstream, upstream, idle, answered, |carried| {
+    relay(downstream, upstream, lifetime, answered, |carried| {
         if let Some(listed) = &listed {
             listed.carried(carried.up, carried.down, Instant::now());
         }

@@ -7,6 +7,7 @@ use crate::api::mesh_config::{MeshConfig, TlsDefaults};
 use crate::api::object::Source;
 use crate::api::path::FieldPath;
 
+use super::balance::check_locality;
 use super::{Findings, cipher_suite};
 
 /// Checks the text at a field, which was read.
@@ -14,6 +15,9 @@ pub fn mesh_config(source: &Source, field: &FieldPath, mesh: &MeshConfig) -> Vec
     let mut found = Findings::new(source);
     if let Some(defaults) = &mesh.tls_defaults {
         check_tls_defaults(&mut found, field, defaults);
+    }
+    if let Some(setting) = &mesh.locality_lb_setting {
+        check_locality(&mut found, field, setting);
     }
     found.list
 }

@@ -16,7 +16,7 @@ use super::serve::Connection;
 use super::{affinity, headers};
 use crate::model::{Cluster, Forward, Mirror, Outcome};
 use crate::proxy::worker::Shared;
-use crate::upstream::{Ended, Key, Opening, SendError, UpstreamBody, limits};
+use crate::upstream::{Departure, Ended, Key, Opening, SendError, UpstreamBody, limits};
 
 const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 /// Copies under way in a worker, each with up to 1 MiB of body; there are no more, however slow their backend.
@@ -55,7 +55,7 @@ impl<'a> Copies<'a> {
     pub(super) fn send(
         &self,
         connection: &Connection,
-        (head, address): (&Parts, &Address),
+        (head, address, client_speaks_http2): (&Parts, &Address, bool),
         (time, ended): (Option<Duration>, &Ended),
     ) {
         let client = connection.ends.peer.ip();
@@ -63,8 +63,9 @@ impl<'a> Copies<'a> {
             let mut head = head.clone();
             headers::append_forwarded_for(&mut head.headers, connection.ends.local.ip());
             head.headers.insert(INTERNAL, HeaderValue::from_static("true"));
-            let Ok(opening) = connection.opening(cluster, address.authority()) else { continue };
-            if address.clone().write(&mut head, cluster).is_err() {
+            let protocol = cluster.speaks(client_speaks_http2);
+            let Ok(opening) = connection.opening(cluster, address.authority(), protocol) else { continue };
+            if address.clone().write(&mut head, cluster, protocol).is_err() {
                 continue;
             }
             let copy = Copy {
@@ -103,19 +104,22 @@ impl Copy {
         let endpoint = lease.address;
         let Ok(place) = limits::request(&shared.counts, &cluster) else { return };
         lease.hold(place, None);
+        let departure = Departure::default();
         let exchange = async {
             let request = Request::from_parts(head, body);
-            let response = shared.pool.send(request, (&cluster, &opening), lease).await?;
+            let response = shared.pool.send(request, (&cluster, &opening), lease, &departure).await?;
             let status = response.status().as_u16();
             read(response).await;
             Ok::<_, SendError>(status)
         };
-        let outcome = match timeout(time, exchange).await {
+        let exchanged = timeout(time, exchange).await;
+        let outcome = match exchanged {
             Ok(Ok(status)) => Outcome::Status(status),
-            Ok(Err(SendError::Connect { .. })) => Outcome::LocalOriginFailure,
+            Ok(Err(SendError::Connect { .. } | SendError::Exchange { .. })) => Outcome::LocalOriginFailure,
             Ok(Err(SendError::Overflow)) => return,
-            Ok(Err(SendError::Exchange { .. })) => Outcome::Status(500),
-            Err(_) => Outcome::Status(504),
+            // Whoever was not reached has had no time.
+            Err(_) if departure.endpoint().is_none() => return,
+            Err(_) => Outcome::Timeout,
         };
         balancer.report(&cluster, endpoint, outcome);
     }

@@ -38,7 +38,7 @@ fn a_rules_tries_are_istios_where_it_says_nothing() {
                 statuses: vec![418, 503],
                 per_try_timeout: Some(Duration::from_secs(2)),
                 backoff: Duration::from_millis(7),
-                avoid_previous: true,
+                ..default()
             }),
         ),
         (
@@ -49,6 +49,10 @@ fn a_rules_tries_are_istios_where_it_says_nothing() {
                 avoid_previous: false,
                 ..default()
             }),
+        ),
+        (
+            "retries: {attempts: 1, retryRemoteLocalities: true}",
+            Some(RetryPolicy { attempts: 1, remote_localities: true, ..default() }),
         ),
     ] {
         let (forward, found) = forwarded(retries);
