@@ -45,6 +45,8 @@ pub(super) struct Climb<'a> {
     attempts: u32,
     /// No attempt before.
     next: Instant,
+    /// Whether it was relayed before.
+    is_relayed: bool,
     /// Whether the kernel cannot have it, ever.
     is_refused: bool,
     /// The latest reason against.
@@ -77,8 +79,22 @@ impl<'a> Climb<'a> {
             Ascent::AtRandom => 1 << fastrand::u32(..LARGEST_POWER),
         };
         let created = stats::monotonic_at(since);
-        let (attempts, next) = (0, since);
-        Self { shared, ends, idle, created, port, entry, drain, after, attempts, next, is_refused, below }
+        let (attempts, next, is_relayed) = (0, since, false);
+        Self {
+            shared,
+            ends,
+            idle,
+            created,
+            port,
+            entry,
+            drain,
+            after,
+            attempts,
+            next,
+            is_relayed,
+            is_refused,
+            below,
+        }
     }
 
     /// Whether there is nothing more to try.
@@ -102,6 +118,7 @@ impl<'a> Climb<'a> {
                     Err(kept) => parts = *kept,
                 }
             }
+            self.is_relayed = true;
             let mut relay = build(parts, self.below);
             match self.relay(&mut relay, &mut answered).await {
                 Outcome::Ended(end) => return (relay.carried(), End::Relayed(end)),
@@ -175,6 +192,7 @@ impl<'a> Climb<'a> {
             to_backend: prefix.into(),
             to_client: answer.into(),
             carried: [carried.up, carried.down],
+            say_rst: self.is_relayed,
             entry: std::mem::take(&mut self.entry),
         };
         self.attempts += 1;

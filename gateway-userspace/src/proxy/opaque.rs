@@ -1,6 +1,7 @@
 //! Opaque connections whose both sides are there: relayed by the best tier that they may reach, and listed while they
 //! last.
 
+use std::cell::OnceCell;
 use std::io;
 use std::rc::Rc;
 use std::time::Instant;
@@ -17,16 +18,6 @@ use crate::net::relay::{Carried, Lifetime, Parts, Progress, Relay, RelayEnd, rel
 
 /// A connection in the list; `None` for one whose backend has gone before it could be asked for its address.
 pub(super) type Listed = Option<Rc<Connection>>;
-
-/// Lists a connection that is relayed between plain sockets.
-pub(super) fn list_sockets(
-    shared: &Shared,
-    (ends, server_name): (Ends, Option<&str>),
-    upstream: &TcpStream,
-) -> Listed {
-    let (tier, below) = standing(false, shared.highest_tier, None);
-    list(shared, route(ends, server_name, upstream), tier, below)
-}
 
 /// Lists a connection that can only be copied.
 pub(super) fn list_streams(
@@ -64,19 +55,24 @@ fn standing(spliced: bool, highest: Tier, refused: Option<Below>) -> (Tier, Opti
     }
 }
 
-/// Relays between plain sockets until the end, or until the kernel plane has the connection.
+/// Relays between plain sockets until the end, or until the kernel plane has the connection. One that it has at once is
+/// never listed.
 pub(super) async fn between_sockets(
+    shared: &Shared,
+    (ends, server_name): (Ends, Option<&str>),
     mut climb: Climb<'_>,
-    listed: Listed,
-    highest: Tier,
-    parts: Parts,
-    lifetime: Lifetime,
+    (parts, lifetime): (Parts, Lifetime),
     answered: impl FnMut(),
 ) -> (Carried, End) {
-    let build = |parts, refused: Option<Below>| {
+    let (highest, listed) = (shared.highest_tier, OnceCell::<Listed>::new());
+    let build = |parts: Parts, refused: Option<Below>| {
+        let list = || {
+            let (tier, below) = standing(false, highest, refused);
+            list(shared, route(ends, server_name, &parts.upstream), tier, below)
+        };
+        let listed = listed.get_or_init(list).clone();
         let relay = Relay::from_parts(parts, lifetime);
         let relay = if highest < Tier::Splice { relay.without_splice() } else { relay };
-        let listed = listed.clone();
         relay.watched(move |Progress { carried, spliced }| {
             if let Some(listed) = &listed {
                 listed.carried(carried.up, carried.down, Instant::now());

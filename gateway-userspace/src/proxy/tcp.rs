@@ -113,7 +113,6 @@ async fn carry(
     let lifetime = Lifetime { idle, until };
     let (carried, end) = match (downstream, stream) {
         (Downstream::Plain(downstream, prefix), UpstreamStream::Plain(stream)) => {
-            let listed = opaque::list_sockets(shared, named, &stream);
             let (answer, carried) = (Bytes::new(), Carried::default());
             let parts = Parts { downstream, upstream: stream, prefix, answer, carried };
             let entry = Entry {
@@ -123,8 +122,7 @@ async fn carry(
                 cluster_admission,
             };
             let climb = Climb::new(shared, ends, (idle, ends.since), port, entry, drain.clone());
-            let highest = shared.highest_tier;
-            match opaque::between_sockets(climb, listed, highest, parts, lifetime, answered).await {
+            match opaque::between_sockets(shared, named, climb, (parts, lifetime), answered).await {
                 (_, End::HandedOver(settling)) => {
                     report(Outcome::Connected);
                     line.into_iter().for_each(Line::leave);

@@ -24,7 +24,8 @@ pub(super) struct Way {
     /// Interfaces towards backend and client.
     pub(super) oif: [u32; 2],
     pub(super) listener: ListenerId,
-    pub(super) agreed: Agreed,
+    /// What packets may have towards client and backend: the largest segment, in bytes.
+    pub(super) segments: [u32; 2],
 }
 
 /// See the module.
@@ -71,12 +72,11 @@ impl<A: Address> Frozen<A> {
     /// Lets the flow go on by the programs; an error if they have given it up.
     pub(super) fn activate(
         self,
-        agreed: Agreed,
         numbers: [Numbers; 2],
         connection: &Connection,
     ) -> Result<HandedOver, HandedOver> {
         let unsent = [&connection.to_client, &connection.to_backend].map(Vec::len);
-        let translation = translation(agreed, numbers, unsent);
+        let translation = translation(numbers, unsent);
         self.tables.translations.write(self.flow.translation, &translation);
         fault::reached(Step::Translated);
         self.flows.resume(self.number, halves(connection, translation.ends.map(|end| end.taken)));
@@ -103,14 +103,16 @@ impl<A: Address> Frozen<A> {
     }
 }
 
-/// Reads what the sockets of a connection that is frozen have received, and their numbers.
-pub(super) fn read(connection: &mut Connection) -> Result<[Numbers; 2], Refusal> {
+/// Reads what the sockets of a connection that is frozen have received, and their numbers. An error if both ends cannot go
+/// on with what each agreed on.
+pub(super) fn read(connection: &mut Connection, way: Way) -> Result<[Numbers; 2], Refusal> {
     socket::drain(&connection.client, &mut connection.to_backend)?;
     socket::drain(&connection.backend, &mut connection.to_client)?;
     fault::reached(Step::Drained);
     let now_ms = || (stats::monotonic() / NS_PER_MS) as u32;
     let client = socket::numbers(&connection.client, now_ms)?;
     let backend = socket::numbers(&connection.backend, now_ms)?;
+    Agreed::of(&[client, backend]).check(way.segments)?;
     // What an end has no room for it may not acknowledge before it has been heard itself; but what the other end has
     // acknowledged meanwhile would be beyond its window, and be nothing to it.
     if client.has_room(connection.to_client.len()) && backend.has_room(connection.to_backend.len()) {
@@ -160,7 +162,8 @@ fn key<A: Address>(tuple: Tuple) -> Result<FlowKey<A>, Refusal> {
 }
 
 /// How each end's segments are told to the other. `unsent` is what the socket to each end has still to be given.
-fn translation(agreed: Agreed, numbers: [Numbers; 2], unsent: [usize; 2]) -> Translation {
+fn translation(numbers: [Numbers; 2], unsent: [usize; 2]) -> Translation {
+    let agreed = Agreed::of(&numbers);
     let [client_shift, backend_shift] = agreed.shifts();
     let [client_flags, backend_flags] = agreed.marks();
     let end = |numbers: Numbers, unsent: usize, (shift, flags)| End {

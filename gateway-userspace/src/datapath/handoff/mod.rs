@@ -34,6 +34,7 @@ use self::frozen::Frozen;
 pub use self::ledger::{Entry, EntryView, Identity, Ledger};
 pub use self::refusal::Refusal;
 pub use self::settling::Settling;
+use self::socket::Numbers;
 pub use self::tally::{Tallied, Tally};
 use super::routes::Routes;
 use super::targets::{HEADERS4, HEADERS6, SourcePort, Tables, Target, Targets};
@@ -69,6 +70,8 @@ pub struct Connection {
     pub to_backend: Vec<u8>,
     /// What was read from the backend and not sent on yet.
     pub to_client: Vec<u8>,
+    /// Whether its sockets say RST when they are closed, as a relay's do.
+    pub say_rst: bool,
     /// What goes into the ledger with it.
     pub entry: Entry,
 }
@@ -125,11 +128,10 @@ impl Handoff {
 
     fn attempt(&mut self, targets: &Targets, connection: Connection) -> Result<Settling, Box<Kept>> {
         let checked = self.check(targets, &connection);
-        let (tables, listener, oif, agreed) = match checked {
+        let (tables, way) = match checked {
             Ok(checked) => checked,
             Err(refusal) => return Err(Box::new(Kept { connection, refusal })),
         };
-        let way = frozen::Way { oif, listener, agreed };
         if connection.client_side.source.is_ipv4() {
             proceed(tables.v4.clone(), &tables, way, connection)
         } else {
@@ -137,12 +139,12 @@ impl Handoff {
         }
     }
 
-    /// All that can be told before anything is changed.
+    /// What can be told without asking the sockets, which costs the more of the two.
     fn check(
         &mut self,
         targets: &Targets,
         connection: &Connection,
-    ) -> Result<(Arc<Tables>, u32, [u32; 2], Agreed), Refusal> {
+    ) -> Result<(Arc<Tables>, frozen::Way), Refusal> {
         let tables = targets.tables().ok_or(Refusal::NoPlane)?;
         let listener = targets.listener(connection.listener).ok_or(Refusal::NoListener)?;
         let client = connection.client_side.source.ip();
@@ -152,14 +154,8 @@ impl Handoff {
         }
         let to_client = self.way(client).ok_or(Refusal::ClientInterface)?;
         let client_mtu = targets.mtu(to_client).ok_or(Refusal::ClientInterface)?;
-        let (client, backend) = (socket::agreed(&connection.client)?, socket::agreed(&connection.backend)?);
-        let agreed = Agreed { client, backend };
-        agreed.check()?;
-        let headers = headers(target.source);
-        if client.advertised_mss + headers > target.mtu || backend.advertised_mss + headers > client_mtu {
-            return Err(Refusal::SegmentSize);
-        }
-        Ok((tables.clone(), listener, [target.oif, to_client], agreed))
+        let segments = [client_mtu, target.mtu].map(|mtu| mtu.saturating_sub(headers(target.source)));
+        Ok((tables.clone(), frozen::Way { oif: [target.oif, to_client], listener, segments }))
     }
 
     /// The largest segment that a backend may be told to send, so that what it sends fits the way to a client; `None` if
@@ -198,7 +194,7 @@ fn proceed<A: gateway_common::Address>(
         Err(refusal) => return Err(Box::new(Kept { connection, refusal })),
     };
     fault::reached(Step::Entered);
-    let numbers = match frozen::read(&mut connection) {
+    let numbers = match frozen::read(&mut connection, way) {
         Ok(numbers) => numbers,
         Err(refusal) => {
             // Unless the programs have given the connection up, because this thread was held up for too long.
@@ -208,14 +204,19 @@ fn proceed<A: gateway_common::Address>(
             };
         }
     };
-    match frozen.activate(way.agreed, numbers, &connection) {
+    match frozen.activate(numbers, &connection) {
         Ok(flow) => Ok(Settling::begin(flow, connection)),
         Err(flow) => Ok(Settling::broken(flow, connection)),
     }
 }
 
 impl Agreed {
-    fn check(self) -> Result<(), Refusal> {
+    fn of([client, backend]: &[Numbers; 2]) -> Self {
+        Self { client: client.info, backend: backend.info }
+    }
+
+    /// An error if they cannot go on with each other, on ways to client and backend that carry segments of so many bytes.
+    fn check(self, [to_client, to_backend]: [u32; 2]) -> Result<(), Refusal> {
         let differ = |option: u8| (self.client.options ^ self.backend.options) & option != 0;
         for (option, refusal) in [
             (TcpInfo::TIMESTAMPS, Refusal::Timestamps),
@@ -228,6 +229,9 @@ impl Agreed {
         }
         if (self.client.options | self.backend.options) & TcpInfo::MICROSECONDS != 0 {
             return Err(Refusal::FineTimestamps);
+        }
+        if self.client.advertised_mss > to_backend || self.backend.advertised_mss > to_client {
+            return Err(Refusal::SegmentSize);
         }
         Ok(())
     }
@@ -276,8 +280,9 @@ mod tests {
     #[test]
     fn what_only_one_side_agreed_on_is_refused_by_name() {
         let all = TcpInfo::TIMESTAMPS | TcpInfo::SACK | TcpInfo::SCALED;
-        let check =
-            |client, backend| Agreed { client: info(client, 7, 7), backend: info(backend, 7, 7) }.check();
+        let check = |client, backend| {
+            Agreed { client: info(client, 7, 7), backend: info(backend, 7, 7) }.check([1460; 2])
+        };
         assert_eq!(check(all, all), Ok(()));
         assert_eq!(check(0, 0), Ok(()));
         for (option, refusal) in [
@@ -290,6 +295,14 @@ mod tests {
         }
         let fine = all | TcpInfo::MICROSECONDS;
         assert_eq!(check(fine, fine), Err(Refusal::FineTimestamps));
+    }
+
+    #[test]
+    fn segments_that_do_not_fit_the_other_way_are_refused() {
+        let agreed = Agreed { client: info(0, 7, 7), backend: info(0, 7, 7) };
+        assert_eq!(agreed.check([1448, 1448]), Ok(()));
+        assert_eq!(agreed.check([1447, 1448]), Err(Refusal::SegmentSize));
+        assert_eq!(agreed.check([1448, 1447]), Err(Refusal::SegmentSize));
     }
 
     #[test]

@@ -106,12 +106,14 @@ pub struct Settling {
 impl Settling {
     /// Sends what is to be sent as far as the sockets take it, and withdraws those that owe nothing.
     pub(super) fn begin(flow: HandedOver, connection: Connection) -> Self {
-        let Connection { client, backend, port, to_backend, to_client, .. } = connection;
+        let Connection { client, backend, port, to_backend, to_client, say_rst, .. } = connection;
         // It is the record's now.
         let speaker = port.keep();
-        for stream in [&client, &backend] {
+        if say_rst {
             // What it still owes is the kernel's to bring, whatever becomes of this process; the guard knows what is lost.
-            sockets::reset_when_closed(stream, false);
+            for stream in [&client, &backend] {
+                sockets::reset_when_closed(stream, false);
+            }
         }
         let mut owing = vec![
             Owing { direction: Direction::ToBackend, stream: client, unsent: to_client },

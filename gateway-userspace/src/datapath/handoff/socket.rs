@@ -25,25 +25,25 @@ pub(super) struct Numbers {
     pub(super) in_flight: u32,
     /// The timestamp clock, in ms, ahead of the monotonic one.
     pub(super) clock: u32,
-    /// Bytes that the peer takes beyond those that it has acknowledged.
-    window: u32,
+    /// What was agreed on in the handshake, and the peer's window.
+    pub(super) info: TcpInfo,
 }
 
 impl Numbers {
     /// Whether the peer takes all that was written and so many bytes more.
     pub(super) fn has_room(&self, more: usize) -> bool {
         let owed = self.in_flight as usize + more;
-        owed <= self.window as usize
+        owed <= self.info.send_window as usize
     }
 }
 
-/// What was agreed on in the handshake, of a connection that neither end has closed.
-pub(super) fn agreed(stream: &TcpStream) -> Result<TcpInfo, Refusal> {
+/// What the kernel tells of a connection that neither end has closed.
+fn open_info(stream: &TcpStream) -> Result<TcpInfo, Refusal> {
     let info = repair::info(stream).map_err(Refusal::system("TCP_INFO"))?;
     if info.state == TcpInfo::ESTABLISHED { Ok(info) } else { Err(Refusal::Closed) }
 }
 
-/// Reads all that has come, behind what is there already.
+/// Reads all that has come, behind what is there already. That the peer has closed is for [`numbers`] to see.
 pub(super) fn drain(stream: &TcpStream, into: &mut Vec<u8>) -> Result<(), Refusal> {
     let mut socket = &*SockRef::from(stream);
     let most = into.len() + MOST_UNREAD;
@@ -52,9 +52,8 @@ pub(super) fn drain(stream: &TcpStream, into: &mut Vec<u8>) -> Result<(), Refusa
         if length >= most {
             return Err(Refusal::Busy);
         }
-        // Mostly there is nothing, and then nothing is allocated.
         match repair::unread(stream) {
-            Ok(0) => into.resize(length + 1, 0),
+            Ok(0) => return Ok(()),
             Ok(unread) => into.resize(length + unread as usize, 0),
             Err(error) => return Err(Refusal::system("FIONREAD")(error)),
         }
@@ -92,7 +91,7 @@ fn read_numbers(stream: &TcpStream, now_ms: impl Fn() -> u32) -> Result<Numbers,
             let stamp = repair::timestamp(stream).map_err(Refusal::system("TCP_TIMESTAMP"))?;
             stamp.wrapping_sub(now)
         },
-        window: agreed(stream)?.send_window,
+        info: open_info(stream)?,
     };
     // What came out of order is in no queue that can be read, and has been acknowledged selectively.
     match repair::receive_memory(stream).map_err(Refusal::system("SO_MEMINFO"))? {

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::outgoing::{self, Address};
 use super::serve::Connection;
 use super::{affinity, headers};
-use crate::model::{Cluster, Forward, Mirror, Outcome};
+use crate::model::{Cluster, Forward, Fraction, Outcome};
 use crate::proxy::worker::Shared;
 use crate::upstream::{Departure, Ended, Key, Opening, SendError, UpstreamBody, limits};
 
@@ -41,7 +41,8 @@ struct Copy {
 impl<'a> Copies<'a> {
     /// Draws who gets a copy of a request.
     pub(super) fn draw(action: &'a Forward) -> Self {
-        let drawn = action.mirrors.iter().filter(|mirror| hits(mirror, fastrand::u32(..1_000_000)));
+        let drawn =
+            action.mirrors.iter().filter(|mirror| mirror.share.takes(fastrand::u32(..Fraction::WHOLE)));
         Self(drawn.filter_map(|mirror| mirror.destination.cluster.as_ref()).collect())
     }
 
@@ -80,11 +81,6 @@ impl<'a> Copies<'a> {
             tokio::task::spawn_local(async move { copy.go(ended).await });
         }
     }
-}
-
-/// Whether a request that drew a number below a million is copied.
-fn hits(mirror: &Mirror, number: u32) -> bool {
-    number < mirror.per_million
 }
 
 impl Copy {
@@ -147,24 +143,5 @@ impl One {
 impl Drop for One {
     fn drop(&mut self) {
         self.0.copies.set(self.0.copies.get() - 1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{ClusterName, WeightedCluster};
-
-    #[test]
-    fn shares_are_of_a_million() {
-        let name = ClusterName { host: "a".into(), port: 80, subset: None };
-        let mut mirror =
-            Mirror { destination: WeightedCluster { name, cluster: None, weight: 1 }, per_million: 0 };
-        for (per_million, number, want) in
-            [(0, 0, false), (1, 0, true), (1, 1, false), (500_000, 499_999, true), (1_000_000, 999_999, true)]
-        {
-            mirror.per_million = per_million;
-            assert_eq!(hits(&mirror, number), want, "{per_million} {number}");
-        }
     }
 }

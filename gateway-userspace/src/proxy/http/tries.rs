@@ -2,6 +2,7 @@
 //! answer.
 
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use http::header::{HeaderName, HeaderValue};
@@ -159,13 +160,13 @@ impl Order<'_> {
             return Ok((Err(Failure::Reset { reset: Reset::Overflow, unsent: None }), endpoint));
         };
         lease.hold(place, None);
-        let sending = async {
+        let sending = pin!(async {
             if self.is_upgrade && request.version() != Version::HTTP_2 {
                 upgrade::send(connection, (cluster, self.opening), request, lease, departure).await
             } else {
                 connection.shared.pool.send(request, (cluster, self.opening), lease, departure).await
             }
-        };
+        });
         let sending = self.telling_of_connection(sending, departure);
         let sent = match self.times.of_try {
             None => Some(sending.await),
@@ -185,11 +186,14 @@ impl Order<'_> {
 
     /// Where failures to connect are counted by themselves, tells of a connection as soon as it is there: whatever the
     /// endpoint does on it ends a series of them.
-    async fn telling_of_connection<T>(&self, sending: impl Future<Output = T>, departure: &Departure) -> T {
+    async fn telling_of_connection<T>(
+        &self,
+        mut sending: Pin<&mut impl Future<Output = T>>,
+        departure: &Departure,
+    ) -> T {
         if self.cluster.outlier.as_ref().is_none_or(|rules| !rules.split_local_origin) {
             return sending.await;
         }
-        let mut sending = std::pin::pin!(sending);
         tokio::select! {
             biased;
             sent = &mut sending => return sent,

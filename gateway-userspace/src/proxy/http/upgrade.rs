@@ -180,11 +180,10 @@ impl Switched {
         line: Option<Line>,
     ) {
         let (shared, ends) = (&self.shared, self.ends);
-        let listed = opaque::list_sockets(shared, (ends, None), &upstream);
         let parts = Parts { downstream, upstream, prefix, answer, carried: Carried::default() };
         let entry = Entry { cluster: Some(self.cluster.clone()), ..Entry::default() };
         let climb = Climb::new(shared, ends, (IDLE, self.since), port, entry, self.drain.clone());
-        match opaque::between_sockets(climb, listed, shared.highest_tier, parts, IDLE.into(), || {}).await {
+        match opaque::between_sockets(shared, (ends, None), climb, (parts, IDLE.into()), || {}).await {
             (_, End::HandedOver(settling)) => {
                 // The kernel plane tells of it at its end.
                 line.into_iter().for_each(Line::leave);

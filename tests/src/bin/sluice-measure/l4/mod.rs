@@ -12,14 +12,14 @@ mod stand;
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use harness::peers::Contender as _;
 use harness::peers::l4::Contender;
 use harness::{cpu, limits};
 use serde_json::{Map, Value};
 
 use crate::compare::{
-    Chosen, Kind as _, Row, Section, Sheet, add_over, in_turns, others, uninterrupted,
+    Chosen, Kind as _, Row, Section, Sheet, Steer, add_over, in_turns, others, uninterrupted,
     watch_for_interruption, word,
 };
 use columns::{ADDED_P50, ADDED_P99, Measure};
@@ -38,28 +38,6 @@ pub(crate) struct Options {
     steer: Steer,
 }
 
-/// Whose processor works on what an interface receives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Steer {
-    /// The receiver's for bulk, the sender's for all else.
-    ByMeasure,
-    /// The receiver's.
-    Always,
-    /// The sender's.
-    Never,
-}
-
-impl Steer {
-    /// Whether it is the receiver's.
-    fn to_receivers(self, measure: Measure) -> bool {
-        match self {
-            Self::ByMeasure => measure == Measure::Bulk,
-            Self::Always => true,
-            Self::Never => false,
-        }
-    }
-}
-
 impl Options {
     /// The command that measures some of it again.
     fn command(&self, rounds: usize, measures: &[Measure]) -> String {
@@ -67,16 +45,16 @@ impl Options {
         if measures.contains(&Measure::Latency) {
             let _ = write!(text, " --rate {}", self.rate);
         }
-        match self.steer {
-            Steer::ByMeasure => text,
-            Steer::Always => text + " --steer always",
-            Steer::Never => text + " --steer never",
-        }
+        text + self.steer.flag()
+    }
+
+    fn to_receivers(&self, measure: Measure) -> bool {
+        self.steer.to_receivers(measure == Measure::Bulk)
     }
 
     /// Whose processor worked on what interfaces received, by measure.
     fn received_on(&self, measures: &[Measure]) -> Value {
-        let side = |measure: &Measure| if self.steer.to_receivers(*measure) { "receiver" } else { "sender" };
+        let side = |measure: &Measure| if self.to_receivers(*measure) { "receiver" } else { "sender" };
         let members = measures.iter().map(|measure| (word(measure), side(measure).into()));
         members.collect::<Map<_, _>>().into()
     }
@@ -107,7 +85,7 @@ fn measure(rounds: usize, options: &Options, contenders: &[Contender]) -> Result
     for to_receivers in [true, false] {
         let is_now = |measure: &&Measure| {
             // The flood has rounds of its own.
-            **measure != Measure::Flood && options.steer.to_receivers(**measure) == to_receivers
+            **measure != Measure::Flood && options.to_receivers(**measure) == to_receivers
         };
         let measures: Vec<_> = chosen.iter().filter(is_now).copied().collect();
         stands.iter().try_for_each(|stand| stand.arena.steer(to_receivers))?;
@@ -118,7 +96,7 @@ fn measure(rounds: usize, options: &Options, contenders: &[Contender]) -> Result
         // Last: what it leaves in tables disturbs nobody then.
         for (stand, contender) in stands.iter_mut().zip(contenders) {
             eprintln!("flood: {}", contender.name());
-            stand.arena.steer(options.steer.to_receivers(Measure::Flood))?;
+            stand.arena.steer(options.to_receivers(Measure::Flood))?;
             flood::measure(stand, rounds, length).with_context(|| contender.name())?;
         }
     }

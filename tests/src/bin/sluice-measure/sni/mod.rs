@@ -1,8 +1,8 @@
 //! TLS passthrough beside its peers, black-box: the same work for each, in turns, in namespaces of its own.
 //!
 //! One port of each gateway takes connections to one of two backends by the server name in their ClientHello, and every
-//! client checks which one answers. Processors are shared out as in `l4`, and so is the work of interfaces: to the
-//! processor of their side for bulk, to the sender's for all else.
+//! client checks which one answers. Processors are shared out as in `l4`, and so is the work of interfaces, unless said
+//! otherwise: to the processor of their side for bulk, to the sender's for all else.
 
 mod columns;
 mod once;
@@ -20,7 +20,7 @@ use harness::{cpu, limits};
 use serde_json::{Map, Value};
 
 use crate::compare::{
-    Chosen, Figures, Kind as _, Row, Section, Sheet, add_over, in_turns, others, uninterrupted,
+    Chosen, Figures, Kind as _, Row, Section, Sheet, Steer, add_over, in_turns, others, uninterrupted,
     watch_for_interruption,
 };
 use columns::{Measure, OVER_ROUTED, of_behaviour};
@@ -38,6 +38,9 @@ pub(crate) struct Options {
     /// latency.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     interval: u32,
+    /// Whose processor works on what an interface receives.
+    #[arg(long, value_enum, default_value_t = Steer::ByMeasure)]
+    steer: Steer,
 }
 
 impl Options {
@@ -51,7 +54,7 @@ impl Options {
         if measures.contains(&Measure::Latency) {
             let _ = write!(text, " --open {} --interval {}", self.open, self.interval);
         }
-        text
+        text + self.steer.flag()
     }
 }
 
@@ -78,8 +81,9 @@ fn measure(rounds: usize, options: &Options, contenders: &[Contender]) -> Result
     let mut stands = contenders.iter().map(starting).collect::<Result<Vec<_>>>()?;
     let (chosen, length) = (options.chosen.measures(), options.chosen.length()?);
     for to_receivers in [true, false] {
-        let is_now =
-            |measure: &&Measure| measure.is_in_rounds() && (**measure == Measure::Bulk) == to_receivers;
+        let is_now = |measure: &&Measure| {
+            measure.is_in_rounds() && options.steer.to_receivers(**measure == Measure::Bulk) == to_receivers
+        };
         let measures: Vec<_> = chosen.iter().filter(is_now).copied().collect();
         stands.iter().try_for_each(|stand| stand.arena.steer(to_receivers))?;
         in_turns(rounds, length, &mut stands, &measures)?;
