@@ -4,9 +4,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot be made ends")]
 
-use std::fmt::Write as _;
+#[path = "../../tests/src/mesh.rs"]
+#[allow(unreachable_pub, reason = "a module of a library too")]
+mod mesh;
+
 use std::hint::black_box;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,24 +21,25 @@ use gateway_userspace::proxy::Runtime;
 use gateway_userspace::source::{FileSource, Loaded};
 use gateway_userspace::translate::{Surroundings, translate};
 use http::HeaderMap;
+use mesh::{ENDPOINTS, Mesh, ROUTES};
 use nix::time::{ClockId, clock_gettime};
 
 const ROUNDS: usize = 5;
-/// Documents of a file, as people keep them apart by team.
-const FILE: usize = 100;
-const ROUTES: usize = 5;
-const ENDPOINTS: usize = 10;
 const LOOKUPS: usize = 200_000;
 
 fn main() {
     let numbers = std::env::args().skip(1).find_map(|word| word.parse().ok());
     let virtual_services: usize = numbers.unwrap_or(10_000);
-    let services = virtual_services / 2;
+    let mesh = Mesh::of(virtual_services);
     let directory = tempfile::tempdir().unwrap();
-    write(directory.path(), virtual_services, services);
+    let write = |(name, text): mesh::File| {
+        std::fs::write(directory.path().join(format!("{name}.yaml")), text).unwrap();
+    };
+    mesh.files().for_each(write);
     println!(
-        "{virtual_services} VirtualServices of {ROUTES} routes, {services} Services of {ENDPOINTS} endpoints; medians of \
-         {ROUNDS} rounds"
+        "{virtual_services} VirtualServices of {ROUTES} routes, {} Services of {ENDPOINTS} endpoints; medians of {ROUNDS} \
+         rounds",
+        mesh.services
     );
     let source = || FileSource::new(vec![directory.path().to_owned()], "default");
     row("read all files", median(|| time(|| source().load())));
@@ -48,14 +51,14 @@ fn main() {
     row("translate all", median(|| time(|| translate(&loaded.objects, &surroundings, 1))));
     let mut agent = Agent::default();
     row("analyse all and put it in force", time(|| agent.put_in_force(source.load())));
-    for (what, write) in [
-        ("VirtualService", write_virtual_services as fn(&Path, usize, usize, usize)),
-        ("EndpointSlice", write_services),
+    for (what, changed) in [
+        ("VirtualService", Mesh::changed_virtual_service as fn(Mesh, usize) -> mesh::File),
+        ("EndpointSlice", Mesh::changed_endpoint_slice),
     ] {
         let mut round = 0;
         let mut change = || {
             round += 1;
-            write(directory.path(), 0, services, round);
+            write(changed(mesh, round));
             let begun = processor_time();
             let loaded = source.load();
             let read = processor_time().saturating_sub(begun);
@@ -158,58 +161,4 @@ fn find(table: &RouteTable, hosts: usize) -> f64 {
     let all = || (0..LOOKUPS).filter(|at| look(*at)).count();
     assert_eq!(all(), LOOKUPS);
     median(|| time(all)).as_secs_f64() * 1e9 / LOOKUPS as f64
-}
-
-fn write(directory: &Path, virtual_services: usize, services: usize) {
-    let gateway = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: edge}\nspec:\n  servers:\n  - {port: \
-                   {number: 80, name: http, protocol: HTTP}, hosts: ['*.example.com']}\n";
-    std::fs::write(directory.join("gateway.yaml"), gateway).unwrap();
-    for first in (0..virtual_services).step_by(FILE) {
-        write_virtual_services(directory, first, services, 0);
-    }
-    for first in (0..services).step_by(FILE) {
-        write_services(directory, first, services, 0);
-    }
-}
-
-/// A file of VirtualServices; `change` shows in the first one.
-fn write_virtual_services(directory: &Path, first: usize, services: usize, change: usize) {
-    let mut text = String::new();
-    for at in first..first + FILE {
-        let _ = write!(
-            text,
-            "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: v{at}}}\nspec:\n  hosts: \
-             [h{at}.example.com]\n  gateways: [edge]\n  http:\n"
-        );
-        for route in 0..ROUTES {
-            let service = (at + route) % services;
-            let version = if at == first && route == 0 { change } else { 0 };
-            let _ = writeln!(
-                text,
-                "  - match: [{{uri: {{prefix: /p{route}/}}, headers: {{x-version: {{exact: 'v{version}'}}}}}}, {{uri: \
-                 {{prefix: /p{route}/}}}}]\n    route: [{{destination: {{host: s{service}}}}}]"
-            );
-        }
-    }
-    std::fs::write(directory.join(format!("routes-{first}.yaml")), text).unwrap();
-}
-
-/// A file of Services with their endpoints; `change` shows in an address of the first one.
-fn write_services(directory: &Path, first: usize, services: usize, change: usize) {
-    let change = |at| if at == first { change } else { 0 };
-    let text: String = (first..services.min(first + FILE)).map(|at| service(at, change(at))).collect();
-    std::fs::write(directory.join(format!("services-{first}.yaml")), text).unwrap();
-}
-
-fn service(at: usize, change: usize) -> String {
-    let last = |endpoint| if endpoint == 0 { 100 + change } else { endpoint };
-    let addresses: Vec<String> = (0..ENDPOINTS)
-        .map(|endpoint| format!("{{addresses: [10.{}.{}.{}]}}", at / 250, at % 250, last(endpoint)))
-        .collect();
-    format!(
-        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{at}}}\nspec: {{ports: [{{name: http, port: 80}}]}}\n---\n\
-         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: s{at}-1, labels: \
-         {{kubernetes.io/service-name: s{at}}}}}\nports: [{{name: http, port: 8080}}]\nendpoints: [{}]\n",
-        addresses.join(", ")
-    )
 }

@@ -10,7 +10,7 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
 use crate::model::{Ascent, GatewayIdentity, Tier};
-use crate::telemetry::access::Format;
+use crate::telemetry::access::Encoding;
 
 /// Which gateway this is, as a pod's labels and namespace would say.
 #[derive(Debug, Clone, Args)]
@@ -89,13 +89,15 @@ pub struct RunArgs {
     #[arg(long, env = "SLUICE_LOG", default_value = "info")]
     pub log: String,
     /// File that each request, and each TCP connection of either plane, gets a line in when it is over; `/dev/stdout`
-    /// too. Default: none, as Istio's. A connection's bytes are those of the stream, without headers and without what
-    /// was sent again. Opened anew at SIGHUP.
+    /// too. Stands for MeshConfig's `accessLogFile`, and for where Telemetry's provider `envoy` writes. Default: what those
+    /// say. A connection's bytes are those of the stream, without headers and without what was sent again. Opened anew at
+    /// SIGHUP.
     #[arg(long, env = "SLUICE_ACCESS_LOG", value_name = "FILE")]
     pub access_log: Option<PathBuf>,
-    /// Istio's default format, or its JSON: `text` or `json`.
-    #[arg(long, default_value = "text", value_name = "FORMAT")]
-    pub access_log_format: Format,
+    /// Istio's text format, or its JSON: `text` or `json`. Stands for MeshConfig's `accessLogEncoding`, whose
+    /// `accessLogFormat` counts where it is of the same kind.
+    #[arg(long, value_name = "FORMAT")]
+    pub access_log_format: Option<Encoding>,
     /// Best tier that opaque connections of user space may reach (TCP, TLS passed through, WebSocket): `copy`; `splice`,
     /// which moves bytes from socket to socket in the kernel; `handoff`, which gives connections to the kernel plane as
     /// early as possible; or `auto`, which lets the gateway decide for each connection.

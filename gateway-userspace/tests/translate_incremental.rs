@@ -347,7 +347,7 @@ fn town(changed_rule: bool, changed_slice: bool) -> BTreeMap<String, String> {
 fn shared(one: &Snapshot, other: &Snapshot) -> ([bool; 2], [bool; 2]) {
     let routes = |snapshot: &Snapshot, host: &str| -> Vec<_> {
         let hosts = snapshot.route_tables().map(|table| table.virtual_host(host).expect(host));
-        hosts.map(|host| host.routes.as_ptr()).collect()
+        hosts.map(|host| host.routes.iter().next().map(Arc::as_ptr)).collect()
     };
     let cluster = |snapshot: &Snapshot, name: &str| {
         let found =

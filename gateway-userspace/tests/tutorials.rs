@@ -2,7 +2,7 @@
 //! refused with the right words at the right place.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gateway_userspace::api::{Diagnostic, Severity};
 use gateway_userspace::model::{ChainAction, ListenerKind, RouteAction, RouteTable, Snapshot, TcpRoute};
@@ -377,10 +377,15 @@ fn an_illegal_host_comes_to_light_once_the_tabs_are_spaces() {
 }
 
 #[test]
+fn telemetry_turns_the_access_log_of_the_gateway_on() {
+    let (loaded, translation) = load(&[tutorial("istio-gateways-14-telemetry")], &[]);
+    assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
+    let paths: Vec<&Path> = translation.snapshot.logging.paths().map(AsRef::as_ref).collect();
+    assert_eq!(paths, [Path::new("/dev/stdout")]);
+}
+
+#[test]
 fn what_is_not_supported_yet_is_said() {
-    let (loaded, _) = load(&[tutorial("istio-gateways-14-telemetry")], &[]);
-    let [found] = loaded.diagnostics.as_slice() else { panic!("{:?}", loaded.diagnostics) };
-    assert_eq!((found.code.as_str(), found.severity), ("SLU0004", Severity::Warning));
     let (loaded, _) = load(&[tutorial("istio-gateways-08-tcp-echo")], &[]);
     let [found] = loaded.diagnostics.as_slice() else { panic!("{:?}", loaded.diagnostics) };
     assert_eq!((found.code.as_str(), found.severity), ("SLU0003", Severity::Info));

@@ -19,6 +19,7 @@ pub mod gateway;
 pub mod lab;
 pub mod limits;
 pub mod load;
+pub mod mesh;
 pub mod namespace;
 pub mod peers;
 pub mod port;

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::process::Command;
 
 use fastrand::Rng;
+use gateway_userspace::model::PathForm;
 use gateway_userspace::model::Snapshot;
 use gateway_userspace::model::explain::{Explanation, Outcome, Question, Stage, decide};
-use gateway_userspace::proxy::normalize;
 use gateway_userspace::source::FileSource;
 use gateway_userspace::translate::{Surroundings, translate};
 use harness::backend::Backend;
@@ -86,7 +86,7 @@ impl Asked {
             port,
             method: self.method.to_owned(),
             authority: self.host.to_owned(),
-            path: normalize(self.path).expect("a path").into_owned(),
+            path: PathForm::Base.of(self.path).expect("a path").into_owned(),
             query: Some(self.query.to_owned()).filter(|query| !query.is_empty()),
             headers: self
                 .headers

@@ -9,7 +9,8 @@ use crate::cargo::workspace;
 
 /// Modules of the agent, lowest level first. Those of one level don't import each other.
 const LEVELS: &[&[&str]] = &[
-    &["telemetry", "net", "api", "model"],
+    &["telemetry"],
+    &["net", "api", "model"],
     &["settings"],
     &["translate", "source", "resolve", "tls", "datapath"],
     &["upstream", "analysis"],

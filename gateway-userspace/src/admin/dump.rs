@@ -234,7 +234,7 @@ fn condition(route: &Route) -> String {
     let matcher = &route.matcher;
     let path = match &matcher.path {
         PathMatch::Any => "/*".to_owned(),
-        PathMatch::Exact { path, .. } => path.clone(),
+        PathMatch::Exact { path, .. } => path.to_string(),
         PathMatch::Prefix { prefix, .. } => format!("{prefix}*"),
         PathMatch::Regex(regex) => format!("regex {}", regex.pattern()),
     };

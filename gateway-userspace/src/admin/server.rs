@@ -28,6 +28,7 @@ use super::dump::{self, Kind};
 use super::trace::{Lines, Wanted};
 use super::view::View;
 use crate::model::Subscription;
+use crate::model::explain::UNREADABLE;
 use crate::net::socket;
 
 /// Time to send a request, and between two.
@@ -192,7 +193,10 @@ async fn respond(request: &Request<Incoming>, view: &View, scope: Scope) -> Answ
 fn explain(view: &View, encoded: &str) -> Answer {
     let decoded = URL_SAFE_NO_PAD.decode(encoded).ok();
     match decoded.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
-        Some(question) => json(&view.explain(&question)),
+        Some(question) => match view.explain(question) {
+            Some(explanation) => json(&explanation),
+            None => text(StatusCode::BAD_REQUEST, UNREADABLE),
+        },
         None => {
             text(StatusCode::BAD_REQUEST, "wanted: what `sluice explain` sends; is it of another version?\n")
         }

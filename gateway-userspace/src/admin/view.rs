@@ -75,12 +75,14 @@ impl View {
     }
 
     /// The way of a request, with the endpoints that are not ejected at the moment.
-    pub fn explain(&self, question: &Question) -> Explanation {
+    /// `None`: its path is refused before any rule.
+    pub fn explain(&self, question: Question) -> Option<Explanation> {
         let now = Instant::now();
-        decide(&self.snapshot, question, &|cluster| {
+        let question = question.in_form(self.snapshot.http.path)?;
+        Some(decide(&self.snapshot, &question, &|cluster| {
             let available = cluster.available(&self.counts.outliers, now);
             available.map(|candidate| candidate.endpoint.address).collect()
-        })
+        }))
     }
 
     /// The summary, with what the kernel plane says.

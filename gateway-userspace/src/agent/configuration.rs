@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout_at};
@@ -13,7 +14,7 @@ use crate::resolve::{self, Resolver};
 use crate::settings::RunArgs;
 use crate::source::{FileSource, NamedFiles};
 use crate::tls::CredentialFault;
-use crate::translate::Surroundings;
+use crate::translate::{LogSettings, Surroundings};
 
 /// How long a generation waits for the addresses of names that are new in it.
 const WARMING: Duration = Duration::from_secs(2);
@@ -46,7 +47,13 @@ impl Configuration {
         Self {
             source: FileSource::new(args.config.clone(), &args.identity.default_namespace),
             named: NamedFiles::default(),
-            surroundings: Surroundings::of(args.identity.identity()),
+            surroundings: Surroundings {
+                logs: LogSettings {
+                    file: args.access_log.as_deref().map(Arc::from),
+                    encoding: args.access_log_format,
+                },
+                ..Surroundings::of(args.identity.identity())
+            },
             analyst: Analyst::default(),
             resolver: Resolver::new(args.dns_servers.clone()),
             waiting: None,

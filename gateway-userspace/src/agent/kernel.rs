@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
-use super::access;
+use super::steered;
 use super::watching::Tracing;
 use crate::admin::Kernel;
 use crate::admin::kernel::Question;
@@ -278,8 +278,9 @@ impl<'a> Driver<'a> {
                 let carried = flow.traffic.bytes_to_backend + flow.traffic.bytes_to_client;
                 self.handed_over.lengths.record(cluster, carried);
             }
-            if let Some(log) = &self.access_log {
-                log.write(access::connection(flow, entry, &self.snapshot, (now, monotonic)));
+            if let Some(log) = self.access_log.as_ref().filter(|_| !self.snapshot.logging.is_off()) {
+                let record = steered::connection(flow, entry, &self.snapshot, (now, monotonic));
+                log.write(&self.snapshot.logging, record);
             }
         }
     }

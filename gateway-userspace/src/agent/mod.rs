@@ -5,12 +5,11 @@
 //! Stop: not ready → kernel steers nothing new → workers drain, and hand over what they can → kernel plane is left to itself
 //! → workers have drained → socket gone. Flows in the kernel go on by their pins.
 
-mod access;
 mod configuration;
 mod kernel;
+mod steered;
 mod watching;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +28,7 @@ use crate::model::{Counts, Listener, ListenerKind, Published, SourceAddress, Sub
 use crate::proxy::{ProxySettings, Runtime, WorkerReport, Workers};
 use crate::settings::{KernelMode, RunArgs};
 use crate::source;
-use crate::telemetry::{self, AccessLog};
+use crate::telemetry::{self, AccessLog, access};
 
 /// How long connections that the kernel can carry may wait for the right moment when the agent stops. After that the next
 /// agent may have the kernel plane.
@@ -53,7 +52,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         counts: counts.clone(),
         kernel_plane: inbox.asker(),
         tier: args.tier,
-        access_log: access_log.clone(),
+        access_log: Some(access_log.clone()),
         handed_over: ledger.clone(),
         ..View::default()
     });
@@ -70,10 +69,22 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let workers = Workers::start(&settings, &runtime.subscribe(), &counts, &reports)
         .context("cannot start the workers")?;
     let handed_over = HandedOver { ledger, lengths: counts.lengths.clone() };
-    let mut kernel =
-        KernelThread::start(inbox, &args.kernel, &counts.outliers, targets, handed_over, access_log.clone())?;
-    let mut agent =
-        Agent { runtime, view, counts, kernel: kernel.handle(), progress: Progress::new(&settings, started) };
+    let mut kernel = KernelThread::start(
+        inbox,
+        &args.kernel,
+        &counts.outliers,
+        targets,
+        handed_over,
+        Some(access_log.clone()),
+    )?;
+    let mut agent = Agent {
+        runtime,
+        view,
+        counts,
+        access_log: access_log.clone(),
+        kernel: kernel.handle(),
+        progress: Progress::new(&settings, started),
+    };
     if let Some(first) = first {
         agent.put_in_force(first);
     }
@@ -90,7 +101,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
                 agent.kernel_reported(state);
             }
             _ = signals.hangup.recv() => {
-                access_log.iter().for_each(AccessLog::reopen);
+                access_log.reopen();
                 agent.reload(&mut configuration);
             }
             _ = signals.terminate.recv() => break,
@@ -121,23 +132,21 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     {
         tracing::error!(%error, "kernel plane: stop; `sluice cleanup` removes what is left");
     }
-    if let Some(log) = access_log {
-        log.flush();
-    }
+    access_log.flush();
     Ok(())
 }
 
-fn open_access_log(args: &RunArgs) -> anyhow::Result<Option<AccessLog>> {
-    let open = |path: &PathBuf| {
-        AccessLog::open(path, args.access_log_format)
-            .with_context(|| format!("--access-log {}", path.display()))
-    };
-    args.access_log.as_ref().map(open).transpose()
+/// Starts the writer of access logs. A file of ours that takes nothing is told of at once.
+fn open_access_log(args: &RunArgs) -> anyhow::Result<AccessLog> {
+    if let Some(path) = &args.access_log {
+        access::probe(path).with_context(|| format!("--access-log {}", path.display()))?;
+    }
+    Ok(AccessLog::start()?)
 }
 
 fn proxy_settings(
     args: &RunArgs,
-    access_log: Option<AccessLog>,
+    access_log: AccessLog,
     targets: Subscription<Targets>,
     ledger: Arc<Ledger>,
 ) -> ProxySettings {
@@ -148,7 +157,7 @@ fn proxy_settings(
         server_header: args.server_header.clone(),
         highest_tier: args.tier.highest(),
         ascent: args.tier.ascent(),
-        access_log,
+        access_log: Some(access_log),
         targets,
         ledger,
     }
@@ -233,6 +242,7 @@ struct Agent {
     view: Published<View>,
     /// Shared by the workers, for the kernel plane to share.
     counts: Counts,
+    access_log: AccessLog,
     kernel: kernel::Handle,
     progress: Progress,
 }
@@ -250,6 +260,7 @@ impl Agent {
         self.runtime.publish(Arc::new(next.runtime));
         self.counts.retain(&snapshot, Instant::now());
         self.kernel.apply(snapshot.clone());
+        self.access_log.keep(snapshot.logging.clone());
         self.update(|view| {
             view.snapshot = snapshot;
             view.credential_faults = next.credential_faults;

@@ -15,9 +15,8 @@ use crate::tls::{CredentialFault, certificate, certificate::CertificateError};
 pub(super) fn report(
     objects: &Objects,
     namespace: &str,
-    snapshot: &Snapshot,
-    faults: &[CredentialFault],
-    now: SystemTime,
+    (snapshot, faults): (&Snapshot, &[CredentialFault]),
+    (bounds, now): (&mut Bounds, SystemTime),
 ) -> Vec<Diagnostic> {
     let secrets = Secrets { objects, namespace };
     let mut found: Vec<Diagnostic> = Vec::new();
@@ -28,9 +27,35 @@ pub(super) fn report(
         }
     }
     let used: BTreeMap<&CredentialSource, &Arc<[u8]>> = credentials(snapshot).flat_map(pems).collect();
-    found.extend(used.into_iter().filter_map(|(source, pem)| secrets.validity(source, pem, now)));
+    bounds.keep(used.values().copied());
+    let suspect = used.into_iter().filter(|(_, pem)| !bounds.hold(pem, now));
+    found.extend(suspect.filter_map(|(source, pem)| secrets.validity(source, pem, now)));
     found.extend(duplicates(objects, namespace));
     found
+}
+
+/// When certificates are in force, by their PEM: parsing those of thousands of Secrets for each change of any document would
+/// take most of its time.
+#[derive(Debug, Default)]
+pub(super) struct Bounds(HashMap<Arc<[u8]>, Option<(i64, i64)>>);
+
+impl Bounds {
+    /// Knows these, and no others.
+    fn keep<'a>(&mut self, pems: impl Iterator<Item = &'a Arc<[u8]>>) {
+        let mut before = std::mem::take(&mut self.0);
+        for pem in pems {
+            let (pem, bounds) =
+                before.remove_entry(pem).unwrap_or_else(|| (pem.clone(), certificate::bounds(pem)));
+            self.0.insert(pem, bounds);
+        }
+    }
+
+    /// Whether a certificate is in force, and known.
+    fn hold(&self, pem: &Arc<[u8]>, now: SystemTime) -> bool {
+        let seconds =
+            now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
+        self.0.get(pem).copied().flatten().is_some_and(|(from, to)| (from..=to).contains(&seconds))
+    }
 }
 
 fn credentials(snapshot: &Snapshot) -> impl Iterator<Item = &Credential> {

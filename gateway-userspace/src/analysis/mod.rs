@@ -3,6 +3,7 @@
 //! only shows in its result: certificates put together with their keys, and rules that meet on a host.
 
 mod credentials;
+mod entries;
 mod ports;
 mod shadowed;
 mod upstream;
@@ -44,6 +45,7 @@ pub fn analyse(loaded: Loaded, surroundings: &Surroundings, now: SystemTime) -> 
 #[derive(Debug, Default)]
 pub struct Analyst {
     translator: Translator,
+    bounds: credentials::Bounds,
 }
 
 impl Analyst {
@@ -68,10 +70,10 @@ impl Analyst {
         diagnostics.extend(credentials::report(
             &objects,
             &surroundings.identity.namespace,
-            &translation.snapshot,
-            &credential_faults,
-            now,
+            (&translation.snapshot, &credential_faults),
+            (&mut self.bounds, now),
         ));
+        diagnostics.extend(entries::report(&objects));
         diagnostics.extend(upstream::report(&objects, &upstream_faults));
         Analysis {
             snapshot: Arc::new(translation.snapshot),

@@ -18,7 +18,7 @@ pub(super) fn report(objects: &Objects, snapshot: &Snapshot) -> Vec<Diagnostic> 
     }
     let candidates: HashSet<&Origin> =
         behind.iter().filter_map(|(_, route, _)| route.origin.as_deref()).collect();
-    let reached = hosts(snapshot).flat_map(|host| split(host).0).filter_map(|route| route.origin.as_deref());
+    let reached = hosts(snapshot).flat_map(reached).filter_map(|route| route.origin.as_deref());
     let reached: HashSet<&Origin> = reached.filter(|origin| candidates.contains(origin)).collect();
     let documents: Documents<'_> =
         objects.virtual_services.iter().map(|it| (it.reference().to_string(), it.as_ref())).collect();
@@ -34,17 +34,16 @@ fn hosts(snapshot: &Snapshot) -> impl Iterator<Item = &VirtualHost> {
     snapshot.route_tables().flat_map(|table| &table.virtual_hosts)
 }
 
-/// The routes of a host that are reached, and those behind the first that takes every request.
-fn split(host: &VirtualHost) -> (&[Arc<Route>], &[Arc<Route>]) {
-    let catch_alls = host.routes.split().1.len();
-    host.routes.split_at(host.routes.len() - catch_alls.saturating_sub(1))
+/// The routes of a host up to the first that takes every request.
+fn reached(host: &VirtualHost) -> impl Iterator<Item = &Arc<Route>> {
+    host.routes.ordinary().chain(host.routes.catch_alls().take(1))
 }
 
 /// The routes that are never reached on a host, each with the one that takes every request before it.
 fn unreached(host: &VirtualHost) -> impl Iterator<Item = (&Route, &Route, String)> {
-    let (reached, behind) = split(host);
-    let first = reached.last();
-    behind.iter().filter_map(move |route| Some((first?.as_ref(), route.as_ref(), host.domain.to_string())))
+    let mut behind = host.routes.catch_alls();
+    let first = behind.next();
+    behind.filter_map(move |route| Some((first?.as_ref(), route.as_ref(), host.domain.to_string())))
 }
 
 fn diagnostic(documents: &Documents<'_>, first: &Route, route: &Route, host: &str) -> Option<Diagnostic> {

@@ -184,3 +184,82 @@ fn ports_whose_names_say_no_protocol_are_told() {
         assert_eq!(codes, if is_told { vec!["IST0118"] } else { vec![] }, "{port}");
     }
 }
+
+fn entry(name: &str, more: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}}}\nspec: {{hosts: [a.test], \
+         resolution: STATIC, endpoints: [{{address: 192.0.2.1}}], {more}}}\n"
+    )
+}
+
+#[test]
+fn entries_that_disagree_about_a_port_are_told_of_where_somebody_sees_both() {
+    let port = |protocol: &str| format!("ports: [{{number: 80, name: x, protocol: {protocol}}}]");
+    let conflict = |line: u32, protocols: &str| {
+        format!(
+            "IST0177 {line} []: Multiple ServiceEntries (default/one, default/two) define the same host \"a.test\" and \
+             port 80 with conflicting protocols ({protocols})."
+        )
+    };
+    for (one, two, want) in [
+        (port("HTTP"), port("http"), vec![]),
+        (port("HTTP"), port("GRPC"), vec![conflict(4, "GRPC, HTTP"), conflict(9, "GRPC, HTTP")]),
+        (port("HTTP") + ", exportTo: [b]", port("GRPC") + ", exportTo: ['.']", vec![]),
+        (
+            port("HTTP"),
+            port("GRPC") + ", exportTo: [c]",
+            vec![conflict(9, "GRPC, HTTP"), conflict(4, "GRPC, HTTP")],
+        ),
+    ] {
+        let text = entry("one", &one) + &entry("two", &two);
+        let found: Vec<_> = found(&text, SystemTime::now());
+        let mut told = lines(&found);
+        told.retain(|line| line.starts_with("IST0177"));
+        assert_eq!(told, want, "{text}");
+    }
+}
+
+#[test]
+fn a_port_of_tcp_without_an_address_is_of_no_use_to_sidecars() {
+    for (ports, want) in [("protocol: TCP", 1), ("protocol: HTTP", 0), ("protocol: TCP}], addresses: [{", 0)]
+    {
+        let more = match ports.split_once("}], addresses") {
+            Some((ports, _)) => format!("ports: [{{number: 80, name: x, {ports}}}], addresses: [192.0.2.9]"),
+            None => format!("ports: [{{number: 80, name: x, {ports}}}]"),
+        };
+        let found = found(&entry("one", &more), SystemTime::now());
+        let told = found.iter().filter(|found| found.code.as_str() == "IST0134");
+        assert_eq!(
+            told.map(|found| found.severity).collect::<Vec<_>>(),
+            vec![Severity::Info; want],
+            "{more}"
+        );
+    }
+}
+
+#[test]
+fn certificates_are_read_once_and_told_of_when_their_time_is_over() {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["a.test".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let block = |pem: String| pem.lines().map(|line| format!("    {line}\n")).collect::<String>();
+    let text = format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: edge}}\nspec:\n  servers:\n  - port: \
+         {{number: 443, name: x, protocol: HTTPS}}\n    hosts: [a.test]\n    tls: {{mode: SIMPLE, credentialName: c}}\n\
+         ---\napiVersion: v1\nkind: Secret\nmetadata: {{name: c, namespace: istio-system}}\nstringData:\n  tls.crt: |\n\
+         {}  tls.key: |\n{}",
+        block(certificate.pem()),
+        block(key.serialize_pem()),
+    );
+    let file: Arc<str> = "t.yaml".into();
+    let read = || split(&text).into_iter().flat_map(|chunk| read_document(&file, chunk, "default"));
+    let mut analyst = super::Analyst::default();
+    let far = SystemTime::now() + Duration::from_secs(4000 * 365 * 86_400);
+    for (now, want) in [(SystemTime::now(), 0), (far, 1), (SystemTime::now(), 0), (far, 1)] {
+        let objects = read().filter_map(|reading| reading.object).collect();
+        let loaded = Loaded { objects, diagnostics: Vec::new(), documents: 0 };
+        let previous = (&crate::tls::ServerConfigs::default(), &crate::tls::ClientConfigs::default());
+        let analysis = analyst.analyse(loaded, &Surroundings::default(), 1, previous, now);
+        let told = analysis.diagnostics.iter().filter(|found| found.code.as_str() == "SLU0013").count();
+        assert_eq!(told, want);
+    }
+}

@@ -73,12 +73,24 @@ codes! {
     /// The document breaks no rule but surely is not meant so.
     SchemaWarning = "IST0133", [Warning], istio: Some(Warning),
         "take the field out, or set what it needs to have an effect";
+    /// A ServiceEntry without addresses has a port of TCP, which sidecars know by its address.
+    EntryWithoutAddresses = "IST0134", [Info], istio: Some(Warning),
+        "nothing, if only gateways are to reach it; else give it an address in `addresses`";
     /// Two servers show the same certificate for different hosts.
     DuplicateCertificate = "IST0138", [Info], istio: Some(Warning),
         "put the hosts into one server, or give each server its own certificate";
     /// Two servers claim the same host on the same port.
     ConflictingGateways = "IST0145", [Error, Warning, Info], istio: Some(Error),
         "leave the host to one of the two, or give them different ports";
+    /// A Telemetry names no provider, and none is named before it.
+    TelemetryWithoutProvider = "IST0157", [Warning], istio: Some(Warning),
+        "name a provider, such as `envoy`, in `providers`, or in MeshConfig's `defaultProviders.accessLogging`";
+    /// Several Telemetries of a namespace select the gateway.
+    TelemetriesSelectSame = "IST0159", [Warning], istio: Some(Error),
+        "join them into one, or let their selectors choose different workloads";
+    /// Several Telemetries of a namespace have no selector.
+    TelemetriesWithoutSelector = "IST0160", [Error], istio: Some(Error),
+        "join them into one, or give all but one a selector";
     /// A Secret or file lacks a usable certificate, key or CA.
     InvalidGatewayCredential = "IST0161", [Error], istio: Some(Error),
         "put a certificate and the key that belongs to it into the Secret, both in PEM form";
@@ -91,6 +103,9 @@ codes! {
     /// A DestinationRule's host is no service.
     DestinationRuleWithoutHost = "IST0174", [Warning], istio: Some(Warning),
         "write the Service, or correct `host`; another namespace's service is named in full";
+    /// ServiceEntries give one port of one host different protocols.
+    EntriesDisagree = "IST0177", [Warning], istio: Some(Warning),
+        "give the port the same protocol in all of them";
     /// Not YAML.
     Yaml = "SLU0001", [Error], istio: None,
         "mend the text so that it is YAML; the place is where reading broke off, and the slip may be just above it";

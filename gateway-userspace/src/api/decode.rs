@@ -436,6 +436,10 @@ impl<'a> Entries<'a> {
 impl<'a> de::MapAccess<'a> for Entries<'a> {
     type Error = DecodeError;
 
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.rest.len())
+    }
+
     fn next_key_seed<K: DeserializeSeed<'a>>(&mut self, seed: K) -> Result<Option<K::Value>, DecodeError> {
         self.current = self.rest.next();
         let Some(entry) = self.current else { return Ok(None) };

@@ -49,6 +49,7 @@ enum KindOf {
     Pod,
     ConfigMap,
     Secret,
+    Telemetry,
     List,
     /// Reported, not refused.
     Other(Severity, Code, String),
@@ -56,12 +57,19 @@ enum KindOf {
 
 /// Reads one document. `kind: List` gives as many readings as it has items.
 pub fn read_document(file: &Arc<str>, chunk: Chunk<'_>, default_namespace: &str) -> Vec<Reading> {
-    match yaml::parse(chunk.text, chunk.first_line) {
+    read_shared(file, (&chunk.text.into(), chunk.first_line), default_namespace)
+}
+
+/// The same from a text, and the line that it begins on, which all that is read out of it goes on holding.
+pub fn read_shared(
+    file: &Arc<str>,
+    (text, first_line): (&Arc<str>, u32),
+    default_namespace: &str,
+) -> Vec<Reading> {
+    match yaml::parse(text, first_line) {
         Ok(None) => Vec::new(),
-        Ok(Some(root)) => {
-            Place { file, text: chunk.text, first_line: chunk.first_line, default_namespace }.read(root)
-        }
-        Err(error) => vec![unparsable(file, chunk, default_namespace, error)],
+        Ok(Some(root)) => Place { file, text, first_line, default_namespace }.read(root),
+        Err(error) => vec![unparsable(file, Chunk { text, first_line }, default_namespace, error)],
     }
 }
 
@@ -98,7 +106,7 @@ fn guess_reference(text: &str, default_namespace: &str) -> Option<ObjectRef> {
 #[derive(Clone, Copy)]
 struct Place<'a> {
     file: &'a Arc<str>,
-    text: &'a str,
+    text: &'a Arc<str>,
     first_line: u32,
     default_namespace: &'a str,
 }
@@ -180,7 +188,7 @@ impl Place<'_> {
         let source = Arc::new(Source {
             reference: reference.clone(),
             file: Some(self.file.clone()),
-            text: if is_secret { "".into() } else { self.text.into() },
+            text: if is_secret { Arc::default() } else { self.text.clone() },
             first_line: self.first_line,
             places: Arc::new(Places::new(&root)),
             tree: Some(root),
@@ -215,7 +223,7 @@ impl Place<'_> {
         let source = Source {
             reference: reference.clone(),
             file: Some(self.file.clone()),
-            text: if kind == "Secret" { "".into() } else { self.text.into() },
+            text: if kind == "Secret" { Arc::default() } else { self.text.clone() },
             first_line: self.first_line,
             places: Arc::new(Places::new(&root)),
             tree: None,
@@ -253,6 +261,12 @@ fn kind_of(version: &str, kind: &str) -> KindOf {
         ("networking.istio.io", "DestinationRule") => KindOf::DestinationRule,
         ("networking.istio.io", "ServiceEntry") => KindOf::ServiceEntry,
         ("networking.istio.io", "WorkloadEntry") => KindOf::WorkloadEntry,
+        ("telemetry.istio.io", "Telemetry") if !matches!(number, "v1" | "v1alpha1") => other(
+            Severity::Error,
+            Code::NotADocument,
+            format!("unknown version \"{number}\" of {kind}; known are v1 and v1alpha1"),
+        ),
+        ("telemetry.istio.io", "Telemetry") => KindOf::Telemetry,
         ("", "Service") => KindOf::Service,
         ("", "Endpoints") => KindOf::Endpoints,
         ("", "Pod") => KindOf::Pod,
@@ -307,6 +321,9 @@ fn build(what: &KindOf, metadata: Metadata, source: &Arc<Source>) -> (Option<Obj
         KindOf::WorkloadEntry => {
             checked(istio(metadata, source), validate::workload_entry).map_object(Object::WorkloadEntry)
         }
+        KindOf::Telemetry => {
+            checked(istio(metadata, source), validate::telemetry).map_object(Object::Telemetry)
+        }
         KindOf::Endpoints => plain(whole(metadata, source)).map_object(Object::Endpoints),
         KindOf::Pod => plain(whole(metadata, source)).map_object(Object::Pod),
         KindOf::ConfigMap => config_map(metadata, source),
@@ -351,15 +368,10 @@ fn config_map(metadata: Metadata, source: &Arc<Source>) -> (Option<Object>, Vec<
     };
     match decode::<mesh_config::MeshConfig>(&root) {
         Ok(spec) => {
-            let set = mesh_config::NOT_OBEYED.iter().filter(|name| root.get(name).is_some());
-            let warn = |name: &&str| {
-                let message = format!("{name} is not yet supported: it has no effect here");
-                source.diagnostic(Severity::Warning, Code::NotSupported, &field, message)
-            };
-            let mut found: Vec<Diagnostic> = set.map(warn).collect();
-            found.extend(validate::mesh_config(source, &field, &spec));
+            let found = validate::mesh_config(source, &field, (&root, &spec));
             let object = Sourced { metadata, spec, source: source.clone() };
-            (Some(Object::MeshConfig(object.settled())), found)
+            let is_sound = !found.iter().any(Diagnostic::is_error);
+            (is_sound.then(|| Object::MeshConfig(object.settled())), found)
         }
         Err(error) => (None, bad(format!("{}: {}", error.path, error.message))),
     }

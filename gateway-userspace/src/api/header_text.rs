@@ -13,8 +13,10 @@ pub enum Piece {
 /// A command operator of those that are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Variable {
-    /// `DOWNSTREAM_REMOTE_ADDRESS` and its kin: the client's end.
+    /// `DOWNSTREAM_REMOTE_ADDRESS` and its kin: the client's end, as trusted proxies tell it.
     Remote(AddressPart),
+    /// `DOWNSTREAM_DIRECT_REMOTE_ADDRESS` and its kin: whoever the connection is with.
+    DirectRemote(AddressPart),
     /// `DOWNSTREAM_LOCAL_ADDRESS` and its kin: the gateway's end towards the client.
     Local(AddressPart),
     /// `PROTOCOL`.
@@ -152,11 +154,11 @@ fn variable(command: &str) -> Option<Variable> {
             _ => None,
         };
     }
-    // Nobody between the client and the gateway is believed: its direct and its claimed address are the same.
-    let remote =
-        name.strip_prefix("DOWNSTREAM_REMOTE").or_else(|| name.strip_prefix("DOWNSTREAM_DIRECT_REMOTE"));
-    if let Some(part) = remote {
+    if let Some(part) = name.strip_prefix("DOWNSTREAM_REMOTE") {
         return Some(Variable::Remote(address_part(part)?));
+    }
+    if let Some(part) = name.strip_prefix("DOWNSTREAM_DIRECT_REMOTE") {
+        return Some(Variable::DirectRemote(address_part(part)?));
     }
     if let Some(part) = name.strip_prefix("DOWNSTREAM_LOCAL") {
         return Some(Variable::Local(address_part(part)?));

@@ -2,6 +2,7 @@
 //! it, and what is wrong with it by itself. What documents mean together is `translate`'s matter.
 
 pub mod annotation;
+pub mod by_name;
 pub mod code;
 pub mod credential_name;
 pub mod decode;
@@ -18,6 +19,7 @@ pub mod path;
 pub mod places;
 pub mod service_entry;
 pub mod split;
+pub mod telemetry;
 pub mod timestamp;
 pub mod validate;
 pub mod virtual_service;
@@ -25,16 +27,18 @@ pub mod workload;
 pub mod yaml;
 
 pub use annotation::GatewayAnnotations;
+pub use by_name::ByName;
 pub use code::Code;
 pub use credential_name::CredentialName;
 pub use destination_rule::DestinationRule;
 pub use diagnostic::{Diagnostic, Position, Related, Severity, render};
-pub use document::{Reading, read_document};
+pub use document::{Reading, read_document, read_shared};
 pub use gateway::Gateway;
 pub use kubernetes::{ConfigMap, EndpointSlice, Secret, Service};
 pub use mesh_config::MeshConfig;
 pub use object::{Metadata, Object, ObjectRef, Objects, Source, Sourced};
 pub use path::FieldPath;
 pub use service_entry::{ServiceEntry, WorkloadEntry};
-pub use split::{Chunk, split};
+pub use split::{Chunk, cut, split, without_mark};
+pub use telemetry::Telemetry;
 pub use virtual_service::VirtualService;

@@ -15,6 +15,7 @@ use super::mesh_config::MeshConfig;
 use super::path::FieldPath;
 use super::places::Places;
 use super::service_entry::{ServiceEntry, WorkloadEntry};
+use super::telemetry::Telemetry;
 use super::timestamp::Timestamp;
 use super::virtual_service::VirtualService;
 use super::workload::{Endpoints, Pod};
@@ -146,6 +147,7 @@ fn reference_page(kind: &str) -> Option<&'static str> {
         "VirtualService" => "https://istio.io/latest/docs/reference/config/networking/virtual-service/",
         "DestinationRule" => "https://istio.io/latest/docs/reference/config/networking/destination-rule/",
         "ServiceEntry" => "https://istio.io/latest/docs/reference/config/networking/service-entry/",
+        "Telemetry" => "https://istio.io/latest/docs/reference/config/telemetry/",
         "WorkloadEntry" => "https://istio.io/latest/docs/reference/config/networking/workload-entry/",
         _ => return None,
     })
@@ -240,6 +242,8 @@ pub enum Object {
     Endpoints(Arc<Sourced<Endpoints>>),
     /// v1 Pod.
     Pod(Arc<Sourced<Pod>>),
+    /// telemetry.istio.io Telemetry.
+    Telemetry(Arc<Sourced<Telemetry>>),
     /// The ConfigMap `istio`.
     MeshConfig(Arc<Sourced<MeshConfig>>),
     /// v1 Secret.
@@ -264,6 +268,7 @@ impl Object {
             Self::EndpointSlice(object) => &object.source,
             Self::Endpoints(object) => &object.source,
             Self::Pod(object) => &object.source,
+            Self::Telemetry(object) => &object.source,
             Self::MeshConfig(object) => &object.source,
             Self::ServiceEntry(object) => &object.source,
             Self::WorkloadEntry(object) => &object.source,
@@ -294,6 +299,8 @@ pub struct Objects {
     pub endpoints: Vec<Arc<Sourced<Endpoints>>>,
     /// v1 Pod.
     pub pods: Vec<Arc<Sourced<Pod>>>,
+    /// telemetry.istio.io Telemetry.
+    pub telemetries: Vec<Arc<Sourced<Telemetry>>>,
     /// ConfigMaps named `istio`, of which the root namespace's counts.
     pub mesh_configs: Vec<Arc<Sourced<MeshConfig>>>,
     /// v1 Secret.
@@ -324,6 +331,7 @@ impl FromIterator<Object> for Objects {
                 Object::EndpointSlice(object) => all.endpoint_slices.push(object),
                 Object::Endpoints(object) => all.endpoints.push(object),
                 Object::Pod(object) => all.pods.push(object),
+                Object::Telemetry(object) => all.telemetries.push(object),
                 Object::MeshConfig(object) => all.mesh_configs.push(object),
                 Object::ServiceEntry(object) => all.service_entries.push(object),
                 Object::WorkloadEntry(object) => all.workload_entries.push(object),
@@ -338,6 +346,7 @@ impl FromIterator<Object> for Objects {
         oldest_first(&mut all.endpoint_slices);
         oldest_first(&mut all.endpoints);
         oldest_first(&mut all.pods);
+        oldest_first(&mut all.telemetries);
         oldest_first(&mut all.mesh_configs);
         oldest_first(&mut all.service_entries);
         oldest_first(&mut all.workload_entries);

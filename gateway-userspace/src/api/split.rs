@@ -19,10 +19,21 @@ impl Chunk<'_> {
     }
 }
 
-/// Cuts at the lines that begin with `---`. YAML lets such a line stand nowhere within a document, not even in a
-/// quoted text or a block, so that no parser is needed to find it.
+/// The documents of a file.
 pub fn split(text: &str) -> Vec<Chunk<'_>> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut chunks = cut(without_mark(text));
+    chunks.retain(|chunk| !chunk.is_blank());
+    chunks
+}
+
+/// A file's text without the mark of its encoding that it may begin with.
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// Cuts at the lines that begin with `---`: all of a text, blank parts included. YAML lets such a line stand nowhere within a
+/// document, not even in a quoted text or a block, so that no parser is needed to find it.
+pub fn cut(text: &str) -> Vec<Chunk<'_>> {
     let (mut chunks, mut begin, mut first_line, mut at) = (Vec::new(), 0, 1, 0);
     for (index, line) in text.split_inclusive('\n').enumerate() {
         if is_marker(line) && at > begin {
@@ -32,7 +43,6 @@ pub fn split(text: &str) -> Vec<Chunk<'_>> {
         at += line.len();
     }
     chunks.push(Chunk { text: &text[begin..], first_line });
-    chunks.retain(|chunk| !chunk.is_blank());
     chunks
 }
 
@@ -59,6 +69,8 @@ mod tests {
             ("", vec![]),
         ] {
             assert_eq!(lines(text), want, "{text:?}");
+            let all: String = cut(without_mark(text)).iter().map(|chunk| chunk.text).collect();
+            assert_eq!(all, without_mark(text));
         }
     }
 }

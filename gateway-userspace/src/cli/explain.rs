@@ -16,8 +16,7 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use super::{admin_client, table};
 use crate::analysis::analyse;
 use crate::api::Diagnostic;
-use crate::model::explain::{Explanation, Question, Step, decide};
-use crate::proxy;
+use crate::model::explain::{Explanation, Question, Step, UNREADABLE, decide};
 use crate::settings::{IdentityArgs, default_admin_socket};
 use crate::source::{FileSource, read_named};
 use crate::translate::Surroundings;
@@ -88,7 +87,7 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let question = question(args)?;
     let files: Vec<PathBuf> = args.files.iter().chain(&args.config).cloned().collect();
     let explanation =
-        if files.is_empty() { ask(args, &question)? } else { from_files(args, files, &question) };
+        if files.is_empty() { ask(args, &question)? } else { from_files(args, files, question)? };
     let text = match args.output {
         Output::Json => format!("{}\n", serde_json::to_string_pretty(&explanation)?),
         Output::Text => text(&args.method, &args.url, &explanation),
@@ -109,7 +108,6 @@ fn question(args: &ExplainArgs) -> anyhow::Result<Question> {
     };
     let host = authority.host().trim_matches(['[', ']']);
     let address: Option<IpAddr> = host.parse().ok();
-    let path = proxy::normalize(uri.path()).context("the path is answered 400: it cannot be normalised")?;
     let sent = args.headers.iter().find(|(name, _)| name == "host").map(|(_, value)| value.clone());
     // A client names no address in its ClientHello (RFC 6066, 3).
     let named = args.sni.clone().or_else(|| address.is_none().then(|| host.to_owned()));
@@ -120,7 +118,7 @@ fn question(args: &ExplainArgs) -> anyhow::Result<Question> {
         sni: named.filter(|name| tls && !name.is_empty()),
         method: args.method.clone(),
         authority: sent.unwrap_or_else(|| authority.as_str().to_owned()),
-        path: path.into_owned(),
+        path: uri.path().to_owned(),
         query: uri.query().map(str::to_owned),
         headers: args.headers.clone(),
         client: args.client_ip,
@@ -132,7 +130,7 @@ fn ask(args: &ExplainArgs, question: &Question) -> anyhow::Result<Explanation> {
     admin_client::get(&args.admin_socket, &format!("/explain/{question}"))
 }
 
-fn from_files(args: &ExplainArgs, files: Vec<PathBuf>, question: &Question) -> Explanation {
+fn from_files(args: &ExplainArgs, files: Vec<PathBuf>, question: Question) -> anyhow::Result<Explanation> {
     let loaded = FileSource::new(files, args.identity.default_namespace.as_str()).load();
     let mut surroundings = Surroundings::of(args.identity.identity());
     surroundings.learn(&loaded.objects);
@@ -143,10 +141,11 @@ fn from_files(args: &ExplainArgs, files: Vec<PathBuf>, question: &Question) -> E
         let plural = if errors == 1 { "" } else { "s" };
         eprintln!("the documents have {errors} error{plural}, which may be why: `sluice check` shows them");
     }
-    decide(&analysis.snapshot, question, &|cluster| {
+    let question = question.in_form(analysis.snapshot.http.path).context(UNREADABLE)?;
+    Ok(decide(&analysis.snapshot, &question, &|cluster| {
         let nobody = None::<fn(std::net::SocketAddr) -> bool>;
         cluster.eligible(nobody).map(|candidate| candidate.endpoint.address).collect()
-    })
+    }))
 }
 
 /// Columns before what is said of a stage.

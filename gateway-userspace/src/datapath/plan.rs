@@ -166,6 +166,9 @@ pub struct Opaque {
     pub listeners: BTreeSet<ListenerKey>,
     /// Their backends: in the state, or why the kernel can send nothing there.
     pub backends: BTreeMap<BackendKey, Result<BackendSpec, NoTarget>>,
+    /// There are more, left out not to take too much room for what may never come. They can be tens of thousands, and
+    /// nothing is kept of them.
+    pub is_crowded: bool,
 }
 
 /// The result of planning.
@@ -190,9 +193,8 @@ impl Plan {
         let reached = |key: &BackendKey| {
             (*key, reach(key.address, key.preserve, surroundings).map_err(NoTarget::Unreachable))
         };
-        let left_out = endpoints.left_out.iter().map(|key| (*key, Err(NoTarget::NoRoom)));
-        // Tens of thousands: made at once, not one by one.
-        self.opaque.backends = endpoints.expected.iter().map(reached).chain(left_out).collect();
+        self.opaque.backends = endpoints.expected.iter().map(reached).collect();
+        self.opaque.is_crowded = endpoints.is_crowded;
         let found = self.opaque.backends.values().filter_map(|backend| backend.as_ref().ok());
         self.state.backends.extend(found.map(|backend| (backend.key, *backend)));
     }
@@ -267,22 +269,35 @@ fn expected(listener: &Listener) -> impl Iterator<Item = &WeightedCluster> {
 /// Endpoints that opaque connections may go to which user space accepts.
 struct OpaqueEndpoints {
     expected: BTreeSet<BackendKey>,
-    /// Not to take too much room for what may never come.
-    left_out: Vec<BackendKey>,
+    /// Others are left out.
+    is_crowded: bool,
 }
 
 fn opaque_endpoints(snapshot: &Snapshot) -> OpaqueEndpoints {
     let (upgrades, carried): (Vec<_>, Vec<_>) =
         opaque_listeners(snapshot).partition(|listener| matches!(listener.kind, ListenerKind::Http(_)));
     let mut expected: BTreeSet<BackendKey> = carried.into_iter().flat_map(backends).collect();
-    let mut upgrades: Vec<BackendKey> = upgrades.into_iter().flat_map(backends).collect();
-    upgrades.sort_unstable();
-    upgrades.dedup();
-    let mut upgrades = upgrades.into_iter().filter(|key| !expected.contains(key));
-    let more: Vec<_> = upgrades.by_ref().take(MOST_FOR_UPGRADES).collect();
-    let left_out = upgrades.collect();
+    let upgrades = upgrades.into_iter().flat_map(backends).filter(|key| !expected.contains(key));
+    let (more, is_crowded) = least(upgrades, MOST_FOR_UPGRADES);
     expected.extend(more);
-    OpaqueEndpoints { expected, left_out }
+    OpaqueEndpoints { expected, is_crowded }
+}
+
+/// The least of some keys, each once, and whether there are others: a change that adds some displaces few.
+fn least(keys: impl Iterator<Item = BackendKey>, most: usize) -> (BTreeSet<BackendKey>, bool) {
+    let (mut least, mut are_more) = (BTreeSet::new(), false);
+    for key in keys {
+        if least.len() < most {
+            least.insert(key);
+        } else if !least.contains(&key) {
+            are_more = true;
+            if least.last().is_some_and(|last| key < *last) {
+                least.insert(key);
+                least.pop_last();
+            }
+        }
+    }
+    (least, are_more)
 }
 
 /// Whether a listener's backends are to see the client's own address. Those of HTTP do not, whatever is upgraded.

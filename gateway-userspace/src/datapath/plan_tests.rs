@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::*;
 use crate::model::listener::TlsListener;
 use crate::model::{
-    ChainAction, ClusterName, Endpoint, FilterChain, Forward, HeaderOps, Health, HostPattern, Limits,
-    RouteAction, RouteMatch, RouteTable, SourceAddress, UpstreamProtocol, UserSpaceReason, VirtualHost,
+    ChainAction, ClusterName, Endpoint, FilterChain, Forward, Health, HostPattern, Limits, RouteAction,
+    RouteMatch, RouteRule, RouteTable, SourceAddress, UpstreamProtocol, UserSpaceReason, VirtualHost,
 };
 
 fn name(host: &str) -> ClusterName {
@@ -222,16 +222,14 @@ fn serving(port: u16, https_redirect: bool, destinations: Vec<WeightedCluster>) 
     let route = |destination| crate::model::Route {
         name: "".into(),
         matcher: RouteMatch::default(),
-        filters: crate::model::Filters::default(),
-        action: RouteAction::Forward(Forward::to(vec![destination])),
-        request_headers: HeaderOps::default(),
-        response_headers: HeaderOps::default(),
-        virtual_service: "vs.default".into(),
+        rule: Arc::new(RouteRule::new(
+            RouteAction::Forward(Forward::to(vec![destination])),
+            "vs.default".into(),
+        )),
         operation: http::HeaderValue::from_static(""),
         origin: None,
     };
-    let routes = destinations.into_iter().map(route).map(Arc::new);
-    let routes = Arc::new(routes.collect());
+    let routes = destinations.into_iter().map(route).map(Arc::new).collect();
     let host = VirtualHost { domain: HostPattern::Any, routes, https_redirect };
     let kind = ListenerKind::Http(Arc::new(RouteTable::new("http".into(), vec![host])));
     in_user_space(UserSpaceReason::NeedsHttp, Listener { kind, ..listener(None, port, Vec::new()) })
@@ -251,6 +249,7 @@ fn backends_that_http_requests_may_be_upgraded_at_are_planned() {
     let listeners =
         vec![serving(80, false, vec![one, two]), serving(81, true, vec![to("elsewhere", "10.0.0.3:81")])];
     let plan = plan(&snapshot(listeners), &surroundings());
+    assert!(!plan.opaque.is_crowded);
     let known: Vec<_> = plan.opaque.backends.keys().map(|key| key.address.to_string()).collect();
     assert_eq!(known, ["10.0.0.2:80"], "not those of HTTP/2, nor those that no cleartext request gets to");
     assert_eq!(plan.state.backends.len(), 1);
@@ -269,9 +268,14 @@ fn what_may_be_upgraded_leaves_room_for_what_is_carried_anyway() {
     let tls = passing(443, vec![("a.example", vec![destination("a", 1, &carried)])]);
     let plan = plan(&snapshot(vec![http, tls]), &surroundings());
     assert_eq!(plan.state.backends.len(), MOST_FOR_UPGRADES + 2);
-    let left_out = plan.opaque.backends.values().filter(|backend| **backend == Err(NoTarget::NoRoom));
-    assert_eq!(left_out.count(), 9);
-    assert_eq!(plan.opaque.backends.len(), many.len() + 1);
+    assert_eq!(plan.opaque.backends.len(), MOST_FOR_UPGRADES + 2);
+    assert!(plan.opaque.is_crowded);
+    let planned = |port: usize| {
+        let address = format!("10.0.0.2:{port}").parse().unwrap();
+        plan.opaque.backends.contains_key(&BackendKey { address, preserve: false })
+    };
+    let ports = 1000..1000 + many.len();
+    assert_eq!(ports.map(planned).take_while(|it| *it).count(), MOST_FOR_UPGRADES + 1, "the least of them");
 }
 
 #[test]

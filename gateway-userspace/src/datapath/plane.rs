@@ -607,7 +607,14 @@ impl KernelPlane {
         }
         let listeners = self.installed.owners().collect();
         let generation = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.generation);
-        let targets = Targets { generation, tables: Some(self.tables.clone()), backends, listeners, mtus };
+        let targets = Targets {
+            generation,
+            tables: Some(self.tables.clone()),
+            backends,
+            is_crowded: self.opaque.is_crowded,
+            listeners,
+            mtus,
+        };
         if !targets.says_the_same(&self.targets.current()) {
             self.targets.publish(Arc::new(targets));
         }

@@ -204,6 +204,8 @@ pub struct Targets {
     pub(super) generation: u64,
     pub(super) tables: Option<Arc<Tables>>,
     pub(super) backends: HashMap<BackendKey, Result<Target, NoTarget>>,
+    /// There are others, which see the gateway and have no room.
+    pub(super) is_crowded: bool,
     pub(super) listeners: HashMap<ListenerKey, ListenerId>,
     /// Largest IP packets, in bytes, by number of interface.
     pub(super) mtus: HashMap<u32, u32>,
@@ -233,6 +235,7 @@ impl Targets {
     fn find(&self, key: BackendKey) -> Result<&Target, NoTarget> {
         match self.backends.get(&key) {
             Some(target) => target.as_ref().map_err(Clone::clone),
+            None if self.is_crowded && !key.preserve => Err(NoTarget::NoRoom),
             None => Err(NoTarget::Unknown),
         }
     }
@@ -274,6 +277,7 @@ impl Targets {
         same_tables
             && self.generation == other.generation
             && self.backends == other.backends
+            && self.is_crowded == other.is_crowded
             && self.listeners == other.listeners
             && self.mtus == other.mtus
     }

@@ -8,6 +8,7 @@ pub mod credential;
 pub mod explain;
 pub mod files;
 pub mod host;
+pub mod http_settings;
 pub mod identity;
 pub mod lengths;
 pub mod limiter;
@@ -15,6 +16,7 @@ pub mod listener;
 pub mod locality;
 pub mod origin;
 pub mod outlier;
+pub mod path_form;
 pub mod plane;
 pub mod publish;
 pub mod resolved;
@@ -34,6 +36,7 @@ pub use counts::Counts;
 pub use credential::{ClientAuthority, Credential, CredentialProblem, CredentialSource, ServerCertificate};
 pub use files::{FileProblem, Files};
 pub use host::{HostMap, HostPattern};
+pub use http_settings::{ClientCertificates, HttpSettings};
 pub use identity::GatewayIdentity;
 pub use lengths::Lengths;
 pub use limiter::{Admission, Limiter};
@@ -44,14 +47,15 @@ pub use listener::{
 pub use locality::Locality;
 pub use origin::Origin;
 pub use outlier::{Outcome, OutlierDetection, Outliers};
+pub use path_form::PathForm;
 pub use plane::KernelPlaneState;
 pub use publish::{Published, Subscription};
 pub use resolved::Resolved;
 pub use route::{
     AbortStatus, Cors, CorsVerdict, DirectResponse, Fault, Filters, Forward, Fraction, HeaderField,
     HeaderMatch, HeaderOps, Mirror, PathMatch, QueryMatch, Redirect, RedirectPort, RequestHead, RetryOn,
-    RetryPolicy, Rewrite, Route, RouteAction, RouteList, RouteMatch, RouteTable, StringMatch, ValueMatch,
-    VirtualHost,
+    RetryPolicy, Rewrite, Route, RouteAction, RouteList, RouteMatch, RouteRule, RouteTable, StringMatch,
+    ValueMatch, VirtualHost,
 };
 pub use server_tls::{CipherSuite, ClientPolicy, KeyGroup, ProtocolPolicy, ServerTls, TlsMode, TlsVersion};
 pub use snapshot::{DocumentRef, Snapshot};

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::cluster::{Cluster, ClusterName};
+use super::http_settings::HttpSettings;
 use super::listener::{Listener, ListenerKey};
 use super::route::RouteTable;
+use crate::telemetry::access::Logging;
 
 /// Names a document in dumps: `name.namespace`, as istioctl writes it.
 pub type DocumentRef = Arc<str>;
@@ -22,6 +24,10 @@ pub struct Snapshot {
     /// Every service port known, routed or not.
     #[serde(serialize_with = "cluster_list")]
     pub clusters: Arc<BTreeMap<ClusterName, Arc<Cluster>>>,
+    /// What holds for HTTP everywhere.
+    pub http: HttpSettings,
+    /// What gets a line in which access log.
+    pub logging: Arc<Logging>,
 }
 
 impl Snapshot {

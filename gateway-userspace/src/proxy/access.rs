@@ -3,30 +3,36 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::connection::Ends;
 use super::worker::Shared;
 use crate::model::ClusterName;
 use crate::net::relay::{Carried, RelayEnd, Side};
-use crate::telemetry::access::{Connection, Request};
+use crate::telemetry::access::{Connection, Handshake, Logging, Request};
 use crate::telemetry::{AccessLog, ResponseFlag};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Line {
     log: AccessLog,
+    logging: Arc<Logging>,
     began: Instant,
     connection: Connection,
     is_left: bool,
 }
 
 impl Line {
-    /// Begins a line, if there is an access log.
+    /// Begins a line, if there is an access log in force.
     pub(super) fn begin(shared: &Shared, ends: Ends, server_name: Option<&str>) -> Option<Self> {
         let log = shared.access_log.clone()?;
+        let logging = shared.runtime.current().snapshot.logging.clone();
+        if logging.is_off() {
+            return None;
+        }
         let connection = Connection::begun(ends.local, ends.peer, server_name);
-        Some(Self { log, began: Instant::now(), connection, is_left: false })
+        Some(Self { log, logging, began: Instant::now(), connection, is_left: false })
     }
 
     /// It goes to this backend, from an end of ours that has an address as long as it is open.
@@ -36,8 +42,14 @@ impl Line {
         self.connection.upstream_local = local;
     }
 
+    /// Its TLS ends here.
+    pub(super) fn agreed(&mut self, handshake: Handshake) {
+        self.connection.handshake = Some(handshake);
+    }
+
     /// No filter chain serves it: Envoy's words.
     pub(super) fn unserved(&mut self) {
+        self.is_left = !self.logging.tells_unserved();
         self.connection.flags = Cow::Borrowed(&[ResponseFlag::NoRoute]);
         let details = Some("filter_chain_not_found");
         self.connection.request = Some(Box::new(Request { details, ..Request::default() }));
@@ -79,7 +91,7 @@ impl Drop for Line {
     fn drop(&mut self) {
         if !self.is_left {
             self.connection.duration = self.began.elapsed();
-            self.log.write(self.connection.clone());
+            self.log.write(&self.logging, self.connection.clone());
         }
     }
 }

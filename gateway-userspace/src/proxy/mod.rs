@@ -19,7 +19,6 @@ use std::sync::Arc;
 use crate::model::Snapshot;
 use crate::tls::{ClientConfigs, ServerConfigs};
 
-pub use http::normalize;
 pub use worker::{BindFailure, ProxySettings, WorkerReport, Workers};
 
 /// What the proxy serves: a snapshot and the TLS configurations made for it, published together.

@@ -11,7 +11,7 @@ use super::climb::{Climb, End};
 use super::connection::{Ends, Stay};
 use super::opaque;
 use super::reserve::{self, Port, Reached};
-use super::tls::Terminated;
+use super::tls::{Terminated, handshake_of};
 use super::worker::Shared;
 use crate::datapath::handoff::Entry;
 use crate::datapath::targets::SourcePort;
@@ -79,7 +79,12 @@ pub(super) async fn serve(
     let mut line = Line::begin(shared, ends, server_name);
     let client = match &downstream {
         Downstream::Plain(stream, _) => repair::info(stream).map_err(|_| Below::HalfClosed),
-        Downstream::Terminated(_) => Err(Below::TerminatesTls),
+        Downstream::Terminated(stream) => {
+            if let Some(line) = &mut line {
+                line.agreed(handshake_of(stream));
+            }
+            Err(Below::TerminatesTls)
+        }
     };
     match connect_any(shared, ends, route, (introduction, client)).await {
         Ok(upstream) => {

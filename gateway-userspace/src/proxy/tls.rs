@@ -20,7 +20,8 @@ use super::{Runtime, http, tcp};
 use crate::model::{ChainAction, FilterChain, ListenerKind};
 use crate::net::rewind::Rewound;
 use crate::net::socket;
-use crate::tls::{ClientHello, client_certificate};
+use crate::telemetry::access;
+use crate::tls::{ClientHello, agreed, client_certificate};
 
 /// Time for the whole handshake, the ClientHello included (Istio's default).
 const HANDSHAKE: Duration = Duration::from_secs(15);
@@ -76,7 +77,7 @@ pub(super) async fn serve(
                 let (chain, routes) = (Some(chain.name.clone()), routes.clone());
                 let Stay { drain, admission: _admission } = stay;
                 let connection = http::Connection::new(shared, ends, chain, routes, generation, drain)
-                    .of_client(name, certificate(&stream));
+                    .of_client(name, (handshake_of(&stream), certificate(&stream)));
                 Box::pin(serve_http(connection, *stream)).await;
             }
         }
@@ -98,6 +99,12 @@ fn select(runtime: &Runtime, ends: Ends, hello: &ClientHello) -> Option<Arc<Filt
         tracing::debug!(listener = %ends.listener, peer = %ends.peer, sni, "no filter chain for the server name");
     }
     chain
+}
+
+/// What was agreed on, as the access log tells it.
+pub(super) fn handshake_of(stream: &Terminated) -> access::Handshake {
+    let (version, cipher) = agreed(stream.get_ref().1);
+    access::Handshake { version, cipher, is_mutual: stream.get_ref().1.peer_certificates().is_some() }
 }
 
 /// What backends are told of the certificate that a client has shown.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -27,14 +28,31 @@ pub(super) async fn ask(name: &str, servers: &[SocketAddr]) -> Result<Answer, Re
     if !servers.is_empty() {
         system.servers = servers.to_vec();
     }
-    let mut answer = Answer::default();
+    let mut outcome = Ok(Answer::default());
     for candidate in system.candidates(name) {
-        answer = ask_all(&candidate, &system.servers).await?;
-        if !answer.addresses.is_empty() {
-            break;
+        match judge(ask_all(&candidate, &system.servers).await, outcome) {
+            ControlFlow::Break(last) => return last,
+            ControlFlow::Continue(so_far) => outcome = so_far,
         }
     }
-    Ok(answer)
+    outcome
+}
+
+/// What is said of a name.
+type Told = Result<Answer, ResolveError>;
+
+/// Whether what is told of one candidate is the answer, or else the next one has to be asked for. A server that cannot tell of
+/// one may know the next; but then nobody knows whether there are no addresses, unless all candidates were answered.
+fn judge(told: Told, so_far: Told) -> ControlFlow<Told, Told> {
+    match told {
+        Ok(answer) if !answer.addresses.is_empty() => ControlFlow::Break(Ok(answer)),
+        Ok(_) => ControlFlow::Continue(so_far),
+        // Another candidate would get no word either.
+        Err(error @ (ResolveError::Silent { .. } | ResolveError::Socket { .. })) => {
+            ControlFlow::Break(Err(error))
+        }
+        Err(error) => ControlFlow::Continue(so_far.and(Err(error))),
+    }
 }
 
 /// Asks one server after the other until one answers.
@@ -91,4 +109,53 @@ async fn over_tcp(query: &[u8], (id, name): (u16, &str), server: SocketAddr) -> 
     let mut bytes = vec![0; stream.read_u16().await?.into()];
     stream.read_exact(&mut bytes).await?;
     Ok(message::read(&bytes, id, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found() -> Told {
+        Ok(Answer { addresses: vec![[192, 0, 2, 1].into()], ttl: None })
+    }
+
+    fn nothing() -> Told {
+        Ok(Answer::default())
+    }
+
+    fn refused() -> Told {
+        Err(ResolveError::Refused { server: ([192, 0, 2, 53], 53).into(), code: "ServerFailure".to_owned() })
+    }
+
+    fn silent() -> Told {
+        Err(ResolveError::Silent { server: ([192, 0, 2, 53], 53).into() })
+    }
+
+    /// What is told of three candidates, how many of them are asked for, and what comes of it.
+    #[test]
+    fn a_server_that_fails_for_one_search_domain_may_know_the_next() {
+        type Says = fn() -> Told;
+        let rows: [([Says; 3], usize, &str); 6] = [
+            ([nothing, found, silent], 2, "found"),
+            ([refused, found, silent], 2, "found"),
+            ([refused, refused, found], 3, "found"),
+            ([refused, nothing, nothing], 3, "error"),
+            ([nothing, nothing, nothing], 3, "none"),
+            ([nothing, silent, found], 2, "error"),
+        ];
+        for (at, (says, asked, want)) in rows.into_iter().enumerate() {
+            let mut count = 0;
+            let end = says.iter().try_fold(nothing(), |so_far, says| {
+                count += 1;
+                judge(says(), so_far)
+            });
+            let (ControlFlow::Break(outcome) | ControlFlow::Continue(outcome)) = end;
+            let told = match outcome {
+                Ok(answer) if answer.addresses.is_empty() => "none",
+                Ok(_) => "found",
+                Err(_) => "error",
+            };
+            assert_eq!((told, count), (want, asked), "row {at}");
+        }
+    }
 }

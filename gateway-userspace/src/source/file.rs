@@ -4,13 +4,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::api::{
-    Chunk, Code, Diagnostic, FieldPath, Object, ObjectRef, Objects, Position, Reading, Severity,
-    read_document, split,
+    Chunk, Code, Diagnostic, FieldPath, Object, ObjectRef, Objects, Position, Reading, Severity, cut,
+    read_shared, without_mark,
 };
 
 use super::directory::{self, STDIN};
@@ -43,41 +42,49 @@ pub struct FileSource {
 /// One file as read.
 #[derive(Debug, Default)]
 struct FileReading {
-    text: String,
+    /// All of its text.
     chunks: Vec<ChunkReading>,
     /// Why it could not be read at all.
     failure: Option<Diagnostic>,
 }
 
 /// One part of a file, as cut by `---`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct ChunkReading {
-    /// Where its text is, in the file's.
-    bytes: Range<usize>,
+    /// Held by the documents in it too.
+    text: Arc<str>,
     first_line: u32,
     readings: Arc<Vec<Reading>>,
 }
 
+impl ChunkReading {
+    fn new(name: &Arc<str>, chunk: Chunk<'_>, default_namespace: &str) -> Self {
+        let (text, first_line) = (Arc::from(chunk.text), chunk.first_line);
+        let readings = match chunk.is_blank() {
+            true => Vec::new(),
+            false => read_shared(name, (&text, first_line), default_namespace),
+        };
+        Self { text, first_line, readings: Arc::new(readings) }
+    }
+}
+
 impl FileReading {
     /// Reads a text. What stands in it as it stood in the file before, on the same lines, goes on as the same objects.
-    fn new(name: &Arc<str>, text: String, before: Option<&Self>, default_namespace: &str) -> Self {
+    fn new(name: &Arc<str>, text: &str, before: Option<&Self>, default_namespace: &str) -> Self {
         let chunks = before.iter().flat_map(|before| &before.chunks);
         let known: HashMap<u32, &ChunkReading> = chunks.map(|chunk| (chunk.first_line, chunk)).collect();
-        let stood = |known: &ChunkReading| before.and_then(|before| before.text.get(known.bytes.clone()));
-        let read = |chunk: Chunk<'_>| {
-            let begin = chunk.text.as_ptr().addr() - text.as_ptr().addr();
-            let same = known.get(&chunk.first_line).filter(|known| stood(known) == Some(chunk.text));
-            ChunkReading {
-                bytes: begin..begin + chunk.text.len(),
-                first_line: chunk.first_line,
-                readings: match same {
-                    Some(known) => known.readings.clone(),
-                    None => Arc::new(read_document(name, chunk, default_namespace)),
-                },
-            }
+        let read = |chunk: Chunk<'_>| match known.get(&chunk.first_line) {
+            Some(known) if *known.text == *chunk.text => (*known).clone(),
+            _ => ChunkReading::new(name, chunk, default_namespace),
         };
-        let chunks = split(&text).into_iter().map(read).collect();
-        Self { text, chunks, failure: None }
+        Self { chunks: cut(without_mark(text)).into_iter().map(read).collect(), failure: None }
+    }
+
+    /// Whether this is the text, byte for byte.
+    fn is_of(&self, text: &str) -> bool {
+        let mut chunks = self.chunks.iter();
+        let rest = chunks.try_fold(without_mark(text), |rest, chunk| rest.strip_prefix(&*chunk.text));
+        rest.is_some_and(str::is_empty)
     }
 
     fn readings(&self) -> impl Iterator<Item = &Reading> {
@@ -144,12 +151,12 @@ impl FileSource {
             Err(why) => return (name.clone(), Arc::new(failed(&name, &why))),
         };
         if let Some(known) =
-            self.read.get(&name).filter(|known| known.failure.is_none() && known.text == text)
+            self.read.get(&name).filter(|known| known.failure.is_none() && known.is_of(&text))
         {
             return (name, known.clone());
         }
         let before = self.read.get(&name).map(AsRef::as_ref);
-        let reading = FileReading::new(&name, text, before, &self.default_namespace);
+        let reading = FileReading::new(&name, &text, before, &self.default_namespace);
         (name, Arc::new(reading))
     }
 }

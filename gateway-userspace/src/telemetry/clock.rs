@@ -24,7 +24,7 @@ fn parts(time: SystemTime) -> (String, Duration) {
 
 /// Year, month and day of a day since 1970. Counted from the 1st of March of year 0, so that the leap day comes last:
 /// 400 years have 146,097 days, and the months from March on are 30.6 days long, rounded.
-fn date(days: u64) -> (u64, u64, u64) {
+pub(super) fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;

@@ -58,3 +58,26 @@ impl fmt::Display for ResponseFlag {
         })
     }
 }
+
+impl ResponseFlag {
+    /// The flag in words, as `%RESPONSE_FLAGS_LONG%` shows it.
+    pub fn long(self) -> &'static str {
+        match self {
+            Self::NoRoute => "NoRouteFound",
+            Self::NoCluster => "NoClusterFound",
+            Self::NoHealthyUpstream => "NoHealthyUpstream",
+            Self::UpstreamConnectionFailure => "UpstreamConnectionFailure",
+            Self::UpstreamConnectionTermination => "UpstreamConnectionTermination",
+            Self::UpstreamProtocolError => "UpstreamProtocolError",
+            Self::UpstreamRequestTimeout => "UpstreamRequestTimeout",
+            Self::UpstreamOverflow => "UpstreamOverflow",
+            Self::DownstreamConnectionTermination => "DownstreamConnectionTermination",
+            Self::DownstreamProtocolError => "DownstreamProtocolError",
+            Self::UpstreamRetryLimitExceeded => "UpstreamRetryLimitExceeded",
+            Self::UpstreamRemoteReset => "UpstreamRemoteReset",
+            Self::DurationTimeout => "DurationTimeout",
+            Self::DelayInjected => "DelayInjected",
+            Self::FaultInjected => "FaultInjected",
+        }
+    }
+}

@@ -162,6 +162,11 @@ pub fn facts(chain_pem: &[u8], now: SystemTime) -> Option<CertificateFacts> {
     })
 }
 
+/// The same of the first certificate of a chain in PEM.
+pub fn bounds(chain_pem: &[u8]) -> Option<(i64, i64)> {
+    validity(chain(chain_pem).ok()?.first()?)
+}
+
 /// Seconds since 1970 between which a certificate is valid, both included; `None` if it cannot be read.
 pub(super) fn validity(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;

@@ -11,6 +11,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::certificate;
 use super::endpoint::{EndpointVerifier, Judge};
+use super::protocol;
 use crate::model::{ClientIdentity, Cluster, CredentialProblem, Snapshot, TlsMaterial, Trust, UpstreamTls};
 
 /// HTTP/2 in ALPN (RFC 9113, 3.2).
@@ -82,12 +83,12 @@ impl ClientConfigs {
 
 fn make(policy: &UpstreamTls) -> Result<Configs, ClientFault> {
     let material = policy.material.as_ref().map_err(Clone::clone)?;
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = protocol::provider(&policy.protocol, &aws_lc_rs::default_provider());
     let judge = Arc::new(judge(material, policy, &provider)?);
     let config = |verifies_host| -> Result<Arc<ClientConfig>, ClientFault> {
         let verifier = EndpointVerifier { judge: judge.clone(), verifies_host };
         let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(&protocol::versions(&policy.protocol))
             .map_err(|error| unusable("TLS", &error))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));

@@ -10,7 +10,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use super::*;
-use crate::model::{ClusterName, CredentialSource, Pem, UpstreamProtocol};
+use crate::model::{ClusterName, CredentialSource, Pem, ProtocolPolicy, UpstreamProtocol};
 
 /// A certificate authority.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -83,6 +83,7 @@ fn policy(material: TlsMaterial) -> UpstreamTls {
         subject_alt_names: Vec::new(),
         verifies_host: true,
         offers_http2: false,
+        protocol: ProtocolPolicy::default(),
         destination_rule: "it.default".into(),
         field: "spec.trafficPolicy.tls".into(),
     }

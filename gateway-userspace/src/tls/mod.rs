@@ -1,6 +1,7 @@
 //! TLS: reading a ClientHello, parsing certificates, and the rustls configurations of terminating servers. The
 //! only module that configures rustls.
 
+mod agreed;
 pub mod certificate;
 mod chooser;
 pub mod client;
@@ -13,6 +14,7 @@ pub mod server;
 mod verifier;
 mod version_one;
 
+pub use agreed::agreed;
 pub use client::{ClientConfigs, ClientFault};
 pub use client_hello::{ClientHello, HelloError, HelloReader};
 pub use forwarded::client_certificate;

@@ -23,12 +23,19 @@ pub(super) struct Bound {
     pub(super) document: Arc<Sourced<VirtualService>>,
     pub(super) hosts: Vec<HostPattern>,
     label: Arc<str>,
+    reference: Arc<str>,
 }
 
 impl Bound {
     pub(super) fn new(document: &Arc<Sourced<VirtualService>>, hosts: Vec<HostPattern>) -> Self {
         let label = format!("{}.{}", document.name(), document.namespace()).into();
-        Self { document: document.clone(), hosts, label }
+        let reference = document.reference().to_string().into();
+        Self { document: document.clone(), hosts, label, reference }
+    }
+
+    /// `VirtualService namespace/name`.
+    pub(super) fn reference(&self) -> &Arc<str> {
+        &self.reference
     }
 
     /// `name.namespace`.
@@ -51,6 +58,10 @@ pub(super) struct Root {
     visibility: Visibility,
     /// No host of it is served by any of its Gateways; that was said once, for all its rules.
     is_hostless: bool,
+    /// Some of its rules stand in other documents.
+    delegates_some: bool,
+    /// It has `tcp` or `tls` rules.
+    has_l4: bool,
     findings: Vec<Diagnostic>,
 }
 
@@ -111,7 +122,12 @@ impl<'a> Bindings<'a> {
         let gateways = Gateways::new(objects, servers);
         let mut by_gateway: Vec<Vec<usize>> = vec![Vec::new(); gateways.selected.len()];
         let mut roots: Vec<Arc<Root>> = Vec::with_capacity(objects.virtual_services.len());
-        for document in objects.virtual_services.iter().filter(|document| !document.spec.hosts.is_empty()) {
+        let mut delegates = Vec::new();
+        for document in &objects.virtual_services {
+            if document.spec.hosts.is_empty() {
+                delegates.push(document);
+                continue;
+            }
             let make = |_: Option<&_>| Arc::new(gateways.root(document, identity));
             let root = memo.roots.get(Address::of(document), |_| is_settled, make);
             report.extend(&root.findings);
@@ -128,7 +144,7 @@ impl<'a> Bindings<'a> {
             list.sort_by_key(|root| roots[*root].visibility);
         }
         let by_gateway = gateways.selected.into_iter().map(|gateway| gateway.name).zip(by_gateway).collect();
-        let delegates = Delegates::new(objects);
+        let delegates = Delegates::new(delegates);
         let expanded = expand(&roots, &delegates, identity, memo, report);
         let outcomes = RefCell::new(vec![Outcome::default(); roots.len()]);
         Self { roots, expanded, delegates, by_gateway, outcomes, used: RefCell::default() }
@@ -174,7 +190,8 @@ impl<'a> Bindings<'a> {
     /// Reports the rules that take no effect at any of the ports.
     pub(super) fn report_unused(&self, report: &mut Report) {
         let used = self.used.borrow();
-        for (at, root) in self.roots.iter().enumerate().filter(|(_, root)| !root.is_hostless) {
+        let with_rules = |(_, root): &(_, &Arc<Root>)| root.has_l4 && !root.is_hostless;
+        for (at, root) in self.roots.iter().enumerate().filter(with_rules) {
             report_unused_l4(&used, at, &root.bound, report);
         }
         self.report_unused_http(report);
@@ -222,7 +239,7 @@ fn expand(
     report: &mut Report,
 ) -> BTreeMap<usize, Arc<Expanded>> {
     let mut all = BTreeMap::new();
-    let delegating = roots.iter().enumerate().filter(|(_, root)| delegates_some(&root.bound.document.spec));
+    let delegating = roots.iter().enumerate().filter(|(_, root)| root.delegates_some);
     for (at, Root { bound, .. }) in delegating.map(|(at, root)| (at, root.as_ref())) {
         let make = |_: Option<&_>| Arc::new(Expanded::new(bound, delegates, identity));
         let key = Address::of(&bound.document);
@@ -298,7 +315,16 @@ impl<'s, 'a> Gateways<'s, 'a> {
         let bound = Bound::new(document, hosts);
         let is_hostless = !self.report_hosts(&bound, &reached, &mut report);
         let visibility = visibility.unwrap_or(Visibility::Public);
-        Root { bound: Arc::new(bound), reached, visibility, is_hostless, findings: report.finish() }
+        let spec = &document.spec;
+        Root {
+            bound: Arc::new(bound),
+            reached,
+            visibility,
+            is_hostless,
+            delegates_some: delegates_some(spec),
+            has_l4: !spec.tcp.is_empty() || !spec.tls.is_empty(),
+            findings: report.finish(),
+        }
     }
 
     /// A host that no server of a Gateway has is never answered there. Whether any host is, at any of those reached.

@@ -2,11 +2,11 @@
 //! effect within the root's. One level only. Of two conditions the narrower holds; where they contradict each other, or
 //! where that cannot be told, the delegate's rule has no place there, as in Istio, and that is reported.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::api::virtual_service::{Delegate, Destination, HttpMatchRequest, HttpRoute, StringMatch};
-use crate::api::{Code, Diagnostic, FieldPath, Objects, Severity, Sourced, VirtualService};
+use crate::api::{ByName, Code, Diagnostic, FieldPath, Severity, Sourced, VirtualService};
 use crate::model::GatewayIdentity;
 
 use super::bind::{Bound, full_name};
@@ -69,9 +69,8 @@ pub(super) struct Delegates<'a> {
 }
 
 impl<'a> Delegates<'a> {
-    pub(super) fn new(objects: &'a Objects) -> Self {
-        let all = objects.virtual_services.iter();
-        let list: Vec<_> = all.filter(|document| document.spec.hosts.is_empty()).collect();
+    /// In the order of documents.
+    pub(super) fn new(list: Vec<&'a Arc<Sourced<VirtualService>>>) -> Self {
         let name = |document: &'a Sourced<VirtualService>| (&**document.namespace(), &**document.name());
         let by_name = list.iter().map(|document| (name(document), *document)).collect();
         Self { list, by_name }
@@ -303,7 +302,7 @@ impl Within<'_> {
         merged.headers = merged.headers.or_else(|| root.headers.clone());
         merged.mirror_percent = merged.mirror_percent.or(root.mirror_percent);
         merged.mirror_percentage = merged.mirror_percentage.or(root.mirror_percentage);
-        merged.mirror = merged.mirror.or_else(|| root.mirror.as_ref().map(|to| self.complete(to)));
+        merged.mirror = merged.mirror.or_else(|| root.mirror.as_ref().map(|to| Box::new(self.complete(to))));
         if merged.mirrors.is_empty() {
             merged.mirrors.clone_from(&root.mirrors);
             for mirror in &mut merged.mirrors {
@@ -367,15 +366,13 @@ fn merge_matches(
 }
 
 fn merge_match(root: &HttpMatchRequest, leaf: &HttpMatchRequest) -> HttpMatchRequest {
-    let either =
-        |leaf: &Option<StringMatch>, root: &Option<StringMatch>| leaf.clone().or_else(|| root.clone());
     let text = |leaf: &String, root: &String| if leaf.is_empty() { root.clone() } else { leaf.clone() };
     HttpMatchRequest {
         name: joined(&root.name, &leaf.name),
-        uri: either(&leaf.uri, &root.uri),
-        scheme: either(&leaf.scheme, &root.scheme),
-        method: either(&leaf.method, &root.method),
-        authority: either(&leaf.authority, &root.authority),
+        uri: leaf.uri.as_ref().or(root.uri.as_ref()).cloned(),
+        scheme: leaf.scheme.as_ref().or(root.scheme.as_ref()).cloned(),
+        method: leaf.method.as_ref().or(root.method.as_ref()).cloned(),
+        authority: leaf.authority.as_ref().or(root.authority.as_ref()).cloned(),
         headers: union(&root.headers, &leaf.headers),
         without_headers: union(&root.without_headers, &leaf.without_headers),
         query_params: union(&root.query_params, &leaf.query_params),
@@ -397,25 +394,25 @@ fn joined(root: &str, leaf: &str) -> String {
 }
 
 /// Both maps; a key of both has the delegate's value.
-fn union<T: Clone>(root: &BTreeMap<String, T>, leaf: &BTreeMap<String, T>) -> BTreeMap<String, T> {
-    root.iter().chain(leaf).map(|(key, value)| (key.clone(), value.clone())).collect()
+fn union<T: Clone>(root: &ByName<T>, leaf: &ByName<T>) -> ByName<T> {
+    root.iter().chain(leaf.iter()).map(|(key, value)| (key.to_owned(), value.clone())).collect()
 }
 
 /// The field in which a delegate's match is not within a root's.
 fn conflict(root: &HttpMatchRequest, leaf: &HttpMatchRequest) -> Option<&'static str> {
-    let single = |root: &Option<StringMatch>, leaf: &Option<StringMatch>| {
-        root.as_ref().zip(leaf.as_ref()).is_some_and(|(root, leaf)| contradicts(root, leaf))
+    let single = |root: Option<&StringMatch>, leaf: Option<&StringMatch>| {
+        root.zip(leaf).is_some_and(|(root, leaf)| contradicts(root, leaf))
     };
-    let mapped = |root: &BTreeMap<String, StringMatch>, leaf: &BTreeMap<String, StringMatch>| {
+    let mapped = |root: &ByName<StringMatch>, leaf: &ByName<StringMatch>| {
         leaf.iter().any(|(key, leaf)| root.get(key).is_some_and(|root| contradicts(root, leaf)))
     };
     let other_label = |(key, value)| root.source_labels.get(key).is_some_and(|other| other != value);
     let other_gateway = |name| !root.gateways.contains(name);
     [
-        ("uri", single(&root.uri, &leaf.uri)),
-        ("scheme", single(&root.scheme, &leaf.scheme)),
-        ("method", single(&root.method, &leaf.method)),
-        ("authority", single(&root.authority, &leaf.authority)),
+        ("uri", single(root.uri.as_ref(), leaf.uri.as_ref())),
+        ("scheme", single(root.scheme.as_deref(), leaf.scheme.as_deref())),
+        ("method", single(root.method.as_deref(), leaf.method.as_deref())),
+        ("authority", single(root.authority.as_deref(), leaf.authority.as_deref())),
         ("headers", mapped(&root.headers, &leaf.headers)),
         ("withoutHeaders", mapped(&root.without_headers, &leaf.without_headers)),
         ("queryParams", mapped(&root.query_params, &leaf.query_params)),
@@ -434,18 +431,23 @@ fn conflict(root: &HttpMatchRequest, leaf: &HttpMatchRequest) -> Option<&'static
 
 /// Whether a delegate's value is not within the root's. Istio cannot tell of regular expressions, so they never are.
 fn contradicts(root: &StringMatch, leaf: &StringMatch) -> bool {
-    let said = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(str::to_owned);
-    let [root_exact, root_prefix, root_regex] = [said(&root.exact), said(&root.prefix), said(&root.regex)];
-    let [exact, prefix, regex] = [said(&leaf.exact), said(&leaf.prefix), said(&leaf.regex)];
-    let anything = |values: [&Option<String>; 3]| values.into_iter().any(Option::is_some);
-    if root_regex.is_some() && anything([&exact, &prefix, &regex])
-        || regex.is_some() && anything([&root_exact, &root_prefix, &root_regex])
+    let [root_exact, root_prefix, root_regex] = said(root);
+    let [exact, prefix, regex] = said(leaf);
+    let anything = |values: [Option<&str>; 3]| values.iter().any(Option::is_some);
+    if root_regex.is_some() && anything([exact, prefix, regex])
+        || regex.is_some() && anything([root_exact, root_prefix, root_regex])
     {
         return true;
     }
     match (root_exact, root_prefix) {
         (Some(root), _) => prefix.is_some() || exact.is_some_and(|exact| exact != root),
-        (None, Some(root)) => [exact, prefix].iter().flatten().any(|value| !value.starts_with(&root)),
+        (None, Some(root)) => [exact, prefix].iter().flatten().any(|value| !value.starts_with(root)),
         (None, None) => false,
     }
+}
+
+/// What of a condition's three forms is there and not empty.
+fn said(condition: &StringMatch) -> [Option<&str>; 3] {
+    let StringMatch { exact, prefix, regex } = condition;
+    [exact, prefix, regex].map(|text| text.as_deref().filter(|text| !text.is_empty()))
 }

@@ -12,7 +12,10 @@ use super::matching;
 
 /// What comes before a rule's action. A fault of no requests is none.
 pub(super) fn filters(rule: &HttpRoute) -> Filters {
-    Filters { fault: rule.fault.as_ref().and_then(fault), cors: rule.cors_policy.as_ref().map(cors) }
+    Filters {
+        fault: rule.fault.as_deref().and_then(fault).map(Box::new),
+        cors: rule.cors_policy.as_deref().map(cors).map(Box::new),
+    }
 }
 
 fn fault(written: &HttpFaultInjection) -> Option<Fault> {
@@ -41,7 +44,7 @@ fn status(abort: &Abort) -> Option<AbortStatus> {
 
 fn cors(written: &CorsPolicy) -> Cors {
     let origins = if written.allow_origins.is_empty() {
-        written.allow_origin.iter().map(|origin| StringMatch::Exact(origin.clone())).collect()
+        written.allow_origin.iter().map(|origin| StringMatch::Exact(origin.as_str().into())).collect()
     } else {
         written.allow_origins.iter().filter_map(matching::string_match).collect()
     };

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::model::HostPattern;
 
 /// An entry of `servers[].hosts`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct ServerHost {
     /// Only VirtualServices of this namespace may bind; `None`: of any.
     pub(super) namespace: Option<String>,
@@ -59,15 +59,6 @@ impl ServerHosts {
     /// In document order.
     pub(super) fn entries(&self) -> &[ServerHost] {
         &self.entries
-    }
-
-    /// Where an entry stands.
-    pub(super) fn position(&self, entry: &ServerHost) -> Option<usize> {
-        let same = |at: &&usize| self.entries[**at] == *entry;
-        match self.exact.get(&entry.pattern) {
-            Some(list) => list.iter().find(same).copied(),
-            None => self.wild.iter().find(same).copied(),
-        }
     }
 
     /// What the entries have in common with the host of a VirtualService of a namespace: the narrower names.

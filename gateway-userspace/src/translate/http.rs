@@ -43,10 +43,8 @@ pub(super) fn server_name(prefix: &str, server: &SelectedServer<'_>) -> String {
 struct Table {
     hosts: Vec<VirtualHost>,
     by_domain: HostMap<u32>,
-    /// Of hosts that nothing is written for.
-    nothing: Arc<RouteList>,
     /// What was written for hosts of several documents or servers, oldest first.
-    several: BTreeMap<usize, Vec<Arc<RouteList>>>,
+    several: BTreeMap<usize, Vec<RouteList>>,
     /// Rules are compiled once for a Gateway and a VirtualService, at the first server that uses them, as in
     /// Istio.
     compiled: HashMap<(Address, usize), Arc<Compiled>>,
@@ -105,13 +103,13 @@ impl Table {
         let next = self.hosts.len();
         let at = *self.by_domain.get_or_insert(&domain, next as u32) as usize;
         if at == next {
-            self.hosts.push(VirtualHost { domain, routes: self.nothing.clone(), https_redirect: false });
+            self.hosts.push(VirtualHost { domain, routes: RouteList::default(), https_redirect: false });
         }
         at
     }
 
     /// Most hosts are one document's; they share its list.
-    fn write(&mut self, at: usize, routes: &Arc<RouteList>) {
+    fn write(&mut self, at: usize, routes: &RouteList) {
         let host = &mut self.hosts[at];
         if host.routes.is_empty() {
             host.routes = routes.clone();
@@ -124,9 +122,9 @@ impl Table {
     /// Catch-alls go behind the other routes of their host, else keeping their order.
     fn finish(mut self, name: &str) -> RouteTable {
         for (at, written) in self.several {
-            let ordinary = written.iter().flat_map(|list| list.split().0);
-            let catch_alls = written.iter().flat_map(|list| list.split().1);
-            self.hosts[at].routes = Arc::new(ordinary.chain(catch_alls).cloned().collect());
+            let ordinary = written.iter().flat_map(RouteList::ordinary);
+            let catch_alls = written.iter().flat_map(RouteList::catch_alls);
+            self.hosts[at].routes = ordinary.chain(catch_alls).cloned().collect();
         }
         RouteTable::indexed(name.into(), self.hosts, self.by_domain)
     }

@@ -1,8 +1,7 @@
 //! `http[].match[]`: what can be judged now (port, gateways, the gateway's own labels and namespace), and what a
 //! request is held against.
 
-use std::collections::BTreeMap;
-
+use crate::api::ByName;
 use crate::api::virtual_service::{HttpMatchRequest, StringMatch as Written};
 use crate::model::route::FullRegex;
 use crate::model::{
@@ -26,8 +25,8 @@ pub(super) fn applies(
         // Istio looks at labels and namespace only where no gateways are named.
         return names_gateway(&condition.gateways, bound, server);
     }
-    let labels = &condition.source_labels;
-    labels.iter().all(|(key, value)| identity.labels.get(key) == Some(value))
+    let mut labels = condition.source_labels.iter();
+    labels.all(|(key, value)| identity.labels.get(key) == Some(value))
         && (condition.source_namespace.is_empty() || condition.source_namespace == identity.namespace)
 }
 
@@ -56,9 +55,9 @@ pub(super) fn route_match(condition: &HttpMatchRequest) -> Result<RouteMatch, Un
     };
     Ok(RouteMatch {
         path,
-        scheme: optional(condition.scheme.as_ref())?,
-        method: optional(condition.method.as_ref())?,
-        authority: optional(condition.authority.as_ref())?,
+        scheme: optional(condition.scheme.as_deref())?,
+        method: optional(condition.method.as_deref())?,
+        authority: optional(condition.authority.as_deref())?,
         headers: headers(&condition.headers)?,
         without_headers: headers(&condition.without_headers)?,
         query_params: query_params(&condition.query_params)?,
@@ -89,9 +88,9 @@ fn optional(written: Option<&Written>) -> Result<Option<StringMatch>, Uncompilab
 }
 
 /// The keys `uri`, `scheme`, `method` and `authority` are ignored, as the API says.
-fn headers(written: &BTreeMap<String, Written>) -> Result<Vec<HeaderMatch>, Uncompilable> {
+fn headers(written: &ByName<Written>) -> Result<Box<[HeaderMatch]>, Uncompilable> {
     let ignored = ["uri", "scheme", "method", "authority"];
-    let pairs = written.iter().filter(|(name, _)| !ignored.contains(&name.as_str()));
+    let pairs = written.iter().filter(|(name, _)| !ignored.contains(name));
     pairs
         .map(|(name, value)| {
             let name = HeaderField::new(name).ok_or(Uncompilable)?;
@@ -100,9 +99,8 @@ fn headers(written: &BTreeMap<String, Written>) -> Result<Vec<HeaderMatch>, Unco
         .collect()
 }
 
-fn query_params(written: &BTreeMap<String, Written>) -> Result<Vec<QueryMatch>, Uncompilable> {
-    let pair = |(name, value): (&String, &Written)| {
-        Ok(QueryMatch { name: name.clone(), value: value_match(value)? })
-    };
+fn query_params(written: &ByName<Written>) -> Result<Box<[QueryMatch]>, Uncompilable> {
+    let pair =
+        |(name, value): (&str, &Written)| Ok(QueryMatch { name: name.into(), value: value_match(value)? });
     written.iter().map(pair).collect()
 }

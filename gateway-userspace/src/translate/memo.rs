@@ -73,6 +73,23 @@ impl<K: Hash + Eq, V: Clone> Kept<K, V> {
         }
     }
 
+    /// A value as it is kept.
+    pub(super) fn peek(&self, key: &K) -> Option<&V> {
+        self.entries.get(key).map(|slot| &slot.value)
+    }
+
+    /// All that is kept.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.entries.iter().map(|(key, slot)| (key, &slot.value))
+    }
+
+    /// Puts a value in the place of another, between rounds.
+    pub(super) fn replace(&mut self, old: &K, key: K, value: V) {
+        if let Some(slot) = self.entries.remove(old) {
+            self.entries.insert(key, Slot { value, ..slot });
+        }
+    }
+
     /// Forgets what this round did not ask for.
     pub(super) fn end_round(&mut self) {
         let round = self.round;

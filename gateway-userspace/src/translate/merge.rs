@@ -1,11 +1,12 @@
 //! Who has a port: servers of all Gateways meet here, and the oldest one decides what the port speaks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use crate::api::{Code, FieldPath, Severity};
 use crate::model::ListenerKey;
 
+use super::hosts::ServerHost;
 use super::report::Report;
 use super::select::SelectedServer;
 
@@ -42,9 +43,29 @@ pub(super) struct Port<'a> {
     pub(super) key: ListenerKey,
     pub(super) kind: PortKind,
     pub(super) servers: Vec<SelectedServer<'a>>,
+    /// Which servers have a host, by their places, and where it stands in them: thousands of servers may share a port.
+    by_host: HashMap<ServerHost, Vec<(usize, usize)>>,
 }
 
-impl Port<'_> {
+impl<'a> Port<'a> {
+    fn new(key: ListenerKey, kind: PortKind, first: SelectedServer<'a>) -> Self {
+        let mut port = Self { key, kind, servers: Vec::new(), by_host: HashMap::new() };
+        port.add(first);
+        port
+    }
+
+    fn add(&mut self, server: SelectedServer<'a>) {
+        for (at, host) in server.hosts.entries().iter().enumerate() {
+            self.by_host.entry(host.clone()).or_default().push((self.servers.len(), at));
+        }
+        self.servers.push(server);
+    }
+
+    /// The servers that have a host, oldest first, and where it stands in them.
+    fn with_host(&self, host: &ServerHost) -> impl Iterator<Item = (usize, &SelectedServer<'a>, usize)> {
+        let places = self.by_host.get(host).into_iter().flatten();
+        places.map(|(server, at)| (*server, &self.servers[*server], *at))
+    }
     /// `<address>_<port>`.
     pub(super) fn listener_name(&self) -> String {
         let address = self.key.bind.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
@@ -71,9 +92,9 @@ pub(super) fn merge<'a>(
         let kind = PortKind::of(&server);
         match ports.get_mut(&key) {
             None => {
-                ports.insert(key, Port { key, kind, servers: vec![server] });
+                ports.insert(key, Port::new(key, kind, server));
             }
-            Some(port) if join(port, &server, kind, report) => port.servers.push(server),
+            Some(port) if join(port, &server, kind, report) => port.add(server),
             Some(_) => {}
         }
     }
@@ -93,26 +114,25 @@ fn join(port: &Port<'_>, server: &SelectedServer<'_>, kind: PortKind, report: &m
         report_shared_hosts(port, server, report);
         return true;
     }
-    let with_tls = port.servers.iter().filter(|other| other.server.tls.is_some());
-    for other in with_tls {
-        for (at, host) in server.hosts.entries().iter().enumerate() {
-            if let Some(same) = other.hosts.position(host) {
-                host_conflict((other, same), (server, at), report);
-                return false;
-            }
+    let claimed = server.hosts.entries().iter().enumerate().filter_map(|(at, host)| {
+        let mut with_tls = port.with_host(host).filter(|(_, other, _)| other.server.tls.is_some());
+        with_tls.next().map(|(place, other, same)| (place, at, other, same))
+    });
+    match claimed.min_by_key(|(place, at, ..)| (*place, *at)) {
+        Some((_, at, other, same)) => {
+            host_conflict((other, same), (server, at), report);
+            false
         }
+        None => true,
     }
-    true
 }
 
 /// Plaintext servers may share a host, which `istioctl analyze` calls an error though Istio serves both.
 fn report_shared_hosts(port: &Port<'_>, server: &SelectedServer<'_>, report: &mut Report) {
     for (at, host) in server.hosts.entries().iter().enumerate() {
-        let mut elsewhere = port.servers.iter().filter(|other| !std::ptr::eq(other.gateway, server.gateway));
-        let Some((other, same)) = elsewhere.find_map(|other| Some((other, other.hosts.position(host)?)))
-        else {
-            continue;
-        };
+        let mut elsewhere =
+            port.with_host(host).filter(|(_, other, _)| !std::ptr::eq(other.gateway, server.gateway));
+        let Some((_, other, same)) = elsewhere.next() else { continue };
         let message = format!(
             "host {} of port {} is another Gateway's too: the routes of both are served, the oldest document's first",
             server.server.hosts.get(at).map_or("*", String::as_str),

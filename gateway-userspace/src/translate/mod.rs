@@ -14,6 +14,8 @@ mod destination;
 mod filters;
 mod hosts;
 mod http;
+mod http_settings;
+mod logging;
 mod matching;
 mod memo;
 mod merge;
@@ -46,7 +48,7 @@ use merge::{Port, PortKind};
 use registry::{Registry, Settled, Workloads};
 use report::Report;
 use route::{Compiled, Recipe};
-pub use surroundings::Surroundings;
+pub use surroundings::{LogSettings, Surroundings};
 
 /// What documents mean.
 #[derive(Debug, Default)]
@@ -96,13 +98,14 @@ impl Translator {
         let known = (self.resolved == surroundings.resolved, self.files == surroundings.files);
         let settled = Settled::between(&self.objects, objects, known);
         let memo = (&mut self.registry, settled);
-        let registry = Registry::new(objects, &workloads, surroundings, memo, &mut report);
+        let registry = Registry::new((&self.objects, objects), &workloads, surroundings, memo, &mut report);
         let gateways = select::gateways(objects, identity, &mut report);
         let servers = ports::resolve(&gateways, (objects, &workloads), identity, &mut report);
         let ports = merge::merge(servers, &mut report);
         let memo = (&mut self.bindings, same(&self.objects.gateways, &objects.gateways));
         let context = Context {
             identity,
+            mesh,
             registry,
             credentials: Credentials::new(objects, surroundings),
             bindings: Bindings::new(objects, identity, &gateways, memo, &mut report),
@@ -111,7 +114,10 @@ impl Translator {
         let listeners =
             ports.iter().filter_map(|port| listener(&context, port, &mut report)).map(Arc::new).collect();
         context.bindings.report_unused(&mut report);
-        let snapshot = Snapshot { generation, listeners, clusters: context.registry.clusters().clone() };
+        let http = http_settings::settings(mesh);
+        let logging = Arc::new(logging::logging(objects, surroundings, &mut report));
+        let snapshot =
+            Snapshot { generation, listeners, clusters: context.registry.clusters().clone(), http, logging };
         let names = context.registry.names().clone();
         self.compiled = context.compiled.into_inner();
         self.bindings.end_round();
@@ -126,6 +132,7 @@ impl Translator {
 /// What every step after merging looks things up in.
 struct Context<'a> {
     identity: &'a GatewayIdentity,
+    mesh: &'a MeshConfig,
     registry: Registry,
     credentials: Credentials<'a>,
     bindings: Bindings<'a>,

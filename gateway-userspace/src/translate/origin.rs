@@ -14,12 +14,22 @@ pub(super) fn origin<T>(
     index: usize,
     condition: Option<usize>,
 ) -> Arc<Origin> {
+    let name = document.reference().to_string().into();
+    named_origin(document, name, (list, index, condition))
+}
+
+/// The same for a document whose name, `Kind namespace/name`, many rules share.
+pub(super) fn named_origin<T>(
+    document: &Sourced<T>,
+    name: Arc<str>,
+    (list, index, condition): (&'static str, usize, Option<usize>),
+) -> Arc<Origin> {
     let rule = FieldPath::spec().field(list).index(index);
     let field = condition.map_or_else(|| rule.clone(), |at| rule.field("match").index(at));
     let source = &document.source;
     let line = source.places.locate(&field).line;
     Arc::new(Origin {
-        document: source.reference.to_string().into(),
+        document: name,
         list,
         index,
         condition,

@@ -2,6 +2,7 @@
 //! routes on as many paths is a matter of milliseconds.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::model::{PathMatch, RouteMatch};
 
@@ -11,8 +12,8 @@ use super::usage::Place;
 #[derive(Debug, Default)]
 pub(super) struct Reach {
     list: Vec<(RouteMatch, Place)>,
-    exact: HashMap<String, Vec<usize>>,
-    prefixes: HashMap<String, Vec<usize>>,
+    exact: HashMap<Arc<str>, Vec<usize>>,
+    prefixes: HashMap<Arc<str>, Vec<usize>>,
     /// In bytes, of the prefixes.
     lengths: BTreeSet<usize>,
     /// All others, of which only a look at them tells.
@@ -23,8 +24,8 @@ impl Reach {
     /// The first match that takes every request of this one.
     pub(super) fn covering(&self, later: &RouteMatch) -> Option<Place> {
         let path = match &later.path {
-            PathMatch::Exact { path, .. } => path.as_str(),
-            PathMatch::Prefix { prefix, .. } => prefix.as_str(),
+            PathMatch::Exact { path, .. } => path,
+            PathMatch::Prefix { prefix, .. } => prefix,
             // Covered by a prefix that takes every path.
             PathMatch::Any | PathMatch::Regex(_) => "/",
         };

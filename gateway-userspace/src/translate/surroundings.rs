@@ -1,9 +1,11 @@
 //! What the meaning of documents depends on besides them.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::api::{MeshConfig, Objects, Sourced};
 use crate::model::{Files, GatewayIdentity, Resolved};
+use crate::telemetry::access::Encoding;
 
 /// Inputs of the translation that no document of the user's is. The same objects in the same surroundings give the same
 /// snapshot.
@@ -17,6 +19,17 @@ pub struct Surroundings {
     pub resolved: Resolved,
     /// What is in the files that documents name.
     pub files: Files,
+    /// What the process was told of access logs.
+    pub logs: LogSettings,
+}
+
+/// The process' word over MeshConfig's `accessLogFile` and `accessLogEncoding`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Where lines go.
+    pub file: Option<Arc<Path>>,
+    /// Of lines.
+    pub encoding: Option<Encoding>,
 }
 
 impl Surroundings {

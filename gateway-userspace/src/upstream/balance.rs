@@ -42,6 +42,8 @@ impl Key {
 pub struct Lease {
     /// The endpoint chosen.
     pub address: SocketAddr,
+    /// Our end of the connection to it, once there is one.
+    pub local: Option<SocketAddr>,
     active: Rc<Cell<u32>>,
     /// Boxed, as few clusters bound anything.
     places: Option<Box<[Place; 2]>>,
@@ -171,7 +173,7 @@ impl Balancer {
     fn lease(&self, address: SocketAddr) -> Lease {
         let active = self.active.borrow_mut().entry(address).or_default().clone();
         active.set(active.get() + 1);
-        Lease { address, active, places: None }
+        Lease { address, local: None, active, places: None }
     }
 
     /// Tells all workers how it went with an endpoint.

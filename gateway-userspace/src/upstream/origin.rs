@@ -130,6 +130,8 @@ impl Rules {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) sender: http1::SendRequest<RequestBody>,
+    /// Our end.
+    pub(super) local: Option<SocketAddr>,
     cluster: ClusterName,
     spot: Spot,
     rules: Rules,
@@ -142,13 +144,14 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(
-        sender: http1::SendRequest<RequestBody>,
+        (sender, local): (http1::SendRequest<RequestBody>, Option<SocketAddr>),
         (cluster, spot): (&Cluster, &Spot),
         seat: Seat,
     ) -> Self {
         let (rules, since) = (Rules::of(cluster), Instant::now());
         Self {
             sender,
+            local,
             cluster: cluster.name.clone(),
             spot: spot.clone(),
             rules,
@@ -193,6 +196,8 @@ pub(super) struct Multiplexed {
 
 #[derive(Debug)]
 struct Use {
+    /// Our end.
+    local: Option<SocketAddr>,
     made: Instant,
     streams: Cell<u32>,
     served: Cell<u32>,
@@ -204,6 +209,13 @@ struct Use {
 #[derive(Debug)]
 pub(super) struct Stream(Rc<Use>);
 
+impl Stream {
+    /// Our end of the connection.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        self.0.local
+    }
+}
+
 impl Drop for Stream {
     fn drop(&mut self) {
         self.0.streams.set(self.0.streams.get() - 1);
@@ -212,9 +224,12 @@ impl Drop for Stream {
 }
 
 impl Multiplexed {
-    pub(super) fn new(sender: http2::SendRequest<RequestBody>, rules: Rules) -> Self {
+    pub(super) fn new(
+        (sender, local): (http2::SendRequest<RequestBody>, Option<SocketAddr>),
+        rules: Rules,
+    ) -> Self {
         let made = Instant::now();
-        let use_ = Use { made, streams: Cell::new(0), served: Cell::new(0), since: Cell::new(made) };
+        let use_ = Use { local, made, streams: Cell::new(0), served: Cell::new(0), since: Cell::new(made) };
         Self { sender, rules, use_: Rc::new(use_) }
     }
 

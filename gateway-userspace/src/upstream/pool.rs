@@ -178,7 +178,7 @@ impl Pool {
         &self,
         mut request: Request<RequestBody>,
         (cluster, spot): (&Cluster, &Spot),
-        lease: Lease,
+        mut lease: Lease,
         departure: &Departure,
     ) -> Result<Response<UpstreamBody>, SendError> {
         loop {
@@ -188,6 +188,7 @@ impl Pool {
             };
             connection.serve();
             departure.leave(spot.address);
+            lease.local = connection.local;
             match connection.sender.try_send_request(request).await {
                 Ok(response) => {
                     let returnable = Returnable { pool: self.clone(), connection };
@@ -225,8 +226,9 @@ impl Pool {
                 let seat = Seat::new(crowd.clone(), place);
                 drop(waiting);
                 let stream = spot.opening.open(spot.address, cluster).await?;
+                let local = stream.socket().local_addr().ok();
                 let sender = alone::begin(stream, spot.address).await?;
-                let connection = Connection::new(sender, (cluster, spot), seat);
+                let connection = Connection::new((sender, local), (cluster, spot), seat);
                 return Ok((Box::new(connection), false));
             }
             waiting.get_or_insert_with(|| Waiting::new(crowd.clone()));
@@ -256,7 +258,7 @@ impl Pool {
         &self,
         mut request: Request<RequestBody>,
         (cluster, spot): (&Arc<Cluster>, &Spot),
-        lease: Lease,
+        mut lease: Lease,
         departure: &Departure,
     ) -> Result<Response<UpstreamBody>, SendError> {
         loop {
@@ -265,6 +267,7 @@ impl Pool {
                 Err(none) => return Err(none.with(request)),
             };
             departure.leave(spot.address);
+            lease.local = stream.local();
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     let loan = Some(Loan::Stream(stream));
@@ -311,7 +314,7 @@ impl Pool {
         let (pool, cluster, spot, made) = (self.clone(), cluster.clone(), spot.clone(), dial.clone());
         tokio::task::spawn_local(async move {
             let connected = connect_http2(&cluster, &spot).await;
-            let connected = connected.map(|sender| Multiplexed::new(sender, Rules::of(&cluster)));
+            let connected = connected.map(|made| Multiplexed::new(made, Rules::of(&cluster)));
             pool.origin(&cluster.name, &spot, |origin| {
                 origin.dials.retain(|other| !Rc::ptr_eq(other, &made));
                 match connected {
@@ -375,12 +378,13 @@ impl Pool {
     }
 }
 
-/// Makes an HTTP/2 connection (RFC 9113).
+/// Makes an HTTP/2 connection (RFC 9113); with our end's address.
 async fn connect_http2(
     cluster: &Cluster,
     spot: &Spot,
-) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
+) -> Result<(http2::SendRequest<RequestBody>, Option<SocketAddr>), ConnectError> {
     let stream = spot.opening.open(spot.address, cluster).await?;
+    let local = stream.socket().local_addr().ok();
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
         .timer(TokioTimer::new())
@@ -394,7 +398,7 @@ async fn connect_http2(
     tokio::task::spawn_local(async move {
         let _ = connection.await;
     });
-    Ok(sender)
+    Ok((sender, local))
 }
 
 /// What is open to an endpoint.

@@ -18,7 +18,7 @@ async fn fill(pool: &Pool, cluster: &Cluster, endpoints: u16) -> Vec<DuplexStrea
         let sender = alone::begin(ours, address).await.expect("a connection");
         let spot = Spot { address, opening: Opening::default() };
         let crowd = pool.origin(&cluster.name, &spot, |origin| origin.crowd.clone());
-        let connection = Connection::new(sender, (cluster, &spot), Seat::new(crowd, None));
+        let connection = Connection::new((sender, None), (cluster, &spot), Seat::new(crowd, None));
         Returnable { pool: pool.clone(), connection: Box::new(connection) }.keep();
         ends.push(theirs);
         tokio::time::advance(Duration::from_secs(1)).await;

@@ -12,7 +12,7 @@ const METHODS: &[&str] =
 pub(super) fn check_cors(found: &mut Findings<'_>, field: &FieldPath, cors: &CorsPolicy) {
     for (at, origin) in cors.allow_origins.iter().enumerate() {
         let field = field.field("allowOrigins").index(at);
-        if [&origin.exact, &origin.prefix, &origin.regex].into_iter().flatten().all(String::is_empty) {
+        if [&origin.exact, &origin.prefix, &origin.regex].into_iter().flatten().all(|text| text.is_empty()) {
             found.error(&field, "'' is not a valid match type for CORS allow origins");
         } else {
             check_match(found, &field, "corsPolicy.allowOrigins", origin, EmptyPrefix::Refused);

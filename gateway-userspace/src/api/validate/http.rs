@@ -111,10 +111,10 @@ fn check_action(found: &mut Findings<'_>, field: &FieldPath, rule: &HttpRoute) {
 
 fn check_condition(found: &mut Findings<'_>, field: &FieldPath, condition: &HttpMatchRequest) {
     for (name, value, empty_prefix) in [
-        ("uri", &condition.uri, EmptyPrefix::Allowed),
-        ("scheme", &condition.scheme, EmptyPrefix::Refused),
-        ("method", &condition.method, EmptyPrefix::Refused),
-        ("authority", &condition.authority, EmptyPrefix::Refused),
+        ("uri", condition.uri.as_ref(), EmptyPrefix::Allowed),
+        ("scheme", condition.scheme.as_deref(), EmptyPrefix::Refused),
+        ("method", condition.method.as_deref(), EmptyPrefix::Refused),
+        ("authority", condition.authority.as_deref(), EmptyPrefix::Refused),
     ] {
         if let Some(value) = value {
             check_match(found, &field.field(name), name, value, empty_prefix);
@@ -126,7 +126,7 @@ fn check_condition(found: &mut Findings<'_>, field: &FieldPath, condition: &Http
         ("withoutHeaders", &condition.without_headers),
         ("queryParams", &condition.query_params),
     ] {
-        for (key, value) in conditions {
+        for (key, value) in conditions.iter() {
             let field = field.field(name).field(key);
             check_match(found, &field, name, value, EmptyPrefix::Refused);
             if name != "queryParams" {

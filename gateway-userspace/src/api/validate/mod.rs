@@ -19,6 +19,7 @@ mod retry;
 mod rows;
 mod server_tls;
 mod service_entry;
+mod telemetry;
 mod text;
 mod unsupported;
 mod virtual_service;
@@ -31,6 +32,7 @@ pub use headers::is_authority;
 pub use mesh_config::mesh_config;
 pub use server_tls::{certificate_hash, spki_hash};
 pub use service_entry::{service_entry, workload_entry};
+pub use telemetry::telemetry;
 pub use virtual_service::virtual_service;
 
 use std::time::Duration;

@@ -1,8 +1,10 @@
 //! Conditions of an `http` rule.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
+
+use crate::api::by_name::ByName;
 
 /// `http[].match[]`: every condition must hold.
 #[derive(Debug, Default, Clone, Deserialize)]
@@ -13,17 +15,17 @@ pub struct HttpMatchRequest {
     /// On the path without query.
     pub uri: Option<StringMatch>,
     /// On `:scheme`.
-    pub scheme: Option<StringMatch>,
+    pub scheme: Option<Box<StringMatch>>,
     /// On the method.
-    pub method: Option<StringMatch>,
+    pub method: Option<Box<StringMatch>>,
     /// On Host as sent.
-    pub authority: Option<StringMatch>,
+    pub authority: Option<Box<StringMatch>>,
     /// `{}`: present.
-    pub headers: BTreeMap<String, StringMatch>,
+    pub headers: ByName<StringMatch>,
     /// None of these.
-    pub without_headers: BTreeMap<String, StringMatch>,
+    pub without_headers: ByName<StringMatch>,
     /// `{}`: present.
-    pub query_params: BTreeMap<String, StringMatch>,
+    pub query_params: ByName<StringMatch>,
     /// For exact and prefix.
     pub ignore_uri_case: bool,
     /// The Gateway server's port number; 0: any.
@@ -31,21 +33,21 @@ pub struct HttpMatchRequest {
     /// Only by these gateways.
     pub gateways: Vec<String>,
     /// Held against the gateway's own labels.
-    pub source_labels: BTreeMap<String, String>,
+    pub source_labels: ByName<String>,
     /// Held against the gateway's own namespace.
     pub source_namespace: String,
     /// For statistics; without effect here.
     pub stat_prefix: String,
 }
 
-/// At most one of the three.
+/// At most one of the three, shared with the routes that are made of it.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct StringMatch {
     /// Equal.
-    pub exact: Option<String>,
+    pub exact: Option<Arc<str>>,
     /// Starts with.
-    pub prefix: Option<String>,
+    pub prefix: Option<Arc<str>>,
     /// RE2, whole value.
-    pub regex: Option<String>,
+    pub regex: Option<Arc<str>>,
 }

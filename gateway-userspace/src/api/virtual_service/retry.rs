@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::api::duration::DurationText;
 
 /// `http[].retries`.
-#[derive(Debug, Default, Clone, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct HttpRetry {
     /// Tries after the first; 0: none.

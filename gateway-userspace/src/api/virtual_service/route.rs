@@ -11,7 +11,7 @@ use super::mirror::HttpMirrorPolicy;
 use super::retry::HttpRetry;
 use crate::api::duration::DurationText;
 
-/// `http[]`.
+/// `http[]`. A mesh has tens of thousands of them, of which each says little: what is rare takes a box.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct HttpRoute {
@@ -23,23 +23,23 @@ pub struct HttpRoute {
     /// Weighted destinations.
     pub route: Vec<HttpRouteDestination>,
     /// In place of destinations.
-    pub redirect: Option<HttpRedirect>,
+    pub redirect: Option<Box<HttpRedirect>>,
     /// In place of destinations.
-    pub direct_response: Option<HttpDirectResponse>,
+    pub direct_response: Option<Box<HttpDirectResponse>>,
     /// In place of destinations: the rules of another VirtualService, within this rule.
-    pub delegate: Option<Delegate>,
+    pub delegate: Option<Box<Delegate>>,
     /// Before forwarding.
-    pub rewrite: Option<HttpRewrite>,
+    pub rewrite: Option<Box<HttpRewrite>>,
     /// Of the whole request; none: no limit.
     pub timeout: Option<DurationText>,
     /// Header operations.
-    pub headers: Option<Headers>,
+    pub headers: Option<Box<Headers>>,
     /// Further tries; absent: two, where nothing was done.
-    pub retries: Option<HttpRetry>,
+    pub retries: Option<Box<HttpRetry>>,
     /// Delays and answers in place of forwarding, for tests.
-    pub fault: Option<HttpFaultInjection>,
+    pub fault: Option<Box<HttpFaultInjection>>,
     /// Gets copies of requests.
-    pub mirror: Option<Destination>,
+    pub mirror: Option<Box<Destination>>,
     /// Several of the same, each with its share.
     pub mirrors: Vec<HttpMirrorPolicy>,
     /// Whole percent for `mirror`; deprecated, counts where `mirrorPercentage` is absent.
@@ -47,7 +47,7 @@ pub struct HttpRoute {
     /// For `mirror`; absent: all requests.
     pub mirror_percentage: Option<Percent>,
     /// Which origins' scripts may ask.
-    pub cors_policy: Option<CorsPolicy>,
+    pub cors_policy: Option<Box<CorsPolicy>>,
 }
 
 /// `http[].route[]`.
@@ -59,7 +59,7 @@ pub struct HttpRouteDestination {
     /// Share of the sum of weights.
     pub weight: i32,
     /// Header operations for this destination alone.
-    pub headers: Option<Headers>,
+    pub headers: Option<Box<Headers>>,
 }
 
 /// `destination`.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::model::credential::{CredentialProblem, CredentialSource};
+use crate::model::server_tls::ProtocolPolicy;
 use crate::model::snapshot::DocumentRef;
 
 /// `trafficPolicy.tls` of mode SIMPLE, or MUTUAL if there is a certificate of our own.
@@ -27,10 +28,17 @@ pub struct UpstreamTls {
     pub verifies_host: bool,
     /// Offers `h2` (ALPN, RFC 7301) and nothing else.
     pub offers_http2: bool,
+    /// Versions and algorithms.
+    #[serde(skip_serializing_if = "is_default")]
+    pub protocol: ProtocolPolicy,
     /// Whose policy it is: `name.namespace`.
     pub destination_rule: DocumentRef,
     /// The policy's place in that document, such as `spec.trafficPolicy.tls`.
     pub field: Arc<str>,
+}
+
+fn is_default(policy: &ProtocolPolicy) -> bool {
+    *policy == ProtocolPolicy::default()
 }
 
 /// Certificates and keys of one side.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::cluster::{Cluster, WeightedCluster};
 use super::listener::{ChainAction, FilterChain, ListenerKind, TcpRoute};
 use super::origin::Origin;
+use super::path_form::PathForm;
 use super::route::{RequestHead, Route, RouteAction, RouteTable};
 use super::snapshot::Snapshot;
 
@@ -35,7 +36,7 @@ pub struct Question {
     pub method: String,
     /// Host header or `:authority`.
     pub authority: String,
-    /// In normal form, without query.
+    /// Without query; in normal form once it is asked.
     pub path: String,
     /// Without `?`.
     pub query: Option<String>,
@@ -45,7 +46,16 @@ pub struct Question {
     pub client: Option<IpAddr>,
 }
 
+/// Of a question whose path has no form that rules could see.
+pub const UNREADABLE: &str = "the path is answered 400: it cannot be normalised";
+
 impl Question {
+    /// The question with its path as rules see it.
+    pub fn in_form(self, form: PathForm) -> Option<Self> {
+        let path = form.of(&self.path)?.into_owned();
+        Some(Self { path, ..self })
+    }
+
     fn head<'a>(&'a self, headers: &'a HeaderMap) -> RequestHead<'a> {
         RequestHead {
             path: &self.path,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Miss, Question, words};
 use crate::model::host::HostPattern;
 use crate::model::listener::{FilterChain, Listener};
-use crate::model::route::{RequestHead, Route, RouteTable, Unmet, without_port};
+use crate::model::route::{RequestHead, Route, RouteList, RouteTable, Unmet, without_port};
 use crate::model::snapshot::Snapshot;
 
 /// How many are told of.
@@ -71,7 +71,7 @@ pub(super) fn hosts(snapshot: &Snapshot, table: &RouteTable, authority: &str) ->
     let own = table.virtual_hosts.iter().map(|own| {
         let miss = Miss {
             name: own.domain.to_string(),
-            origin: own.routes.first().and_then(|route| route.origin.as_ref()).map(ToString::to_string),
+            origin: own.routes.iter().next().and_then(|route| route.origin.as_ref()).map(ToString::to_string),
             why: why_not(&own.domain, host),
         };
         (likeness(&own.domain.to_string(), host), miss)
@@ -91,7 +91,7 @@ fn why_not(domain: &HostPattern, host: &str) -> String {
 }
 
 /// The routes of which most conditions were fulfilled.
-pub(super) fn routes(routes: &[Arc<Route>], head: &RequestHead<'_>) -> Vec<Miss> {
+pub(super) fn routes(routes: &RouteList, head: &RequestHead<'_>) -> Vec<Miss> {
     let ranked = routes.iter().filter_map(|route| {
         let rank = match route.matcher.unmet(head)? {
             Unmet::Path(_) => 0,

@@ -9,16 +9,16 @@ use serde::{Serialize, Serializer};
 
 use super::matching::{StringMatch, line_text};
 
-/// The filters of a route, in the order in which they act.
+/// The filters of a route, in the order in which they act. Few routes have any.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Filters {
     /// `fault`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fault: Option<Fault>,
+    pub fault: Option<Box<Fault>>,
     /// `corsPolicy`. On redirects and direct responses it does nothing, as in Envoy.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cors: Option<Cors>,
+    pub cors: Option<Box<Cors>>,
 }
 
 impl Filters {

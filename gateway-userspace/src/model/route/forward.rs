@@ -23,7 +23,7 @@ pub struct Forward {
     pub destination_headers: Vec<(HeaderOps, HeaderOps)>,
     /// `rewrite`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rewrite: Option<Rewrite>,
+    pub rewrite: Option<Box<Rewrite>>,
     /// `timeout`, from the end of the request to the end of the response, over all tries; `None` is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn rewriting_a_prefix_is_by_bytes() {
         let rewrite = |uri: &str| Rewrite { uri: Some(uri.to_owned()), ..Rewrite::default() };
-        let prefix = |prefix: &str| PathMatch::Prefix { prefix: prefix.to_owned(), ignore_case: false };
+        let prefix = |prefix: &str| PathMatch::Prefix { prefix: prefix.into(), ignore_case: false };
         for (matched, uri, path, want) in [
             (prefix("/kiali"), "/", "/kiali/x", "//x"),
             (prefix("/kiali"), "/", "/kialix", "/x"),

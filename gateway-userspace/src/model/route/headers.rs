@@ -24,6 +24,13 @@ pub struct HeaderOps {
 }
 
 impl HeaderOps {
+    /// As routes keep them: most have none.
+    pub fn boxed(self) -> Option<Box<Self>> {
+        let Self { remove, set, add, authority } = &self;
+        let does_something = !remove.is_empty() || !set.is_empty() || !add.is_empty() || authority.is_some();
+        does_something.then(|| Box::new(self))
+    }
+
     /// Executes the operations (not the authority: that is the request line's matter). Values are made by the headers that
     /// are left, before any is set; one that cannot be made does nothing.
     pub fn apply(&self, headers: &mut HeaderMap, make: impl Fn(&Made, &HeaderMap) -> Option<HeaderValue>) {

@@ -29,8 +29,10 @@ pub struct Made {
 pub enum Part {
     /// As it stands.
     Text(String),
-    /// The client's end.
+    /// The client's end, as trusted proxies tell it.
     Remote(AddressPart),
+    /// The end of whoever the connection is with.
+    DirectRemote(AddressPart),
     /// The gateway's end towards the client.
     Local(AddressPart),
     /// `HTTP/1.1` or `HTTP/2`.

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use regex::Regex;
@@ -42,14 +43,14 @@ pub struct RouteMatch {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authority: Option<StringMatch>,
     /// Each must match by at least one header line.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub headers: Vec<HeaderMatch>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub headers: Box<[HeaderMatch]>,
     /// None may match; an absent header counts as the empty string.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub without_headers: Vec<HeaderMatch>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub without_headers: Box<[HeaderMatch]>,
     /// Each must match by the first value, undecoded.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub query_params: Vec<QueryMatch>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub query_params: Box<[QueryMatch]>,
 }
 
 impl RouteMatch {
@@ -57,12 +58,16 @@ impl RouteMatch {
     pub fn is_catch_all(&self) -> bool {
         let any_path = match &self.path {
             PathMatch::Any => true,
-            PathMatch::Prefix { prefix, .. } => prefix == "/",
+            PathMatch::Prefix { prefix, .. } => &**prefix == "/",
             PathMatch::Regex(regex) => regex.pattern() == ".*",
             PathMatch::Exact { .. } => false,
         };
-        any_path
-            && self.scheme.is_none()
+        any_path && self.asks_of_path_alone()
+    }
+
+    /// Whether there is no condition but that on the path, if that.
+    pub(super) fn asks_of_path_alone(&self) -> bool {
+        self.scheme.is_none()
             && self.method.is_none()
             && self.authority.is_none()
             && self.headers.is_empty()
@@ -75,13 +80,22 @@ impl RouteMatch {
         self.unmet(head).is_none()
     }
 
+    /// The same for a request whose path is known to fit.
+    pub(super) fn matches_besides_path(&self, head: &RequestHead<'_>) -> bool {
+        self.unmet_besides_path(head).is_none()
+    }
+
     /// The first condition that a request does not fulfil.
     pub fn unmet(&self, head: &RequestHead<'_>) -> Option<Unmet<'_>> {
-        fn failing<'a>(condition: Option<&'a StringMatch>, value: &str) -> Option<&'a StringMatch> {
-            condition.filter(|condition| !condition.matches(value))
-        }
         if !self.path.matches(head.path) {
             return Some(Unmet::Path(&self.path));
+        }
+        self.unmet_besides_path(head)
+    }
+
+    fn unmet_besides_path(&self, head: &RequestHead<'_>) -> Option<Unmet<'_>> {
+        fn failing<'a>(condition: Option<&'a StringMatch>, value: &str) -> Option<&'a StringMatch> {
+            condition.filter(|condition| !condition.matches(value))
         }
         let scheme = || failing(self.scheme.as_ref(), head.scheme).map(Unmet::Scheme);
         let method = || failing(self.method.as_ref(), head.method).map(Unmet::Method);
@@ -126,14 +140,14 @@ pub enum PathMatch {
     /// The whole path.
     Exact {
         /// As written.
-        path: String,
+        path: Arc<str>,
         /// ASCII case is ignored.
         ignore_case: bool,
     },
     /// By bytes, not by segments: `/foo` takes `/foobar`.
     Prefix {
         /// As written.
-        prefix: String,
+        prefix: Arc<str>,
         /// ASCII case is ignored.
         ignore_case: bool,
     },
@@ -146,9 +160,9 @@ impl PathMatch {
     pub fn matches(&self, path: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::Exact { path: want, ignore_case: false } => path == want,
+            Self::Exact { path: want, ignore_case: false } => *path == **want,
             Self::Exact { path: want, ignore_case: true } => path.eq_ignore_ascii_case(want),
-            Self::Prefix { prefix, ignore_case: false } => path.starts_with(prefix.as_str()),
+            Self::Prefix { prefix, ignore_case: false } => path.starts_with(&**prefix),
             Self::Prefix { prefix, ignore_case: true } => {
                 path.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
             }
@@ -172,9 +186,9 @@ impl PathMatch {
 #[serde(rename_all = "camelCase")]
 pub enum StringMatch {
     /// Equal.
-    Exact(String),
+    Exact(Arc<str>),
     /// Starts with.
-    Prefix(String),
+    Prefix(Arc<str>),
     /// Whole value.
     Regex(FullRegex),
 }
@@ -183,8 +197,8 @@ impl StringMatch {
     /// Whether a value fulfils it.
     pub fn matches(&self, value: &str) -> bool {
         match self {
-            Self::Exact(want) => value == want,
-            Self::Prefix(want) => value.starts_with(want.as_str()),
+            Self::Exact(want) => *value == **want,
+            Self::Prefix(want) => value.starts_with(&**want),
             Self::Regex(regex) => regex.matches(value),
         }
     }
@@ -304,7 +318,7 @@ pub(super) fn line_text(value: &HeaderValue) -> Cow<'_, str> {
 #[derive(Debug, Clone, Serialize)]
 pub struct QueryMatch {
     /// Compared undecoded.
-    pub name: String,
+    pub name: Box<str>,
     /// On its first value.
     pub value: ValueMatch,
 }
@@ -313,7 +327,7 @@ impl QueryMatch {
     fn holds(&self, query: Option<&str>) -> bool {
         let first = query.unwrap_or("").split('&').find_map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (name == self.name).then_some(value)
+            (name == &*self.name).then_some(value)
         });
         first.is_some_and(|value| self.value.matches(value))
     }
@@ -321,8 +335,11 @@ impl QueryMatch {
 
 /// A regular expression (RE2's syntax, linear time) that must match a whole value.
 #[derive(Debug, Clone)]
-pub struct FullRegex {
-    pattern: String,
+pub struct FullRegex(Arc<Compiled>);
+
+#[derive(Debug)]
+struct Compiled {
+    pattern: Box<str>,
     anchored: Regex,
 }
 
@@ -336,23 +353,23 @@ impl FullRegex {
         // cannot close ours.
         Regex::new(pattern)?;
         let anchored = regex::RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(1 << 20).build()?;
-        Ok(Self { pattern: pattern.to_owned(), anchored })
+        Ok(Self(Arc::new(Compiled { pattern: pattern.into(), anchored })))
     }
 
     /// As the document says.
     pub fn pattern(&self) -> &str {
-        &self.pattern
+        &self.0.pattern
     }
 
     /// Whether the whole value matches.
     pub fn matches(&self, value: &str) -> bool {
-        self.anchored.is_match(value)
+        self.0.anchored.is_match(value)
     }
 }
 
 impl Serialize for FullRegex {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.pattern)
+        serializer.serialize_str(self.pattern())
     }
 }
 
@@ -370,7 +387,7 @@ mod tests {
 
     #[test]
     fn prefix_is_by_bytes_and_regex_is_whole() {
-        let prefix = |prefix: &str, ignore_case| PathMatch::Prefix { prefix: prefix.to_owned(), ignore_case };
+        let prefix = |prefix: &str, ignore_case| PathMatch::Prefix { prefix: prefix.into(), ignore_case };
         assert!(prefix("/foo", false).matches("/foobar"));
         assert!(!prefix("/foo", false).matches("/FOO"));
         assert!(prefix("/foo", true).matches("/FOObar"));
@@ -387,7 +404,7 @@ mod tests {
         headers.append("x", HeaderValue::from_static("a"));
         let exact = |value: &str| HeaderMatch {
             name: HeaderField::new("x").unwrap(),
-            value: ValueMatch::Value(StringMatch::Exact(value.to_owned())),
+            value: ValueMatch::Value(StringMatch::Exact(value.into())),
         };
         let holds = |value: &str| exact(value).holds(&head("/", None, &headers));
         assert!(holds("a") && holds("b") && !holds("b,a"));
@@ -406,7 +423,7 @@ mod tests {
             (":path", "/x?y", true),
             (":path", "/x", false),
         ] {
-            let value = ValueMatch::Value(StringMatch::Exact(value.to_owned()));
+            let value = ValueMatch::Value(StringMatch::Exact(value.into()));
             let condition = HeaderMatch { name: HeaderField::new(name).unwrap(), value };
             assert_eq!(condition.holds(&head("/x", Some("y"), &headers)), want, "{condition:?}");
         }
@@ -418,19 +435,19 @@ mod tests {
         let empty = HeaderMap::new();
         let name = HeaderField::new("x").unwrap();
         let not = |value| RouteMatch {
-            without_headers: vec![HeaderMatch { name: name.clone(), value }],
+            without_headers: [HeaderMatch { name: name.clone(), value }].into(),
             ..RouteMatch::default()
         };
         assert!(not(ValueMatch::Present).matches(&head("/", None, &empty)));
         assert!(not(ValueMatch::Value(StringMatch::Exact("a".into()))).matches(&head("/", None, &empty)));
-        assert!(!not(ValueMatch::Value(StringMatch::Exact(String::new()))).matches(&head("/", None, &empty)));
+        assert!(!not(ValueMatch::Value(StringMatch::Exact("".into()))).matches(&head("/", None, &empty)));
     }
 
     #[test]
     fn query_values_are_compared_undecoded_and_the_first_counts() {
         let exact = |value: &str| QueryMatch {
             name: "q".into(),
-            value: ValueMatch::Value(StringMatch::Exact(value.to_owned())),
+            value: ValueMatch::Value(StringMatch::Exact(value.into())),
         };
         assert!(exact("1").holds(Some("a=0&q=1&q=2")) && !exact("2").holds(Some("q=1&q=2")));
         assert!(!exact("a b").holds(Some("q=a%20b")));
@@ -442,7 +459,7 @@ mod tests {
     fn authority_match_sees_the_port() {
         let headers = HeaderMap::new();
         let on = |want: &str| RouteMatch {
-            authority: Some(StringMatch::Exact(want.to_owned())),
+            authority: Some(StringMatch::Exact(want.into())),
             ..RouteMatch::default()
         };
         assert!(on("a.test:8080").matches(&head("/", None, &headers)));

@@ -11,6 +11,7 @@ mod made;
 mod matching;
 mod retry;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -88,7 +89,7 @@ pub struct VirtualHost {
     /// The intersection of a server's host and a VirtualService's.
     pub domain: HostPattern,
     /// First match wins; those that take every request come last.
-    pub routes: Arc<RouteList>,
+    pub routes: RouteList,
     /// `tls.httpsRedirect` of a server on this table: cleartext requests get 301 before any route is looked at.
     pub https_redirect: bool,
 }
@@ -100,30 +101,61 @@ impl VirtualHost {
     }
 }
 
-/// A condition and what follows from it.
+/// A condition and what follows from it. Reads like the rule that it is of.
 #[derive(Debug, Clone, Serialize)]
 pub struct Route {
     /// `HTTPRoute.name`, with the match's name behind a dot; empty when unnamed.
     pub name: Arc<str>,
     /// Condition.
     pub matcher: RouteMatch,
-    /// What comes before the consequence.
-    #[serde(skip_serializing_if = "Filters::is_empty")]
-    pub filters: Filters,
-    /// Consequence.
-    pub action: RouteAction,
-    /// `headers.request`, the destination's merged in (Istio: a lone destination's come after the route's).
-    pub request_headers: HeaderOps,
-    /// `headers.response`, merged likewise.
-    pub response_headers: HeaderOps,
-    /// The VirtualService, `name.namespace`.
-    pub virtual_service: DocumentRef,
+    /// What follows.
+    #[serde(flatten)]
+    pub rule: Arc<RouteRule>,
     /// What tracers call it, which backends are told: `<destination>:<port><path condition>`.
     #[serde(skip)]
     pub operation: HeaderValue,
     /// The rule and match it comes from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<Arc<Origin>>,
+}
+
+impl Deref for Route {
+    type Target = RouteRule;
+
+    fn deref(&self) -> &RouteRule {
+        &self.rule
+    }
+}
+
+/// An `HTTPRoute` without its conditions, each of which makes a route: those share it.
+#[derive(Debug, Clone, Serialize)]
+pub struct RouteRule {
+    /// What comes before the consequence.
+    #[serde(skip_serializing_if = "Filters::is_empty")]
+    pub filters: Filters,
+    /// Consequence.
+    pub action: RouteAction,
+    /// `headers.request`, the destination's merged in (Istio: a lone destination's come after the route's).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_headers: Option<Box<HeaderOps>>,
+    /// `headers.response`, merged likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_headers: Option<Box<HeaderOps>>,
+    /// The VirtualService, `name.namespace`.
+    pub virtual_service: DocumentRef,
+}
+
+impl RouteRule {
+    /// A rule that does this and no more.
+    pub fn new(action: RouteAction, virtual_service: DocumentRef) -> Self {
+        Self {
+            filters: Filters::default(),
+            action,
+            request_headers: None,
+            response_headers: None,
+            virtual_service,
+        }
+    }
 }
 
 #[cfg(test)]

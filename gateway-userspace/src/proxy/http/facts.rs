@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::request::Parts;
 use http::{Response, StatusCode};
 
+use super::headers::Asker;
 use super::outgoing::Target;
 use super::serve::Connection;
 use crate::model::route::{AddressPart, HeaderField, Made, Part, TimeForm};
@@ -17,6 +18,7 @@ use crate::telemetry::clock;
 #[derive(Clone, Copy)]
 pub(super) struct Facts<'a> {
     pub(super) connection: &'a Connection,
+    pub(super) asker: Asker,
     pub(super) route: &'a Route,
     /// `HTTP/1.1` or `HTTP/2`.
     pub(super) protocol: &'static str,
@@ -27,13 +29,13 @@ impl Facts<'_> {
     /// Executes the operations of a destination, if there are any, then the route's, on a request for a target.
     pub(super) fn apply_to_request(&self, first: Option<&HeaderOps>, head: &mut Parts, target: &Target) {
         let Parts { headers, uri, method, .. } = head;
-        for operations in first.into_iter().chain([&self.route.request_headers]) {
+        for operations in first.into_iter().chain(self.route.request_headers.as_deref()) {
             operations.apply(headers, |made, headers| {
                 let head = RequestHead {
                     path: &target.path,
                     query: uri.query(),
                     method: method.as_str(),
-                    scheme: self.connection.scheme(),
+                    scheme: self.asker.scheme,
                     authority: &target.authority,
                     headers,
                 };
@@ -46,7 +48,7 @@ impl Facts<'_> {
 
     /// Likewise on a response.
     pub(super) fn apply_to_response<B>(&self, first: Option<&HeaderOps>, response: &mut Response<B>) {
-        for operations in first.into_iter().chain([&self.route.response_headers]) {
+        for operations in first.into_iter().chain(self.route.response_headers.as_deref()) {
             self.execute(operations, response);
         }
     }
@@ -75,7 +77,8 @@ impl Facts<'_> {
         let ends = self.connection.ends;
         made.value(|part| match part {
             Part::Text(text) => Some(text.clone()),
-            Part::Remote(part) => Some(address(ends.peer, *part)),
+            Part::Remote(part) => Some(address(self.asker.address, *part)),
+            Part::DirectRemote(part) => Some(address(ends.peer, *part)),
             Part::Local(part) => Some(address(ends.local, *part)),
             Part::Protocol => Some(self.protocol.to_owned()),
             Part::ServerName => self.connection.server_name.as_deref().map(str::to_owned),

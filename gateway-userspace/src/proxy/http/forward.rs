@@ -31,7 +31,7 @@ pub(super) async fn forward(
     mut request: Request<Incoming>,
     notes: &Notes,
 ) -> Result<Response<ResponseBody>, RequestError> {
-    let Facts { connection, route, .. } = *facts;
+    let Facts { connection, asker, route, .. } = *facts;
     let cluster = action.destinations[chosen].cluster.clone().ok_or(RequestError::NoCluster)?;
     let destination_headers = action.destination_headers.get(chosen);
     let upgrade = upgrade::wanted(&mut request)?;
@@ -55,9 +55,9 @@ pub(super) async fn forward(
     let copies = if upgrade.is_some() { Copies::default() } else { Copies::draw(action) };
     let is_held = repeats || !copies.is_empty();
     let upload = Upload::new(incoming, is_held.then(|| connection.shared.pool.room()));
-    notes.forwarded(address.authority(), upload.received());
+    notes.forwarded((&head, &address), upload.received());
     copies.send(connection, (&head, &address, client_speaks_http2), (times.whole, &upload.ended()));
-    let kept = affinity::of(&cluster.affinity, &head, &address, connection.ends.peer.ip());
+    let kept = affinity::of(&cluster.affinity, &head, &address, asker.address.ip());
     let opening = connection.opening(&cluster, address.authority(), protocol)?;
     address.write(&mut head, &cluster, protocol)?;
     outgoing::frame(&mut head, &upload.size_hint());

@@ -1,9 +1,11 @@
 //! Headers between the two sides: hop-by-hop ones end here (RFC 9110, 7.6.1), forwarding ones are written as Istio's
-//! gateway writes them (no trusted hops: what the client claims about itself is overwritten or appended to).
+//! gateway writes them: what the client claims about itself is overwritten or appended to, but for what trusted proxies say.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::model::ClientCertificates;
 
 pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -100,19 +102,70 @@ pub(super) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Says who asked and how. What only a proxy of our own could say is taken away.
-pub(super) fn add_forwarding(headers: &mut HeaderMap, peer: IpAddr, scheme: &'static str) {
+/// Who asks, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asker {
+    /// The client's; without a port where a trusted proxy has told it.
+    pub(super) address: SocketAddr,
+    /// `http` or `https`.
+    pub(super) scheme: &'static str,
+}
+
+/// Says who asked and how. What only a proxy of our own could say is taken away. With trusted proxies, the client is who the
+/// outermost of them has seen, and the scheme is what they say it is.
+pub(super) fn add_forwarding(
+    headers: &mut HeaderMap,
+    (peer, scheme): (SocketAddr, &'static str),
+    trusted: u32,
+) -> Asker {
     for name in OURS_TO_SAY {
         headers.remove(*name);
     }
-    append_forwarded_for(headers, peer);
-    if let Ok(value) = HeaderValue::from_str(&peer.to_string()) {
+    let told = (trusted > 0).then(|| forwarded_by(headers, trusted as usize)).flatten();
+    let address = told.map_or(peer, |ip| SocketAddr::new(ip, 0));
+    append_forwarded_for(headers, peer.ip());
+    if let Ok(value) = HeaderValue::from_str(&address.ip().to_string()) {
         headers.insert(EXTERNAL_ADDRESS, value);
     }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    headers.remove(CLIENT_CERT);
+    if trusted == 0 || !headers.contains_key(FORWARDED_PROTO) {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    }
     if let Ok(value) = HeaderValue::from_str(&request_id()) {
         headers.insert(REQUEST_ID, value);
+    }
+    let said = headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes).unwrap_or_default();
+    let is = |word: &'static str| said.eq_ignore_ascii_case(word.as_bytes()).then_some(word);
+    Asker { address, scheme: is("https").or_else(|| is("http")).unwrap_or(scheme) }
+}
+
+/// What the outermost of so many proxies says of its client: each has added the one before it at the end.
+fn forwarded_by(headers: &HeaderMap, proxies: usize) -> Option<IpAddr> {
+    let lines: Vec<_> = headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
+    let whole = lines.join(&b","[..]);
+    let address = whole.rsplit(|byte| *byte == b',').nth(proxies - 1)?;
+    std::str::from_utf8(address.trim_ascii()).ok()?.parse().ok()
+}
+
+/// Says what is known of the client's certificate, if it has shown one.
+pub(super) fn tell_certificate(
+    headers: &mut HeaderMap,
+    rule: ClientCertificates,
+    (has_shown, certificate): (bool, Option<&HeaderValue>),
+) {
+    let keeps = match rule {
+        ClientCertificates::Sanitize | ClientCertificates::SanitizeSet => false,
+        ClientCertificates::ForwardOnly | ClientCertificates::AppendForward => has_shown,
+        ClientCertificates::AlwaysForwardOnly => true,
+    };
+    if !keeps {
+        headers.remove(CLIENT_CERT);
+    }
+    let adds = matches!(rule, ClientCertificates::SanitizeSet | ClientCertificates::AppendForward);
+    let Some(certificate) = certificate.filter(|_| adds) else { return };
+    let mut lines: Vec<_> = headers.get_all(CLIENT_CERT).iter().map(HeaderValue::as_bytes).collect();
+    lines.push(certificate.as_bytes());
+    if let Ok(value) = HeaderValue::from_bytes(&lines.join(&b","[..])) {
+        headers.insert(CLIENT_CERT, value);
     }
 }
 
@@ -190,7 +243,7 @@ mod tests {
         remove_nominated(&mut headers);
         let left = map(&[("connection", "upgrade"), ("upgrade", "websocket"), ("te", "trailers")]);
         assert_eq!(headers, left);
-        add_forwarding(&mut headers, IpAddr::from([10, 0, 0, 1]), "http");
+        add_forwarding(&mut headers, (PEER, "http"), 0);
         headers.insert(CLIENT_CERT, HeaderValue::from_static("Hash=0"));
         remove_hop_by_hop(&mut headers);
         for (name, value) in [("x-forwarded-for", "10.0.0.1"), ("x-forwarded-client-cert", "Hash=0")] {
@@ -216,24 +269,62 @@ mod tests {
             ("x-forwarded-for", "9.9.9.9"),
             ("x-forwarded-proto", "https"),
             ("x-request-id", "mine"),
-            ("x-forwarded-client-cert", "By=me"),
             ("x-envoy-internal", "true"),
             ("x-envoy-external-address", "9.9.9.9"),
             ("x-envoy-retry-on", "5xx"),
             ("x-envoy-upstream-rq-timeout-ms", "1"),
         ]);
-        add_forwarding(&mut headers, IpAddr::from([10, 0, 0, 1]), "http");
+        let asker = add_forwarding(&mut headers, (PEER, "http"), 0);
+        assert_eq!(asker, Asker { address: PEER, scheme: "http" });
         assert_eq!(headers["x-forwarded-for"], "9.9.9.9,10.0.0.1");
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert_ne!(headers["x-request-id"], "mine");
         assert_eq!(headers["x-envoy-external-address"], "10.0.0.1");
-        for gone in [
-            "x-forwarded-client-cert",
-            "x-envoy-internal",
-            "x-envoy-retry-on",
-            "x-envoy-upstream-rq-timeout-ms",
-        ] {
+        for gone in ["x-envoy-internal", "x-envoy-retry-on", "x-envoy-upstream-rq-timeout-ms"] {
             assert!(!headers.contains_key(gone), "{gone}");
+        }
+    }
+
+    const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 40_000);
+
+    #[test]
+    fn trusted_proxies_are_believed_as_far_as_they_reach() {
+        for (trusted, sent, address, scheme) in [
+            (1, &[("x-forwarded-for", "9.9.9.9"), ("x-forwarded-proto", "https")][..], "9.9.9.9:0", "https"),
+            (1, &[("x-forwarded-for", "6.6.6.6, 9.9.9.9")], "9.9.9.9:0", "http"),
+            (2, &[("x-forwarded-for", "6.6.6.6, 9.9.9.9 ,10.9.9.9")], "9.9.9.9:0", "http"),
+            (2, &[("x-forwarded-for", "9.9.9.9")], "10.0.0.1:40000", "http"),
+            (1, &[("x-forwarded-for", "somebody")], "10.0.0.1:40000", "http"),
+            (1, &[("x-forwarded-for", "2001:db8::1")], "[2001:db8::1]:0", "http"),
+            (1, &[("x-forwarded-proto", "gopher")], "10.0.0.1:40000", "http"),
+            (0, &[("x-forwarded-for", "9.9.9.9"), ("x-forwarded-proto", "https")], "10.0.0.1:40000", "http"),
+        ] {
+            let mut headers = map(sent);
+            let asker = add_forwarding(&mut headers, (PEER, "http"), trusted);
+            assert_eq!(asker, Asker { address: address.parse().unwrap(), scheme }, "{trusted} {sent:?}");
+            let ip = asker.address.ip().to_string();
+            assert_eq!(headers["x-envoy-external-address"], *ip, "{trusted} {sent:?}");
+            assert!(headers["x-forwarded-for"].to_str().unwrap().ends_with("10.0.0.1"), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn backends_are_told_of_certificates_as_the_mesh_says() {
+        use ClientCertificates::{AlwaysForwardOnly, AppendForward, ForwardOnly, Sanitize, SanitizeSet};
+        let own = HeaderValue::from_static("Hash=1");
+        for (rule, with, without) in [
+            (Sanitize, None, None),
+            (ForwardOnly, Some("Hash=0"), None),
+            (AppendForward, Some("Hash=0,Hash=1"), None),
+            (SanitizeSet, Some("Hash=1"), None),
+            (AlwaysForwardOnly, Some("Hash=0"), Some("Hash=0")),
+        ] {
+            for (has_shown, want) in [(true, with), (false, without)] {
+                let mut headers = map(&[("x-forwarded-client-cert", "Hash=0")]);
+                tell_certificate(&mut headers, rule, (has_shown, Some(&own).filter(|_| has_shown)));
+                let told = headers.get(CLIENT_CERT).map(|value| value.to_str().unwrap());
+                assert_eq!(told, want, "{rule:?} {has_shown}");
+            }
         }
     }
 

@@ -11,7 +11,6 @@ mod headers;
 mod idle;
 mod mirror;
 mod outgoing;
-mod path;
 mod record;
 mod redirect;
 mod reply;
@@ -21,5 +20,4 @@ mod serve;
 mod tries;
 mod upgrade;
 
-pub use path::normalize;
 pub(super) use serve::{Connection, serve};

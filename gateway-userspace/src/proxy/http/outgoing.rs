@@ -112,9 +112,10 @@ impl Address {
 /// The Host that the backend sees: a rewrite beats header operations, the route's beat the destination's.
 fn new_authority<'a>(route: &'a Route, action: &'a Forward, chosen: usize) -> Option<&'a str> {
     let rewritten = action.rewrite.as_ref().and_then(|rewrite| rewrite.authority.as_deref());
+    let by_route = || route.request_headers.as_ref().and_then(|headers| headers.authority.as_deref());
     let by_destination =
         || action.destination_headers.get(chosen).and_then(|(request, _)| request.authority.as_deref());
-    rewritten.or(route.request_headers.authority.as_deref()).or_else(by_destination)
+    rewritten.or_else(by_route).or_else(by_destination)
 }
 
 /// Says how the body is delimited. hyper takes a GET without a length for one without a body, and would drop what

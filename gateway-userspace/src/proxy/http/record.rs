@@ -5,22 +5,24 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, USER_AGENT};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 
 use super::body::ResponseBody;
 use super::forward::SERVICE_TIME;
-use super::headers::{FORWARDED_FOR, REQUEST_ID};
-use super::outgoing::Target;
+use super::headers::{Asker, FORWARDED_FOR, REQUEST_ID};
+use super::outgoing::{Address, Target};
 use super::serve::Connection;
 use crate::model::{ClusterName, Route};
 use crate::proxy::error::RequestError;
-use crate::telemetry::access::{self, Request as Asked};
+use crate::telemetry::access::{self, Logging, Request as Asked, Wanted};
 use crate::telemetry::{AccessLog, ResponseFlag};
 use crate::upstream::body::BodyError;
 
@@ -30,6 +32,7 @@ pub(super) struct Notes(Option<RefCell<Line>>);
 /// See the module.
 struct Line {
     log: AccessLog,
+    logging: Arc<Logging>,
     began: Instant,
     connection: access::Connection,
     asked: Asked,
@@ -50,14 +53,22 @@ enum End {
 
 impl Notes {
     /// Begins a line.
-    pub(super) fn begin(connection: &Connection) -> Self {
-        let log = connection.shared.access_log.clone();
+    pub(super) fn begin(connection: &Connection, logging: Arc<Logging>) -> Self {
+        let log = connection.shared.access_log.clone().filter(|_| !logging.is_off());
         Self(log.map(|log| {
             let (ends, server_name) = (connection.ends, connection.server_name.as_deref());
-            let connection = access::Connection::begun(ends.local, ends.peer, server_name);
-            let asked = Asked::default();
-            let received = Rc::default();
-            RefCell::new(Line { log, began: Instant::now(), connection, asked, received, end: End::Open })
+            let mut record = access::Connection::begun(ends.local, ends.peer, server_name);
+            record.handshake = connection.handshake;
+            let asked = Asked { scheme: Some(connection.scheme()), ..Asked::default() };
+            RefCell::new(Line {
+                log,
+                logging,
+                began: Instant::now(),
+                connection: record,
+                asked,
+                received: Rc::default(),
+                end: End::Open,
+            })
         }))
     }
 
@@ -68,8 +79,9 @@ impl Notes {
     }
 
     /// A request that could be read, with the headers that backends get.
-    pub(super) fn asked<B>(&self, request: &Request<B>, target: &Target) {
+    pub(super) fn asked<B>(&self, request: &Request<B>, target: &Target, asker: Asker) {
         self.note(|line| {
+            line.connection.downstream_remote = asker.address;
             let value = |name| text(request.headers(), name);
             line.asked = Asked {
                 method: Some(request.method().to_string()),
@@ -82,6 +94,8 @@ impl Notes {
                 user_agent: value(&USER_AGENT),
                 request_id: value(&REQUEST_ID),
                 authority: Some(target.authority.clone()),
+                scheme: Some(asker.scheme),
+                headers: Wanted::of(&line.logging.wanted().request, request.headers()),
                 ..Asked::default()
             };
         });
@@ -99,17 +113,37 @@ impl Notes {
         self.note(|line| line.connection.upstream_cluster = Some(cluster.to_string()));
     }
 
-    /// It goes on under this Host.
-    pub(super) fn forwarded(&self, authority: &str, received: Rc<Cell<u64>>) {
+    /// It goes on like this.
+    pub(super) fn forwarded(&self, (head, address): (&Parts, &Address), received: Rc<Cell<u64>>) {
         self.note(|line| {
-            line.asked.authority = Some(authority.to_owned());
+            let path = address.path_and_query().as_str();
+            line.asked.rewritten =
+                Some(path.to_owned()).filter(|path| line.asked.path.as_ref() != Some(path));
+            line.asked.authority = Some(address.authority().to_owned());
+            line.asked.headers = Wanted::of(&line.logging.wanted().request, &head.headers);
+            for (kept, name) in [
+                (&mut line.asked.forwarded_for, &FORWARDED_FOR),
+                (&mut line.asked.user_agent, &USER_AGENT),
+                (&mut line.asked.request_id, &REQUEST_ID),
+            ] {
+                *kept = text(&head.headers, name);
+            }
             line.received = received;
         });
     }
 
     /// It is tried at an endpoint.
     pub(super) fn tried(&self, endpoint: SocketAddr) {
-        self.note(|line| line.connection.upstream_host = Some(endpoint));
+        self.note(|line| {
+            line.connection.upstream_host = Some(endpoint);
+            line.connection.upstream_local = None;
+            line.asked.attempts += 1;
+        });
+    }
+
+    /// It is sent there from this end of ours.
+    pub(super) fn sent_from(&self, local: Option<SocketAddr>) {
+        self.note(|line| line.connection.upstream_local = local);
     }
 
     /// Something that comes with the answer, whatever it is.
@@ -146,6 +180,7 @@ impl Notes {
         let line = line.map(|mut line| {
             line.asked.status = response.status().as_u16();
             line.asked.service_time = text(response.headers(), &SERVICE_TIME);
+            line.asked.response_headers = Wanted::of(&line.logging.wanted().response, response.headers());
             line.end = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 End::ToldElsewhere
             } else if *method == Method::HEAD || response.body().is_end_stream() {
@@ -203,7 +238,7 @@ impl Drop for Line {
         self.connection.duration = self.began.elapsed();
         self.connection.received = self.received.get();
         self.connection.request = Some(Box::new(std::mem::take(&mut self.asked)));
-        self.log.write(self.connection.clone());
+        self.log.write(&self.logging, self.connection.clone());
     }
 }
 
@@ -227,6 +262,9 @@ impl Body for Recorded {
             match &frame {
                 Some(Ok(frame)) => {
                     open.connection.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+                    if let Some(trailers) = frame.trailers_ref() {
+                        open.asked.trailers = Wanted::of(&open.logging.wanted().trailers, trailers);
+                    }
                     if body.is_end_stream() {
                         open.end = End::Whole;
                     }

@@ -11,9 +11,9 @@ use hyper::body::Incoming;
 use super::body::ResponseBody;
 use super::facts::Facts;
 use super::record::{Notes, Recorded};
-use super::serve::Connection;
-use super::{cors, fault, forward, headers, outgoing, path, redirect, reply};
-use crate::model::{Filters, Forward, RequestHead, RouteAction};
+use super::serve::{Connection, InForce};
+use super::{cors, fault, forward, headers, outgoing, redirect, reply};
+use crate::model::{Filters, Forward, HttpSettings, RequestHead, RouteAction, RouteTable};
 use crate::proxy::error::RequestError;
 use crate::upstream::balance::by_weight;
 
@@ -63,8 +63,9 @@ const MAX_HEADERS: usize = 60 * 1024;
 pub(super) async fn serve(connection: &Connection, mut request: Request<Incoming>) -> Response<Recorded> {
     headers::join_cookies(request.headers_mut());
     let is_grpc = headers::is_grpc(request.headers());
-    let (notes, method) = (Notes::begin(connection), request.method().clone());
-    let answer = answer(connection, request, is_grpc, &notes).await;
+    let InForce { table, logging, settings, .. } = connection.in_force();
+    let (notes, method) = (Notes::begin(connection, logging), request.method().clone());
+    let answer = answer((connection, &table, settings), request, is_grpc, &notes).await;
     let mut response = answer.unwrap_or_else(|error| failure(connection, error, is_grpc, &notes));
     if let Some(server) = &connection.shared.server_header {
         response.headers_mut().insert(http::header::SERVER, server.clone());
@@ -86,27 +87,27 @@ fn failure(
 
 /// The phases: what the request asks for, which route it is for, the route's filters, and its action.
 async fn answer(
-    connection: &Connection,
+    (connection, table, settings): (&Connection, &RouteTable, HttpSettings),
     mut request: Request<Incoming>,
     is_grpc: bool,
     notes: &Notes,
 ) -> Result<Response<ResponseBody>, RequestError> {
     let started = SystemTime::now();
-    let target = target(connection, &request)?;
+    let target = target(connection, settings, &request)?;
     // Before any rule looks at them: a rule must not believe what clients say of themselves.
     headers::remove_nominated(request.headers_mut());
-    headers::add_forwarding(request.headers_mut(), connection.ends.peer.ip(), connection.scheme());
-    if let Some(certificate) = &connection.client_certificate {
-        request.headers_mut().insert(headers::CLIENT_CERT, certificate.clone());
-    }
-    notes.asked(&request, &target);
-    let table = connection.table();
+    let peer = (connection.ends.peer, connection.scheme());
+    let asker = headers::add_forwarding(request.headers_mut(), peer, settings.trusted_proxies);
+    let has_shown = connection.handshake.is_some_and(|handshake| handshake.is_mutual);
+    let certificate = connection.client_certificate.as_ref().filter(|_| has_shown);
+    headers::tell_certificate(request.headers_mut(), settings.client_certificates, (has_shown, certificate));
+    notes.asked(&request, &target, asker);
     let host = table.virtual_host(&target.authority).ok_or(RequestError::NoRoute)?;
     let head = RequestHead {
         path: &target.path,
         query: request.uri().query(),
         method: request.method().as_str(),
-        scheme: connection.scheme(),
+        scheme: asker.scheme,
         authority: &target.authority,
         headers: request.headers(),
     };
@@ -118,7 +119,7 @@ async fn answer(
     notes.routed(route);
     notes.details("direct_response");
     let protocol = if request.version() == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" };
-    let facts = Facts { connection, route, protocol, started };
+    let facts = Facts { connection, asker, route, protocol, started };
     let mut response = match &route.action {
         RouteAction::Redirect(redirect) => redirect::redirect(redirect, &route.matcher.path, &head),
         RouteAction::Direct(direct) => reply::direct(direct),
@@ -176,7 +177,11 @@ async fn forwarded(
 }
 
 /// What a request asks for, normalised; refuses what nobody may ask.
-fn target(connection: &Connection, request: &Request<Incoming>) -> Result<outgoing::Target, RequestError> {
+fn target(
+    connection: &Connection,
+    settings: HttpSettings,
+    request: &Request<Incoming>,
+) -> Result<outgoing::Target, RequestError> {
     check_framing(request)?;
     if request.method() == Method::CONNECT {
         return Err(RequestError::NoRoute);
@@ -186,7 +191,7 @@ fn target(connection: &Connection, request: &Request<Incoming>) -> Result<outgoi
         check_request_line(connection, request)?;
     }
     let authority = authority(request)?;
-    let path = path::normalize(request.uri().path()).ok_or(RequestError::InvalidPath)?.into_owned();
+    let path = settings.path.of(request.uri().path()).ok_or(RequestError::InvalidPath)?.into_owned();
     // `OPTIONS *` asks the gateway itself, which has nothing to say.
     if path == "*" {
         return Err(RequestError::NoRoute);

@@ -17,13 +17,16 @@ use tokio::time::timeout;
 use super::idle::Streams;
 use super::record::Notes;
 use super::request;
-use crate::model::{Below, ChainAction, Cluster, ListenerKind, RouteTable, Snapshot, Tier, UpstreamProtocol};
+use crate::model::{
+    Below, ChainAction, Cluster, HttpSettings, ListenerKind, RouteTable, Snapshot, Tier, UpstreamProtocol,
+};
 use crate::net::drain::DrainWatch;
 use crate::net::repair::{self, TcpInfo};
 use crate::proxy::connection::{Ends, HTTP_IDLE};
 use crate::proxy::detect::HttpVersion;
 use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::worker::Shared;
+use crate::telemetry::access::{Handshake, Logging};
 use crate::upstream::{Asked, LocalExecutor, Opening};
 
 /// Header lines of a request; one more is answered with 431 (Envoy's bound).
@@ -55,8 +58,19 @@ pub(in crate::proxy) struct Connection {
     pub(super) client_certificate: Option<HeaderValue>,
     /// TLS: the name that the client asked for.
     pub(super) server_name: Option<Box<str>>,
-    /// The table last used and its generation.
-    table: RefCell<(u64, Arc<RouteTable>)>,
+    /// TLS: what was agreed on.
+    pub(super) handshake: Option<Handshake>,
+    /// What was in force for the last request.
+    in_force: RefCell<InForce>,
+}
+
+/// What a request reads of the snapshot, once, at its head.
+#[derive(Clone)]
+pub(super) struct InForce {
+    generation: u64,
+    pub(super) table: Arc<RouteTable>,
+    pub(super) logging: Arc<Logging>,
+    pub(super) settings: HttpSettings,
 }
 
 impl Connection {
@@ -70,6 +84,9 @@ impl Connection {
         drain: DrainWatch,
     ) -> Self {
         let agreed = Err(Below::TerminatesTls);
+        let runtime = shared.runtime.current();
+        let (logging, settings) = (runtime.snapshot.logging.clone(), runtime.snapshot.http);
+        drop(runtime);
         Self {
             shared,
             ends,
@@ -78,7 +95,8 @@ impl Connection {
             chain,
             client_certificate: None,
             server_name: None,
-            table: RefCell::new((generation, table)),
+            handshake: None,
+            in_force: RefCell::new(InForce { generation, table, logging, settings }),
         }
     }
 
@@ -96,9 +114,10 @@ impl Connection {
     pub(in crate::proxy) fn of_client(
         mut self,
         name: Option<&str>,
-        certificate: Option<HeaderValue>,
+        (handshake, certificate): (Handshake, Option<HeaderValue>),
     ) -> Self {
         self.server_name = name.map(Box::from);
+        self.handshake = Some(handshake);
         self.client_certificate = certificate;
         self
     }
@@ -118,18 +137,21 @@ impl Connection {
         if self.chain.is_some() { "https" } else { "http" }
     }
 
-    /// The route table for a request that starts now. A connection whose listener or chain is gone keeps the table it
+    /// What is in force for a request that starts now. A connection whose listener or chain is gone keeps the table it
     /// had: its last requests are answered by the rules under which they were sent.
-    pub(super) fn table(&self) -> Arc<RouteTable> {
+    pub(super) fn in_force(&self) -> InForce {
         let runtime = self.shared.runtime.current();
-        let mut cached = self.table.borrow_mut();
-        if cached.0 != runtime.snapshot.generation {
-            cached.0 = runtime.snapshot.generation;
-            if let Some(table) = self.find_table(&runtime.snapshot) {
-                cached.1 = table;
+        let mut known = self.in_force.borrow_mut();
+        let snapshot = &runtime.snapshot;
+        if known.generation != snapshot.generation {
+            known.generation = snapshot.generation;
+            known.logging.clone_from(&snapshot.logging);
+            known.settings = snapshot.http;
+            if let Some(table) = self.find_table(snapshot) {
+                known.table = table;
             }
         }
-        cached.1.clone()
+        known.clone()
     }
 
     /// How connections to a cluster begin for a request that asks for `host`, and is sent in some version.
@@ -231,7 +253,7 @@ where
 /// does not overtake the answer.
 async fn refuse_version<S: AsyncRead + AsyncWrite + Unpin>(connection: &Connection, mut stream: S) {
     let error = RequestError::OldVersion;
-    Notes::begin(connection).refused(error);
+    Notes::begin(connection, connection.in_force().logging).refused(error);
     let (status, body) = (error.status(), error.body());
     let answer = format!(
         "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",

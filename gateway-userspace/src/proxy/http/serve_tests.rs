@@ -12,8 +12,8 @@ use tokio::task::{JoinHandle, LocalSet};
 use super::*;
 use crate::datapath::Targets;
 use crate::model::{
-    Ascent, Cluster, ClusterName, Counts, Endpoint, Filters, Forward, HeaderOps, Health, HostPattern,
-    ListenerKey, OutlierDetection, Published, Route, RouteAction, RouteMatch, Tier, UpstreamProtocol,
+    Ascent, Cluster, ClusterName, Counts, Endpoint, Forward, Health, HostPattern, ListenerKey,
+    OutlierDetection, Published, Route, RouteAction, RouteMatch, RouteRule, Tier, UpstreamProtocol,
     VirtualHost, WeightedCluster,
 };
 use crate::net::drain::{DrainTrigger, drain};
@@ -105,17 +105,13 @@ fn table(cluster: Cluster, say: impl FnOnce(&mut Forward)) -> RouteTable {
     let route = Route {
         name: "".into(),
         matcher: RouteMatch::default(),
-        filters: Filters::default(),
-        action: RouteAction::Forward(forward),
-        request_headers: HeaderOps::default(),
-        response_headers: HeaderOps::default(),
-        virtual_service: "v.default".into(),
+        rule: Arc::new(RouteRule::new(RouteAction::Forward(forward), "v.default".into())),
         operation: http::HeaderValue::from_static(""),
         origin: None,
     };
     let host = VirtualHost {
         domain: HostPattern::Any,
-        routes: Arc::new([Arc::new(route)].into_iter().collect()),
+        routes: [Arc::new(route)].into_iter().collect(),
         https_redirect: false,
     };
     RouteTable::new("http.80".into(), vec![host])

@@ -213,6 +213,7 @@ impl Order<'_> {
     ) -> Result<Response<UpstreamBody>, Failure> {
         match sent {
             Ok(response) => {
+                self.notes.sent_from(response.body().local());
                 self.report(endpoint, Outcome::Status(response.status().as_u16()));
                 Ok(response)
             }

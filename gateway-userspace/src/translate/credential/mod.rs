@@ -10,8 +10,8 @@ use crate::api::credential_name::CA_SUFFIX;
 use crate::api::gateway::{Mode, ServerTlsSettings};
 use crate::api::{Code, ConfigMap, CredentialName, FieldPath, Objects, Secret, Severity, Sourced};
 use crate::model::{
-    ClientAuthority, Credential, CredentialProblem, CredentialSource, FileProblem, ServerCertificate,
-    ServerTls, TlsMode,
+    ClientAuthority, Credential, CredentialProblem, CredentialSource, FileProblem, ProtocolPolicy,
+    ServerCertificate, ServerTls, TlsMode,
 };
 
 use super::Surroundings;
@@ -59,6 +59,11 @@ impl<'a> Credentials<'a> {
             clients: policy::clients(tls),
             protocol: policy::protocol(tls, &self.surroundings.mesh),
         })
+    }
+
+    /// Versions and algorithms of TLS towards backends.
+    pub(super) fn towards_backends(&self) -> ProtocolPolicy {
+        policy::towards_backends(&self.surroundings.mesh)
     }
 
     fn credential(&self, tls: &ServerTlsSettings) -> Result<Credential, Wrong> {

@@ -11,12 +11,6 @@ use crate::model::{CipherSuite, ClientPolicy, KeyGroup, ProtocolPolicy, TlsVersi
 pub(super) fn protocol(tls: &ServerTlsSettings, mesh: &MeshConfig) -> ProtocolPolicy {
     let defaults = ProtocolPolicy::default();
     let mesh = mesh.tls_defaults.as_ref();
-    let suites = |names: &[String]| {
-        let chosen = CipherChoice::new(names).suites?;
-        Some(chosen.into_iter().filter_map(CipherSuite::named).collect())
-    };
-    let groups =
-        |names: &[String]| Some(key_groups(names)?.into_iter().filter_map(KeyGroup::named).collect());
     let mesh_min = mesh.and_then(|mesh| version(mesh.min_protocol_version));
     ProtocolPolicy {
         min_version: version(tls.min_protocol_version).or(mesh_min).unwrap_or(defaults.min_version),
@@ -24,8 +18,27 @@ pub(super) fn protocol(tls: &ServerTlsSettings, mesh: &MeshConfig) -> ProtocolPo
         cipher_suites: suites(&tls.cipher_suites).or_else(|| suites(&mesh?.cipher_suites)),
         key_groups: groups(&tls.ecdh_curves)
             .or_else(|| groups(&mesh?.ecdh_curves))
-            .filter(|groups: &Vec<KeyGroup>| !groups.is_empty()),
+            .filter(|groups| !groups.is_empty()),
     }
+}
+
+/// Towards backends: of the mesh's defaults, its algorithms alone, as in Istio.
+pub(super) fn towards_backends(mesh: &MeshConfig) -> ProtocolPolicy {
+    let mesh = mesh.tls_defaults.as_ref();
+    ProtocolPolicy {
+        cipher_suites: mesh.and_then(|mesh| suites(&mesh.cipher_suites)),
+        key_groups: mesh.and_then(|mesh| groups(&mesh.ecdh_curves)).filter(|groups| !groups.is_empty()),
+        ..ProtocolPolicy::default()
+    }
+}
+
+fn suites(names: &[String]) -> Option<Vec<CipherSuite>> {
+    let chosen = CipherChoice::new(names).suites?;
+    Some(chosen.into_iter().filter_map(CipherSuite::named).collect())
+}
+
+fn groups(names: &[String]) -> Option<Vec<KeyGroup>> {
+    Some(key_groups(names)?.into_iter().filter_map(KeyGroup::named).collect())
 }
 
 /// Below 1.2 there is nothing to speak: an older minimum is 1.2, as in Istio without old ciphers.

@@ -54,6 +54,7 @@ pub(super) fn upstream(
         subject_alt_names: names.iter().map(|name| name.as_str().into()).collect(),
         verifies_host: settings.sni.is_empty() && own.is_empty(),
         offers_http2: protocol == UpstreamProtocol::Http2,
+        protocol: facts.credentials.towards_backends(),
         destination_rule: format!("{}.{}", document.name(), document.namespace()).into(),
         field: field.to_string().into(),
     })

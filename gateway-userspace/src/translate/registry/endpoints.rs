@@ -74,8 +74,8 @@ pub(super) fn by_service<'a>(
         found
     };
     for slice in &objects.endpoint_slices {
-        if let Some(service) = slice.metadata.labels.get(SERVICE_NAME) {
-            let made = known(memo::Address::of(slice), &|| vec![of_slice(slice, workloads)], report);
+        if let Some(service) = service_of(slice) {
+            let made = known(memo::Address::of(slice), &|| of_slice_alone(slice, workloads), report);
             groups.entry((slice.namespace(), service)).or_default().push(made);
         } else {
             report_orphan(slice, report);
@@ -87,6 +87,21 @@ pub(super) fn by_service<'a>(
         });
     }
     groups
+}
+
+/// The Service that a slice belongs to.
+pub(super) fn service_of(slice: &Sourced<EndpointSlice>) -> Option<&str> {
+    slice.metadata.labels.get(SERVICE_NAME).map(String::as_str)
+}
+
+/// The groups of a slice.
+pub(super) fn of_slice_alone(slice: &Sourced<EndpointSlice>, workloads: &Workloads<'_>) -> Vec<Group> {
+    vec![of_slice(slice, workloads)]
+}
+
+/// Whether there is nothing to report of groups.
+pub(super) fn is_silent(groups: &[Group]) -> bool {
+    groups.iter().all(|group| group.findings.is_empty())
 }
 
 fn report_orphan(slice: &Sourced<EndpointSlice>, report: &mut Report) {

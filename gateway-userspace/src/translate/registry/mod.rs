@@ -3,8 +3,10 @@
 //! services the gateway sees, `sharing` what becomes of several documents for one host. A cluster is made of each port, and
 //! one of each subset of it.
 
+mod asked;
 mod endpoints;
 mod entries;
+mod patch;
 mod services;
 mod sharing;
 mod unit;
@@ -23,6 +25,8 @@ use super::memo::{Address, Kept, same};
 use super::policy::DestinationRules;
 use super::report::Report;
 use super::surroundings::Surroundings;
+pub(super) use asked::Asked;
+use asked::Changed;
 use endpoints::Group;
 use entries::ListedEntry;
 use services::ListedService;
@@ -41,7 +45,7 @@ type Clusters = BTreeMap<ClusterName, Arc<Cluster>>;
 pub(super) struct Registry {
     known: Arc<Known>,
     /// Hosts of which something else is known than in the translation before.
-    changed: HashSet<Arc<str>>,
+    changed: Changed,
     /// Hosts that were looked up, whether there is such a service or not.
     asked: RefCell<Vec<Arc<str>>>,
 }
@@ -119,7 +123,9 @@ pub(super) struct Settled {
     names: bool,
     /// What every cluster depends on.
     policies: bool,
-    /// All of it, and all services.
+    /// All of it, and all services, but for what EndpointSlices say.
+    but_for_slices: bool,
+    /// Those too.
     everything: bool,
 }
 
@@ -131,24 +137,29 @@ impl Settled {
         let secrets = same(&before.secrets, &now.secrets) && same(&before.config_maps, &now.config_maps);
         let policies = secrets && files;
         let services = same(&before.services, &now.services)
-            && same(&before.endpoint_slices, &now.endpoint_slices)
             && same(&before.endpoints, &now.endpoints)
             && same(&before.service_entries, &now.service_entries)
             && same(&before.destination_rules, &now.destination_rules);
-        Self { workloads, names, policies, everything: workloads && names && policies && services }
+        let but_for_slices = workloads && names && policies && services;
+        let everything = but_for_slices && same(&before.endpoint_slices, &now.endpoint_slices);
+        Self { workloads, names, policies, but_for_slices, everything }
     }
 }
 
 impl Registry {
+    /// `earlier` are the documents of the translation before.
     pub(super) fn new(
-        objects: &Objects,
+        (earlier, objects): (&Objects, &Objects),
         workloads: &Workloads<'_>,
         surroundings: &Surroundings,
         (memo, settled): (&mut Memo, Settled),
         report: &mut Report,
     ) -> Self {
         let mut changed = HashSet::new();
-        if !settled.everything {
+        let is_known = settled.everything
+            || settled.but_for_slices
+                && patch::slices((earlier, objects), workloads, surroundings, (memo, &mut changed));
+        if !is_known {
             let before = memo.known.clone();
             let known = Known::new(objects, workloads, surroundings, (memo, settled), &mut changed);
             let gone = before.units.keys().filter(|host| !known.units.contains_key(*host)).cloned();
@@ -160,7 +171,7 @@ impl Registry {
             memo.entries.end_round();
         }
         report.extend(&memo.known.findings);
-        Self { known: memo.known.clone(), changed, asked: RefCell::default() }
+        Self { known: memo.known.clone(), changed: Changed::new(changed), asked: RefCell::default() }
     }
 }
 
@@ -251,17 +262,13 @@ impl Registry {
     }
 
     /// The hosts that were asked for since, each once.
-    pub(super) fn asked(&self) -> Vec<Arc<str>> {
-        let mut asked = std::mem::take(&mut *self.asked.borrow_mut());
-        asked.sort_unstable();
-        asked.dedup();
-        asked.shrink_to_fit();
-        asked
+    pub(super) fn asked(&self) -> Asked {
+        Asked::new(std::mem::take(&mut *self.asked.borrow_mut()))
     }
 
     /// Whether something else is known of any of the hosts than in the translation before.
-    pub(super) fn any_changed(&self, hosts: &[Arc<str>]) -> bool {
-        !self.changed.is_empty() && hosts.iter().any(|host| self.changed.contains(host))
+    pub(super) fn any_changed(&self, hosts: &Asked) -> bool {
+        self.changed.any_of(hosts)
     }
 
     /// All clusters.

@@ -1,5 +1,6 @@
 //! Kubernetes' Services, with the endpoints that slices and WorkloadEntries give them.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -67,6 +68,33 @@ impl ListedService {
             Arc::new(of_document(service, &visibility.identity.domain, &all, workloads, &mut report))
         });
         Self { groups, listed, findings: report.finish() }
+    }
+
+    /// `None`: the gateway does not see it.
+    pub(super) fn listed(&self) -> Option<&Arc<Listed>> {
+        self.listed.as_ref()
+    }
+
+    /// The documents of its endpoints where some of them, by their addresses, are replaced; `None` if none is.
+    pub(super) fn groups_with(
+        &self,
+        replaced: &HashMap<usize, Arc<Vec<Group>>>,
+    ) -> Option<Vec<Arc<Vec<Group>>>> {
+        let by = |group: &Arc<Vec<Group>>| replaced.get(&Arc::as_ptr(group).addr());
+        let any = self.groups.iter().any(|group| by(group).is_some());
+        any.then(|| self.groups.iter().map(|group| by(group).unwrap_or(group).clone()).collect())
+    }
+
+    /// The same Service with other endpoints; `None` if there is something to report of it, or was.
+    pub(super) fn with_groups(
+        self: &Arc<Self>,
+        groups: Vec<Arc<Vec<Group>>>,
+        workloads: &Workloads<'_>,
+        visibility: Visibility<'_>,
+    ) -> Option<Self> {
+        let service = self.listed.as_ref()?.document.service.as_ref()?;
+        let made = Self::new(service, groups, workloads, visibility).unless_same(Some(self));
+        (self.findings.is_empty() && made.findings.is_empty()).then_some(made)
     }
 
     /// Goes on with what was listed before if it is the same.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::api::{Code, Diagnostic, MeshConfig, Severity};
+use crate::api::{Code, Diagnostic, FieldPath, MeshConfig, Severity};
 use crate::model::{Cluster, ClusterName, Endpoint, GatewayIdentity};
 
 use super::{Listed, ListedPort, endpoints, sharing, workload};
@@ -62,7 +62,10 @@ impl Unit {
                 rule.report_ports(&from.parts[0].host, &numbers, identity, &mut maker.report);
             }
         }
-        let Maker { mut clusters, report, .. } = maker;
+        let Maker { mut clusters, mut report, .. } = maker;
+        if alias.is_none() && clusters.iter().all(|cluster| cluster.tls.is_none()) {
+            report_unused_names(&from.parts[0], &mut report);
+        }
         for cluster in &mut clusters {
             set_origin(cluster, &from.parts);
         }
@@ -70,10 +73,29 @@ impl Unit {
         Self { from, alias, ports: numbers, clusters, findings: report.finish() }
     }
 
+    /// What it was made from, with another part in the place of one; `None` if that is none of its parts.
+    pub(super) fn parts_with(&self, before: &Arc<Listed>, now: &Arc<Listed>) -> Option<Vec<Arc<Listed>>> {
+        let at = self.from.parts.iter().position(|part| Arc::ptr_eq(part, before))?;
+        let mut parts = self.from.parts.clone();
+        parts[at] = now.clone();
+        Some(parts)
+    }
+
     /// Whether it was made from these.
     pub(super) fn is_of(&self, ingredients: &Ingredients) -> bool {
         same(&self.from.parts, &ingredients.parts) && self.from.rules == ingredients.rules
     }
+}
+
+/// Names of certificates are of no use where no TLS is spoken.
+fn report_unused_names(part: &Listed, report: &mut Report) {
+    if part.subject_alt_names.is_empty() {
+        return;
+    }
+    let field = FieldPath::spec().field("subjectAltNames");
+    let message = "no DestinationRule has the backends spoken to by TLS: nobody's certificate is looked at";
+    let found = part.document.source.diagnostic(Severity::Info, Code::NoEffect, &field, message);
+    report.add(found.help("say `tls: {mode: SIMPLE}` in a DestinationRule of the host"));
 }
 
 /// Has the cluster of a Service remember which port it stands for, the first of a number.

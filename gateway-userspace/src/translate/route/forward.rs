@@ -19,7 +19,7 @@ impl Compiler<'_> {
         let weighted = route.iter().map(|to| (to.destination.as_ref(), to.weight)).collect();
         let resolved =
             destination::resolve(self.context, self.bound, &field, &weighted, self.server.number, report);
-        let own_headers = |at: usize| match route.get(at).and_then(|to| to.headers.as_ref()) {
+        let own_headers = |at: usize| match route.get(at).and_then(|to| to.headers.as_deref()) {
             Some(headers) => (
                 operations(&headers.request, Direction::Request),
                 operations(&headers.response, Direction::Response),
@@ -35,9 +35,11 @@ impl Compiler<'_> {
         Some(Forward {
             destinations,
             destination_headers: if several { destination_headers } else { Vec::new() },
-            rewrite: self.rule.rewrite.as_ref().and_then(rewrite),
+            rewrite: self.rule.rewrite.as_deref().and_then(rewrite).map(Box::new),
             timeout: self.rule.timeout.map(|timeout| timeout.0),
-            retries: retry::policy(self.rule.retries.as_ref()),
+            retries: retry::policy(
+                self.rule.retries.as_deref().or(self.context.mesh.default_http_retry_policy.as_ref()),
+            ),
             mirrors: self.mirrors(report),
         })
     }

@@ -58,6 +58,7 @@ fn part(piece: &Piece) -> Option<Part> {
     };
     Some(match variable {
         Variable::Remote(part) => Part::Remote(address_part(*part)),
+        Variable::DirectRemote(part) => Part::DirectRemote(address_part(*part)),
         Variable::Local(part) => Part::Local(address_part(*part)),
         Variable::Protocol => Part::Protocol,
         Variable::ServerName => Part::ServerName,

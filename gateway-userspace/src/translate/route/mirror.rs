@@ -15,7 +15,7 @@ impl Compiler<'_> {
     pub(super) fn mirrors(&self, report: &mut Report) -> Vec<Mirror> {
         let rule = self.rule;
         let field = FieldPath::spec().field("http").index(self.index);
-        let one = rule.mirror.as_ref().map(|to| (to, share(rule), field.field("mirror")));
+        let one = rule.mirror.as_deref().map(|to| (to, share(rule), field.field("mirror")));
         let several = rule.mirrors.iter().enumerate().filter_map(|(at, mirror)| {
             let field = field.field("mirrors").index(at).field("destination");
             let percent = mirror.percentage.map_or(ALL, |percentage| percentage.value);

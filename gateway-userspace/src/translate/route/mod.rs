@@ -13,7 +13,7 @@ use http::HeaderValue;
 use crate::api::Diagnostic;
 use crate::api::header_text::Direction;
 use crate::api::virtual_service::{HttpRoute, HttpRouteDestination};
-use crate::model::{Forward, Origin, PathMatch, Route, RouteAction, RouteList, RouteMatch};
+use crate::model::{Forward, Origin, PathMatch, Route, RouteAction, RouteList, RouteMatch, RouteRule};
 
 use super::Context;
 use super::bind::Bound;
@@ -21,8 +21,9 @@ use super::delegate::{Expansion, Rule, delegates_some};
 use super::filters;
 use super::matching;
 use super::memo::Address;
-use super::origin::origin;
+use super::origin::named_origin;
 use super::reach::Reach;
+use super::registry::Asked;
 use super::report::Report;
 use super::select::SelectedServer;
 use super::usage::Place;
@@ -31,13 +32,13 @@ use super::usage::Place;
 /// list; what comes behind it is looked at for the report only.
 #[derive(Debug)]
 pub(super) struct Compiled {
-    pub(super) routes: Arc<RouteList>,
+    pub(super) routes: RouteList,
     findings: Vec<Diagnostic>,
     /// What became of each match that can hold here: the earlier one that it is always behind.
     notes: Vec<(Place, Option<Place>)>,
     is_whole: bool,
     /// Hosts whose services were looked up.
-    asked: Vec<Arc<str>>,
+    asked: Asked,
     /// Whose rules they are, unless they are all of one document; held for its address.
     _expansion: Option<Arc<Expansion>>,
 }
@@ -101,25 +102,25 @@ fn compile(context: &Context<'_>, expansion: &Expansion, server: &SelectedServer
         }
         let root = &expansion.documents[0];
         let compiler = Compiler { context, root, bound, server, rule: written, index: rule.index };
-        let template = if ended { None } else { compiler.template(&mut report) };
-        if template.is_none() && !ended {
+        let made = if ended { None } else { compiler.rule(&mut report).map(Arc::new) };
+        if made.is_none() && !ended {
             continue;
         }
         for (places, name, matcher) in conditions {
             let behind = reach.covering(&matcher);
             notes.extend(places.iter().map(|place| (*place, behind)));
-            let Some(template) = template.as_ref().filter(|_| !ended) else { continue };
+            let Some(rule) = made.as_ref().filter(|_| !ended) else { continue };
             ended = matcher.is_catch_all();
             let origin = places.last().map(|place| origin_of(expansion, *place));
-            let operation = compiler.operation(&template.action, &matcher.path);
-            let route = Route { name, matcher: matcher.clone(), operation, origin, ..template.clone() };
+            let operation = compiler.operation(&rule.action, &matcher.path);
+            let route = Route { name, matcher: matcher.clone(), rule: rule.clone(), operation, origin };
             routes.push(Arc::new(route));
             reach.add(matcher, places[places.len() - 1]);
         }
     }
     let is_whole = is_whole(expansion, &notes);
     Compiled {
-        routes: Arc::new(routes.into_iter().collect()),
+        routes: routes.into_iter().collect(),
         findings: report.finish(),
         notes: if is_whole { Vec::new() } else { notes },
         is_whole,
@@ -140,9 +141,11 @@ fn is_whole(expansion: &Expansion, notes: &[(Place, Option<Place>)]) -> bool {
 
 /// Where a condition, or a rule without any, is written.
 fn origin_of(expansion: &Expansion, place: Place) -> Arc<Origin> {
-    let document = &expansion.documents[place.document].document;
+    let bound = &expansion.documents[place.document];
+    let document = &bound.document;
     let has_conditions = document.spec.http.get(place.rule).is_some_and(|rule| !rule.matches.is_empty());
-    origin(document, "http", place.rule, has_conditions.then_some(place.at))
+    let rule = ("http", place.rule, has_conditions.then_some(place.at));
+    named_origin(document, bound.reference().clone(), rule)
 }
 
 /// The conditions of a rule that can hold at a server, with where they are written and the name of each route.
@@ -152,15 +155,16 @@ fn conditions<'r>(
     server: &SelectedServer<'_>,
     (rule, written): (&'r Rule, &HttpRoute),
 ) -> Vec<(&'r [Place], Arc<str>, RouteMatch)> {
+    let own_name: Arc<str> = written.name.as_str().into();
     if written.matches.is_empty() {
-        return vec![(&rule.places[0], written.name.as_str().into(), RouteMatch::default())];
+        return vec![(&rule.places[0], own_name, RouteMatch::default())];
     }
     let conditions = written.matches.iter().zip(&rule.places);
     conditions
         .filter(|(condition, _)| matching::applies(condition, bound, server, context.identity))
         .filter_map(|(condition, places)| {
             let name = match condition.name.as_str() {
-                "" => written.name.as_str().into(),
+                "" => own_name.clone(),
                 name => format!("{}.{name}", written.name).into(),
             };
             Some((places.as_slice(), name, matching::route_match(condition).ok()?))
@@ -180,10 +184,10 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    /// The rule as a route without its condition.
-    fn template(&self, report: &mut Report) -> Option<Route> {
+    /// What follows from the rule's conditions.
+    fn rule(&self, report: &mut Report) -> Option<RouteRule> {
         let rule = self.rule;
-        let written = rule.headers.as_ref();
+        let written = rule.headers.as_deref();
         let mut request_headers = written
             .map(|written| headers::operations(&written.request, Direction::Request))
             .unwrap_or_default();
@@ -204,16 +208,12 @@ impl Compiler<'_> {
             }
             RouteAction::Forward(self.forward(report)?)
         };
-        Some(Route {
-            name: "".into(),
-            matcher: RouteMatch::default(),
+        Some(RouteRule {
             filters: filters::filters(rule),
             action,
-            request_headers,
-            response_headers,
+            request_headers: request_headers.boxed(),
+            response_headers: response_headers.boxed(),
             virtual_service: self.root.label().clone(),
-            operation: HeaderValue::from_static(""),
-            origin: None,
         })
     }
 
@@ -228,7 +228,7 @@ impl Compiler<'_> {
         let path = match path {
             PathMatch::Any => "/*".to_owned(),
             PathMatch::Prefix { prefix, .. } => format!("{prefix}*"),
-            PathMatch::Exact { path, .. } => path.clone(),
+            PathMatch::Exact { path, .. } => path.to_string(),
             PathMatch::Regex(regex) => regex.pattern().to_owned(),
         };
         // Letters beyond ASCII are bytes that a header may hold; what it may not is no path of any request.

@@ -3,7 +3,7 @@
 use crate::api::virtual_service::HttpRetry;
 use crate::model::{RetryOn, RetryPolicy};
 
-/// The policy of a rule; `attempts: 0` is none.
+/// The policy of a rule, or the mesh's where a rule has none; `attempts: 0` is none.
 pub(super) fn policy(written: Option<&HttpRetry>) -> Option<RetryPolicy> {
     let default = RetryPolicy::default();
     let Some(written) = written else { return Some(default) };

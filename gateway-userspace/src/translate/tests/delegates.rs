@@ -128,7 +128,7 @@ fn a_delegate_has_what_the_root_says_where_it_says_nothing_itself() {
         let found = route(table(&translation.snapshot, "0.0.0.0_80", None), "a.test", "/").unwrap();
         let RouteAction::Forward(forward) = &found.action else { panic!("{found:?}") };
         let mut headers = HeaderMap::new();
-        found.request_headers.apply(&mut headers, |_, _| None);
+        found.request_headers.as_ref().unwrap().apply(&mut headers, |_, _| None);
         assert_eq!(forward.timeout, Some(std::time::Duration::from_secs(timeout)), "{own}");
         assert_eq!(headers.get("x").map_or("", |value| value.to_str().unwrap()), header, "{own}");
         assert_eq!(

@@ -40,7 +40,7 @@ fn faults_are_of_the_share_that_is_said_and_else_of_none() {
         ),
     ] {
         let want = want.map(|(delay, abort)| Fault { delay, abort });
-        assert_eq!(filters(&format!("fault: {fault}")).fault, want, "{fault}");
+        assert_eq!(filters(&format!("fault: {fault}")).fault.as_deref(), want.as_ref(), "{fault}");
     }
 }
 
@@ -60,7 +60,7 @@ fn cors_policies_are_read_as_envoy_is_told_them() {
     assert!(cors.allow_credentials && cors.forward_unmatched);
 
     let old = filters("corsPolicy: {allowOrigin: ['*'], unmatchedPreflights: IGNORE}").cors.unwrap();
-    assert!(matches!(old.allow_origins.as_slice(), [StringMatch::Exact(any)] if any == "*"));
+    assert!(matches!(old.allow_origins.as_slice(), [StringMatch::Exact(any)] if **any == *"*"));
     assert_eq!((old.allow_methods, old.max_age), (None, None));
     assert!(!old.allow_credentials && !old.forward_unmatched);
     let said = filters("corsPolicy: {allowOrigin: ['*'], unmatchedPreflights: FORWARD}").cors.unwrap();

@@ -5,6 +5,8 @@ mod delegates;
 mod filters;
 mod http;
 mod localities;
+mod logging;
+mod mesh;
 mod policies;
 mod ports;
 mod registry;

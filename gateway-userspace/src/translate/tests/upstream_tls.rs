@@ -167,3 +167,16 @@ fn a_policy_knows_where_it_is_written() {
     assert_eq!(&*sealed.field, "spec.subsets[0].trafficPolicy.portLevelSettings[0].tls");
     assert_eq!(&*sealed.destination_rule, "r.default");
 }
+
+#[test]
+fn names_of_an_entry_are_of_no_use_without_tls_which_is_told() {
+    let entry = ENTRY.replace("NAMES", ", subjectAltNames: [entry.test]");
+    for (rules, want) in
+        [(String::new(), 1), (rule("{tls: {mode: SIMPLE}}"), 0), (rule("{tls: {mode: DISABLE}}"), 1)]
+    {
+        let translation = world(&[entry.clone(), rules.clone()]);
+        let told =
+            translation.diagnostics.iter().filter(|found| found.message.contains("nobody's certificate"));
+        assert_eq!(told.count(), want, "{rules}");
+    }
+}

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use harness::gateway::{Gateway, Kernel};
 use harness::lab::Lab;
+use harness::mesh::Mesh;
 use serde_json::{Value, json};
 
 use crate::figures::{least, median, most};
@@ -50,7 +51,7 @@ pub(crate) fn start(rounds: usize) -> Result<(String, Value)> {
 }
 
 /// Resident memory.
-pub(crate) fn memory(rounds: usize) -> Result<(String, Value)> {
+pub(crate) fn memory(rounds: usize, virtual_services: usize) -> Result<(String, Value)> {
     let lab = Lab::new(0)?;
     let mut table = format!("of an idle agent, medians of {rounds} starts (least, most)\n");
     let mut numbers = Vec::new();
@@ -58,15 +59,48 @@ pub(crate) fn memory(rounds: usize) -> Result<(String, Value)> {
         let mut resident = Vec::new();
         for _ in 0..rounds {
             let gateway = quickstart_gateway(&lab, kernel)?;
-            // What start-up needed is given back within a second or two; rest is what is asked for.
-            std::thread::sleep(Duration::from_secs(3));
-            resident.push(resident_mib(gateway.pid())?);
+            resident.push(at_rest(&gateway)?);
         }
         let (middle, least, most) = (median(&resident), least(&resident), most(&resident));
         writeln!(table, "{name:<18} {middle:6.1} MiB ({least:.1}, {most:.1})")?;
         numbers.push(json!({"plane": name, "rss_mib": resident, "median_rss_mib": middle}));
     }
+    if virtual_services > 0 {
+        for (when, resident) in of_mesh(&lab, Mesh::of(virtual_services))? {
+            writeln!(table, "{virtual_services} VirtualServices, {when:<42} {resident:6.1} MiB")?;
+            numbers.push(json!({"virtual_services": virtual_services, "when": when, "rss_mib": resident}));
+        }
+    }
     Ok((table, json!({"memory": numbers})))
+}
+
+/// How often documents of a mesh change one by one.
+const CHANGES: usize = 100;
+
+/// Resident memory with the documents of a mesh, read once, and after some have changed, each change put in force before the
+/// next.
+fn of_mesh(lab: &Lab, mesh: Mesh) -> Result<[(&'static str, f64); 3]> {
+    let arranged = Gateway::arrange().within(&lab.gateway).kernel(Kernel::Off);
+    let gateway =
+        mesh.files().fold(arranged, |arranged, (name, text)| arranged.document(&name, &text)).start();
+    let change = |changed: fn(Mesh, usize) -> (String, String)| {
+        for change in 1..=CHANGES {
+            let (name, text) = changed(mesh, change);
+            gateway.apply(&name, &text);
+        }
+        at_rest(&gateway)
+    };
+    Ok([
+        ("loaded", at_rest(&gateway)?),
+        ("after 100 changes of a VirtualService", change(Mesh::changed_virtual_service)?),
+        ("after 100 changes of an EndpointSlice", change(Mesh::changed_endpoint_slice)?),
+    ])
+}
+
+/// Resident memory once what was done last has given back what it needed, which takes a second or two.
+fn at_rest(gateway: &Gateway) -> Result<f64> {
+    std::thread::sleep(Duration::from_secs(3));
+    resident_mib(gateway.pid())
 }
 
 fn resident_mib(pid: u32) -> Result<f64> {

@@ -45,8 +45,12 @@ enum What {
     },
     /// From the start of the process to the first connection accepted and to readiness, on the quickstart's documents.
     Start,
-    /// Resident memory of an idle agent on the quickstart's documents.
-    Memory,
+    /// Resident memory of an idle agent: on the quickstart's documents, and on those of a large mesh.
+    Memory {
+        /// VirtualServices of the mesh, with half as many Services; 0 leaves it out.
+        #[arg(long, default_value_t = 10_000)]
+        virtual_services: usize,
+    },
     /// Both ends of a share of idle connections, for `sni`.
     #[command(hide = true, name = idle_ends::SUBCOMMAND)]
     Hold {
@@ -73,7 +77,7 @@ fn run(measure: &Measure) -> Result<()> {
         What::Hold { share } => return idle_ends::hold(share),
         What::Steering { gib, streams } => steering::run(rounds, *gib, (*streams).max(1))?,
         What::Start => idle::start(rounds)?,
-        What::Memory => idle::memory(rounds)?,
+        What::Memory { virtual_services } => idle::memory(rounds, *virtual_services)?,
     };
     if !measure.json {
         println!("{table}");

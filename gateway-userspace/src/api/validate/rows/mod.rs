@@ -4,6 +4,7 @@ mod balance;
 mod gateway;
 mod pool_tls;
 mod route_filters;
+mod telemetry;
 
 use super::unsupported::Row;
 
@@ -12,6 +13,9 @@ pub(super) const GATEWAY: &[&[Row]] = &[gateway::ROWS];
 
 /// VirtualService.
 pub(super) const VIRTUAL_SERVICE: &[&[Row]] = &[route_filters::ROWS];
+
+/// Telemetry.
+pub(super) const TELEMETRY: &[&[Row]] = &[telemetry::ROWS];
 
 /// DestinationRule: `trafficPolicy`, and each of `portLevelSettings`.
 pub(super) const TRAFFIC_POLICY: &[&[Row]] = &[pool_tls::POLICY, balance::POLICY];

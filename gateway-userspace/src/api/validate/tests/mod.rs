@@ -7,6 +7,7 @@ mod registry;
 mod requests;
 mod routes;
 mod server_tls;
+mod telemetry;
 
 use std::sync::Arc;
 
@@ -380,7 +381,7 @@ fn kinds_that_are_not_served_are_never_passed_over_in_silence() {
         ("security.istio.io/v1", "RequestAuthentication", "error SLU0005"),
         ("gateway.networking.k8s.io/v1", "HTTPRoute", "error SLU0005"),
         ("networking.istio.io/v1", "WorkloadGroup", "warning SLU0004"),
-        ("telemetry.istio.io/v1", "Telemetry", "warning SLU0004"),
+        ("telemetry.istio.io/v1beta1", "Telemetry", "error SLU0002"),
         ("networking.k8s.io/v1", "Ingress", "warning SLU0004"),
         ("apps/v1", "Deployment", "info SLU0003"),
         ("v1", "ConfigMap", "info SLU0003"),

@@ -185,8 +185,8 @@ fn workload_entries_are_checked_in_istios_words() {
 fn the_mesh_is_read_from_its_config_map_and_what_is_not_obeyed_is_said() {
     let file: Arc<str> = "t.yaml".into();
     for (name, mesh, is_object, want) in [
-        ("istio", "connectTimeout: 3s\n    enableTracing: true", true, vec![]),
-        ("istio", "pathNormalization: {normalization: NONE}", true, vec!["warning SLU0004 data.mesh"]),
+        ("istio", "connectTimeout: 3s\n    enableTracing: true", true, vec!["info SLU0012 data.mesh"]),
+        ("istio", "enableEnvoyAccessLogService: true", true, vec!["warning SLU0004 data.mesh"]),
         ("istio", "connectTimeout: soon", false, vec!["error IST0106 data.mesh"]),
         ("istio", "a: [", false, vec!["error IST0106 data.mesh"]),
         ("other", "connectTimeout: 3s", false, vec!["info SLU0003 kind"]),

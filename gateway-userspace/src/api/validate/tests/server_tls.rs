@@ -187,12 +187,8 @@ fn the_meshs_defaults_are_checked_too() {
         );
         let chunk = crate::api::split(&text)[0];
         let reading = crate::api::read_document(&"t.yaml".into(), chunk, "default").remove(0);
-        let scope = |found: &&str| found.ends_with("not for TLS to backends");
         let found: Vec<&str> = reading.diagnostics.iter().map(|found| found.message.as_str()).collect();
-        let limited = defaults.contains("cipherSuites") || defaults.contains("ecdhCurves");
-        assert_eq!(found.iter().any(scope), limited, "{defaults}");
-        let rest: Vec<&str> = found.into_iter().filter(|found| !scope(found)).collect();
-        assert_eq!(rest, want, "{defaults}");
+        assert_eq!(found, want, "{defaults}");
     }
 }
 

@@ -35,7 +35,9 @@ pub(super) fn connection(
         upstream_local: Some(ended.backend_side.source),
         downstream_local: ended.client_side.destination,
         downstream_remote: ended.client_side.source,
+        downstream_direct: ended.client_side.source,
         server_name: entry.server_name.map(String::from),
+        handshake: None,
         request: None,
     }
 }

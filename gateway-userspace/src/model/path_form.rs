@@ -1,0 +1,177 @@
+//! The form in which paths are matched and sent on (MeshConfig `pathNormalization`).
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+/// How far a path is put into normal form.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum PathForm {
+    /// Not at all.
+    None,
+    /// Istio's default: dot segments are resolved, `\` is `/`, percent-encoded unreserved characters are decoded (RFC 3986,
+    /// 6.2.2). Duplicate slashes and `%2F` stay.
+    #[default]
+    Base,
+    /// And duplicate slashes are one.
+    MergeSlashes,
+    /// And `%2F` and `%5C` are slashes.
+    DecodeAndMergeSlashes,
+}
+
+impl PathForm {
+    /// The path in this form, or `None` for one that is refused: an encoded NUL where escapes are decoded, a relative path.
+    /// `*` (OPTIONS) is left alone.
+    pub fn of(self, path: &str) -> Option<Cow<'_, str>> {
+        match self {
+            _ if path == "*" => Some(path.into()),
+            _ if !path.starts_with('/') => None,
+            Self::None => Some(path.into()),
+            Self::Base => normalized(path),
+            Self::MergeSlashes => merged(path),
+            Self::DecodeAndMergeSlashes => {
+                if path.contains('%') {
+                    merged(&with_slashes_decoded(path)).map(|path| path.into_owned().into())
+                } else {
+                    merged(path)
+                }
+            }
+        }
+    }
+}
+
+fn merged(path: &str) -> Option<Cow<'_, str>> {
+    let path = normalized(path)?;
+    if !path.contains("//") {
+        return Some(path);
+    }
+    let mut out = String::with_capacity(path.len());
+    for c in path.chars() {
+        if c != '/' || !out.ends_with('/') {
+            out.push(c);
+        }
+    }
+    Some(out.into())
+}
+
+fn with_slashes_decoded(path: &str) -> String {
+    let mut out = path.to_owned();
+    for (encoded, slash) in [("%2F", "/"), ("%2f", "/"), ("%5C", "\\"), ("%5c", "\\")] {
+        out = out.replace(encoded, slash);
+    }
+    out
+}
+
+fn normalized(path: &str) -> Option<Cow<'_, str>> {
+    let plain = !path.bytes().any(|byte| matches!(byte, b'%' | b'\\')) && !path.contains("/.");
+    if plain {
+        return Some(path.into());
+    }
+    Some(without_dot_segments(&decoded(path)?).into())
+}
+
+fn decoded(path: &str) -> Option<String> {
+    let mut out = String::with_capacity(path.len());
+    let mut rest = path.chars();
+    while let Some(next) = rest.next() {
+        match next {
+            '\\' => out.push('/'),
+            '%' => {
+                let code = rest.as_str().get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+                match code {
+                    Some(0) => return None,
+                    Some(byte) if is_unreserved(byte) => {
+                        out.push(byte as char);
+                        rest.nth(1);
+                    }
+                    _ => out.push('%'),
+                }
+            }
+            other => out.push(other),
+        }
+    }
+    Some(out)
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// RFC 3986, 5.2.4; a path cannot climb above its root.
+fn without_dot_segments(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path[1..].split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            "." if last => kept.push(""),
+            "." => {}
+            ".." => {
+                kept.pop();
+                if last {
+                    kept.push("");
+                }
+            }
+            other => kept.push(other),
+        }
+    }
+    format!("/{}", kept.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_matched_in_normal_form() {
+        for (path, want) in [
+            ("/", Some("/")),
+            ("/a/b", Some("/a/b")),
+            ("/a/./b", Some("/a/b")),
+            ("/a/../b", Some("/b")),
+            ("/../../b", Some("/b")),
+            ("/a/..", Some("/")),
+            ("/a/.", Some("/a/")),
+            ("/a/b/..", Some("/a/")),
+            ("/a/%2e%2e/b", Some("/b")),
+            ("/%61dmin", Some("/admin")),
+            ("/a\\..\\b", Some("/b")),
+            ("//a", Some("//a")),
+            ("/x%2Fy", Some("/x%2Fy")),
+            ("/a%2f..%2fb", Some("/a%2f..%2fb")),
+            ("/.hidden/..x", Some("/.hidden/..x")),
+            ("/%zz", Some("/%zz")),
+            ("/100%", Some("/100%")),
+            ("/%00", None),
+            ("a", None),
+            ("", None),
+            ("*", Some("*")),
+        ] {
+            assert_eq!(PathForm::Base.of(path).as_deref(), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_mesh_says_how_far_a_path_is_put_into_normal_form() {
+        use PathForm::{Base, DecodeAndMergeSlashes, MergeSlashes, None as Nothing};
+        for (path, form, want) in [
+            ("/a/../b//c%2Fd", Nothing, Some("/a/../b//c%2Fd")),
+            ("/%00\\", Nothing, Some("/%00\\")),
+            ("a", Nothing, None),
+            ("/a/../b//c%2Fd", Base, Some("/b//c%2Fd")),
+            ("/a/../b//c%2Fd", MergeSlashes, Some("/b/c%2Fd")),
+            ("//", MergeSlashes, Some("/")),
+            ("/a///b", MergeSlashes, Some("/a/b")),
+            ("/a//%2e%2e/b", MergeSlashes, Some("/a/b")),
+            ("/a/../b//c%2Fd", DecodeAndMergeSlashes, Some("/b/c/d")),
+            ("/a%2f..%5Cadmin", DecodeAndMergeSlashes, Some("/admin")),
+            ("/a%2F%2Fb", DecodeAndMergeSlashes, Some("/a/b")),
+            ("/a%252Fb", DecodeAndMergeSlashes, Some("/a%252Fb")),
+            ("/%00", DecodeAndMergeSlashes, None),
+            ("//a", DecodeAndMergeSlashes, Some("/a")),
+        ] {
+            assert_eq!(form.of(path).as_deref(), want, "{path} {form:?}");
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The thread that writes the lines, and the queue of records before it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::{Duration, Instant};
+
+use super::record::Connection;
+use super::rule::Logging;
+
+/// Records that wait for the writer at most; more are dropped.
+const QUEUE: usize = 16_384;
+
+/// Bytes that these have at most: clients choose how long what they say is.
+const QUEUE_BYTES: usize = 32 * 1024 * 1024;
+
+/// How long a stop waits for a file that takes no more.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// After how long a file that could not be opened is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+enum Item {
+    Record(Box<Connection>, Arc<Logging>),
+    /// Everything before it has to be written.
+    Flush(SyncSender<()>),
+    /// The files may have been moved away.
+    Reopen,
+    /// No other files are needed any more.
+    Keep(Arc<Logging>),
+}
+
+/// Hands records to the writer.
+#[derive(Debug, Clone)]
+pub struct AccessLog {
+    queue: SyncSender<Item>,
+    /// Bytes of the records in it.
+    waiting: Arc<AtomicUsize>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl AccessLog {
+    /// Starts the writer. It ends with the last clone of what this returns.
+    pub fn start() -> io::Result<Self> {
+        Self::opening(Box::new(open))
+    }
+
+    fn opening(open: Open) -> io::Result<Self> {
+        let (queue, items) = sync_channel(QUEUE);
+        let (waiting, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
+        let (taken, lost) = (waiting.clone(), dropped.clone());
+        let writer = Writer { files: HashMap::new(), open, waiting: taken, dropped: lost };
+        std::thread::Builder::new().name("sluice-access".to_owned()).spawn(move || writer.run(&items))?;
+        Ok(Self { queue, waiting, dropped })
+    }
+
+    /// Has a record written where the rules say, or dropped if too many wait already.
+    pub fn write(&self, logging: &Arc<Logging>, connection: Connection) {
+        if !logging.takes(&connection) {
+            return;
+        }
+        let weight = connection.weight();
+        let fits = self.waiting.fetch_add(weight, Ordering::Relaxed) + weight <= QUEUE_BYTES;
+        let item = Item::Record(Box::new(connection), logging.clone());
+        if !fits || self.queue.try_send(item).is_err() {
+            self.waiting.fetch_sub(weight, Ordering::Relaxed);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until everything handed over so far is written, but not for ever.
+    pub fn flush(&self) {
+        let (done, written) = sync_channel(1);
+        // With a full queue the files take nothing anyway.
+        if self.queue.try_send(Item::Flush(done)).is_ok() {
+            let _ = written.recv_timeout(PATIENCE);
+        }
+    }
+
+    /// Opens the files anew, as those who move logs away ask for.
+    pub fn reopen(&self) {
+        // With a full queue the next request does it.
+        let _ = self.queue.try_send(Item::Reopen);
+    }
+
+    /// Closes files that these rules don't need.
+    pub fn keep(&self, logging: Arc<Logging>) {
+        // With a full queue they stay open until the next rules come.
+        let _ = self.queue.try_send(Item::Keep(logging));
+    }
+
+    /// Records that are lost, because too many waited or a file refused them.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// Where lines go.
+type Sink = Box<dyn Write + Send>;
+type Open = Box<dyn Fn(&Path) -> io::Result<Sink> + Send>;
+
+fn open(path: &Path) -> io::Result<Sink> {
+    Ok(match path.to_str() {
+        // By its descriptor: the path cannot be opened if it is a socket, as journald's is.
+        Some("/dev/stdout") => Box::new(io::stdout()),
+        Some("/dev/stderr") => Box::new(io::stderr()),
+        _ => Box::new(File::options().create(true).append(true).open(path)?),
+    })
+}
+
+/// Whether lines can be written there; makes the file if there is none.
+pub fn probe(path: &Path) -> io::Result<()> {
+    open(path).map(drop)
+}
+
+struct Writer {
+    files: HashMap<Arc<Path>, Log>,
+    open: Open,
+    waiting: Arc<AtomicUsize>,
+    dropped: Arc<AtomicU64>,
+}
+
+enum Log {
+    Open(BufWriter<Sink>),
+    /// It could not be opened, and is tried again then.
+    Refused(Instant),
+}
+
+impl Writer {
+    fn run(mut self, items: &Receiver<Item>) {
+        while let Ok(item) = items.recv() {
+            self.take(item);
+            // As much at once as there is.
+            loop {
+                match items.try_recv() {
+                    Ok(item) => self.take(item),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return self.flush(),
+                }
+            }
+            self.flush();
+        }
+    }
+
+    fn take(&mut self, item: Item) {
+        match item {
+            Item::Record(connection, logging) => {
+                self.waiting.fetch_sub(connection.weight(), Ordering::Relaxed);
+                for rule in logging.rules().iter().filter(|rule| rule.takes(&connection)) {
+                    self.write(&rule.path, &rule.format.line(&connection));
+                }
+            }
+            Item::Flush(done) => {
+                self.flush();
+                // Whoever asked may have lost patience.
+                let _ = done.try_send(());
+            }
+            Item::Reopen => self.reopen(),
+            Item::Keep(logging) => {
+                self.flush();
+                self.files.retain(|path, _| logging.paths().any(|kept| kept == path));
+            }
+        }
+    }
+
+    fn write(&mut self, path: &Arc<Path>, line: &str) {
+        let Self { files, open, dropped, .. } = self;
+        let log = match files.get_mut(path) {
+            Some(Log::Refused(until)) if Instant::now() < *until => None,
+            Some(Log::Open(_)) => files.get_mut(path),
+            _ => Some(files.entry(path.clone()).insert_entry(open_log(open, path)).into_mut()),
+        };
+        match log {
+            Some(Log::Open(file)) => {
+                if let Err(error) = file.write_all(line.as_bytes()) {
+                    lose(dropped, path, &error);
+                }
+            }
+            _ => {
+                dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// With the old file still, if the new one cannot be opened.
+    fn reopen(&mut self) {
+        self.flush();
+        for (path, log) in &mut self.files {
+            match (self.open)(path) {
+                Ok(file) => *log = Log::Open(BufWriter::new(file)),
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "access log cannot be opened anew")
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        for (path, log) in &mut self.files {
+            if let Log::Open(file) = log
+                && let Err(error) = file.flush()
+            {
+                lose(&self.dropped, path, &error);
+            }
+        }
+    }
+}
+
+fn open_log(open: &Open, path: &Path) -> Log {
+    match open(path) {
+        Ok(file) => Log::Open(BufWriter::new(file)),
+        Err(error) => {
+            tracing::error!(path = %path.display(), %error, "access log cannot be opened: its lines are lost");
+            Log::Refused(Instant::now() + AGAIN)
+        }
+    }
+}
+
+fn lose(dropped: &AtomicU64, path: &Path, error: &io::Error) {
+    if dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+        tracing::error!(path = %path.display(), %error, "access log cannot be written");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::super::filter::Filter;
+    use super::super::format::Format;
+    use super::super::record::{Request, samples};
+    use super::super::rule::Rule;
+    use super::*;
+
+    fn rule(path: &Path, filter: Option<&str>) -> Rule {
+        let filter = filter.map(|written| Arc::new(Filter::parse(written).unwrap()));
+        Rule { name: "test".into(), path: path.into(), format: Arc::new(Format::default_text()), filter }
+    }
+
+    fn all(path: &Path) -> Arc<Logging> {
+        Arc::new(Logging::new(vec![rule(path, None)]))
+    }
+
+    fn lines(path: &Path) -> usize {
+        std::fs::read_to_string(path).unwrap().lines().count()
+    }
+
+    #[test]
+    fn a_record_goes_where_the_rules_say() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = ["all", "mutual", "none"].map(|name| directory.path().join(name));
+        let filters = [None, Some("connection.mtls"), Some("response.code >= 400")];
+        let rules = paths.iter().zip(filters).map(|(path, filter)| rule(path, filter)).collect();
+        let (log, logging) = (AccessLog::start().unwrap(), Arc::new(Logging::new(rules)));
+        log.write(&logging, samples::connection());
+        log.write(&logging, samples::request());
+        log.flush();
+        assert_eq!((lines(&paths[0]), lines(&paths[1]), paths[2].exists()), (2, 1, false));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_costs_its_own_lines() {
+        let directory = tempfile::tempdir().unwrap();
+        let (good, bad) = (directory.path().join("good"), directory.path().join("none/bad"));
+        let logging = Arc::new(Logging::new(vec![rule(&good, None), rule(&bad, None)]));
+        let log = AccessLog::start().unwrap();
+        log.write(&logging, samples::connection());
+        log.write(&logging, samples::connection());
+        log.flush();
+        assert_eq!((lines(&good), log.dropped()), (2, 2));
+    }
+
+    #[test]
+    fn files_that_no_rule_needs_are_closed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, moved) = (directory.path().join("log"), directory.path().join("log.1"));
+        let log = AccessLog::start().unwrap();
+        log.write(&all(&path), samples::connection());
+        log.keep(all(&directory.path().join("other")));
+        log.flush();
+        std::fs::rename(&path, &moved).unwrap();
+        log.write(&all(&path), samples::connection());
+        log.flush();
+        assert_eq!((lines(&moved), lines(&path)), (1, 1));
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_left_when_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, moved) = (directory.path().join("log"), directory.path().join("log.1"));
+        let (log, logging) = (AccessLog::start().unwrap(), all(&path));
+        log.write(&logging, samples::connection());
+        log.flush();
+        std::fs::rename(&path, &moved).unwrap();
+        log.write(&logging, samples::connection());
+        log.reopen();
+        log.write(&logging, samples::connection());
+        log.flush();
+        assert_eq!((lines(&moved), lines(&path), log.dropped()), (2, 1, 0));
+    }
+
+    /// A file that takes nothing until it is let.
+    struct Stuck(Arc<Mutex<Vec<u8>>>);
+
+    impl Stuck {
+        fn log(file: &Arc<Mutex<Vec<u8>>>) -> AccessLog {
+            let file = file.clone();
+            AccessLog::opening(Box::new(move |_| Ok(Box::new(Self(file.clone()))))).unwrap()
+        }
+    }
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_clients_say_at_length_waits_for_a_stuck_file_within_a_bound() {
+        let file = Arc::new(Mutex::new(Vec::new()));
+        let stuck = file.lock().unwrap();
+        let (log, logging) = (Stuck::log(&file), all(Path::new("stuck")));
+        let path = "x".repeat(QUEUE_BYTES / 32);
+        let asked = Request { path: Some(path), ..Request::default() };
+        let long = Connection { request: Some(Box::new(asked)), ..samples::connection() };
+        for _ in 0..64 {
+            log.write(&logging, long.clone());
+        }
+        // One of them is with the writer.
+        let dropped = log.dropped();
+        assert!((32..=33).contains(&dropped), "{dropped}");
+        drop(stuck);
+        while log.waiting.load(Ordering::Relaxed) > 0 {
+            std::thread::yield_now();
+        }
+        log.flush();
+        let written = String::from_utf8(file.lock().unwrap().clone()).unwrap();
+        assert_eq!(written.lines().count() as u64, 64 - dropped);
+    }
+
+    #[test]
+    fn a_stuck_file_costs_records_and_never_time() {
+        let file = Arc::new(Mutex::new(Vec::new()));
+        let stuck = file.lock().unwrap();
+        let (log, logging) = (Stuck::log(&file), all(Path::new("stuck")));
+        for _ in 0..2 * QUEUE {
+            log.write(&logging, samples::connection());
+        }
+        let dropped = log.dropped();
+        assert!(dropped > 0);
+        drop(stuck);
+        // The queue may be full still, and then nobody waits for it.
+        let lines = || String::from_utf8(file.lock().unwrap().clone()).unwrap().lines().count() as u64;
+        while lines() != 2 * QUEUE as u64 - dropped {
+            std::thread::yield_now();
+        }
+    }
+}
