@@ -10,6 +10,7 @@ use crate::api::object::Source;
 use crate::api::path::FieldPath;
 use crate::api::yaml::{Content, Node};
 
+use super::balance::check_locality;
 use super::{Findings, cipher_suite, retry};
 
 /// Checks the text at a field, which was read as a tree and as what is obeyed of it.
@@ -25,12 +26,12 @@ pub fn mesh_config(
     if let Some(retries) = &mesh.default_http_retry_policy {
         let field = field.field("defaultHttpRetryPolicy");
         retry::check_retries(&mut found, &field, retries);
-        if retries.retry_remote_localities == Some(true) {
-            not_supported(&mut found, &field, "retryRemoteLocalities");
-        }
     }
     if let Some(defaults) = &mesh.tls_defaults {
         check_tls_defaults(&mut found, field, defaults);
+    }
+    if let Some(setting) = &mesh.locality_lb_setting {
+        check_locality(&mut found, field, setting);
     }
     found.list
 }

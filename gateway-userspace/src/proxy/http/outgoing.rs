@@ -88,9 +88,14 @@ impl Address {
     }
 
     /// Writes the request line: origin form and Host for HTTP/1.1, full form for HTTP/2.
-    pub(super) fn write(self, head: &mut Parts, cluster: &Cluster) -> Result<(), RequestError> {
+    pub(super) fn write(
+        self,
+        head: &mut Parts,
+        cluster: &Cluster,
+        protocol: UpstreamProtocol,
+    ) -> Result<(), RequestError> {
         let mut uri = Uri::builder().path_and_query(self.path_and_query);
-        if cluster.protocol == UpstreamProtocol::Http2 {
+        if protocol == UpstreamProtocol::Http2 {
             let authority =
                 Authority::try_from(self.authority.as_str()).map_err(|_| RequestError::MissingHost)?;
             let scheme = if cluster.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };

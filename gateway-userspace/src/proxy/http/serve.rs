@@ -17,7 +17,9 @@ use tokio::time::timeout;
 use super::idle::Streams;
 use super::record::Notes;
 use super::request;
-use crate::model::{Below, ChainAction, Cluster, HttpSettings, ListenerKind, RouteTable, Snapshot, Tier};
+use crate::model::{
+    Below, ChainAction, Cluster, HttpSettings, ListenerKind, RouteTable, Snapshot, Tier, UpstreamProtocol,
+};
 use crate::net::drain::DrainWatch;
 use crate::net::repair::{self, TcpInfo};
 use crate::proxy::connection::{Ends, HTTP_IDLE};
@@ -153,11 +155,18 @@ impl Connection {
         known.clone()
     }
 
-    /// How connections to a cluster begin for a request that asks for `host`.
-    pub(super) fn opening(&self, cluster: &Cluster, host: &str) -> Result<Opening, RequestError> {
+    /// How connections to a cluster begin for a request that asks for `host`, and is sent in some version.
+    pub(super) fn opening(
+        &self,
+        cluster: &Cluster,
+        host: &str,
+        protocol: UpstreamProtocol,
+    ) -> Result<Opening, RequestError> {
+        let asked =
+            if protocol == UpstreamProtocol::Http2 { Asked::Http2Host(host) } else { Asked::Host(host) };
         let runtime = self.shared.runtime.current();
         let ends = (cluster.proxy_protocol, self.ends.peer, self.ends.local);
-        Opening::of(cluster, &runtime.upstream_tls, Asked::Host(host), ends).map_err(|error| {
+        Opening::of(cluster, &runtime.upstream_tls, asked, ends).map_err(|error| {
             tracing::debug!(cluster = %cluster.name, %error, "no connection can begin");
             RequestError::Reset(Reset::of(&error), Tries::One)
         })

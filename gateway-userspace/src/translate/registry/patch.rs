@@ -116,13 +116,12 @@ fn units(
     // What is to be said of rules was said when they came.
     let rules = DestinationRules::new(objects, identity, &mut Report::default());
     let credentials = &Credentials::new(objects, surroundings);
-    let connect_timeout = surroundings.mesh.connect_timeout.map(|timeout| timeout.0);
     let unit = |(before, now): &(Arc<Listed>, Arc<Listed>)| {
         let old = known.units.get(&before.host)?;
         let parts = old.parts_with(before, now)?;
         let rule = rules.of(&now.host, parts[0].namespace(), identity);
         let ingredients = Ingredients::new(parts, rule.as_ref());
-        let made = Unit::new(ingredients, rule, (credentials, identity), connect_timeout);
+        let made = Unit::new(ingredients, rule, (credentials, identity, &surroundings.mesh));
         let is_silent = old.findings.is_empty() && made.findings.is_empty();
         is_silent.then(|| (now.host.clone(), Arc::new(made)))
     };

@@ -501,8 +501,8 @@ fn destination_rules_are_checked_in_istios_words() {
 fn what_a_policy_asks_for_in_vain_is_said_wherever_it_stands() {
     let ignored = "is not yet supported: it has no effect here";
     let spec = "{host: a, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}, portLevelSettings: [{port: {number: 80}, \
-                connectionPool: {http: {useClientProtocol: true}}}]}, subsets: [{name: v, trafficPolicy: {loadBalancer: \
-                {warmup: {duration: 5s}}}}]}";
+                loadBalancer: {zoneAwareLbSetting: {enabled: true}}}]}, subsets: [{name: v, trafficPolicy: {loadBalancer: \
+                {simple: PASSTHROUGH}}}]}";
     check(
         "DestinationRule",
         &[
@@ -511,9 +511,11 @@ fn what_a_policy_asks_for_in_vain_is_said_wherever_it_stands() {
                 &[
                     &format!("warning spec.trafficPolicy.loadBalancer.simple: PASSTHROUGH {ignored}"),
                     &format!(
-                        "warning spec.trafficPolicy.portLevelSettings[0].connectionPool.http.useClientProtocol: useClientProtocol {ignored}"
+                        "warning spec.trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting: zoneAwareLbSetting {ignored}"
                     ),
-                    &format!("warning spec.subsets[0].trafficPolicy.loadBalancer.warmup: warmup {ignored}"),
+                    &format!(
+                        "warning spec.subsets[0].trafficPolicy.loadBalancer.simple: PASSTHROUGH {ignored}"
+                    ),
                 ],
             ),
             (
