@@ -118,7 +118,8 @@ const FRONT: usize = size_of::<u128>();
 /// lets pass is for the route to judge, as far as the gate has not seen all that there is to it.
 #[derive(Debug, Clone, Copy)]
 struct Gate {
-    want: u128,
+    /// As bytes, which leave the gate no larger than it must be.
+    want: [u8; FRONT],
     /// Without which no request is taken.
     headers: Names,
     /// Bytes of it that count.
@@ -154,13 +155,13 @@ impl Gate {
             _ => None,
         });
         let headers = Names::of(named);
-        Self { want: front(begins), headers, length: begins.len().min(FRONT) as u8, judges }
+        Self { want: front(begins).to_le_bytes(), headers, length: begins.len().min(FRONT) as u8, judges }
     }
 
     fn lets_pass(self, front: u128) -> bool {
         // The first byte is the lowest: those behind the length fall off at the top.
         let behind = 8 * (FRONT as u32 - u32::from(self.length));
-        (front ^ self.want).checked_shl(behind).unwrap_or(0) == 0
+        (front ^ u128::from_le_bytes(self.want)).checked_shl(behind).unwrap_or(0) == 0
     }
 }
 
