@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use gateway_userspace::api::{self, Objects};
-use gateway_userspace::model::Snapshot;
-use gateway_userspace::model::explain::{Explanation, Outcome, Question, Stage, decide};
+use gateway_userspace::model::explain::{Explanation, Outcome, Question, Stage, State, decide};
+use gateway_userspace::model::{Cluster, Snapshot};
 use gateway_userspace::translate::{Surroundings, translate};
 
 const DOCUMENTS: &str = "\
@@ -100,10 +100,11 @@ fn translated(documents: &str) -> Snapshot {
 }
 
 fn explain(question: &Question) -> Explanation {
-    decide(&translated(DOCUMENTS), question, &|cluster| {
+    let available = |cluster: &Cluster| {
         let nobody = None::<fn(SocketAddr) -> bool>;
         cluster.eligible(nobody).map(|candidate| candidate.endpoint.address).collect()
-    })
+    };
+    decide(&translated(DOCUMENTS), question, State::of_documents(&available))
 }
 
 /// `METHOD http://host:port/path?query header=value…`, or `tls://name:port`.
@@ -259,9 +260,8 @@ fn faults_and_cors_are_told_and_decide_where_they_hit_every_request() {
         ),
         ("GET http://f.test:81/ origin=https://ok.test".to_owned(), Outcome::Forward, "web", "CORS"),
     ] {
-        let found = decide(&snapshot, &question(&asked), &|cluster| {
-            cluster.endpoints.iter().map(|endpoint| endpoint.address).collect()
-        });
+        let all = |cluster: &Cluster| cluster.endpoints.iter().map(|endpoint| endpoint.address).collect();
+        let found = decide(&snapshot, &question(&asked), State::of_documents(&all));
         assert_eq!(found.outcome, outcome, "{asked}: {found:?}");
         assert!(found.summary.contains(summary), "{asked}: {found:?}");
         let notes: Vec<&String> = found.steps.iter().flat_map(|step| &step.notes).collect();
@@ -290,7 +290,7 @@ fn a_listener_with_the_address_comes_before_one_for_all() {
     {
         let address = address.map(|ip| ip.parse().expect("an address"));
         let question = Question { address, ..question("GET http://a.test:82/") };
-        let explanation = decide(&snapshot, &question, &|_| Vec::new());
+        let explanation = decide(&snapshot, &question, State::of_documents(&|_| Vec::new()));
         assert_eq!(explanation.steps[0].found.as_deref(), Some(want), "{address:?}");
     }
 }

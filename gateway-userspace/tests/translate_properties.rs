@@ -7,7 +7,7 @@ use std::sync::Arc;
 use fastrand::Rng;
 use gateway_userspace::analysis::analyse;
 use gateway_userspace::api::{self, Reading};
-use gateway_userspace::model::explain::{Outcome, Question, decide};
+use gateway_userspace::model::explain::{Outcome, Question, State, decide};
 use gateway_userspace::model::{ListenerKind, RequestHead, RouteAction, Snapshot};
 use gateway_userspace::source::Loaded;
 use gateway_userspace::translate::{Surroundings, translate};
@@ -280,7 +280,7 @@ fn explain_decides_as_the_proxy_does() {
         for _ in 0..20 {
             let question = question(&mut rng);
             let Some(want) = proxys(&snapshot, &question) else { continue };
-            let explanation = decide(&snapshot, &question, &|_| Vec::new());
+            let explanation = decide(&snapshot, &question, State::of_documents(&|_| Vec::new()));
             assert_eq!(explanation.outcome, want, "seed {seed}: {question:#?}\n{explanation:#?}\n{files:#?}");
             *asked.entry(want as u8).or_insert(0) += 1;
         }

@@ -197,6 +197,54 @@ fn proxy_config_shows_every_kind_as_a_table() {
 }
 
 #[test]
+fn routes_show_the_hosts_of_a_document_as_one_and_the_port_that_documents_name() {
+    let (port, number) = (port::free(), port::free());
+    let rule = "  http: [{match: [{uri: {prefix: /a}}], directResponse: {status: 200}}, {directResponse: {status: 201}}]";
+    let documents = documents::gateway("edge", &[Server::http(number, &["*"])])
+        + &documents::gateway_service(&[(number, port)])
+        + &documents::virtual_service("four", &["a.test", "b.test", "c.test", "d.test"], "edge", rule)
+        + &documents::virtual_service("two", &["e.test", "f.test"], "edge", rule)
+        + &documents::virtual_service(
+            "more",
+            &["f.test"],
+            "edge",
+            "  http: [{directResponse: {status: 202}}]",
+        );
+    let gateway = Gateway::arrange().document("site", &documents).start();
+    let table = gateway.sluice(&["proxy-config", "routes"]).expect_success().out;
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .skip(1)
+        .map(|line| line.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
+        .collect();
+    let name = format!("http.{port}");
+    let row = |host: &str, domains: &'static str, condition: &'static str, from: &'static str| {
+        [
+            name.clone(),
+            format!("{host}:{number}"),
+            domains.to_owned(),
+            condition.to_owned(),
+            format!("{from}.istioinaction"),
+        ]
+    };
+    let want = [
+        row("a.test", "a.test, b.test + 2 more...", "/a*", "four"),
+        row("a.test", "a.test, b.test + 2 more...", "/*", "four"),
+        row("f.test", "f.test", "/a*", "two"),
+        row("f.test", "f.test", "/*", "more"),
+        row("f.test", "f.test", "/*", "two"),
+        row("e.test", "e.test", "/a*", "two"),
+        row("e.test", "e.test", "/*", "two"),
+    ];
+    let mut rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|&cell| cell.to_owned()).collect()).collect();
+    let mut want: Vec<Vec<String>> = want.into_iter().map(Vec::from).collect();
+    rows.sort();
+    want.sort();
+    assert_eq!(rows, want, "{table}");
+}
+
+#[test]
 fn proxy_config_shows_whether_the_source_address_is_preserved() {
     let port = port::free();
     let documents =

@@ -6,7 +6,8 @@ use std::process::Command;
 use fastrand::Rng;
 use gateway_userspace::model::PathForm;
 use gateway_userspace::model::Snapshot;
-use gateway_userspace::model::explain::{Explanation, Outcome, Question, Stage, decide};
+use gateway_userspace::model::explain::{Explanation, Outcome, Question, Stage, State, decide};
+use gateway_userspace::proxy::as_rules_see;
 use gateway_userspace::source::FileSource;
 use gateway_userspace::translate::{Surroundings, translate};
 use harness::backend::Backend;
@@ -42,6 +43,10 @@ fn site(port: u16, rng: &mut Rng) -> String {
                     "match: [{uri: {prefix: /A}, ignoreUriCase: true, queryParams: {q: {prefix: '1'}}}], ",
                     "match: [{authority: {prefix: a}, scheme: {exact: http}}], ",
                     "match: [{scheme: {exact: https}}], ",
+                    // What clients say of themselves is not what rules see.
+                    "match: [{headers: {x-envoy-internal: {}}}], ",
+                    "match: [{headers: {x-request-id: {exact: mine}}}], ",
+                    "match: [{headers: {x-forwarded-for: {exact: 127.0.0.1}}}], ",
                 ],
             );
             let name = format!("r{rule} of v{service}.{NAMESPACE}");
@@ -77,7 +82,17 @@ impl Asked {
             host: one(rng, &["a.test", "A.Test:80", "b.test", "c.b.test", "x.b.test", "else.org", "a.test."]),
             path: one(rng, &["/", "/a", "/A/c", "/a/b", "/b", "/x/../a", "/%61/b", "/c"]),
             query: one(rng, &["", "q=1", "q=2&q=1"]),
-            headers: if rng.bool() { vec![("x-k", one(rng, &["v", "w"]))] } else { Vec::new() },
+            headers: match rng.u8(..4) {
+                0 | 1 => vec![("x-k", one(rng, &["v", "w"]))],
+                2 => vec![
+                    ("x-k", "v"),
+                    ("connection", one(rng, &["x-k", "close"])),
+                    ("x-envoy-internal", "true"),
+                    ("x-request-id", "mine"),
+                    ("x-forwarded-for", one(rng, &["127.0.0.1", "10.0.0.1"])),
+                ],
+                _ => Vec::new(),
+            },
         }
     }
 
@@ -88,13 +103,13 @@ impl Asked {
             authority: self.host.to_owned(),
             path: PathForm::Base.of(self.path).expect("a path").into_owned(),
             query: Some(self.query.to_owned()).filter(|query| !query.is_empty()),
-            headers: self
-                .headers
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
+            headers: as_rules_see(&self.sent(), None, false),
             ..Question::default()
         }
+    }
+
+    fn sent(&self) -> Vec<(String, String)> {
+        self.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     fn target(&self) -> String {
@@ -117,7 +132,7 @@ fn the_proxy_answers_as_explain_says() {
         let gateway = Gateway::arrange().document("site", &documents).start();
         for _ in 0..60 {
             let asked = Asked::new(&mut rng);
-            let explanation = decide(&snapshot, &asked.question(port), &|_| Vec::new());
+            let explanation = decide(&snapshot, &asked.question(port), State::of_documents(&|_| Vec::new()));
             let answer = client::send(
                 gateway.at(port),
                 request(asked.method, asked.host, &asked.target(), &asked.headers),

@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use harness::chatter::Chatter;
-use harness::client::line;
+use harness::client::{LIMIT, line};
+use harness::documents::NAMESPACE;
 use harness::lab::{Family, Lab};
 use harness::namespace;
 use harness::serve::{Place, Server};
@@ -112,6 +113,42 @@ fn is_got_round<F: Failing>(family: Family, failure: &str) {
     });
     chat.expect_unharmed();
     more.expect_unharmed();
+}
+
+#[test]
+fn the_nearest_backends_have_all_flows_and_others_once_they_fail() {
+    let lab = Lab::new(2).expect("namespaces");
+    let [near, far] = [0, 1].map(|index| echo::start_silent(place(&lab, Family::V4, index)));
+    let backends = [near.address, far.address];
+    let wishes = Wishes { policy: Some(EJECTING), ..Wishes::default() };
+    let here = ["--labels", "istio=ingressgateway,istio-locality=here.a.1"];
+    let steered = Steered::start(lab, &wishes, &backends, &here);
+    let pods = [(backends[0], "here.a.2"), (backends[1], "there.b.1")].map(|(backend, locality)| {
+        let name = locality.replace('.', "-");
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {NAMESPACE}, labels: {{istio-locality: \
+             {locality}}}}}\nstatus: {{podIP: {}, phase: Running}}\n",
+            backend.ip()
+        )
+    });
+    steered.gateway.apply("pods", &pods.concat());
+    wait::until("tables of the nearest backend alone", || {
+        let is_in = |row: &serde_json::Value| row["backends"].to_string().contains(&backends[1].to_string());
+        (!steered.dump("LISTENERS").iter().any(is_in)).then_some(())
+    });
+    let address = steered.address(Family::V4);
+    let chat = Chatter::start(&steered.lab.client, address, 24);
+    chat.expect_unharmed();
+    assert_eq!(steered.sockets(), 0, "the kernel carries them");
+    assert_eq!((near.accepted(), far.accepted()), (24, 0));
+    drop(chat);
+
+    drop(near);
+    // Refused until that is known of the nearest.
+    wait::until("a flow at the next backend", || {
+        let connected = steered.lab.client.enter(move || TcpStream::connect_timeout(&address, LIMIT).is_ok());
+        (connected && far.accepted() > 0).then_some(())
+    });
 }
 
 #[test]

@@ -11,10 +11,13 @@ use harness::documents::{self, Server, http_route, secret, service, tcp_route};
 use harness::gateway::Gateway;
 use harness::serve::{self, Place};
 use harness::tls::server_config;
+use harness::workshop::{Extensions, Key, Workshop};
 use harness::{echo, port, wait, websocket};
 use hyper::StatusCode;
 use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -109,6 +112,45 @@ fn backends_are_spoken_to_by_tls_and_asked_for_by_the_requests_host() {
         // Whoever is asked for and is not there gets nothing, and nothing goes out in the clear.
         expect_no_tls(&get(address, "other.test", "/"));
         assert_eq!(backend.requests(), 3);
+    }
+}
+
+/// A server that shows a certificate which it cannot read itself.
+fn showing(identity: &Identity) -> Arc<ServerConfig> {
+    let key = any_supported_type(&identity.private_key()).expect("a key");
+    let certified = SingleCertAndKey::from(CertifiedKey::new(identity.chain(), key));
+    Arc::new(ServerConfig::builder().with_no_client_auth().with_cert_resolver(Arc::new(certified)))
+}
+
+#[test]
+fn a_certificate_of_version_one_is_believed_by_its_authority_and_has_no_name() {
+    let workshop = Workshop::new();
+    for authority in ["own", "stranger"] {
+        workshop.authority(authority);
+    }
+    for key in [Key::Rsa, Key::Ecdsa] {
+        workshop.issue("own", "shop", key, Extensions::None);
+        let identity = Identity { certificate: workshop.read("shop.crt"), key: workshop.read("shop.key") };
+        let backend = Backend::tls("shop", showing(&identity), Place::loopback());
+        let ca = |name: &str| format!("caCertificates: {}", workshop.path(&format!("{name}.crt")).display());
+        let (gateway, address) =
+            arrange("http", backend.server.address, &simple("insecureSkipVerify: true"), "");
+        for (policy, believed) in [
+            ("insecureSkipVerify: true".to_owned(), true),
+            (format!("{}, sni: shop", ca("own")), true),
+            (format!("{}, sni: shop", ca("stranger")), false),
+            // Names are those of an extension, which such a certificate cannot have.
+            (ca("own"), false),
+            (format!("{}, subjectAltNames: [shop]", ca("own")), false),
+        ] {
+            gateway.apply("rule", &documents::destination_rule("shop", &simple(&policy)));
+            let answer = get(address, HOST, "/");
+            if believed {
+                assert_eq!(answer.status, StatusCode::OK, "{key:?} by {policy}: {}", answer.text());
+            } else {
+                expect_no_tls(&answer);
+            }
+        }
     }
 }
 

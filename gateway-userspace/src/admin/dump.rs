@@ -1,6 +1,8 @@
 //! The snapshot as rows for people, in the manner of `istioctl proxy-config`, each with the object it stands for.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -8,8 +10,8 @@ use serde_json::Value;
 
 use super::view::View;
 use crate::model::{
-    ChainAction, Credential, CredentialProblem, CredentialSource, Listener, ListenerKind, PathMatch, Route,
-    ServerTls, StringMatch, TcpRoute, Tier, UpstreamProtocol,
+    ChainAction, Credential, CredentialProblem, CredentialSource, FilterChain, Listener, ListenerKind,
+    PathMatch, Route, RouteTable, ServerTls, StringMatch, TcpRoute, Tier, UpstreamProtocol, VirtualHost,
 };
 use crate::tls::certificate;
 
@@ -184,49 +186,75 @@ fn destinations(route: &TcpRoute) -> String {
 }
 
 fn route_items(listener: &Listener) -> Vec<Item> {
-    let row = |table: &str,
-               host: &crate::model::VirtualHost,
-               condition: String,
-               from: &str,
-               object: &mut Option<Value>| Item {
-        name: table.to_owned(),
-        port: Some(listener.key.port),
-        cells: vec![
-            table.to_owned(),
-            format!("{}:{}", host.domain, listener.key.port),
-            host.domain.to_string(),
-            condition,
-            from.to_owned(),
-        ],
-        object: object.take(),
-    };
     let mut items = Vec::new();
-    for table in listener.route_tables() {
+    for (table, number) in tables(listener) {
         let mut whole = Some(object(table));
-        for host in &table.virtual_hosts {
-            if host.https_redirect && host.routes.is_empty() {
-                items.push(row(&table.name, host, "/*".into(), "httpsRedirect", &mut whole));
-            }
-            for route in host.routes.iter() {
-                items.push(row(&table.name, host, condition(route), &route.virtual_service, &mut whole));
-            }
-        }
-        if table.virtual_hosts.is_empty() {
+        let mut row = |name: &str, domains: &str, condition: &str, from: &str| {
+            let name = format!("{name}:{number}");
+            let cells = [&*table.name, &name, domains, condition, from];
             items.push(Item {
                 name: table.name.to_string(),
                 port: Some(listener.key.port),
-                cells: vec![
-                    table.name.to_string(),
-                    format!("blackhole:{}", listener.key.port),
-                    "*".into(),
-                    "/*".into(),
-                    "404".into(),
-                ],
-                object: whole,
+                cells: cells.map(str::to_owned).into(),
+                object: whole.take(),
             });
+        };
+        for (host, domains) in collapsed(&table.virtual_hosts) {
+            let (name, domains) = (&domains[0], shown(&domains));
+            if host.https_redirect && host.routes.is_empty() {
+                row(name, &domains, "/*", "httpsRedirect");
+            }
+            for route in host.routes.iter() {
+                row(name, &domains, &condition(route), &route.virtual_service);
+            }
+        }
+        if table.virtual_hosts.is_empty() {
+            row("blackhole", "*", "/*", "404");
         }
     }
     items
+}
+
+/// The tables of a listener, each with the port that the document of its server names.
+fn tables(listener: &Listener) -> Vec<(&RouteTable, u16)> {
+    let first = listener.servers.first().map_or(listener.key.port, |server| server.number);
+    let ListenerKind::Tls(tls) = &listener.kind else {
+        return listener.route_tables().map(|table| (table, first)).collect();
+    };
+    let of_chain = |chain: &FilterChain| {
+        let own = listener.servers.iter().find(|server| Some(&server.origin) == chain.origin.as_ref());
+        own.map_or(first, |server| server.number)
+    };
+    let terminating = tls.chains.iter().filter_map(|chain| match &chain.action {
+        ChainAction::TerminateHttp { routes, .. } => Some((&**routes, of_chain(chain))),
+        ChainAction::TerminateTcp { .. } | ChainAction::Passthrough(_) => None,
+    });
+    terminating.collect()
+}
+
+/// Virtual hosts that share their routes as one, as Istio shows them: a document with a hundred hosts is one.
+fn collapsed(hosts: &[VirtualHost]) -> Vec<(&VirtualHost, Vec<String>)> {
+    let mut all: Vec<(&VirtualHost, Vec<String>)> = Vec::new();
+    let mut known: HashMap<(Vec<*const Route>, bool), usize> = HashMap::new();
+    for host in hosts {
+        let key = (host.routes.iter().map(Arc::as_ptr).collect(), host.https_redirect);
+        let at = *known.entry(key).or_insert(all.len());
+        if at == all.len() {
+            all.push((host, Vec::new()));
+        }
+        all[at].1.push(host.domain.to_string());
+    }
+    all
+}
+
+/// At most two domains.
+fn shown(domains: &[String]) -> String {
+    match domains {
+        [first, second, more @ ..] if !more.is_empty() => {
+            format!("{first}, {second} + {} more...", more.len())
+        }
+        domains => domains.join(", "),
+    }
 }
 
 /// A route's condition in short; `...` where there is more than the path.
@@ -319,13 +347,7 @@ fn secret_items(view: &View) -> Vec<Item> {
 
 fn server_tls(listener: &Listener) -> Vec<&ServerTls> {
     let ListenerKind::Tls(tls) = &listener.kind else { return vec![] };
-    let of_chain = |action| match action {
-        &ChainAction::TerminateHttp { ref tls, .. } | &ChainAction::TerminateTcp { ref tls, .. } => {
-            Some(&**tls)
-        }
-        ChainAction::Passthrough(_) => None,
-    };
-    tls.chains.iter().filter_map(|chain| of_chain(&chain.action)).collect()
+    tls.chains.iter().filter_map(|chain| Some(&**chain.action.server_tls()?)).collect()
 }
 
 fn present_secrets(view: &View, credential: &Credential) -> Vec<Item> {

@@ -1,5 +1,6 @@
 //! All that the admin interface shows, published whole whenever a part of it changes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::kernel::Kernel;
 use crate::datapath;
 use crate::datapath::handoff::Ledger;
-use crate::model::explain::{Explanation, Question, decide};
-use crate::model::{ConnectionView, Counts, KernelPlaneState, Snapshot};
+use crate::model::explain::{Explanation, Question, State, decide};
+use crate::model::{ConnectionView, Counts, KernelPlaneState, ListenerKey, Snapshot};
 use crate::settings::TierLimit;
 use crate::telemetry::AccessLog;
 
@@ -26,6 +27,8 @@ pub struct View {
     pub bind_failures: Vec<(String, String)>,
     /// Secrets that cannot be used: `namespace/name` and reason.
     pub credential_faults: Vec<(String, String)>,
+    /// Filter chains that have a certificate to show, be it one of before.
+    pub terminating: Arc<HashSet<(ListenerKey, Arc<str>)>>,
     /// Errors and warnings about documents, one line each.
     pub diagnostics: Vec<String>,
     /// Ejected endpoints and refused connections, as they are at the moment.
@@ -62,7 +65,10 @@ pub struct Status {
     pub credential_faults: Vec<(String, String)>,
     /// About documents.
     pub diagnostics: Vec<String>,
-    /// Lines that the access log lost, if there is one.
+    /// Access logs in force.
+    #[serde(default)]
+    pub access_logs: Vec<String>,
+    /// Lines that the access logs lost.
     pub access_log_dropped: Option<u64>,
     /// State and counters of the kernel plane, if there is one.
     pub kernel: Option<datapath::Status>,
@@ -78,11 +84,15 @@ impl View {
     /// `None`: its path is refused before any rule.
     pub fn explain(&self, question: Question) -> Option<Explanation> {
         let now = Instant::now();
+        let state = State {
+            available: &|cluster| {
+                let available = cluster.available(&self.counts.outliers, now);
+                available.map(|candidate| candidate.endpoint.address).collect()
+            },
+            terminates: &|listener, chain| self.terminating.contains(&(listener, chain.name.clone())),
+        };
         let question = question.in_form(self.snapshot.http.path)?;
-        Some(decide(&self.snapshot, &question, &|cluster| {
-            let available = cluster.available(&self.counts.outliers, now);
-            available.map(|candidate| candidate.endpoint.address).collect()
-        }))
+        Some(decide(&self.snapshot, &question, state))
     }
 
     /// The summary, with what the kernel plane says.
@@ -101,6 +111,7 @@ impl View {
             bind_failures: self.bind_failures.clone(),
             credential_faults: self.credential_faults.clone(),
             diagnostics: self.diagnostics.clone(),
+            access_logs: self.snapshot.logging.rules().iter().map(ToString::to_string).collect(),
             access_log_dropped: self.access_log.as_ref().map(AccessLog::dropped),
             kernel,
         }

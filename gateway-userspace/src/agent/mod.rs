@@ -256,6 +256,7 @@ impl Agent {
 
     fn put_in_force(&mut self, next: Generation) {
         let snapshot = next.runtime.snapshot.clone();
+        let terminating = Arc::new(next.runtime.tls.chains());
         self.counts.warming.note(&snapshot, Instant::now());
         self.runtime.publish(Arc::new(next.runtime));
         self.counts.retain(&snapshot, Instant::now());
@@ -263,6 +264,7 @@ impl Agent {
         self.access_log.keep(snapshot.logging.clone());
         self.update(|view| {
             view.snapshot = snapshot;
+            view.terminating = terminating;
             view.credential_faults = next.credential_faults;
             view.diagnostics = next.diagnostics;
         });

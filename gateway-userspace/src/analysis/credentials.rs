@@ -176,7 +176,8 @@ struct Named<'a> {
     is_shown: bool,
     /// What it leads to; `None`: nothing.
     source: Option<CredentialSource>,
-    port: u32,
+    /// Where the server listens: address and port as written.
+    place: (&'a str, u32),
 }
 
 fn named<'a>(objects: &'a Objects, namespace: &'a str) -> impl Iterator<Item = Named<'a>> {
@@ -184,10 +185,10 @@ fn named<'a>(objects: &'a Objects, namespace: &'a str) -> impl Iterator<Item = N
         gateway.spec.servers.iter().enumerate().flat_map(move |(at, server)| {
             let root = FieldPath::spec().field("servers").index(at).field("tls");
             let fields = server.tls.iter().flat_map(move |tls| fields(tls, namespace));
-            let port = server.port.as_ref().map_or(0, |port| port.number);
+            let place = (server.bind.as_str(), server.port.as_ref().map_or(0, |port| port.number));
             fields.map(move |(field, source, is_shown)| {
                 let field = root.join(&field);
-                Named { gateway, field, is_shown, source, port }
+                Named { gateway, field, is_shown, source, place }
             })
         })
     })
@@ -234,12 +235,12 @@ fn source(name: &str, namespace: &str) -> Option<CredentialSource> {
 /// Gateways that show one certificate on one port: an HTTP/2 client may use its connection to the one for the hosts of
 /// the other, and is answered 404.
 fn duplicates(objects: &Objects, namespace: &str) -> Vec<Diagnostic> {
-    let mut first: HashMap<(CredentialSource, u32), Named<'_>> = HashMap::new();
+    let mut first: HashMap<_, Named<'_>> = HashMap::new();
     let mut found = Vec::new();
     for named in named(objects, namespace).filter(|named| named.is_shown) {
         let Some(source) = named.source.clone() else { continue };
-        let Some(other) = first.get(&(source.clone(), named.port)) else {
-            first.insert((source, named.port), named);
+        let Some(other) = first.get(&(source.clone(), named.place)) else {
+            first.insert((source, named.place), named);
             continue;
         };
         if Arc::ptr_eq(other.gateway, named.gateway)

@@ -16,7 +16,8 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use super::{admin_client, table};
 use crate::analysis::analyse;
 use crate::api::Diagnostic;
-use crate::model::explain::{Explanation, Question, Step, UNREADABLE, decide};
+use crate::model::explain::{Explanation, Question, State, Step, UNREADABLE, decide};
+use crate::proxy;
 use crate::settings::{IdentityArgs, default_admin_socket};
 use crate::source::{FileSource, read_named};
 use crate::translate::Surroundings;
@@ -44,7 +45,7 @@ pub struct ExplainArgs {
     /// Server name of the ClientHello, where it is not the URL's host; empty: none
     #[arg(long)]
     pub sni: Option<String>,
-    /// Address that the client comes from
+    /// Address that the client comes from; rules that look at forwarding headers see 127.0.0.1 without it
     #[arg(long)]
     pub client_ip: Option<IpAddr>,
     /// Method of the request
@@ -106,11 +107,14 @@ fn question(args: &ExplainArgs) -> anyhow::Result<Question> {
         "https" => true,
         other => bail!("`{other}` is not served: http:// or https://"),
     };
+    if args.method == Method::CONNECT.as_str() {
+        bail!("CONNECT is answered 404: no route serves it");
+    }
     let host = authority.host().trim_matches(['[', ']']);
     let address: Option<IpAddr> = host.parse().ok();
     let sent = args.headers.iter().find(|(name, _)| name == "host").map(|(_, value)| value.clone());
-    // A client names no address in its ClientHello (RFC 6066, 3).
-    let named = args.sni.clone().or_else(|| address.is_none().then(|| host.to_owned()));
+    // A client names no address in its ClientHello, and no dot at the end (RFC 6066, 3).
+    let named = args.sni.clone().or_else(|| address.is_none().then(|| host.trim_end_matches('.').to_owned()));
     Ok(Question {
         port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
         address,
@@ -120,7 +124,7 @@ fn question(args: &ExplainArgs) -> anyhow::Result<Question> {
         authority: sent.unwrap_or_else(|| authority.as_str().to_owned()),
         path: uri.path().to_owned(),
         query: uri.query().map(str::to_owned),
-        headers: args.headers.clone(),
+        headers: proxy::as_rules_see(&args.headers, args.client_ip, tls),
         client: args.client_ip,
     })
 }
@@ -142,10 +146,14 @@ fn from_files(args: &ExplainArgs, files: Vec<PathBuf>, question: Question) -> an
         eprintln!("the documents have {errors} error{plural}, which may be why: `sluice check` shows them");
     }
     let question = question.in_form(analysis.snapshot.http.path).context(UNREADABLE)?;
-    Ok(decide(&analysis.snapshot, &question, &|cluster| {
-        let nobody = None::<fn(std::net::SocketAddr) -> bool>;
-        cluster.eligible(nobody).map(|candidate| candidate.endpoint.address).collect()
-    }))
+    let state = State {
+        available: &|cluster| {
+            let nobody = None::<fn(std::net::SocketAddr) -> bool>;
+            cluster.eligible(nobody).map(|candidate| candidate.endpoint.address).collect()
+        },
+        terminates: &|listener, chain| analysis.tls.get(listener, &chain.name).is_some(),
+    };
+    Ok(decide(&analysis.snapshot, &question, state))
 }
 
 /// Columns before what is said of a stage.

@@ -34,9 +34,18 @@ impl HostPattern {
             (Self::Any, _) => true,
             (_, Self::Any) => false,
             (Self::Suffix(mine), Self::Suffix(theirs)) => theirs.ends_with(&**mine),
-            (Self::Suffix(mine), Self::Exact(name)) => name.len() > mine.len() && name.ends_with(&**mine),
+            (Self::Suffix(_), Self::Exact(name)) => self.covers_name(name),
             (Self::Exact(_), Self::Suffix(_)) => false,
             (Self::Exact(mine), Self::Exact(theirs)) => mine == theirs,
+        }
+    }
+
+    /// Whether it covers a name, which is in lower case.
+    pub fn covers_name(&self, name: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Suffix(suffix) => name.len() > suffix.len() && name.ends_with(&**suffix),
+            Self::Exact(own) => **own == *name,
         }
     }
 

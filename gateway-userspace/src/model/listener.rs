@@ -201,6 +201,16 @@ pub enum ChainAction {
     Passthrough(Arc<TcpRoute>),
 }
 
+impl ChainAction {
+    /// Certificates and policy, where TLS ends here.
+    pub fn server_tls(&self) -> Option<&Arc<ServerTls>> {
+        match self {
+            Self::TerminateHttp { tls, .. } | Self::TerminateTcp { tls, .. } => Some(tls),
+            Self::Passthrough(_) => None,
+        }
+    }
+}
+
 /// Where the bytes of an opaque connection go.
 #[derive(Debug, Serialize)]
 pub struct TcpRoute {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use crate::model::Snapshot;
 use crate::tls::{ClientConfigs, ServerConfigs};
 
+pub use http::as_rules_see;
 pub use worker::{BindFailure, ProxySettings, WorkerReport, Workers};
 
 /// What the proxy serves: a snapshot and the TLS configurations made for it, published together.

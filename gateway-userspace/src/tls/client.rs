@@ -12,6 +12,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::certificate;
 use super::endpoint::{EndpointVerifier, Judge};
 use super::protocol;
+use super::version_one::VersionOne;
 use crate::model::{ClientIdentity, Cluster, CredentialProblem, Snapshot, TlsMaterial, Trust, UpstreamTls};
 
 /// HTTP/2 in ALPN (RFC 9113, 3.2).
@@ -123,19 +124,18 @@ fn judge(
 ) -> Result<Judge, ClientFault> {
     let algorithms = provider.signature_verification_algorithms;
     let names = policy.subject_alt_names.clone();
-    let (chains, pinned) = match &material.trust {
-        Trust::Anyone => {
-            return Ok(Judge { chains: None, pinned: Vec::new(), names: Vec::new(), algorithms });
-        }
+    let nobodys = VersionOne { authorities: Vec::new(), revoked: None, algorithms };
+    let (chains, version_one) = match &material.trust {
+        Trust::Anyone => return Ok(Judge { chains: None, version_one: nobodys, names: Vec::new() }),
         Trust::System => {
             let roots = system_roots()?;
             let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build();
-            (verifier.map_err(|error| unusable("the system's authorities", &error))?, Vec::new())
+            (verifier.map_err(|error| unusable("the system's authorities", &error))?, nobodys)
         }
         Trust::Bundle { authorities, revoked } => {
-            let pinned =
+            let bundle =
                 certificate::chain(&authorities.text).map_err(|error| unusable(authorities, &error))?;
-            let roots = certificate::roots(&pinned).map_err(|error| unusable(authorities, &error))?;
+            let roots = certificate::roots(&bundle).map_err(|error| unusable(authorities, &error))?;
             let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
             let lists = match revoked {
                 Some(revoked) => {
@@ -143,11 +143,12 @@ fn judge(
                 }
                 None => Vec::new(),
             };
+            let listed = revoked.is_some().then(|| lists.clone());
             let verifier = builder.with_crls(lists).build().map_err(|error| unusable(authorities, &error))?;
-            (verifier, pinned)
+            (verifier, VersionOne { authorities: bundle, revoked: listed, algorithms })
         }
     };
-    Ok(Judge { chains: Some(chains), pinned, names, algorithms })
+    Ok(Judge { chains: Some(chains), version_one, names })
 }
 
 /// The authorities that the machine trusts, read once.

@@ -4,24 +4,24 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::certificate;
+use super::version_one::VersionOne;
 
 /// What a policy demands of certificates, whoever is asked for.
 #[derive(Debug)]
 pub(super) struct Judge {
     /// `None` believes anyone.
     pub(super) chains: Option<Arc<WebPkiServerVerifier>>,
-    /// Certificates that are believed as they are: those of the bundle, as an endpoint may show the very one that the
-    /// bundle holds, signed by itself.
-    pub(super) pinned: Vec<CertificateDer<'static>>,
+    /// Verifies what webpki does not read. Its authorities are those of the bundle, and believed as they are: an endpoint may
+    /// show the very certificate that the bundle holds, signed by itself.
+    pub(super) version_one: VersionOne,
     /// Names of which a certificate must have one; none: any.
     pub(super) names: Vec<Arc<str>>,
-    pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
 
 /// A judge, and whether the name that is asked for counts.
@@ -40,10 +40,12 @@ impl ServerCertVerifier for EndpointVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let Judge { chains, pinned, names, .. } = &*self.judge;
+        let Judge { chains, version_one, names } = &*self.judge;
         let Some(chains) = chains else { return Ok(ServerCertVerified::assertion()) };
-        if pinned.iter().any(|pinned| pinned == end_entity) {
+        if version_one.authorities.iter().any(|pinned| pinned == end_entity) {
             check_time(end_entity, now)?;
+        } else if VersionOne::is_of(end_entity) {
+            version_one.verify(end_entity, now)?;
         } else {
             // The name comes last: who fails by it alone has a chain that is believed.
             match chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
@@ -55,6 +57,10 @@ impl ServerCertVerifier for EndpointVerifier {
             }
         }
         if self.verifies_host {
+            // One of version 1 has no name that counts.
+            if VersionOne::is_of(end_entity) {
+                return Err(CertificateError::NotValidForName.into());
+            }
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         }
         if !names.is_empty() && !certificate::is_for_any(end_entity, names) {
@@ -69,7 +75,11 @@ impl ServerCertVerifier for EndpointVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.judge.algorithms)
+        let version_one = &self.judge.version_one;
+        if VersionOne::is_of(certificate) {
+            return version_one.verify_tls12_signature(message, certificate, signature);
+        }
+        verify_tls12_signature(message, certificate, signature, &version_one.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -78,11 +88,15 @@ impl ServerCertVerifier for EndpointVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.judge.algorithms)
+        let version_one = &self.judge.version_one;
+        if VersionOne::is_of(certificate) {
+            return version_one.verify_tls13_signature(message, certificate, signature);
+        }
+        verify_tls13_signature(message, certificate, signature, &version_one.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.judge.algorithms.supported_schemes()
+        self.judge.version_one.algorithms.supported_schemes()
     }
 }
 

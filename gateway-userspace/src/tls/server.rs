@@ -1,7 +1,7 @@
 //! The rustls configurations of all terminating chains of a snapshot, made once for each credential and policy and
 //! kept over generations, so that session tickets survive a change of routes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -62,6 +62,11 @@ impl ServerConfigs {
             configs.by_chain.extend(built.map(|built| (id, built)));
         }
         (configs, faults)
+    }
+
+    /// The chains that have one.
+    pub fn chains(&self) -> HashSet<(ListenerKey, Arc<str>)> {
+        self.by_chain.keys().cloned().collect()
     }
 
     /// The configuration of a chain; `None` resets the client.

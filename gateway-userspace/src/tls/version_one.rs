@@ -1,4 +1,4 @@
-//! Clients' certificates of X.509 version 1. They have no extensions; `openssl x509 -req` makes them as long as it is not told
+//! Certificates of clients and backends of X.509 version 1. They have no extensions; `openssl x509 -req` makes them as long as it is not told
 //! otherwise, and Istio's tutorials with it. webpki reads none, so that they are verified here, by the same algorithms: such a
 //! certificate counts where an authority of the bundle itself signed it.
 
@@ -21,13 +21,14 @@ use crate::model::ClientAuthority;
 /// Verifies such certificates.
 #[derive(Debug)]
 pub(super) struct VersionOne {
-    authorities: Vec<CertificateDer<'static>>,
+    pub(super) authorities: Vec<CertificateDer<'static>>,
     /// With any, one of the authority's must say that the certificate is not revoked.
-    revoked: Option<Vec<CertificateRevocationListDer<'static>>>,
-    algorithms: WebPkiSupportedAlgorithms,
+    pub(super) revoked: Option<Vec<CertificateRevocationListDer<'static>>>,
+    pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl VersionOne {
+    /// For an authority's clients.
     pub(super) fn new(
         authority: &ClientAuthority,
         algorithms: WebPkiSupportedAlgorithms,
@@ -98,7 +99,7 @@ impl VersionOne {
         fitting.into_iter().any(|it| it.verify_signature(key, to_be_signed.whole, signature).is_ok())
     }
 
-    /// The client's proof that it has the key.
+    /// Its owner's proof that it has the key.
     pub(super) fn verify_tls12_signature(
         &self,
         message: &[u8],

@@ -12,7 +12,7 @@ use super::memo::{Address, Kept};
 use super::report::Report;
 use super::route::Compiled;
 use super::select::SelectedServer;
-use super::usage::{Place, Usage};
+use super::usage::{Place, Usage, is_for_mesh};
 
 /// `namespace/name` of a Gateway.
 pub(super) type GatewayName = (String, String);
@@ -260,7 +260,8 @@ fn globally(place: Place, documents: &[usize]) -> Place {
 fn report_unused_l4(used: &HashSet<RuleId>, document: usize, bound: &Bound, report: &mut Report) {
     let spec = &bound.document.spec;
     for (list, length) in [("tls", spec.tls.len()), ("tcp", spec.tcp.len())] {
-        for index in (0..length).filter(|index| !used.contains(&RuleId { document, list, index: *index })) {
+        let unused = (0..length).filter(|index| !used.contains(&RuleId { document, list, index: *index }));
+        for index in unused.filter(|index| !is_l4_for_mesh(spec, list, *index)) {
             let field = FieldPath::spec().field(list).index(index);
             let message = format!("the {list} rule takes no effect at any server of its gateways");
             let help = match list {
@@ -271,6 +272,15 @@ fn report_unused_l4(used: &HashSet<RuleId>, document: usize, bound: &Bound, repo
             report.add(finding.help(help));
         }
     }
+}
+
+/// Whether all matches of a rule name sidecars alone.
+fn is_l4_for_mesh(spec: &VirtualService, list: &str, index: usize) -> bool {
+    let gateways: Vec<&[String]> = match list {
+        "tls" => spec.tls[index].matches.iter().map(|condition| condition.gateways.as_slice()).collect(),
+        _ => spec.tcp[index].matches.iter().map(|condition| condition.gateways.as_slice()).collect(),
+    };
+    !gateways.is_empty() && gateways.into_iter().all(is_for_mesh)
 }
 
 /// A Gateway that is for us.
@@ -327,20 +337,26 @@ impl<'s, 'a> Gateways<'s, 'a> {
         }
     }
 
-    /// A host that no server of a Gateway has is never answered there. Whether any host is, at any of those reached.
+    /// A host that no server of a Gateway has is never answered there, which is as it should be where another Gateway of
+    /// the document has it. Whether any host is answered, at any of those reached.
     fn report_hosts(&self, bound: &Bound, reached: &[usize], report: &mut Report) -> bool {
-        let mut any_served = false;
-        for (at, written) in bound.document.spec.gateways.iter().enumerate() {
+        let gateways = bound.document.spec.gateways.iter().enumerate().filter_map(|(at, written)| {
             let found =
-                self.by_name.get(&bound.gateway_name(written)).filter(|found| reached.contains(found));
-            let Some(Selected { servers, .. }) = found.map(|found| &self.selected[*found]) else { continue };
-            let missing = missing_hosts(bound, servers);
-            any_served |= missing.len() < bound.hosts.len();
+                self.by_name.get(&bound.gateway_name(written)).filter(|found| reached.contains(found))?;
+            let servers = &self.selected[*found].servers;
+            Some((at, servers, missing_hosts(bound, servers)))
+        });
+        let gateways: Vec<_> = gateways.collect();
+        let all = bound.hosts.len();
+        let is_nowhere = |host: &&str| gateways.iter().all(|(.., missing)| missing.contains(host));
+        for (at, servers, missing) in &gateways {
+            let missing: Vec<&str> =
+                missing.iter().copied().filter(|host| missing.len() == all || is_nowhere(host)).collect();
             if !missing.is_empty() {
-                report_missing(bound, at, &missing, servers, report);
+                report_missing(bound, *at, &missing, servers, report);
             }
         }
-        any_served
+        gateways.iter().any(|(.., missing)| missing.len() < all)
     }
 }
 
@@ -432,7 +448,7 @@ fn gateways_of(
 /// Classes of VirtualServices in the order in which a gateway looks at them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Visibility {
-    /// `exportTo: ["."]` in the gateway's own namespace.
+    /// Of the gateway's own namespace and exported to it, as `.` or by name.
     Private,
     /// Exported to the gateway's namespace by name.
     Named,
@@ -443,9 +459,10 @@ enum Visibility {
 fn visibility(document: &Sourced<VirtualService>, identity: &GatewayIdentity) -> Option<Visibility> {
     let export_to = &document.spec.export_to;
     let names = |word: &str| export_to.iter().any(|entry| entry == word);
+    let own = **document.namespace() == identity.namespace;
     if export_to.is_empty() || names("*") {
         Some(Visibility::Public)
-    } else if names(".") && **document.namespace() == identity.namespace {
+    } else if own && (names(".") || names(&identity.namespace)) {
         Some(Visibility::Private)
     } else if names(&identity.namespace) {
         Some(Visibility::Named)

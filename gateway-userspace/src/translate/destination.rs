@@ -135,7 +135,8 @@ fn missing(
                 format!("Referenced {the_host} not found: \"{shown}\""),
             )
         }
-        Some(_) if !destination.subset.is_empty() => error(
+        // A subset is one of a port.
+        Some(ports) if !destination.subset.is_empty() && ports.contains(&name.port) => error(
             Code::ReferencedResourceNotFound,
             &field.field("subset"),
             format!(

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::api::{Code, Severity};
 use crate::model::{HostMap, HostPattern, RouteList, RouteTable, VirtualHost};
 
 use super::Context;
@@ -33,10 +34,11 @@ pub(super) fn server_table(
     table.finish(&server_name("https", server))
 }
 
-/// `https.<number>.<portName>.<gateway>.<namespace>`.
+/// `https.<number>.<portName>.<gateway>.<namespace>[.<bind>]`.
 pub(super) fn server_name(prefix: &str, server: &SelectedServer<'_>) -> String {
     let (namespace, name) = own_name(server.gateway);
-    format!("{prefix}.{}.{}.{name}.{namespace}", server.number, server.port_name())
+    let bind = server.bind.map(|ip| format!(".{ip}")).unwrap_or_default();
+    format!("{prefix}.{}.{}.{name}.{namespace}{bind}", server.number, server.port_name())
 }
 
 #[derive(Default)]
@@ -61,6 +63,7 @@ impl Table {
         let bound = context.bindings.of(server);
         self.hosts.reserve(bound.len());
         self.by_domain.reserve(bound.len());
+        let mut any_domain = false;
         for (index, bound) in bound {
             let domains = domains(server, bound.document.namespace(), &bound.hosts);
             if domains.is_empty() {
@@ -70,6 +73,7 @@ impl Table {
             if compiled.routes.is_empty() {
                 continue;
             }
+            any_domain = true;
             for domain in domains {
                 let at = self.host(domain);
                 self.write(at, &compiled.routes);
@@ -77,10 +81,14 @@ impl Table {
             }
         }
         if server.redirects_to_https() {
-            // Sticky for each of the server's hosts, and it needs no VirtualService.
-            for entry in server.hosts.entries() {
+            // Sticky for each of the server's hosts, and it needs no VirtualService; those that are one namespace's need one of
+            // it, as at Istio's gateway.
+            for entry in server.hosts.entries().iter().filter(|entry| entry.namespace.is_none()) {
                 let at = self.host(entry.pattern.clone());
                 self.hosts[at].https_redirect = true;
+            }
+            if !any_domain {
+                report_unredirected(server, report);
             }
         }
     }
@@ -95,8 +103,16 @@ impl Table {
         if !self.is_shared {
             return route::compiled(context, index, server, report);
         }
-        let compiled = self.compiled.entry((Address::of(server.gateway), index));
-        compiled.or_insert_with(|| route::compiled(context, index, server, report)).clone()
+        let key = (Address::of(server.gateway), index);
+        if let Some(compiled) = self.compiled.get(&key) {
+            return compiled.clone();
+        }
+        let compiled = route::compiled(context, index, server, report);
+        // One with no rule for this server's port may have some for another's.
+        if !compiled.routes.is_empty() {
+            self.compiled.insert(key, compiled.clone());
+        }
+        compiled
     }
 
     fn host(&mut self, domain: HostPattern) -> usize {
@@ -128,6 +144,18 @@ impl Table {
         }
         RouteTable::indexed(name.into(), self.hosts, self.by_domain)
     }
+}
+
+/// Hosts of a namespace are redirected by what its VirtualServices say of them.
+fn report_unredirected(server: &SelectedServer<'_>, report: &mut Report) {
+    let mut entries = server.hosts.entries().iter().enumerate();
+    let Some((at, entry)) = entries.find(|(_, entry)| entry.namespace.is_some()) else { return };
+    let namespace = entry.namespace.as_deref().unwrap_or_default();
+    let message =
+        format!("no VirtualService of namespace {namespace} has {}: it is not redirected", entry.pattern);
+    let field = server.field().field("hosts").index(at);
+    let finding = server.gateway.diagnostic(Severity::Warning, Code::NoEffect, &field, message);
+    report.add(finding.help("leave the namespace out to redirect the host whoever has it"));
 }
 
 /// The narrower of each pair of a server's hosts and a VirtualService's, each once.

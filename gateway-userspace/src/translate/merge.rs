@@ -181,8 +181,9 @@ fn host_conflict(
     let field =
         |(server, at): (&SelectedServer<'_>, usize)| -> FieldPath { server.field().field("hosts").index(at) };
     let host = newer.0.server.hosts.get(newer.1).map_or("*", String::as_str);
+    let whose = if std::ptr::eq(older.0.gateway, newer.0.gateway) { "earlier" } else { "older" };
     let message = format!(
-        "host {host} is claimed already by an older server with TLS settings on this port: this server is dropped as \
+        "host {host} is claimed already by an {whose} server with TLS settings on this port: this server is dropped as \
          a whole, with all its hosts"
     );
     report.add(

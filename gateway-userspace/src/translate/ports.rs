@@ -9,7 +9,7 @@ use super::registry::Workloads;
 use super::report::Report;
 use super::select::SelectedServer;
 
-/// A Service with this label leaves ports as they are.
+/// A Service with this label, whatever it says, leaves ports as they are.
 const NO_TRANSLATION: &str = "experimental.istio.io/disable-gateway-port-translation";
 
 /// Gives each server its listening port.
@@ -40,7 +40,7 @@ fn selects(service: &Sourced<Service>, identity: &GatewayIdentity) -> bool {
     **service.namespace() == identity.namespace
         && !selector.is_empty()
         && selector.iter().all(|(key, value)| identity.labels.get(key) == Some(value))
-        && service.metadata.labels.get(NO_TRANSLATION).is_none_or(|value| value != "true")
+        && !service.metadata.labels.contains_key(NO_TRANSLATION)
 }
 
 fn target(

@@ -67,10 +67,14 @@ impl Chains {
         };
         let mut sni: Vec<HostPattern> = Vec::new();
         for (at, entry) in server.hosts.entries().iter().enumerate() {
-            if sni.contains(&entry.pattern) || self.claimed.contains_key(&entry.pattern) {
+            if sni.contains(&entry.pattern) {
                 continue;
             }
             let field = server.field().field("hosts").index(at);
+            if let Some(first) = self.claimed.get(&entry.pattern) {
+                report.add(claimed(server, &entry.pattern, &field, first));
+                continue;
+            }
             self.claimed.insert(entry.pattern.clone(), server.gateway.related(&field, "has the name"));
             sni.push(entry.pattern.clone());
         }
@@ -153,6 +157,22 @@ impl Chains {
         }
         Some(names)
     }
+}
+
+/// A name that another server of the port has, for another namespace's VirtualServices: a ClientHello does not tell them apart,
+/// and Envoy would lose the listener.
+fn claimed(
+    server: &SelectedServer<'_>,
+    name: &HostPattern,
+    field: &FieldPath,
+    first: &Related,
+) -> Diagnostic {
+    let message = format!(
+        "host {name} is an older server's on this port already: clients who ask for it get that one's"
+    );
+    let (severity, code) = (Severity::Error, Code::ConflictingGateways);
+    let found = server.gateway.diagnostic(severity, code, field, message).related(first.clone());
+    found.help("put the hosts of both namespaces into one server, which has one certificate for them")
 }
 
 /// A name that the server does not have.

@@ -10,6 +10,9 @@ use crate::api::{Code, FieldPath, Severity};
 use super::bind::Bound;
 use super::report::Report;
 
+/// What `gateways` call all sidecars.
+const MESH: &str = "mesh";
+
 /// A match as written; a rule without any has one at 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Place {
@@ -96,14 +99,26 @@ impl Reporter<'_> {
     }
 
     fn no_effect(&self, report: &mut Report) {
+        let matches = &self.written.matches;
+        if !matches.is_empty() && matches.iter().all(|condition| is_for_mesh(&condition.gateways)) {
+            return;
+        }
         let message = "the http rule takes no effect at any server of its gateways";
         let help = "http rules serve HTTP and terminated HTTPS; do port, gateways and hosts fit?";
-        let finding =
-            self.bound.document.diagnostic(Severity::Warning, Code::NoEffect, &self.field(), message);
+        let finding = self.bound.document.diagnostic(self.severity(), Code::NoEffect, &self.field(), message);
         report.add(finding.help(help));
     }
 
+    /// What does nothing at a gateway may be meant for the sidecars of a mesh that the document is for as well.
+    fn severity(&self) -> Severity {
+        let is_for_both = self.bound.document.spec.gateways.iter().any(|name| name == MESH);
+        if is_for_both { Severity::Info } else { Severity::Warning }
+    }
+
     fn never_holds(&self, at: usize, report: &mut Report) {
+        if self.written.matches.get(at).is_some_and(|condition| is_for_mesh(&condition.gateways)) {
+            return;
+        }
         let field = self.field().field("match").index(at);
         let message = "the match takes no effect at any server of its gateways; the rule's others do";
         let help = match self.written.delegate {
@@ -112,7 +127,7 @@ impl Reporter<'_> {
             }
             None => "do its port, gateways, sourceLabels and sourceNamespace fit?",
         };
-        let finding = self.bound.document.diagnostic(Severity::Warning, Code::NoEffect, &field, message);
+        let finding = self.bound.document.diagnostic(self.severity(), Code::NoEffect, &field, message);
         report.add(finding.help(help));
     }
 
@@ -164,6 +179,11 @@ impl Reporter<'_> {
         let bound = &*self.all[&place.document];
         (bound, &bound.document.spec.http[place.rule])
     }
+}
+
+/// Whether a match names sidecars alone.
+pub(super) fn is_for_mesh(gateways: &[String]) -> bool {
+    !gateways.is_empty() && gateways.iter().all(|name| name == MESH)
 }
 
 /// `prefix /a`.

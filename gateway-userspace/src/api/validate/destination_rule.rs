@@ -27,8 +27,8 @@ pub fn destination_rule(document: &Sourced<DestinationRule>) -> Vec<Diagnostic> 
     let mut names = HashSet::new();
     for (at, subset) in spec.subsets.iter().enumerate() {
         let field = field.field("subsets").index(at);
-        if !host::is_label(&subset.name) {
-            found.error(&field.field("name"), format!("subset name is invalid: \"{}\"", subset.name));
+        if let Err(message) = host::check_subset(&subset.name) {
+            found.error(&field.field("name"), message);
         } else if !names.insert(&subset.name) {
             found.error(&field.field("name"), format!("duplicate subset names: {}", subset.name));
         }

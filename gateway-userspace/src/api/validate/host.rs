@@ -56,6 +56,15 @@ fn check_labels(domain: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// A subset's name.
+pub(super) fn check_subset(name: &str) -> Result<(), String> {
+    match name {
+        "" => Err("subset name cannot be empty".to_owned()),
+        name if is_label(name) => Ok(()),
+        name => Err(format!("subset name is invalid: {name}")),
+    }
+}
+
 /// A host of a VirtualService: a name, a wildcard, or an address.
 pub(super) fn check_host(name: &str) -> Result<(), String> {
     if name.parse::<IpAddr>().is_ok() { Ok(()) } else { check_wildcard_domain(name) }

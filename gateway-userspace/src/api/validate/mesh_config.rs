@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::api::diagnostic::{Code, Diagnostic, Severity};
-use crate::api::mesh_config::{ELSEWHERE, MeshConfig, NOT_OBEYED, PROXY_NOT_OBEYED, SERVED, TlsDefaults};
+use crate::api::mesh_config::{
+    ELSEWHERE, FileAccessLog, MeshConfig, NOT_OBEYED, PROXY_NOT_OBEYED, SERVED, TlsDefaults,
+};
 use crate::api::object::Source;
 use crate::api::path::FieldPath;
 use crate::api::yaml::{Content, Node};
@@ -95,7 +97,7 @@ fn check_access_logs(found: &mut Findings<'_>, field: &FieldPath, mesh: &MeshCon
         found.error_with_help(field, format!("accessLogFormat: {error}"), help);
     }
     for (at, provider) in mesh.extension_providers.iter().enumerate() {
-        if let Some(Err(error)) = provider.envoy_file_access_log.as_ref().map(|log| log.format()) {
+        if let Some(Err(error)) = provider.envoy_file_access_log.as_ref().map(FileAccessLog::format) {
             let place = format!("extensionProviders[{at}].envoyFileAccessLog.logFormat");
             found.error_with_help(field, format!("{place}: {error}"), help);
         }

@@ -106,12 +106,15 @@ pub(super) fn check_destination(
     check_destination_host(found, &field.field("destination"), destination);
 }
 
-/// Host and port of a destination.
+/// Host, subset and port of a destination.
 pub(super) fn check_destination_host(found: &mut Findings<'_>, field: &FieldPath, destination: &Destination) {
     if destination.host == "*" {
         found.error(&field.field("host"), "invalid destination host *");
     } else {
         found.check_host(&field.field("host"), host::check_host(&destination.host));
+    }
+    if !destination.subset.is_empty() {
+        found.check(&field.field("subset"), host::check_subset(&destination.subset));
     }
     if let Some(port) = &destination.port {
         check_port(found, &field.field("port").field("number"), port.number);

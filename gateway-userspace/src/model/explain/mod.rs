@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use super::cluster::{Cluster, WeightedCluster};
-use super::listener::{ChainAction, FilterChain, ListenerKind, TcpRoute};
+use super::listener::{ChainAction, FilterChain, ListenerKey, ListenerKind, TcpRoute};
 use super::origin::Origin;
 use super::path_form::PathForm;
 use super::route::{RequestHead, Route, RouteAction, RouteTable};
@@ -182,10 +182,33 @@ pub struct Explanation {
 /// Endpoints of a cluster that may be chosen at the moment.
 pub type Available<'a> = &'a dyn Fn(&Cluster) -> Vec<SocketAddr>;
 
+/// Whether a chain that ends TLS has a certificate to show at the moment: a Secret may be there and no good, or be gone and
+/// its certificate still in force.
+pub type Terminates<'a> = &'a dyn Fn(ListenerKey, &FilterChain) -> bool;
+
+/// What a snapshot does not say.
+#[derive(Clone, Copy)]
+pub struct State<'a> {
+    /// Who may be chosen.
+    pub available: Available<'a>,
+    /// Who can end TLS.
+    pub terminates: Terminates<'a>,
+}
+
+impl<'a> State<'a> {
+    /// Where nothing runs, and whatever is named as a certificate is taken for one.
+    pub fn of_documents(available: Available<'a>) -> Self {
+        Self {
+            available,
+            terminates: &|_, chain| chain.action.server_tls().is_none_or(|tls| tls.credential.is_ok()),
+        }
+    }
+}
+
 /// Follows a request through a snapshot.
-pub fn decide(snapshot: &Snapshot, question: &Question, available: Available<'_>) -> Explanation {
+pub fn decide(snapshot: &Snapshot, question: &Question, state: State<'_>) -> Explanation {
     let headers = question.header_map();
-    let mut way = Way { snapshot, question, headers: &headers, available, steps: Vec::new() };
+    let mut way = Way { snapshot, question, headers: &headers, state, steps: Vec::new() };
     let (outcome, summary) = way.listener();
     Explanation { outcome, summary, steps: way.steps }
 }
@@ -196,7 +219,7 @@ struct Way<'a> {
     snapshot: &'a Snapshot,
     question: &'a Question,
     headers: &'a HeaderMap,
-    available: Available<'a>,
+    state: State<'a>,
     steps: Vec<Step>,
 }
 
@@ -221,7 +244,7 @@ impl<'a> Way<'a> {
             (ListenerKind::Tls(tls), true) => {
                 let sni = self.question.sni.as_deref();
                 match tls.select(sni) {
-                    Some(chain) => self.chain(chain),
+                    Some(chain) => self.chain(listener.key, chain),
                     None => self.no_chain(&tls.chains),
                 }
             }
@@ -238,15 +261,14 @@ impl<'a> Way<'a> {
         (Outcome::Reset, format!("no server of the port has {name}: the connection is reset"))
     }
 
-    fn chain(&mut self, chain: &'a FilterChain) -> End {
+    fn chain(&mut self, listener: ListenerKey, chain: &'a FilterChain) -> End {
         let mut step = found(Stage::FilterChain, &chain.name);
         step.origins = place(chain.origin.as_ref());
-        step.notes = words::chain(chain);
+        let terminates = (self.state.terminates)(listener, chain);
+        step.notes = words::chain(chain, terminates);
         self.steps.push(step);
         match &chain.action {
-            ChainAction::TerminateHttp { tls, .. } | ChainAction::TerminateTcp { tls, .. }
-                if tls.credential.is_err() =>
-            {
+            ChainAction::TerminateHttp { .. } | ChainAction::TerminateTcp { .. } if !terminates => {
                 (Outcome::Reset, "the chain has no usable certificate: the connection is reset".to_owned())
             }
             ChainAction::TerminateHttp { routes, .. } => self.virtual_host(routes),
@@ -312,7 +334,7 @@ impl<'a> Way<'a> {
         let sum: u64 = destinations.iter().map(|destination| u64::from(destination.weight)).sum();
         let mut serving = 0;
         for destination in destinations {
-            let (step, serves) = endpoints::step(destination, sum, self.question, self.available);
+            let (step, serves) = endpoints::step(destination, sum, self.question, self.state.available);
             serving += usize::from(serves);
             self.steps.push(step);
         }

@@ -1,8 +1,11 @@
 //! What is found and what is not, in words.
 
+use std::sync::Arc;
+
 use super::Outcome;
 use crate::model::cluster::WeightedCluster;
-use crate::model::listener::{ChainAction, FilterChain, Listener};
+use crate::model::credential::{Credential, CredentialProblem};
+use crate::model::listener::{FilterChain, Listener};
 use crate::model::route::{
     HeaderMatch, PathMatch, RequestHead, Route, RouteAction, StringMatch, Unmet, ValueMatch,
 };
@@ -16,22 +19,31 @@ pub(super) fn listener(listener: &Listener, asked: u16) -> Vec<String> {
     notes
 }
 
-pub(super) fn chain(chain: &FilterChain) -> Vec<String> {
+pub(super) fn chain(chain: &FilterChain, terminates: bool) -> Vec<String> {
     let names: Vec<String> = chain.sni.iter().map(ToString::to_string).collect();
     let mut notes = vec![format!("takes the server names {}", names.join(", "))];
-    match &chain.action {
-        ChainAction::TerminateHttp { tls, .. } | ChainAction::TerminateTcp { tls, .. } => {
-            notes.push(match &tls.credential {
-                Ok(credential) => {
-                    let shown = credential.certificates.iter().map(|shown| shown.source.to_string());
-                    format!("TLS ends here, with {}", shown.collect::<Vec<_>>().join(" and "))
-                }
-                Err(problem) => format!("TLS would end here, but {problem}"),
-            });
-        }
-        ChainAction::Passthrough(_) => notes.push("TLS is passed through".to_owned()),
-    }
+    notes.push(match chain.action.server_tls() {
+        None => "TLS is passed through".to_owned(),
+        Some(tls) => ending(&tls.credential, terminates),
+    });
     notes
+}
+
+/// With which certificates TLS ends. A running gateway goes on with those of before where the new ones are no good.
+fn ending(credential: &Result<Arc<Credential>, CredentialProblem>, terminates: bool) -> String {
+    match (credential, terminates) {
+        (Ok(credential), _) => {
+            let shown = credential.certificates.iter().map(|shown| shown.source.to_string());
+            let shown = shown.collect::<Vec<_>>().join(" and ");
+            if terminates {
+                format!("TLS ends here, with {shown}")
+            } else {
+                format!("TLS would end here, but {shown} cannot be used: `sluice check` says why")
+            }
+        }
+        (Err(problem), true) => format!("TLS ends here with the certificate of before, as {problem}"),
+        (Err(problem), false) => format!("TLS would end here, but {problem}"),
+    }
 }
 
 /// The rule's name, or its VirtualService.

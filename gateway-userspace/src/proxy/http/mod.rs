@@ -20,4 +20,5 @@ mod serve;
 mod tries;
 mod upgrade;
 
+pub use headers::as_rules_see;
 pub(super) use serve::{Connection, serve};

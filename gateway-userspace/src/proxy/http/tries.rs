@@ -176,7 +176,12 @@ impl Order<'_> {
             },
         };
         let outcome = if let Some(sent) = sent {
-            self.judge(sent, endpoint)
+            let outcome = self.judge(sent, endpoint);
+            // Nobody else is to blame, and nothing is left to say again.
+            if matches!(outcome, Err(Failure::Reset { unsent: None, .. })) && self.upload.is_broken() {
+                return Err(RequestError::BrokenBody);
+            }
+            outcome
         } else {
             self.report(endpoint, Outcome::Timeout);
             Err(Failure::Timeout)

@@ -12,9 +12,10 @@ mod tls;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::api::destination_rule::{DestinationRule, Subset};
-use crate::api::{Code, FieldPath, Objects, Severity, Sourced};
+use crate::api::{Code, Diagnostic, FieldPath, Objects, Severity, Sourced};
 use crate::model::{GatewayIdentity, HostMap, HostPattern};
 
 use super::bind::full_name;
@@ -29,7 +30,8 @@ pub(super) struct DestinationRules<'a> {
     groups: Vec<Vec<&'a Sourced<DestinationRule>>>,
     /// The group in force for a host; `None` for one that only others see, which hides wider ones from us as well.
     by_place: HashMap<Place<'a>, HostMap<Option<usize>>>,
-    used: RefCell<HashSet<usize>>,
+    /// The hosts that were asked for, with the group in force for each.
+    asked: RefCell<Vec<(Arc<str>, Option<usize>)>>,
 }
 
 /// Where rules are looked for.
@@ -111,40 +113,68 @@ impl<'a> DestinationRules<'a> {
             });
             by_place.entry(place).or_default().insert(&host, in_force);
         }
-        Self { groups, by_place, used: RefCell::default() }
+        Self { groups, by_place, asked: RefCell::default() }
     }
 
     /// What applies to a service's host.
     pub(super) fn of(
         &self,
-        host: &str,
+        host: &Arc<str>,
         namespace: &str,
         identity: &GatewayIdentity,
     ) -> Option<ServiceRule<'_, 'a>> {
         let places = Place::in_order(namespace, identity);
-        let group = places.iter().find_map(|place| *self.by_place.get(place)?.get(host)?)?;
-        self.used.borrow_mut().insert(group);
-        Some(ServiceRule { documents: &self.groups[group] })
+        let group = places.iter().find_map(|place| *self.by_place.get(place)?.get(host)?);
+        self.asked.borrow_mut().push((host.clone(), group));
+        Some(ServiceRule { documents: &self.groups[group?] })
     }
 
     /// Reports the rules that no service has.
-    pub(super) fn report_unused(&self, report: &mut Report) {
-        let used = self.used.borrow();
-        let unused = self.groups.iter().enumerate().filter(|(group, _)| !used.contains(group));
+    pub(super) fn report_unused(&self, identity: &GatewayIdentity, report: &mut Report) {
+        let asked = self.asked.borrow();
+        let in_force: HashSet<usize> = asked.iter().filter_map(|(_, group)| *group).collect();
+        let unused = self.groups.iter().enumerate().filter(|(group, _)| !in_force.contains(group));
         for document in unused.flat_map(|(_, documents)| documents) {
-            let message = format!(
-                "The host {} defined in the DestinationRule does not match any services in the mesh.",
-                document.spec.host
-            );
-            let field = FieldPath::spec().field("host");
-            report.add(
-                document
-                    .diagnostic(Severity::Warning, Code::DestinationRuleWithoutHost, &field, message)
-                    .help(
-                        "no Service of that name is left to this rule; another namespace's is named in full",
-                    ),
-            );
+            let own = full_name(&document.spec.host, document.namespace(), &identity.domain);
+            let own = HostPattern::new(&own);
+            let covered = asked.iter().find(|(host, _)| own.covers_name(host));
+            report.add(match covered {
+                Some((host, group)) => preceded(document, host, group.map(|group| self.groups[group][0])),
+                None => hostless(document),
+            });
         }
+    }
+}
+
+/// A rule for a service that there is not.
+fn hostless(document: &Sourced<DestinationRule>) -> Diagnostic {
+    let message = format!(
+        "The host {} defined in the DestinationRule does not match any services in the mesh.",
+        document.spec.host
+    );
+    let field = FieldPath::spec().field("host");
+    let found = document.diagnostic(Severity::Warning, Code::DestinationRuleWithoutHost, &field, message);
+    found.help("write the Service, or correct `host`; another namespace's service is named in full")
+}
+
+/// A rule for a service that has another one, or that looks for its rules elsewhere.
+fn preceded(
+    document: &Sourced<DestinationRule>,
+    host: &str,
+    first: Option<&Sourced<DestinationRule>>,
+) -> Diagnostic {
+    let field = FieldPath::spec().field("host");
+    let why = match first {
+        Some(_) => format!("another DestinationRule is in force for {host}"),
+        None => format!("rules for {host} are not those of namespace {}", document.namespace()),
+    };
+    let help = "the gateway's own namespace comes first, then the service's, then the root's; within one the most specific \
+                host; nothing is joined";
+    let message = format!("{why}: this one takes no effect here");
+    let found = document.diagnostic(Severity::Warning, Code::NoEffect, &field, message).help(help);
+    match first {
+        Some(first) => found.related(first.related(&field, "is in force")),
+        None => found,
     }
 }
 

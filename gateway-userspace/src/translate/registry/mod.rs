@@ -206,7 +206,7 @@ impl Known {
             report.extend(&unit.findings);
             units.insert(host, unit);
         }
-        rules.report_unused(&mut report);
+        rules.report_unused(identity, &mut report);
         Self { units, clusters: Arc::default(), names, findings: report.finish() }
     }
 

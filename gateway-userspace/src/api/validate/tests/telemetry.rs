@@ -13,10 +13,9 @@ fn found(spec: &str) -> Vec<String> {
 
 /// Likewise in a MeshConfig.
 fn mesh(text: &str) -> Vec<String> {
-    let indented: String = text.lines().map(|line| format!("    {line}\n")).collect();
-    lines(&format!(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio}}\ndata:\n  mesh: |-\n{indented}"
-    ))
+    let indented = text.replace('\n', "\n    ");
+    let head = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio}\ndata:\n  mesh: |-\n";
+    lines(&format!("{head}    {indented}\n"))
 }
 
 fn lines(text: &str) -> Vec<String> {
