@@ -31,10 +31,10 @@ pub(super) async fn forward(
     mut request: Request<Incoming>,
     notes: &Notes,
 ) -> Result<Response<ResponseBody>, RequestError> {
-    let Facts { connection, asker, route, .. } = *facts;
+    let Facts { connection, asker, route, .. } = facts;
     let cluster = action.destinations[chosen].cluster.clone().ok_or(RequestError::NoCluster)?;
     let destination_headers = action.destination_headers.get(chosen);
-    let upgrade = upgrade::wanted(&mut request)?;
+    let upgrade = upgrade::wanted(&mut request);
     let is_grpc = headers::is_grpc(request.headers());
     let times = Times::of(action, request.headers(), is_grpc);
 
@@ -46,6 +46,8 @@ pub(super) async fn forward(
     times.tell(&mut head.headers, is_grpc);
     let address = Address::of(&head, route, action, (&target, chosen))?;
     address.tell_original(&mut head, &target);
+    let line = (address.path_and_query().path(), address.path_and_query().query(), address.authority());
+    facts.keep(destination_headers.map(|(_, response)| response), (&head.method, &head.headers), line);
 
     let policy = action.retries.as_ref();
     let streams = cluster.protocol == UpstreamProtocol::Http2;

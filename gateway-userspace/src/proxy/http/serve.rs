@@ -220,6 +220,7 @@ where
             };
             if let Err(error) = result {
                 tracing::trace!(%peer, %error, "connection ended");
+                tell_malformed(&connection, &error);
             }
         }};
     }
@@ -246,14 +247,25 @@ where
     }
 }
 
+/// A head that hyper cannot read: it has answered, and nobody has seen a request.
+fn tell_malformed(connection: &Connection, error: &hyper::Error) {
+    if error.is_parse_too_large() {
+        Notes::begin(connection, connection.in_force().logging).refused(RequestError::HeadersTooLarge, 0);
+    } else if error.is_parse() {
+        Notes::begin(connection, connection.in_force().logging).refused(RequestError::Malformed, 0);
+    }
+}
+
 /// Tells a client of another version which one is spoken here, and closes. What it still says is read, so that the close
 /// does not overtake the answer.
 async fn refuse_version<S: AsyncRead + AsyncWrite + Unpin>(connection: &Connection, mut stream: S) {
     let error = RequestError::OldVersion;
-    Notes::begin(connection, connection.in_force().logging).refused(error);
     let (status, body) = (error.status(), error.body());
+    Notes::begin(connection, connection.in_force().logging).refused(error, body.len());
+    let server = connection.shared.server_header.as_ref().and_then(|server| server.to_str().ok());
+    let server = server.map(|server| format!("server: {server}\r\n")).unwrap_or_default();
     let answer = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\n{server}content-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
     );
     let told = async {

@@ -177,7 +177,12 @@ impl Order<'_> {
             },
         };
         let outcome = if let Some(sent) = sent {
-            self.judge(sent, endpoint, state)
+            let outcome = self.judge(sent, endpoint, state);
+            // Nobody else is to blame, and nothing is left to say again.
+            if matches!(outcome, Err(Failure::Reset { unsent: None, .. })) && self.upload.is_broken() {
+                return Err(RequestError::BrokenBody);
+            }
+            outcome
         } else {
             self.report(endpoint, Outcome::Status(504));
             Err(Failure::Timeout)

@@ -64,18 +64,24 @@ struct Backend {
     answer: Bytes,
 }
 
-/// Whether the client asks for a WebSocket. `Upgrade` asks for nothing unless `Connection` names it (RFC 9110, 7.8).
-pub(super) fn wanted(request: &mut Request<Incoming>) -> Result<Option<Wanted>, RequestError> {
-    let asked = headers::lists(request.headers(), CONNECTION, b"upgrade");
-    let Some(protocol) = request.headers().get(UPGRADE).filter(|_| asked) else { return Ok(None) };
-    if protocol.as_bytes().eq_ignore_ascii_case(b"websocket") {
-        return Ok(Some(Wanted(hyper::upgrade::on(request))));
-    }
-    if protocol.as_bytes().eq_ignore_ascii_case(b"h2c") {
-        Ok(None)
-    } else {
-        Err(RequestError::UpgradeRefused)
-    }
+/// Refuses upgrades to anything but WebSockets, whatever the route does. h2c is ignored.
+pub(super) fn check(headers: &HeaderMap) -> Result<(), RequestError> {
+    let known = |protocol: &HeaderValue| {
+        [&b"websocket"[..], b"h2c"].iter().any(|known| protocol.as_bytes().eq_ignore_ascii_case(known))
+    };
+    if asked(headers).is_none_or(known) { Ok(()) } else { Err(RequestError::UpgradeRefused) }
+}
+
+/// The client's side, if it asks for a WebSocket.
+pub(super) fn wanted(request: &mut Request<Incoming>) -> Option<Wanted> {
+    let protocol = asked(request.headers())?;
+    let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
+    is_websocket.then(|| Wanted(hyper::upgrade::on(request)))
+}
+
+/// `Upgrade` asks for nothing unless `Connection` names it (RFC 9110, 7.8).
+fn asked(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get(UPGRADE).filter(|_| headers::lists(headers, CONNECTION, b"upgrade"))
 }
 
 /// Puts the question to the backend.

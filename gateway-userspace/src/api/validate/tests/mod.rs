@@ -261,8 +261,28 @@ fn http_rules_are_checked_in_istios_words() {
         (format!("{ROUTE}, redirect: {{uri: /}}"), vec![": HTTP route cannot contain both route and redirect".to_owned()]),
         (
             "rewrite: {uri: /}, directResponse: {status: 200}".to_owned(),
-            vec![": HTTP route cannot contain both rewrite and direct_response".to_owned()],
+            vec![": HTTP route rule cannot contain both rewrite and direct_response".to_owned()],
         ),
+        (
+            "redirect: {uri: /}, directResponse: {status: 200}".to_owned(),
+            vec![": HTTP route rule cannot contain both direct_response and redirect".to_owned()],
+        ),
+        (
+            format!("{ROUTE}, rewrite: {{authority: a}}, headers: {{request: {{set: {{Host: b}}}}}}"),
+            vec![
+                ".headers.request.set.Host: authority header cannot be set multiple times: have \"a\", attempting to set \"b\""
+                    .to_owned(),
+            ],
+        ),
+        (
+            format!("{ROUTE}, headers: {{request: {{set: {{x-envoy-retry-on: 5xx}}}}}}"),
+            vec![
+                ".headers.request.set.x-envoy-retry-on: a route that tells the gateway by x-envoy-retry-on is not yet supported"
+                    .to_owned(),
+            ],
+        ),
+        (format!("{ROUTE}, headers: {{response: {{set: {{x: '%REQ(x-request-id)%'}}}}}}"), vec![]),
+        (format!("{ROUTE}, match: [{{withoutHeaders: {{x: {{regex: '*'}}}}}}]"), vec![]),
         ("route: [{}]".to_owned(), vec![".route[0]: destination is required".to_owned()]),
         (
             "route: [{destination: {host: '*'}}]".to_owned(),
