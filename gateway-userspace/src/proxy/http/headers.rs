@@ -189,7 +189,7 @@ pub fn as_rules_see(sent: &[(String, String)], client: Option<IpAddr>, tls: bool
         headers.append(name, value);
     }
     join_cookies(&mut headers);
-    remove_nominated(&mut headers);
+    remove_of_connection(&mut headers);
     let client = SocketAddr::new(client.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
     add_forwarding(&mut headers, (client, if tls { "https" } else { "http" }), 0);
     tell_certificate(&mut headers, ClientCertificates::Sanitize, (false, None));
