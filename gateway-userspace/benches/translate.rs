@@ -22,7 +22,12 @@ use gateway_userspace::source::{FileSource, Loaded};
 use gateway_userspace::translate::{Surroundings, translate};
 use http::HeaderMap;
 use mesh::{ENDPOINTS, Mesh, ROUTES};
+use mimalloc::MiMalloc;
 use nix::time::{ClockId, clock_gettime};
+
+/// The agent's.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 const ROUNDS: usize = 5;
 const LOOKUPS: usize = 200_000;

@@ -14,6 +14,9 @@
 //! |               | follows behind a slash tells paths apart                               |
 //! | `/held`       | as anything else, once [`Backend::release`] was called                 |
 //! | anything else | 200 and JSON: backend, method, path, version, host, scheme, headers, tls |
+//!
+//! Where the path is the gateway's to rewrite, a request may say in a header `x-answer` what it wants: turns as above, then
+//! headers of the answer, such as `503,200 x-a=1 location=/b`; spaces in values are `+`. The body of a status is the JSON.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -64,6 +67,16 @@ struct Memory {
     /// Requests for each path of turns.
     turns: Mutex<HashMap<String, usize>>,
     released: watch::Sender<bool>,
+}
+
+impl Memory {
+    /// How often the same turns were asked for before.
+    fn count(&self, turns: String) -> usize {
+        let mut asked = self.turns.lock().expect("no panic elsewhere");
+        let asked = asked.entry(turns).or_default();
+        *asked += 1;
+        *asked - 1
+    }
 }
 
 impl Backend {
@@ -177,6 +190,10 @@ async fn answer(
     tls: Option<&serde_json::Value>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, NoAnswer> {
+    if let Some(wish) = request.headers().get("x-answer") {
+        let wish = String::from_utf8_lossy(wish.as_bytes()).into_owned();
+        return grant(memory, tls, &wish, &request);
+    }
     let path = request.uri().path().to_owned();
     let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let response = match (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) {
@@ -200,17 +217,42 @@ async fn answer(
     Ok(response)
 }
 
+/// Turns are those of the requests that say the same and call themselves the same (`user-agent`).
+fn grant(
+    memory: &Memory,
+    tls: Option<&serde_json::Value>,
+    wish: &str,
+    request: &Request<Incoming>,
+) -> Result<Response<ResponseBody>, NoAnswer> {
+    let (turns, headers) = wish.split_once(' ').unwrap_or((wish, ""));
+    let who = request.headers().get("user-agent").map(|agent| String::from_utf8_lossy(agent.as_bytes()));
+    let at = memory.count(format!("{wish} {}", who.unwrap_or_default()));
+    let turns: Vec<&str> = turns.split(',').collect();
+    let mut response = describe(&memory.name, tls, request);
+    match *turns.get(at).or(turns.last()).expect("splitting gives at least one") {
+        "hang-up" => return Err(NoAnswer(None)),
+        "refuse" => return Err(NoAnswer(Some(h2::Reason::REFUSED_STREAM.into()))),
+        turn => match turn.strip_prefix("grpc-") {
+            Some(status) => {
+                response = text("");
+                response.headers_mut().insert("grpc-status", status.parse().expect("a gRPC status"));
+            }
+            None => *response.status_mut() = turn.parse().expect("a status"),
+        },
+    }
+    for (name, value) in headers.split_whitespace().filter_map(|pair| pair.split_once('=')) {
+        let name: hyper::header::HeaderName = name.parse().expect("a header");
+        response.headers_mut().append(name, value.replace('+', " ").parse().expect("a value"));
+    }
+    Ok(response)
+}
+
 async fn take_turn(
     memory: &Memory,
     turns: &str,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, NoAnswer> {
-    let at = {
-        let mut asked = memory.turns.lock().expect("no panic elsewhere");
-        let asked = asked.entry(turns.to_owned()).or_default();
-        *asked += 1;
-        *asked - 1
-    };
+    let at = memory.count(turns.to_owned());
     let digest = digest(request).await;
     let turns: Vec<&str> = turns.split('/').next().unwrap_or_default().split(',').collect();
     let mut response = text(&digest);

@@ -12,7 +12,7 @@ use harness::documents::{self, Slice, endpoint_slice, gateway_service};
 use harness::gateway::{Arrangement, Gateway};
 use harness::serve::Place;
 use harness::tls::{TlsClient, exchange, server_config};
-use harness::{echo, port};
+use harness::{echo, port, wait};
 use hyper::StatusCode;
 
 fn read(path: &str) -> String {
@@ -44,6 +44,25 @@ fn example(path: &str, backends: &[(&str, &Backend)]) -> (Gateway, SocketAddr) {
     assert_eq!(gateway.status()["diagnostics"], serde_json::json!([]), "the example is sound");
     let address = gateway.at(port);
     (gateway, address)
+}
+
+#[test]
+fn access_log() {
+    let backend = Backend::http("books");
+    let (gateway, address) = example("examples/access-log.yaml", &[("books", &backend)]);
+    assert_eq!(get(address, "books.example.com", "/").status, StatusCode::OK);
+    assert_eq!(get(address, "none.example.com", "/there").status, StatusCode::NOT_FOUND);
+    let line = wait::until("the line of what failed", || {
+        gateway.log().lines().find(|line| line.starts_with('{')).map(str::to_owned)
+    });
+    let told: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(
+        (&told["asked"], &told["status"], &told["flags"]),
+        (&"GET none.example.com/there".into(), &404.into(), &"NR".into()),
+        "{told}"
+    );
+    let status = gateway.sluice(&["status"]).out;
+    assert!(status.contains("access log:    /dev/stdout (failures) if response.code >= 400"), "{status}");
 }
 
 #[test]

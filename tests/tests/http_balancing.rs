@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use harness::backend::Backend;
 use harness::client::{self, Answer, get};
 use harness::documents::{self, Server, http_route, http_service};
 use harness::gateway::Gateway;
-use harness::port;
+use harness::{port, wait};
 
 const HOST: &str = "shop.test";
 
@@ -147,4 +148,74 @@ fn the_nearest_endpoints_serve_until_they_fail() {
     }
     let clusters = gateway.sluice(&["proxy-config", "clusters", "-o", "json"]).expect_success().out;
     assert!(clusters.contains("\"priorities\""), "{clusters}");
+}
+
+#[test]
+fn a_new_endpoint_gets_its_share_little_by_little() {
+    const WINDOW: Duration = Duration::from_secs(4);
+    let backends: Vec<Backend> = ["a", "b", "c"].into_iter().map(Backend::http).collect();
+    let endpoints: Vec<SocketAddr> = backends.iter().map(|backend| backend.server.address).collect();
+    let port = port::free();
+    let shop =
+        |count: usize| http_route("shop", "*", "edge", "shop") + &http_service("shop", &endpoints[..count]);
+    let policy = "{loadBalancer: {simple: ROUND_ROBIN, warmup: {duration: 4s, minimumPercent: 10}}}";
+    let gateway = Gateway::arrange()
+        .document("edge", &documents::gateway("edge", &[Server::http(port, &["*"])]))
+        .document("shop", &shop(2))
+        .document("rule", &documents::destination_rule("shop", policy))
+        .flags(&["--workers", "1"])
+        .start();
+    let site = Site { address: gateway.at(port), gateway, backends };
+    // All are new together, and get alike.
+    assert!(site.shares(20).values().all(|share| (9..=11).contains(share)));
+    let passed = |since: Instant| (since.elapsed() > WINDOW).then_some(());
+    let begun = Instant::now();
+    wait::until("the first to be warm", || passed(begun));
+    let begun = Instant::now();
+    site.gateway.apply("shop", &shop(3));
+    let shares = site.shares(60);
+    // Of 2.1 shares a tenth is due, and more the longer the requests take.
+    if begun.elapsed() < WINDOW / 4 {
+        let of_new = shares.get("c").copied().unwrap_or_default();
+        assert!(of_new <= 10, "{shares:?} within {:?}", begun.elapsed());
+    }
+    wait::until("all to be warm", || passed(begun));
+    // The turn that it had been given while it was new may be ten rounds off.
+    site.shares(30);
+    let shares = site.shares(60);
+    assert!(shares.values().all(|share| (18..=22).contains(share)), "{shares:?}");
+}
+
+#[test]
+fn after_two_tries_in_vain_another_place_is_asked() {
+    let far = Backend::http("far");
+    let dead = || SocketAddr::from(([127, 0, 0, 1], port::free()));
+    let endpoint = |address: SocketAddr, zone: &str| {
+        format!("{{address: {}, ports: {{http: {}}}, locality: r1/{zone}}}", address.ip(), address.port())
+    };
+    let near: Vec<String> = (0..4).map(|_| endpoint(dead(), "z1")).collect();
+    let entry = format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: e, namespace: istioinaction}}\nspec: {{hosts: [e.test], location: \
+         MESH_EXTERNAL, resolution: STATIC, ports: [{{number: 80, name: http, protocol: HTTP}}], endpoints: [{}, {}]}}\n",
+        near.join(", "),
+        endpoint(far.server.address, "z2"),
+    );
+    let rule = documents::destination_rule("e.test", "{outlierDetection: {consecutive5xxErrors: 0}}");
+    for (more, want) in [("", 503), (", retryRemoteLocalities: true", 200)] {
+        let port = port::free();
+        let rules = format!(
+            "  http:\n  - {{route: [{{destination: {{host: e.test}}}}], retries: {{attempts: 2{more}}}}}"
+        );
+        let documents = documents::gateway("edge", &[Server::http(port, &["*"])])
+            + &documents::virtual_service("shop", &["*"], "edge", &rules)
+            + &entry
+            + &rule;
+        let gateway = Gateway::arrange()
+            .document("site", &documents)
+            .flags(&["--labels", "istio=ingressgateway,istio-locality=r1.z1"])
+            .start();
+        for _ in 0..5 {
+            assert_eq!(get(gateway.at(port), HOST, "/").status.as_u16(), want, "{more}");
+        }
+    }
 }

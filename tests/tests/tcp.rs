@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
 
 use harness::bulk::{self, Plan};
 use harness::client::{self, line, read_to_end};
@@ -372,4 +373,19 @@ fn a_silent_connection_ends_with_the_rules_idle_timeout() {
     let mut client = client::connect(address);
     assert_eq!(line(&mut client, "hi\n"), "hi\n");
     assert_eq!(read_to_end(&mut client).0, b"");
+}
+
+#[test]
+fn a_busy_connection_ends_when_it_has_lasted_as_long_as_the_rule_allows() {
+    let backend = echo::start_silent(Place::loopback());
+    let (gateway, address) =
+        policed(&[], "{connectionPool: {tcp: {maxConnectionDuration: 500ms}}}", &[backend.address]);
+    let mut client = client::connect(address);
+    let begin = std::time::Instant::now();
+    let mut echoed = [0];
+    while client.write_all(b"x").is_ok() && client.read(&mut echoed).is_ok_and(|length| length > 0) {}
+    let lasted = begin.elapsed();
+    assert!((Duration::from_millis(400)..Duration::from_secs(5)).contains(&lasted), "{lasted:?}");
+    let listeners = gateway.sluice(&["proxy-config", "listeners"]).expect_success().out;
+    assert!(listeners.contains("limits how long connections last"), "{listeners}");
 }

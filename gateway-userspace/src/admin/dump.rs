@@ -291,6 +291,7 @@ fn cluster_items(view: &View) -> Vec<Item> {
                 "outbound".to_owned(),
                 cluster.discovery.as_str().to_owned()
                     + match cluster.protocol {
+                        _ if cluster.follows_client => " (as the client)",
                         UpstreamProtocol::Http1 => "",
                         UpstreamProtocol::Http2 => " (HTTP/2)",
                         UpstreamProtocol::Tcp => " (TCP)",

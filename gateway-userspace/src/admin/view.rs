@@ -65,7 +65,10 @@ pub struct Status {
     pub credential_faults: Vec<(String, String)>,
     /// About documents.
     pub diagnostics: Vec<String>,
-    /// Lines that the access log lost, if there is one.
+    /// Access logs in force.
+    #[serde(default)]
+    pub access_logs: Vec<String>,
+    /// Lines that the access logs lost.
     pub access_log_dropped: Option<u64>,
     /// State and counters of the kernel plane, if there is one.
     pub kernel: Option<datapath::Status>,
@@ -108,6 +111,7 @@ impl View {
             bind_failures: self.bind_failures.clone(),
             credential_faults: self.credential_faults.clone(),
             diagnostics: self.diagnostics.clone(),
+            access_logs: self.snapshot.logging.rules().iter().map(ToString::to_string).collect(),
             access_log_dropped: self.access_log.as_ref().map(AccessLog::dropped),
             kernel,
         }

@@ -257,6 +257,7 @@ impl Agent {
     fn put_in_force(&mut self, next: Generation) {
         let snapshot = next.runtime.snapshot.clone();
         let terminating = Arc::new(next.runtime.tls.chains());
+        self.counts.warming.note(&snapshot, Instant::now());
         self.runtime.publish(Arc::new(next.runtime));
         self.counts.retain(&snapshot, Instant::now());
         self.kernel.apply(snapshot.clone());

@@ -6,6 +6,7 @@ mod credentials;
 mod entries;
 mod ports;
 mod shadowed;
+mod subsets;
 mod upstream;
 
 use std::collections::BTreeSet;
@@ -74,6 +75,7 @@ impl Analyst {
             (&mut self.bounds, now),
         ));
         diagnostics.extend(entries::report(&objects));
+        diagnostics.extend(subsets::report(&objects, &surroundings.identity.domain));
         diagnostics.extend(upstream::report(&objects, &upstream_faults));
         Analysis {
             snapshot: Arc::new(translation.snapshot),

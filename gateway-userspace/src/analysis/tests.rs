@@ -241,19 +241,19 @@ fn a_port_of_tcp_without_an_address_is_of_no_use_to_sidecars() {
 fn certificates_are_read_once_and_told_of_when_their_time_is_over() {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["a.test".to_owned()]).unwrap().self_signed(&key).unwrap();
-    let block = |pem: String| pem.lines().map(|line| format!("    {line}\n")).collect::<String>();
+    let block = |pem: String| pem.trim_end().replace('\n', "\n    ");
     let text = format!(
         "---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: edge}}\nspec:\n  servers:\n  - port: \
          {{number: 443, name: x, protocol: HTTPS}}\n    hosts: [a.test]\n    tls: {{mode: SIMPLE, credentialName: c}}\n\
-         ---\napiVersion: v1\nkind: Secret\nmetadata: {{name: c, namespace: istio-system}}\nstringData:\n  tls.crt: |\n\
-         {}  tls.key: |\n{}",
+         ---\napiVersion: v1\nkind: Secret\nmetadata: {{name: c, namespace: istio-system}}\nstringData:\n  tls.crt: |\n    {}\n  \
+         tls.key: |\n    {}\n",
         block(certificate.pem()),
         block(key.serialize_pem()),
     );
     let file: Arc<str> = "t.yaml".into();
     let read = || split(&text).into_iter().flat_map(|chunk| read_document(&file, chunk, "default"));
     let mut analyst = super::Analyst::default();
-    let far = SystemTime::now() + Duration::from_secs(4000 * 365 * 86_400);
+    let far = SystemTime::now() + Duration::from_hours(4000 * 365 * 24);
     for (now, want) in [(SystemTime::now(), 0), (far, 1), (SystemTime::now(), 0), (far, 1)] {
         let objects = read().filter_map(|reading| reading.object).collect();
         let loaded = Loaded { objects, diagnostics: Vec::new(), documents: 0 };
@@ -261,5 +261,32 @@ fn certificates_are_read_once_and_told_of_when_their_time_is_over() {
         let analysis = analyst.analyse(loaded, &Surroundings::default(), 1, previous, now);
         let told = analysis.diagnostics.iter().filter(|found| found.code.as_str() == "SLU0013").count();
         assert_eq!(told, want);
+    }
+}
+
+#[test]
+fn subsets_that_sidecars_are_told_of_are_no_gateways_rule() {
+    let rule = |name: &str, host: &str, gateways: &str, to: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}}}\nspec:\n  hosts: [{host}]\n  \
+             gateways: [{gateways}]\n  http:\n  - route: [{{destination: {{host: {to}}}}}]\n"
+        )
+    };
+    let mesh = rule("mesh", "web", "mesh", "web, subset: v1");
+    let told = |line: u32| {
+        format!(
+            "IST0140 {line} [6]: Subset in virtual service default/mesh has no effect on ingress gateway default/in requests"
+        )
+    };
+    for (inner, want) in [
+        (rule("in", "a.test", "edge", "web"), vec![told(18)]),
+        (rule("in", "a.test", "edge", "web.default.svc.cluster.local"), vec![told(18)]),
+        (rule("in", "a.test", "edge", "'web', subset: v1"), vec![]),
+        (rule("in", "a.test", "edge", "other"), vec![]),
+        (rule("in", "a.test", "mesh", "web"), vec![]),
+    ] {
+        let mut told = lines(&found(&(mesh.clone() + &inner), SystemTime::now()));
+        told.retain(|line| line.starts_with("IST0140"));
+        assert_eq!(told, want, "{inner}");
     }
 }

@@ -79,6 +79,9 @@ codes! {
     /// Two servers show the same certificate for different hosts.
     DuplicateCertificate = "IST0138", [Info], istio: Some(Warning),
         "put the hosts into one server, or give each server its own certificate";
+    /// Rules for sidecars choose a subset of a service, which requests through a gateway pass by.
+    SubsetOfMeshRule = "IST0140", [Warning], istio: Some(Warning),
+        "name the subset in the gateway's rule too, if it is meant there: it does not ask rules of the mesh";
     /// Two servers claim the same host on the same port.
     ConflictingGateways = "IST0145", [Error, Warning, Info], istio: Some(Error),
         "leave the host to one of the two, or give them different ports";

@@ -125,10 +125,9 @@ fn end_of_command(rest: &str) -> Option<usize> {
 }
 
 impl Variable {
-    /// A request's headers are gone when its response comes, and the response is not there before.
+    /// A response is not there before it comes.
     fn is_known(&self, direction: Direction) -> bool {
         match self {
-            Self::Request(_) => direction == Direction::Request,
             Self::Response(_) | Self::ResponseCode => direction == Direction::Response,
             _ => true,
         }
@@ -238,8 +237,9 @@ mod tests {
         ] {
             assert_eq!(pieces(value, Direction::Request), Ok(want), "{value}");
         }
-        let of_response = pieces("%RESPONSE_CODE% %RESP(x)%", Direction::Response).unwrap();
-        assert_eq!(of_response.len(), 3);
+        let of_response =
+            pieces("%RESPONSE_CODE% %RESP(x)%%REQ(x-request-id)%", Direction::Response).unwrap();
+        assert_eq!(of_response.len(), 4);
     }
 
     #[test]
@@ -252,8 +252,8 @@ mod tests {
             ("%REQ(a b)%", Direction::Request, "not yet supported"),
             ("%REQ(a):x%", Direction::Request, "not yet supported"),
             ("%REQ(:protocol)%", Direction::Request, "not yet supported"),
-            ("%REQ(a)%", Direction::Response, "not yet supported"),
             ("%RESPONSE_CODE%", Direction::Request, "not yet supported"),
+            ("%RESP(a)%", Direction::Request, "not yet supported"),
         ] {
             let error = pieces(value, direction).unwrap_err();
             assert!(error.contains(want), "{value}: {error}");

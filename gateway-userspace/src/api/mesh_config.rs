@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
+use super::destination_rule::{LocalityLoadBalancerSetting, TcpKeepalive};
 use super::duration::DurationText;
 use super::gateway::Protocol;
 use super::virtual_service::HttpRetry;
@@ -25,6 +26,12 @@ pub struct MeshConfig {
     pub dns_refresh_rate: Option<DurationText>,
     /// Namespaces that see Services and ServiceEntries that name none; empty: all.
     pub default_service_export_to: Vec<String>,
+    /// Whether HTTP/2 is spoken to ports whose name says HTTP, where no DestinationRule says otherwise.
+    pub h2_upgrade_policy: MeshH2Upgrade,
+    /// Who comes first by where it runs, where no DestinationRule says otherwise.
+    pub locality_lb_setting: Option<LocalityLoadBalancerSetting>,
+    /// Probes of silent connections to endpoints, where a DestinationRule does not say otherwise, field by field.
+    pub tcp_keepalive: Option<TcpKeepalive>,
     /// Of TLS, where a server does not say otherwise, and towards backends.
     pub tls_defaults: Option<TlsDefaults>,
     /// Where each request and connection gets a line, where no Telemetry decides; empty: nowhere.
@@ -190,6 +197,17 @@ pub struct DefaultProviders {
     pub access_logging: Vec<String>,
 }
 
+/// `h2UpgradePolicy`.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum MeshH2Upgrade {
+    /// No.
+    #[default]
+    DoNotUpgrade,
+    /// Yes.
+    Upgrade,
+}
+
 /// `tlsDefaults`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -215,7 +233,10 @@ pub const SERVED: &[&str] = &[
     "disableEnvoyListenerLog",
     "dnsRefreshRate",
     "extensionProviders",
+    "h2UpgradePolicy",
+    "localityLbSetting",
     "pathNormalization",
+    "tcpKeepalive",
     "tlsDefaults",
 ];
 
@@ -266,8 +287,5 @@ pub const NOT_OBEYED: &[&str] = &[
     "defaultTrafficPolicy",
     "defaultVirtualServiceExportTo",
     "enableEnvoyAccessLogService",
-    "h2UpgradePolicy",
-    "localityLbSetting",
-    "tcpKeepalive",
     "zoneAwareLbSetting",
 ];

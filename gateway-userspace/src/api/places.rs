@@ -196,12 +196,13 @@ impl<'n> Collector<'n> {
 
     /// Where a name stands among the names.
     fn name(&mut self, name: &'n str) -> usize {
-        let known = self.known.iter().find(|(known, _)| *known == name);
-        known.map(|(_, begin)| *begin).unwrap_or_else(|| {
-            self.known.push((name, self.names.len()));
-            self.names.push_str(name);
-            self.names.len() - name.len()
-        })
+        if let Some((_, begin)) = self.known.iter().find(|(known, _)| *known == name) {
+            return *begin;
+        }
+        let begin = self.names.len();
+        self.known.push((name, begin));
+        self.names.push_str(name);
+        begin
     }
 
     fn span(&mut self, span: Span, line: u32) {

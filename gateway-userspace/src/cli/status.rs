@@ -42,6 +42,9 @@ fn words(status: &Status) -> Result<String, fmt::Error> {
     if !status.interfaces.is_empty() {
         writeln!(out, "interfaces:    {}", status.interfaces.join(", "))?;
     }
+    for log in &status.access_logs {
+        writeln!(out, "access log:    {log}")?;
+    }
     if let Some(dropped) = status.access_log_dropped.filter(|dropped| *dropped > 0) {
         writeln!(out, "access log:    {dropped} lines lost")?;
     }

@@ -29,6 +29,7 @@ fn route(destinations: Vec<WeightedCluster>) -> Arc<TcpRoute> {
         virtual_service: "vs.default".into(),
         destinations,
         idle_timeout: Duration::from_hours(1),
+        max_duration: None,
         origin: None,
     })
 }

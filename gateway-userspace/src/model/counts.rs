@@ -9,6 +9,7 @@ use super::limiter::Limiter;
 use super::listener::ListenerKey;
 use super::outlier::Outliers;
 use super::snapshot::Snapshot;
+use super::warmup::Warming;
 
 /// See the module. But for the list of connections, nothing in it is touched on behalf of listeners and clusters that ask
 /// for nothing of it.
@@ -28,6 +29,8 @@ pub struct Counts {
     pub retries: Limiter<ClusterName>,
     /// Opaque connections in user space.
     pub connections: Connections,
+    /// Since when endpoints are ready that are to warm up.
+    pub warming: Warming,
     /// How much opaque connections carried.
     pub lengths: Lengths,
 }

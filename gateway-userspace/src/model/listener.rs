@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::cluster::{ProxyVersion, UpstreamProtocol, WeightedCluster};
+use super::cluster::{Cluster, ProxyVersion, UpstreamProtocol, WeightedCluster};
 use super::host::{HostMap, HostPattern};
 use super::origin::Origin;
 use super::route::RouteTable;
@@ -90,7 +90,10 @@ impl Listener {
         let upgrades = table.into_iter().flat_map(|table| table.forwards()).filter(|destination| {
             let cluster = destination.cluster.as_ref();
             // What is sealed on its way to the backend stays in user space.
-            cluster.is_none_or(|cluster| cluster.protocol != UpstreamProtocol::Http2 && cluster.tls.is_none())
+            let is_plain = |cluster: &Arc<Cluster>| {
+                cluster.speaks(false) != UpstreamProtocol::Http2 && cluster.tls.is_none()
+            };
+            cluster.is_none_or(is_plain)
         });
         route.into_iter().chain(passed_through).flat_map(|route| &route.destinations).chain(upgrades)
     }
@@ -218,6 +221,9 @@ pub struct TcpRoute {
     /// Both directions silent for so long: closed. Default 1 h; DestinationRule connectionPool.tcp.idleTimeout of
     /// the first destination.
     pub idle_timeout: Duration,
+    /// After so long it is closed: DestinationRule connectionPool.tcp.maxConnectionDuration of the first destination.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_duration: Option<Duration>,
     /// The `tcp` or `tls` rule it comes from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<Arc<Origin>>,
@@ -261,6 +267,12 @@ pub enum UserSpaceReason {
     /// A DestinationRule has silent backends probed, by sockets of ours.
     #[error("probes silent backends")]
     Keepalive,
+    /// A DestinationRule has connections closed after a time, by whoever relays them.
+    #[error("limits how long connections last")]
+    MaxDuration,
+    /// A DestinationRule gives new endpoints their share little by little, connection by connection.
+    #[error("lets new backends warm up")]
+    Warmup,
     /// A DestinationRule bounds the connections to a backend, which are counted where they are made.
     #[error("limits connections to the backend")]
     MaxConnections,

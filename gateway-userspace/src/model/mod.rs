@@ -24,10 +24,11 @@ pub mod route;
 pub mod server_tls;
 pub mod snapshot;
 pub mod tier;
+pub mod warmup;
 
 pub use cluster::{
     Affinity, Balance, Candidate, ClientIdentity, Cluster, ClusterName, CookieAffinity, Discovery, Endpoint,
-    Health, HttpLimits, Keepalive, Pem, Placement, ProxyVersion, RetryBudget, TlsMaterial, Trust,
+    Health, HttpLimits, Keepalive, Pem, Pings, Placement, ProxyVersion, RetryBudget, TlsMaterial, Trust,
     UpstreamProtocol, UpstreamTls, WeightedCluster,
 };
 pub use connections::{Connection, ConnectionView, Connections};
@@ -59,3 +60,4 @@ pub use route::{
 pub use server_tls::{CipherSuite, ClientPolicy, KeyGroup, ProtocolPolicy, ServerTls, TlsMode, TlsVersion};
 pub use snapshot::{DocumentRef, Snapshot};
 pub use tier::{Ascent, Below, Tier};
+pub use warmup::{Cold, Warming, Warmup};

@@ -37,6 +37,20 @@ pub struct OutlierDetection {
     pub max_ejection_percent: u32,
     /// `minHealthPercent`: with fewer of the ready endpoints left, all of those are used. Default 0.
     pub min_health_percent: u32,
+    /// `outlierDetectionHttpErrorCodes`: answers that count as failures, in place of 500 and above. Empty: those.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub error_codes: Vec<u16>,
+}
+
+impl OutlierDetection {
+    /// The status that an answer counts as: what documents name is a server's error, and all else is none.
+    fn judged(&self, status: u16) -> u16 {
+        match self.error_codes.as_slice() {
+            [] => status,
+            codes if codes.contains(&status) => status.max(500),
+            _ => 200,
+        }
+    }
 }
 
 impl Default for OutlierDetection {
@@ -50,6 +64,7 @@ impl Default for OutlierDetection {
             base_ejection_time: Duration::from_secs(30),
             max_ejection_percent: 10,
             min_health_percent: 0,
+            error_codes: Vec::new(),
         }
     }
 }
@@ -59,10 +74,12 @@ impl Default for OutlierDetection {
 pub enum Outcome {
     /// TCP: the endpoint was connected to and did not reset the connection before it said something.
     Connected,
-    /// Refused, unreachable, no connection in time, or reset before it said something.
+    /// Refused, unreachable, no connection in time, or reset before it said something. Envoy does not ask who resets.
     LocalOriginFailure,
     /// HTTP: the status that the endpoint answered with.
     Status(u16),
+    /// HTTP: reached, and no answer in the time that the route, the try or the client gives. Counts as 504.
+    Timeout,
 }
 
 /// An endpoint that gets nothing new.
@@ -128,7 +145,11 @@ impl Outliers {
         now: Instant,
     ) -> Option<Ejection> {
         let rules = cluster.outlier.as_ref()?;
-        let succeeded = matches!(outcome, Outcome::Connected | Outcome::Status(..500));
+        let succeeded = match outcome {
+            Outcome::Connected => true,
+            Outcome::Status(status) => rules.judged(status) < 500,
+            Outcome::LocalOriginFailure | Outcome::Timeout => false,
+        };
         if succeeded && self.shared.watched.load(Ordering::Relaxed) == 0 {
             return None;
         }
@@ -252,17 +273,18 @@ impl Monitor {
             Outcome::Status(status) => {
                 // Whoever answers was connected to.
                 self.local_failures = 0;
-                status
+                rules.judged(status)
             }
             Outcome::Connected if rules.split_local_origin => {
                 self.local_failures = 0;
                 return false;
             }
-            Outcome::LocalOriginFailure if rules.split_local_origin => {
+            Outcome::Timeout | Outcome::LocalOriginFailure if rules.split_local_origin => {
                 return one_more(&mut self.local_failures, rules.consecutive_local_origin);
             }
             Outcome::Connected => 200,
             Outcome::LocalOriginFailure => 503,
+            Outcome::Timeout => 504,
         };
         let (server_error, gateway_error) = (status >= 500, matches!(status, 502..=504));
         if !gateway_error {
@@ -280,8 +302,8 @@ impl Monitor {
     fn eject(&mut self, rules: &OutlierDetection, now: Instant) -> Instant {
         let base = rules.base_ejection_time;
         let longest = MAX_EJECTION.max(base);
-        // No further than the longest: it would take as long to be forgiven.
-        if base.saturating_mul(self.ejections) < longest {
+        // No further than one beyond the longest, as Envoy counts: it would take as long to be forgiven.
+        if base.saturating_mul(self.ejections) < longest.saturating_add(base) {
             self.ejections += 1;
         }
         let until = now + base.saturating_mul(self.ejections).min(longest);

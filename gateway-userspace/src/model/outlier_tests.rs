@@ -50,10 +50,13 @@ fn twice() -> OutlierDetection {
 
 #[test]
 fn failures_count_while_they_are_consecutive() {
-    use Outcome::{Connected, LocalOriginFailure as Failed, Status};
+    use Outcome::{Connected, LocalOriginFailure as Failed, Status, Timeout};
     let split = OutlierDetection { split_local_origin: true, consecutive_local_origin: 2, ..twice() };
     let gateway = OutlierDetection { consecutive_5xx: 0, consecutive_gateway: 2, ..twice() };
     let off = OutlierDetection { consecutive_5xx: 0, ..twice() };
+    let named = OutlierDetection { error_codes: vec![429, 503], ..gateway.clone() };
+    let named = [named.clone(), OutlierDetection { consecutive_gateway: 0, consecutive_5xx: 2, ..named }];
+    let [named_gateway, named] = named;
     for (rules, outcomes, want) in [
         (twice(), &[Failed, Failed][..], true),
         (twice(), &[Failed, Connected, Failed], false),
@@ -62,11 +65,24 @@ fn failures_count_while_they_are_consecutive() {
         (twice(), &[Status(404), Status(404), Status(404)], false),
         (gateway.clone(), &[Status(502), Failed], true),
         (gateway.clone(), &[Status(500), Status(500), Status(500)], false),
-        (gateway, &[Status(503), Status(500), Status(504)], false),
+        (gateway.clone(), &[Status(503), Status(500), Status(504)], false),
         (split.clone(), &[Failed, Failed], true),
         (split.clone(), &[Failed, Status(500), Connected, Status(500)], true),
         (split.clone(), &[Failed, Status(200), Failed], false),
-        (split, &[Failed, Connected, Failed], false),
+        (split.clone(), &[Failed, Connected, Failed], false),
+        // Whoever was reached and is silent is at fault, but not for a status.
+        (twice(), &[Timeout, Status(500)], true),
+        (gateway.clone(), &[Timeout, Timeout], true),
+        (split.clone(), &[Timeout, Failed], true),
+        (split.clone(), &[Status(500), Timeout, Connected, Failed], false),
+        (split, &[Status(500), Timeout, Status(500)], true),
+        // Only what is named counts, and a failure to answer.
+        (named.clone(), &[Status(429), Status(503)], true),
+        (named.clone(), &[Status(429), Status(500), Status(429)], false),
+        (named.clone(), &[Status(502), Status(502), Status(502)], false),
+        (named, &[Status(429), Failed], true),
+        (named_gateway.clone(), &[Status(503), Failed], true),
+        (named_gateway, &[Status(429), Status(429), Status(429)], false),
         (off, &[Failed, Failed, Failed, Status(500), Status(500)], false),
     ] {
         let watch = Watch::new(2, rules.clone());

@@ -126,6 +126,7 @@ mod tests {
             virtual_service: "a.b".into(),
             destinations: Vec::new(),
             idle_timeout,
+            max_duration: None,
             origin: None,
         })
     }

@@ -74,6 +74,8 @@ pub enum Below {
     UpstreamTls,
     /// Its backend is probed while it is silent, by the socket that it is relayed to.
     Keepalive,
+    /// It is closed after a time, by whoever relays it.
+    MaxDuration,
     /// One of its sides is no plain socket.
     NotPlainSockets,
     /// `--tier` allows no more.
@@ -99,11 +101,12 @@ pub enum Below {
 }
 
 impl Below {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::FewBytes,
         Self::TerminatesTls,
         Self::UpstreamTls,
         Self::Keepalive,
+        Self::MaxDuration,
         Self::NotPlainSockets,
         Self::Limited,
         Self::NoKernelPlane,
@@ -124,6 +127,7 @@ impl Below {
             Self::TerminatesTls => "terminates TLS",
             Self::UpstreamTls => "speaks TLS to the backend",
             Self::Keepalive => "probes its backend",
+            Self::MaxDuration => "lasts for a limited time",
             Self::NotPlainSockets => "no plain sockets",
             Self::Limited => "limited by --tier",
             Self::NoKernelPlane => "no kernel plane",

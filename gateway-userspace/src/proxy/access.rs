@@ -76,6 +76,7 @@ impl Line {
             RelayEnd::Failed { side: Side::Downstream, .. } => {
                 &[ResponseFlag::DownstreamConnectionTermination]
             }
+            RelayEnd::Expired => &[ResponseFlag::DurationTimeout],
             RelayEnd::Closed | RelayEnd::Idle => &[],
         });
     }

@@ -12,6 +12,12 @@ use crate::upstream::ConnectError;
 pub(super) enum RequestError {
     /// HTTP/1.0 or older, which Istio's gateway does not speak.
     OldVersion,
+    /// A request line that asks for nothing: `GET *`, a CONNECT without a port, a scheme that is not HTTP's.
+    InvalidTarget,
+    /// A body that is not in the form that its head says.
+    BrokenBody,
+    /// A head that cannot be read.
+    Malformed,
     /// A body in a transfer coding other than `chunked`.
     UnknownTransferCoding,
     /// A method of HTTP/1.1 that nobody has registered.
@@ -20,8 +26,10 @@ pub(super) enum RequestError {
     HeadersTooLarge,
     /// A request line that asks for https where there is no TLS.
     SchemeMismatch,
-    /// No Host header, or a broken one.
+    /// No Host header.
     MissingHost,
+    /// A Host that no host can have.
+    InvalidHost,
     /// A path that cannot be normalised safely.
     InvalidPath,
     /// No virtual host, or no route in it.
@@ -80,7 +88,13 @@ impl RequestError {
         match self {
             Self::OldVersion => StatusCode::UPGRADE_REQUIRED,
             Self::UnknownTransferCoding => StatusCode::NOT_IMPLEMENTED,
-            Self::MissingHost | Self::InvalidPath | Self::UnknownMethod => StatusCode::BAD_REQUEST,
+            Self::MissingHost
+            | Self::InvalidHost
+            | Self::InvalidPath
+            | Self::InvalidTarget
+            | Self::BrokenBody
+            | Self::Malformed
+            | Self::UnknownMethod => StatusCode::BAD_REQUEST,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NoCluster | Self::NoHealthyUpstream => StatusCode::SERVICE_UNAVAILABLE,
@@ -93,17 +107,36 @@ impl RequestError {
         }
     }
 
+    /// Whether the connection ends with the answer: who knows what comes behind a request that is not understood, and an
+    /// HTTP/1.0 client, which may have asked for keep-alive, has nothing more to ask.
+    pub(super) fn ends_connection(self) -> bool {
+        matches!(
+            self,
+            Self::OldVersion
+                | Self::UnknownMethod
+                | Self::InvalidTarget
+                | Self::InvalidHost
+                | Self::BrokenBody
+                | Self::HeadersTooLarge
+        )
+    }
+
     /// The body of the answer.
     pub(super) fn body(self) -> &'static str {
         match self {
             Self::OldVersion => "Upgrade Required",
             Self::UnknownTransferCoding => "Not Implemented",
             Self::MissingHost
+            | Self::InvalidPath
             | Self::NoRoute
             | Self::NoCluster
-            | Self::UpgradeRefused
-            | Self::SchemeMismatch => "",
-            Self::InvalidPath | Self::UnknownMethod => "Bad Request",
+            | Self::UpgradeRefused => "",
+            Self::SchemeMismatch => "Forbidden",
+            Self::InvalidHost
+            | Self::InvalidTarget
+            | Self::BrokenBody
+            | Self::Malformed
+            | Self::UnknownMethod => "Bad Request",
             Self::HeadersTooLarge => "Request Header Fields Too Large",
             Self::FaultAbort { .. } => "fault filter abort",
             Self::NoHealthyUpstream => "no healthy upstream",
@@ -116,10 +149,13 @@ impl RequestError {
     /// The flags of the access log, in the order in which Envoy raises them.
     pub(super) fn flags(self) -> &'static [ResponseFlag] {
         match self {
-            Self::MissingHost | Self::UpgradeRefused | Self::SchemeMismatch => &[],
+            Self::MissingHost | Self::InvalidPath | Self::UpgradeRefused | Self::SchemeMismatch => &[],
             Self::OldVersion
             | Self::UnknownTransferCoding
-            | Self::InvalidPath
+            | Self::InvalidHost
+            | Self::InvalidTarget
+            | Self::BrokenBody
+            | Self::Malformed
             | Self::UnknownMethod
             | Self::HeadersTooLarge => &[ResponseFlag::DownstreamProtocolError],
             Self::FaultAbort { delayed: false, .. } => &[ResponseFlag::FaultInjected],
@@ -151,7 +187,10 @@ impl RequestError {
             Self::TryTimeout(_) => "upstream_per_try_timeout",
             Self::Timeout => "response_timeout",
             Self::UpgradeRefused => "upgrade_failed",
-            Self::UnknownMethod => "http1.codec_error",
+            Self::InvalidTarget => "http1.invalid_url",
+            Self::InvalidHost | Self::BrokenBody | Self::Malformed | Self::UnknownMethod => {
+                "http1.codec_error"
+            }
             Self::HeadersTooLarge => "http1.headers_too_large",
             Self::SchemeMismatch => "scheme_mismatch",
             Self::FaultAbort { .. } => "fault_filter_abort",

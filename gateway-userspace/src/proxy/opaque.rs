@@ -4,7 +4,7 @@
 use std::cell::OnceCell;
 use std::io;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -14,7 +14,7 @@ use super::connection::Ends;
 use super::worker::{Shared, unmapped};
 use crate::model::connections::Route;
 use crate::model::{Below, Connection, Tier};
-use crate::net::relay::{Carried, Parts, Progress, Relay, RelayEnd, relay};
+use crate::net::relay::{Carried, Lifetime, Parts, Progress, Relay, RelayEnd, relay};
 
 /// A connection in the list; `None` for one whose backend has gone before it could be asked for its address.
 pub(super) type Listed = Option<Rc<Connection>>;
@@ -61,7 +61,7 @@ pub(super) async fn between_sockets(
     shared: &Shared,
     (ends, server_name): (Ends, Option<&str>),
     mut climb: Climb<'_>,
-    (parts, idle): (Parts, Duration),
+    (parts, lifetime): (Parts, Lifetime),
     answered: impl FnMut(),
 ) -> (Carried, End) {
     let (highest, listed) = (shared.highest_tier, OnceCell::<Listed>::new());
@@ -71,7 +71,7 @@ pub(super) async fn between_sockets(
             list(shared, route(ends, server_name, &parts.upstream), tier, below)
         };
         let listed = listed.get_or_init(list).clone();
-        let relay = Relay::from_parts(parts, idle);
+        let relay = Relay::from_parts(parts, lifetime);
         let relay = if highest < Tier::Splice { relay.without_splice() } else { relay };
         relay.watched(move |Progress { carried, spliced }| {
             if let Some(listed) = &listed {
@@ -88,10 +88,10 @@ pub(super) async fn between_sockets(
 pub(super) async fn between_streams(
     listed: Listed,
     (downstream, upstream): (impl AsyncRead + AsyncWrite, impl AsyncRead + AsyncWrite),
-    idle: Duration,
+    lifetime: Lifetime,
     answered: impl Fn(),
 ) -> (Carried, RelayEnd) {
-    relay(downstream, upstream, idle, answered, |carried| {
+    relay(downstream, upstream, lifetime, answered, |carried| {
         if let Some(listed) = &listed {
             listed.carried(carried.up, carried.down, Instant::now());
         }

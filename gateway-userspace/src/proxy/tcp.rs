@@ -19,7 +19,7 @@ use crate::model::{
     Admission, Affinity, Below, Cluster, ClusterName, Limits, Listener, Outcome, ProxyVersion, SourceAddress,
     TcpRoute,
 };
-use crate::net::relay::{Carried, Parts, RelayEnd, Side};
+use crate::net::relay::{Carried, Lifetime, Parts, RelayEnd, Side};
 use crate::net::repair::{self, TcpInfo};
 use crate::net::rewind::Rewound;
 use crate::telemetry::ResponseFlag;
@@ -114,6 +114,8 @@ async fn carry(
     let report = |outcome| shared.balancer.report(&cluster, lease.address, outcome);
     let answered = || report(Outcome::Connected);
     let (named, idle) = ((ends, server_name), route.idle_timeout);
+    let until = route.max_duration.and_then(|most| tokio::time::Instant::now().checked_add(most));
+    let lifetime = Lifetime { idle, until };
     let (carried, end) = match (downstream, stream) {
         (Downstream::Plain(downstream, prefix), UpstreamStream::Plain(stream)) => {
             let (answer, carried) = (Bytes::new(), Carried::default());
@@ -125,7 +127,7 @@ async fn carry(
                 cluster_admission,
             };
             let climb = Climb::new(shared, ends, (idle, ends.since), port, entry, drain.clone());
-            match opaque::between_sockets(shared, named, climb, (parts, idle), answered).await {
+            match opaque::between_sockets(shared, named, climb, (parts, lifetime), answered).await {
                 (_, End::HandedOver(settling)) => {
                     report(Outcome::Connected);
                     line.into_iter().for_each(Line::leave);
@@ -141,11 +143,11 @@ async fn carry(
         (Downstream::Plain(downstream, prefix), stream) => {
             let listed = opaque::list_streams(shared, named, stream.socket(), Below::UpstreamTls);
             let downstream = Rewound::new(prefix, downstream);
-            opaque::between_streams(listed, (downstream, stream), idle, answered).await
+            opaque::between_streams(listed, (downstream, stream), lifetime, answered).await
         }
         (Downstream::Terminated(downstream), stream) => {
             let listed = opaque::list_streams(shared, named, stream.socket(), Below::TerminatesTls);
-            opaque::between_streams(listed, (downstream, stream), idle, answered).await
+            opaque::between_streams(listed, (downstream, stream), lifetime, answered).await
         }
     };
     if carried.down == 0 {
@@ -165,9 +167,10 @@ async fn carry(
 fn verdict(end: &RelayEnd) -> Outcome {
     match end {
         RelayEnd::Failed { side: Side::Upstream, .. } => Outcome::LocalOriginFailure,
-        RelayEnd::Failed { side: Side::Downstream, .. } | RelayEnd::Closed | RelayEnd::Idle => {
-            Outcome::Connected
-        }
+        RelayEnd::Failed { side: Side::Downstream, .. }
+        | RelayEnd::Closed
+        | RelayEnd::Idle
+        | RelayEnd::Expired => Outcome::Connected,
     }
 }
 
@@ -177,6 +180,7 @@ async fn connect_any(
     route: &TcpRoute,
     (introduction, client): (Introduction, Result<TcpInfo, Below>),
 ) -> Result<Upstream, ResponseFlag> {
+    let client = if route.max_duration.is_some() { Err(Below::MaxDuration) } else { client };
     let chosen = by_weight(&route.destinations).and_then(|index| route.destinations.get(index));
     let cluster =
         chosen.and_then(|destination| destination.cluster.as_ref()).ok_or(ResponseFlag::NoCluster)?;

@@ -60,9 +60,10 @@ struct ChunkReading {
 impl ChunkReading {
     fn new(name: &Arc<str>, chunk: Chunk<'_>, default_namespace: &str) -> Self {
         let (text, first_line) = (Arc::from(chunk.text), chunk.first_line);
-        let readings = match chunk.is_blank() {
-            true => Vec::new(),
-            false => read_shared(name, (&text, first_line), default_namespace),
+        let readings = if chunk.is_blank() {
+            Vec::new()
+        } else {
+            read_shared(name, (&text, first_line), default_namespace)
         };
         Self { text, first_line, readings: Arc::new(readings) }
     }

@@ -29,6 +29,8 @@ pub enum ResponseFlag {
     UpstreamRetryLimitExceeded,
     /// UR: the endpoint reset the request's stream.
     UpstreamRemoteReset,
+    /// DT: the connection has lasted as long as the DestinationRule allows.
+    DurationTimeout,
     /// DI: a fault delayed the request.
     DelayInjected,
     /// FI: a fault answered the request.
@@ -50,6 +52,7 @@ impl fmt::Display for ResponseFlag {
             Self::DownstreamProtocolError => "DPE",
             Self::UpstreamRetryLimitExceeded => "URX",
             Self::UpstreamRemoteReset => "UR",
+            Self::DurationTimeout => "DT",
             Self::DelayInjected => "DI",
             Self::FaultInjected => "FI",
         })
@@ -72,6 +75,7 @@ impl ResponseFlag {
             Self::DownstreamProtocolError => "DownstreamProtocolError",
             Self::UpstreamRetryLimitExceeded => "UpstreamRetryLimitExceeded",
             Self::UpstreamRemoteReset => "UpstreamRemoteReset",
+            Self::DurationTimeout => "DurationTimeout",
             Self::DelayInjected => "DelayInjected",
             Self::FaultInjected => "FaultInjected",
         }

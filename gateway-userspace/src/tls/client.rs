@@ -15,6 +15,9 @@ use super::protocol;
 use super::version_one::VersionOne;
 use crate::model::{ClientIdentity, Cluster, CredentialProblem, Snapshot, TlsMaterial, Trust, UpstreamTls};
 
+/// HTTP/2 in ALPN (RFC 9113, 3.2).
+const HTTP2: &[u8] = b"h2";
+
 /// Why a cluster cannot be spoken to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientFault {
@@ -45,6 +48,8 @@ pub struct ClientConfigs {
 pub struct Configs {
     /// For a Host: asked for in the ClientHello, and verified if the policy says so.
     pub by_host: Arc<ClientConfig>,
+    /// Likewise, for what is said in HTTP/2.
+    pub by_host_http2: Arc<ClientConfig>,
     /// For the endpoint itself, whatever its name.
     pub anonymous: Arc<ClientConfig>,
 }
@@ -98,11 +103,14 @@ fn make(policy: &UpstreamTls) -> Result<Configs, ClientFault> {
             None => builder.with_no_client_auth(),
         };
         if policy.offers_http2 {
-            config.alpn_protocols = vec![b"h2".to_vec()];
+            config.alpn_protocols = vec![HTTP2.to_vec()];
         }
         Ok(Arc::new(config))
     };
-    Ok(Configs { by_host: config(policy.verifies_host)?, anonymous: config(false)? })
+    let by_host = config(policy.verifies_host)?;
+    let mut http2 = (*by_host).clone();
+    http2.alpn_protocols = vec![HTTP2.to_vec()];
+    Ok(Configs { by_host, by_host_http2: Arc::new(http2), anonymous: config(false)? })
 }
 
 fn unusable(what: &(impl ToString + ?Sized), why: &(impl ToString + ?Sized)) -> ClientFault {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::api::mesh_config::{FileAccessLog, STDOUT};
+use crate::api::mesh_config::{ExtensionProvider, STDOUT};
 use crate::api::telemetry::{AccessLogging, WorkloadMode};
 use crate::api::{Code, Diagnostic, FieldPath, Objects, Severity, Sourced, Telemetry};
 use crate::model::GatewayIdentity;
@@ -167,7 +167,7 @@ fn merge(
     for level in levels {
         let meant = || level.spec.access_logging.iter().filter(|logging| is_for_gateways(logging));
         let named: BTreeSet<&str> = meant().flat_map(named).collect();
-        filters.extend(meant().flat_map(|logging| named_with_filter(logging)));
+        filters.extend(meant().flat_map(named_with_filter));
         if !named.is_empty() {
             in_scope = named;
         }
@@ -219,28 +219,22 @@ impl<'a> Providers<'a> {
     }
 
     /// What MeshConfig says of a provider. Case does not count, and of several the first does.
-    fn said(&self, name: &str) -> Option<Option<&'a FileAccessLog>> {
+    fn said(&self, name: &str) -> Option<&'a ExtensionProvider> {
         let mut providers = self.surroundings.mesh.extension_providers.iter();
-        let found = providers.find(|provider| provider.name.eq_ignore_ascii_case(name))?;
-        Some(found.envoy_file_access_log.as_ref())
+        providers.find(|provider| provider.name.eq_ignore_ascii_case(name))
     }
 
     /// A provider that writes lines into a file.
     fn file_log(&self, name: &str) -> Option<Rule> {
-        let said = self.said(name);
         let is_built_in = name.eq_ignore_ascii_case(ENVOY);
-        match said {
-            None => is_built_in.then(|| self.built_in(None)),
-            Some(None) => None,
-            Some(Some(log)) if is_built_in && log.log_format.is_none() && !log.omit_empty_values => {
-                Some(self.built_in(Some(log.path())))
-            }
-            Some(Some(log)) => {
-                // A sound document's formats can be read.
-                let format = Arc::new(log.format().unwrap_or_else(|_| Format::default_text()));
-                Some(Rule { name: name.into(), path: log.path(), format, filter: None })
-            }
+        let Some(said) = self.said(name) else { return is_built_in.then(|| self.built_in(None)) };
+        let log = said.envoy_file_access_log.as_ref()?;
+        if is_built_in && log.log_format.is_none() && !log.omit_empty_values {
+            return Some(self.built_in(Some(log.path())));
         }
+        // A sound document's formats can be read.
+        let format = Arc::new(log.format().unwrap_or_else(|_| Format::default_text()));
+        Some(Rule { name: name.into(), path: log.path(), format, filter: None })
     }
 
     /// The provider `envoy`, which has MeshConfig's format.

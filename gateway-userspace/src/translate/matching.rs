@@ -2,6 +2,8 @@
 //! request is held against.
 
 use crate::api::ByName;
+use crate::api::re2;
+use crate::api::validate::ANY;
 use crate::api::virtual_service::{HttpMatchRequest, StringMatch as Written};
 use crate::model::route::FullRegex;
 use crate::model::{
@@ -68,7 +70,12 @@ fn value_match(written: &Written) -> Result<ValueMatch, Uncompilable> {
     let value = match (&written.exact, &written.prefix, &written.regex) {
         (Some(exact), ..) => StringMatch::Exact(exact.clone()),
         (_, Some(prefix), _) => StringMatch::Prefix(prefix.clone()),
-        (.., Some(regex)) => StringMatch::Regex(FullRegex::new(regex).map_err(|_| Uncompilable)?),
+        // No expression, but what Istio takes for `{}`.
+        (.., Some(regex)) if **regex == *ANY => return Ok(ValueMatch::Present),
+        (.., Some(regex)) => {
+            let compiled = FullRegex::written(regex, &re2::translated(regex));
+            StringMatch::Regex(compiled.map_err(|_| Uncompilable)?)
+        }
         _ => return Ok(ValueMatch::Present),
     };
     Ok(ValueMatch::Value(value))

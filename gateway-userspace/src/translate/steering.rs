@@ -45,6 +45,12 @@ fn policies(route: &TcpRoute) -> Option<UserSpaceReason> {
     if any(|cluster| cluster.keepalive.is_some()) {
         return Some(UserSpaceReason::Keepalive);
     }
+    if route.max_duration.is_some() {
+        return Some(UserSpaceReason::MaxDuration);
+    }
+    if any(|cluster| cluster.warmup.is_some()) {
+        return Some(UserSpaceReason::Warmup);
+    }
     any(|cluster| cluster.max_connections.is_some()).then_some(UserSpaceReason::MaxConnections)
 }
 

@@ -73,10 +73,12 @@ pub(super) fn route(
     }
     let first = resolved.first().and_then(|(_, destination)| destination.cluster.as_ref());
     let idle_timeout = first.and_then(|cluster| cluster.idle_timeout).unwrap_or(IDLE_TIMEOUT);
+    let max_duration = first.and_then(|cluster| cluster.max_connection_duration);
     Some(TcpRoute {
         virtual_service: bound.label().clone(),
         destinations: resolved.into_iter().map(|(_, cluster)| cluster).collect(),
         idle_timeout,
+        max_duration,
         origin: None,
     })
 }

@@ -10,7 +10,9 @@ use std::time::Instant;
 
 use super::limits::Place;
 use super::turns::Turns;
-use crate::model::{Balance, Candidate, Cluster, ClusterName, Outcome, Outliers, WeightedCluster};
+use crate::model::{
+    Balance, Candidate, Cluster, ClusterName, Cold, Outcome, Outliers, Warming, WeightedCluster,
+};
 
 /// One worker's view of how busy each endpoint is and whose turn it is, and all workers' of which fail.
 #[derive(Debug, Default)]
@@ -18,6 +20,7 @@ pub struct Balancer {
     active: RefCell<HashMap<SocketAddr, Rc<Cell<u32>>>>,
     turns: RefCell<HashMap<ClusterName, Turns>>,
     outliers: Outliers,
+    warming: Warming,
 }
 
 /// What requests are kept at an endpoint by: those with equal keys have the same. The same in every worker and run.
@@ -83,12 +86,32 @@ impl Balancer {
         Self { outliers, ..Self::default() }
     }
 
+    /// Gives new endpoints their share little by little, as all have found out how new they are.
+    #[must_use]
+    pub fn with_warming(self, warming: Warming) -> Self {
+        Self { warming, ..self }
+    }
+
     /// Chooses an available endpoint: by a key, if the cluster keeps requests by one and there is one, or else as it says.
     /// Those in `tried` come only when all were.
     pub fn choose(&self, cluster: &Cluster, key: Option<Key>, tried: &[SocketAddr]) -> Option<Lease> {
-        let all = cluster.available(&self.outliers, Instant::now());
+        self.choose_beyond(cluster, key, (tried, &[]))
+    }
+
+    /// Likewise, from other priorities of places than those of `spent` as long as there are any.
+    pub fn choose_beyond(
+        &self,
+        cluster: &Cluster,
+        key: Option<Key>,
+        (tried, spent): (&[SocketAddr], &[SocketAddr]),
+    ) -> Option<Lease> {
+        let now = Instant::now();
+        let all = cluster.available_beyond(&self.outliers, now, spent);
         let fresh = all.clone().filter(|candidate| !tried.contains(&candidate.endpoint.address));
-        let address = self.pick(cluster, key, &fresh).or_else(|| self.pick(cluster, key, &all))?;
+        let cold = self.warming.cold(cluster, now);
+        let cold = cold.as_ref();
+        let fresh = self.pick(cluster, key, &fresh, cold);
+        let address = fresh.or_else(|| self.pick(cluster, key, &all, cold))?;
         Some(self.lease(address))
     }
 
@@ -97,32 +120,44 @@ impl Balancer {
         cluster: &Cluster,
         key: Option<Key>,
         candidates: &(impl Iterator<Item = Candidate<'c>> + Clone),
+        cold: Option<&Cold>,
     ) -> Option<SocketAddr> {
         let candidates = || candidates.clone();
+        let share = |candidate: &Candidate<'_>| {
+            by_documents(candidate) * cold.map_or(1.0, |cold| cold.share(candidate.endpoint.address))
+        };
         let chosen = match (key, cluster.keeps_together(), cluster.balance) {
             (Some(key), true, _) => preferred(key, candidates()),
             // What ought to be kept and has nothing to be kept by is put anywhere, as by Envoy's hash.
             (None, true, _) | (_, false, Balance::Random) => drawn(candidates(), by_documents),
-            (_, false, Balance::LeastRequest) => self.less_busy(candidates),
+            (_, false, Balance::LeastRequest) => self.less_busy(candidates, cold.map(|_| share)),
             (_, false, Balance::RoundRobin) => {
                 let mut turns = self.turns.borrow_mut();
-                turns.entry(cluster.name.clone()).or_default().next(candidates())
+                turns.entry(cluster.name.clone()).or_default().next(candidates(), share)
             }
         };
         chosen.map(|candidate| candidate.endpoint.address)
     }
 
-    fn less_busy<'c, I>(&self, candidates: impl Fn() -> I) -> Option<Candidate<'c>>
+    /// `warm` are the shares where some are lower than the documents have them.
+    fn less_busy<'c, I>(
+        &self,
+        candidates: impl Fn() -> I,
+        warm: Option<impl Fn(&Candidate<'_>) -> f64>,
+    ) -> Option<Candidate<'c>>
     where
         I: Iterator<Item = Candidate<'c>> + Clone,
     {
+        let per_request = |candidate: &Candidate<'_>, share: f64| {
+            share / (f64::from(self.busy(candidate.endpoint.address)) + 1.0)
+        };
+        if let Some(share) = warm {
+            return drawn(candidates(), |candidate| per_request(candidate, share(candidate)));
+        }
         let mut weights = candidates().map(|candidate| candidate.weight);
         let first = weights.next()?;
         if weights.any(|weight| weight != first) {
-            let left = |candidate: &Candidate<'_>| {
-                f64::from(candidate.weight) / (f64::from(self.busy(candidate.endpoint.address)) + 1.0)
-            };
-            return drawn(candidates(), left);
+            return drawn(candidates(), |candidate| per_request(candidate, by_documents(candidate)));
         }
         let count = candidates().count();
         if count == 1 {
@@ -204,8 +239,9 @@ fn preferred<'c>(key: Key, candidates: impl Iterator<Item = Candidate<'c>>) -> O
 mod tests {
     use super::*;
     use std::net::IpAddr;
+    use std::time::Duration;
 
-    use crate::model::{Affinity, Endpoint, Health, OutlierDetection, UpstreamProtocol};
+    use crate::model::{Affinity, Endpoint, Health, OutlierDetection, Snapshot, UpstreamProtocol, Warmup};
 
     fn cluster(healths: &[Health]) -> Cluster {
         let endpoint = |(index, health): (usize, &Health)| {
@@ -280,6 +316,33 @@ mod tests {
             for _ in 0..20 {
                 assert_ne!(balancer.choose(&cluster, None, &[]).unwrap().address, bad);
             }
+        }
+    }
+
+    #[test]
+    fn a_new_endpoint_has_a_part_of_its_share() {
+        let snapshot = |cluster: &Cluster| Snapshot {
+            clusters: std::sync::Arc::new([(cluster.name.clone(), cluster.clone().into())].into()),
+            ..Snapshot::default()
+        };
+        for balance in [Balance::RoundRobin, Balance::LeastRequest] {
+            let mut cluster = cluster(&[Health::Healthy; 3]);
+            cluster.balance = balance;
+            let window = Duration::from_hours(1);
+            cluster.warmup = Some(Warmup { window, minimum_percent: 20.0, aggression: 1.0 });
+            let (warming, now) = (Warming::default(), Instant::now());
+            let old = Cluster { endpoints: cluster.endpoints[..2].to_vec(), ..cluster.clone() };
+            warming.note(&snapshot(&old), now.checked_sub(window).unwrap());
+            warming.note(&snapshot(&cluster), now);
+            let of_new = |warming: &Warming| {
+                fastrand::seed(7);
+                let balancer = Balancer::default().with_warming(warming.clone());
+                let chosen = (0..1100).map(|_| balancer.choose(&cluster, None, &[]).unwrap().address);
+                chosen.filter(|address| *address == cluster.endpoints[2].address).count()
+            };
+            let (cold, warm) = (of_new(&warming), of_new(&Warming::default()));
+            assert!((70..130).contains(&cold), "{balance:?}: {cold} of 1100 where 0.2 of 2.2 are due");
+            assert!((320..420).contains(&warm), "{balance:?}: {warm} of 1100 where a third is due");
         }
     }
 

@@ -49,6 +49,20 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// The same for another request that waited for the same connection.
+    pub(super) fn repeated(&self) -> Self {
+        let again = |source: &io::Error| io::Error::new(source.kind(), source.to_string());
+        match self {
+            Self::Failed { address, source } => Self::Failed { address: *address, source: again(source) },
+            Self::Timeout { address, timeout } => Self::Timeout { address: *address, timeout: *timeout },
+            Self::Handshake { address, source } => {
+                Self::Handshake { address: *address, source: again(source) }
+            }
+            Self::Name { source } => Self::Name { source: again(source) },
+            Self::Policy(fault) => Self::Policy(fault.clone()),
+        }
+    }
+
     /// Whether another connection to the endpoint has the source port still.
     pub fn is_port_taken(&self) -> bool {
         let kinds = [io::ErrorKind::AddrInUse, io::ErrorKind::AddrNotAvailable];

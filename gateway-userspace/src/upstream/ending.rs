@@ -11,7 +11,7 @@ pub enum Ending {
     Reset,
     /// Likewise, and says that it did nothing (`REFUSED_STREAM`; RFC 9113, 8.7).
     Refused,
-    /// What came is not HTTP.
+    /// What came is not HTTP, or what the backend says of what it got.
     NotHttp,
 }
 
@@ -20,6 +20,7 @@ impl Ending {
         match error.source().and_then(|source| source.downcast_ref::<h2::Error>()) {
             Some(error) if error.is_remote() && error.is_reset() => match error.reason() {
                 Some(h2::Reason::REFUSED_STREAM) => Self::Refused,
+                Some(h2::Reason::PROTOCOL_ERROR) => Self::NotHttp,
                 _ => Self::Reset,
             },
             Some(error) if error.is_library() => Self::NotHttp,

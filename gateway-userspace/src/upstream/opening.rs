@@ -54,6 +54,8 @@ impl Hash for Tls {
 pub enum Asked<'a> {
     /// A request's Host, with or without a port.
     Host(&'a str),
+    /// Likewise, of a request that is sent in HTTP/2.
+    Http2Host(&'a str),
     /// Itself: nothing is known of opaque bytes.
     Endpoint(IpAddr),
 }
@@ -78,8 +80,10 @@ impl Opening {
         let Some(policy) = &cluster.tls else { return Ok(Self::plain(header)) };
         let configs = configs.get(policy)?;
         let (config, name) = match (&policy.sni, asked) {
+            (Some(sni), Asked::Http2Host(_)) => (configs.by_host_http2, server_name(sni)?),
             (Some(sni), _) => (configs.by_host, server_name(sni)?),
             (None, Asked::Host(authority)) => (configs.by_host, server_name(&host(authority))?),
+            (None, Asked::Http2Host(authority)) => (configs.by_host_http2, server_name(&host(authority))?),
             (None, Asked::Endpoint(address)) => (configs.anonymous, ServerName::IpAddress(address.into())),
         };
         Ok(Self { header, tls: Some(Tls { config, name }) })

@@ -10,6 +10,7 @@ use hyper::client::conn::{http1, http2};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::dial::Dial;
 use super::limits::Place;
 use super::opening::Opening;
 use super::replay::RequestBody;
@@ -43,6 +44,8 @@ pub(super) struct Origin {
     pub(super) idle: VecDeque<Box<Connection>>,
     /// HTTP/2, the oldest first: the next one is made when those before it are full.
     pub(super) multiplexed: Vec<Multiplexed>,
+    /// HTTP/2 connections that are being made, for those who wait for them.
+    pub(super) dials: Vec<Rc<Dial>>,
     pub(super) crowd: Rc<Crowd>,
 }
 
@@ -99,6 +102,8 @@ pub(super) struct Rules {
     most_requests: Option<u32>,
     most_streams: u32,
     idle_timeout: Duration,
+    /// From its making on; requests under way are not touched.
+    most_age: Option<Duration>,
 }
 
 impl Rules {
@@ -106,7 +111,18 @@ impl Rules {
         let said = cluster.http.idle_timeout.or(cluster.idle_timeout);
         let most_requests = cluster.http.requests_per_connection;
         let most_streams = cluster.http.concurrent_streams.unwrap_or(MAX_STREAMS).min(MAX_STREAMS);
-        Self { most_requests, most_streams, idle_timeout: said.unwrap_or(IDLE_TIMEOUT) }
+        let (idle_timeout, most_age) = (said.unwrap_or(IDLE_TIMEOUT), cluster.max_connection_duration);
+        Self { most_requests, most_streams, idle_timeout, most_age }
+    }
+
+    /// Requests that a new HTTP/2 connection takes at once.
+    pub(super) fn most_at_once(&self) -> usize {
+        let most = self.most_requests.map_or(self.most_streams, |most| most.min(self.most_streams));
+        usize::try_from(most).unwrap_or(usize::MAX)
+    }
+
+    fn is_too_old(&self, made: Instant) -> bool {
+        self.most_age.is_some_and(|most| made.elapsed() >= most)
     }
 }
 
@@ -120,6 +136,7 @@ pub(super) struct Connection {
     spot: Spot,
     rules: Rules,
     served: u32,
+    made: Instant,
     /// Since when it is idle.
     since: Instant,
     _seat: Seat,
@@ -139,6 +156,7 @@ impl Connection {
             spot: spot.clone(),
             rules,
             served: 0,
+            made: since,
             since,
             _seat: seat,
         }
@@ -156,7 +174,7 @@ impl Connection {
 
     /// Whether it may get another request.
     pub(super) fn is_spent(&self) -> bool {
-        self.rules.most_requests.is_some_and(|most| self.served >= most)
+        self.rules.most_requests.is_some_and(|most| self.served >= most) || self.rules.is_too_old(self.made)
     }
 
     pub(super) fn idle_for(&self) -> Duration {
@@ -164,7 +182,7 @@ impl Connection {
     }
 
     pub(super) fn is_stale(&self) -> bool {
-        self.idle_for() >= self.rules.idle_timeout
+        self.idle_for() >= self.rules.idle_timeout || self.rules.is_too_old(self.made)
     }
 }
 
@@ -180,6 +198,7 @@ pub(super) struct Multiplexed {
 struct Use {
     /// Our end.
     local: Option<SocketAddr>,
+    made: Instant,
     streams: Cell<u32>,
     served: Cell<u32>,
     /// Since when there is no stream.
@@ -209,8 +228,8 @@ impl Multiplexed {
         (sender, local): (http2::SendRequest<RequestBody>, Option<SocketAddr>),
         rules: Rules,
     ) -> Self {
-        let use_ =
-            Use { local, streams: Cell::new(0), served: Cell::new(0), since: Cell::new(Instant::now()) };
+        let made = Instant::now();
+        let use_ = Use { local, made, streams: Cell::new(0), served: Cell::new(0), since: Cell::new(made) };
         Self { sender, rules, use_: Rc::new(use_) }
     }
 
@@ -228,13 +247,19 @@ impl Multiplexed {
     }
 
     /// Whether it may get another stream, some time.
-    fn is_usable(&self) -> bool {
-        let is_spent = self.rules.most_requests.is_some_and(|most| self.use_.served.get() >= most);
+    pub(super) fn is_usable(&self) -> bool {
+        let is_spent = self.rules.most_requests.is_some_and(|most| self.use_.served.get() >= most)
+            || self.rules.is_too_old(self.use_.made);
         !is_spent && !self.sender.is_closed() && !self.is_stale()
     }
 
     fn is_stale(&self) -> bool {
-        self.use_.streams.get() == 0 && self.use_.since.get().elapsed() >= self.rules.idle_timeout
+        self.idle_since().is_some_and(|since| since.elapsed() >= self.rules.idle_timeout)
+    }
+
+    /// Since when nothing is under way on it.
+    fn idle_since(&self) -> Option<Instant> {
+        (self.use_.streams.get() == 0).then(|| self.use_.since.get())
     }
 }
 
@@ -251,6 +276,18 @@ impl Origin {
         self.multiplexed.retain(|it| !Rc::ptr_eq(&it.use_, of));
     }
 
+    /// When each of the connections became idle that are.
+    pub(super) fn idle_since(&self) -> impl Iterator<Item = Instant> {
+        let streams = self.multiplexed.iter().filter_map(Multiplexed::idle_since);
+        self.idle.iter().map(|connection| connection.since).chain(streams)
+    }
+
+    /// Closes those that have been idle since then or longer.
+    pub(super) fn close_idle_since(&mut self, then: Instant) {
+        self.idle.retain(|connection| connection.since > then);
+        self.multiplexed.retain(|connection| connection.idle_since().is_none_or(|since| since > then));
+    }
+
     /// Takes a connection back that has nothing under way.
     pub(super) fn keep(&mut self, mut connection: Box<Connection>) {
         connection.since = Instant::now();
@@ -265,6 +302,7 @@ impl Origin {
     pub(super) fn sweep(&mut self) -> bool {
         self.idle.retain(|idle| !idle.sender.is_closed() && !idle.is_stale());
         self.multiplexed.retain(Multiplexed::is_usable);
-        !self.idle.is_empty() || !self.multiplexed.is_empty() || Rc::strong_count(&self.crowd) > 1
+        let is_open = !self.idle.is_empty() || !self.multiplexed.is_empty();
+        is_open || !self.dials.is_empty() || Rc::strong_count(&self.crowd) > 1
     }
 }

@@ -1,32 +1,41 @@
 //! One worker's HTTP connections to the endpoints of each cluster. HTTP/1.1: idle ones, the youngest used first, so that
 //! surplus ones age out; where a DestinationRule bounds them, requests wait for one. HTTP/2: one connection an endpoint
-//! carries the streams, and another one those that have no room in it.
+//! carries the streams, and another one those that have no room in it. What is idle is bounded over all of them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::Instant;
 
 use super::alone;
 use super::balance::Lease;
 use super::body::{Loan, UpstreamBody};
 use super::connect::ConnectError;
+use super::departure::Departure;
+use super::dial::{Dial, Opened};
 use super::ending::Ending;
 use super::executor::LocalExecutor;
 use super::held::Room;
 use super::limits::{self, Overflow};
 use super::opening::Opening;
 use super::origin::{
-    CONNECTION_WINDOW, Connection, Multiplexed, Origin, Rules, STREAM_WINDOW, Seat, Spot, Stream, Waiting,
+    CONNECTION_WINDOW, Connection, Multiplexed, Origin, Rules, STREAM_WINDOW, Seat, Spot, Waiting,
 };
 use super::replay::RequestBody;
-use crate::model::{Cluster, ClusterName, Counts, UpstreamProtocol};
+use crate::model::{Cluster, ClusterName, Counts, Pings};
 
+/// Idle connections of a worker to all endpoints together. Clusters whose connections begin with what a client says of
+/// itself have some for each client, which nothing else bounds: each is a descriptor.
+const MOST_IDLE: usize = 4096;
+/// Beyond that, so many of those that have been idle for the longest time are closed at once: looking for them is dear.
+const SURPLUS: usize = MOST_IDLE / 8;
 /// A connection that was quiet for longer may have been closed by its backend, with the news still in the kernel.
 const QUIET: Duration = Duration::from_millis(50);
 
@@ -96,6 +105,8 @@ pub struct Pool(Rc<Inner>);
 struct Inner {
     counts: Counts,
     origins: RefCell<Origins>,
+    /// Idle connections, or more: some are closed, or have found work, since they were counted.
+    idle: Cell<usize>,
     room: Room,
 }
 
@@ -130,13 +141,15 @@ impl Returnable {
         let mut origins = pool.0.origins.borrow_mut();
         let (cluster, spot) = connection.to();
         origin(&mut origins, cluster, spot).keep(connection);
+        drop(origins);
+        pool.one_more_idle();
     }
 }
 
 impl Pool {
     /// A worker's pool that heeds what all of them have under way.
     pub fn new(counts: Counts) -> Self {
-        Self(Rc::new(Inner { counts, origins: RefCell::default(), room: Room::default() }))
+        Self(Rc::new(Inner { counts, ..Inner::default() }))
     }
 
     /// Where the bodies of its requests are held.
@@ -144,19 +157,20 @@ impl Pool {
         self.0.room.clone()
     }
 
-    /// Sends a request to the leased endpoint, on a connection that begins so, and waits for the head of the response.
+    /// Sends a request, by the version that it has, to the leased endpoint, on a connection that begins so, and waits for the
+    /// head of the response. It leaves as soon as there is a connection.
     pub async fn send(
         &self,
         request: Request<RequestBody>,
-        (cluster, opening): (&Cluster, &Opening),
+        (cluster, opening): (&Arc<Cluster>, &Opening),
         lease: Lease,
+        departure: &Departure,
     ) -> Result<Response<UpstreamBody>, SendError> {
         let spot = Spot { address: lease.address, opening: opening.clone() };
-        match cluster.protocol {
-            UpstreamProtocol::Http2 => self.send_http2(request, (cluster, &spot), lease).await,
-            UpstreamProtocol::Http1 | UpstreamProtocol::Tcp => {
-                self.send_http1(request, (cluster, &spot), lease).await
-            }
+        if request.version() == Version::HTTP_2 {
+            self.send_http2(request, (cluster, &spot), lease, departure).await
+        } else {
+            self.send_http1(request, (cluster, &spot), lease, departure).await
         }
     }
 
@@ -165,6 +179,7 @@ impl Pool {
         mut request: Request<RequestBody>,
         (cluster, spot): (&Cluster, &Spot),
         mut lease: Lease,
+        departure: &Departure,
     ) -> Result<Response<UpstreamBody>, SendError> {
         loop {
             let (mut connection, reused) = match self.connection(cluster, spot).await {
@@ -172,6 +187,7 @@ impl Pool {
                 Err(none) => return Err(none.with(request)),
             };
             connection.serve();
+            departure.leave(spot.address);
             lease.local = connection.local;
             match connection.sender.try_send_request(request).await {
                 Ok(response) => {
@@ -226,6 +242,7 @@ impl Pool {
     async fn take_idle(&self, cluster: &Cluster, spot: &Spot) -> Option<Box<Connection>> {
         loop {
             let mut idle = self.origin(&cluster.name, spot, |origin| origin.idle.pop_back())?;
+            self.0.idle.set(self.0.idle.get().saturating_sub(1));
             if idle.idle_for() > QUIET {
                 // Gives the reactor a turn, and then the connection's task, which hears of a close by it. Busy
                 // connections are spared that: it is a system call.
@@ -240,20 +257,16 @@ impl Pool {
     async fn send_http2(
         &self,
         mut request: Request<RequestBody>,
-        (cluster, spot): (&Cluster, &Spot),
+        (cluster, spot): (&Arc<Cluster>, &Spot),
         mut lease: Lease,
+        departure: &Departure,
     ) -> Result<Response<UpstreamBody>, SendError> {
         loop {
-            // Where connections are bounded, the first one has to do.
-            let open = |origin: &mut Origin| origin.open(cluster.max_connections.is_some());
-            let (opened, reused) = match self.origin(&cluster.name, spot, open) {
-                Some(opened) => (opened, true),
-                None => match self.dial_http2(cluster, spot).await {
-                    Ok(opened) => (opened, false),
-                    Err(none) => return Err(none.with(request)),
-                },
+            let Opened { mut sender, stream, is_first } = match self.stream(cluster, spot).await {
+                Ok(opened) => opened,
+                Err(none) => return Err(none.with(request)),
             };
-            let (mut sender, stream) = opened;
+            departure.leave(spot.address);
             lease.local = stream.local();
             match sender.try_send_request(request).await {
                 Ok(response) => {
@@ -261,7 +274,7 @@ impl Pool {
                     return Ok(response.map(|body| UpstreamBody::new(body, loan, lease)));
                 }
                 Err(mut unsent) => match unsent.take_message() {
-                    Some(unchanged) if reused => {
+                    Some(unchanged) if !is_first => {
                         request = unchanged;
                         self.origin(&cluster.name, spot, |origin| origin.forget(&stream));
                     }
@@ -271,31 +284,50 @@ impl Pool {
         }
     }
 
-    async fn dial_http2(
-        &self,
-        cluster: &Cluster,
-        spot: &Spot,
-    ) -> Result<(http2::SendRequest<RequestBody>, Stream), NoConnection> {
-        let _pending = limits::pending(&self.0.counts, cluster)?;
-        let stream = spot.opening.open(spot.address, cluster).await?;
-        let local = stream.socket().local_addr().ok();
-        let (sender, connection) = http2::Builder::new(LocalExecutor)
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| ConnectError::Failed {
-                address: spot.address,
-                source: std::io::Error::other(error),
-            })?;
+    /// A stream on an HTTP/2 connection: on one that there is, on one that is being made, or on a new one.
+    async fn stream(&self, cluster: &Arc<Cluster>, spot: &Spot) -> Result<Opened, NoConnection> {
+        // Where connections are bounded, the first one has to do.
+        let one_has_to_do = cluster.max_connections.is_some();
+        loop {
+            if let Some((sender, stream)) =
+                self.origin(&cluster.name, spot, |origin| origin.open(one_has_to_do))
+            {
+                return Ok(Opened { sender, stream, is_first: false });
+            }
+            let _pending = limits::pending(&self.0.counts, cluster)?;
+            let most = if one_has_to_do { usize::MAX } else { Rules::of(cluster).most_at_once() };
+            let joined = self
+                .origin(&cluster.name, spot, |origin| origin.dials.iter().find_map(|dial| dial.join(most)));
+            let told = joined.or_else(|| self.dial(cluster, spot).join(most));
+            let Some(told) = told else { continue };
+            // Without a word, the connection had no room left: there may be another now.
+            if let Ok(told) = told.await {
+                return Ok(told?);
+            }
+        }
+    }
+
+    /// Begins to make an HTTP/2 connection.
+    fn dial(&self, cluster: &Arc<Cluster>, spot: &Spot) -> Rc<Dial> {
+        let dial = Rc::new(Dial::default());
+        self.origin(&cluster.name, spot, |origin| origin.dials.push(dial.clone()));
+        let (pool, cluster, spot, made) = (self.clone(), cluster.clone(), spot.clone(), dial.clone());
         tokio::task::spawn_local(async move {
-            let _ = connection.await;
+            let connected = connect_http2(&cluster, &spot).await;
+            let connected = connected.map(|made| Multiplexed::new(made, Rules::of(&cluster)));
+            pool.origin(&cluster.name, &spot, |origin| {
+                origin.dials.retain(|other| !Rc::ptr_eq(other, &made));
+                match connected {
+                    Ok(connection) => {
+                        made.end(Ok(&connection));
+                        origin.multiplexed.push(connection);
+                    }
+                    Err(error) => made.end(Err(error)),
+                }
+            });
+            pool.one_more_idle();
         });
-        let multiplexed = Multiplexed::new((sender, local), Rules::of(cluster));
-        let opened = multiplexed.open();
-        self.origin(&cluster.name, spot, |origin| origin.multiplexed.push(multiplexed));
-        Ok(opened)
+        dial
     }
 
     fn origin<T>(&self, cluster: &ClusterName, spot: &Spot, act: impl FnOnce(&mut Origin) -> T) -> T {
@@ -315,7 +347,58 @@ impl Pool {
             });
             !origins.is_empty()
         });
+        self.trim(MOST_IDLE, SURPLUS);
     }
+
+    /// Counts a connection that may be idle, and closes others if they are too many.
+    fn one_more_idle(&self) {
+        self.0.idle.set(self.0.idle.get() + 1);
+        if self.0.idle.get() > MOST_IDLE {
+            self.trim(MOST_IDLE, SURPLUS);
+        }
+    }
+
+    /// Where more than `most` connections are idle, closes the oldest of them: all beyond `most`, and `surplus` more.
+    fn trim(&self, most: usize, surplus: usize) {
+        let mut origins = self.0.origins.borrow_mut();
+        let all = || origins.values().flat_map(HashMap::values).flat_map(Origin::idle_since);
+        let mut idle: Vec<Instant> = all().collect();
+        let count = idle.len();
+        self.0.idle.set(count);
+        if count <= most {
+            return;
+        }
+        let beyond = count - most.saturating_sub(surplus);
+        let (_, last, _) = idle.select_nth_unstable(beyond - 1);
+        let last = *last;
+        for origin in origins.values_mut().flat_map(HashMap::values_mut) {
+            origin.close_idle_since(last);
+        }
+        self.0.idle.set(count - beyond);
+    }
+}
+
+/// Makes an HTTP/2 connection (RFC 9113); with our end's address.
+async fn connect_http2(
+    cluster: &Cluster,
+    spot: &Spot,
+) -> Result<(http2::SendRequest<RequestBody>, Option<SocketAddr>), ConnectError> {
+    let stream = spot.opening.open(spot.address, cluster).await?;
+    let local = stream.socket().local_addr().ok();
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    if let Some(Pings { interval, timeout }) = cluster.http.pings {
+        builder.keep_alive_interval(interval).keep_alive_timeout(timeout).keep_alive_while_idle(true);
+    }
+    let failed = |error| ConnectError::Failed { address: spot.address, source: std::io::Error::other(error) };
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    tokio::task::spawn_local(async move {
+        let _ = connection.await;
+    });
+    Ok((sender, local))
 }
 
 /// What is open to an endpoint.
@@ -323,3 +406,7 @@ fn origin<'a>(origins: &'a mut Origins, cluster: &ClusterName, spot: &Spot) -> &
     // The name is two counted references, and most connections begin with nothing: cloning them is less than a second look.
     origins.entry(cluster.clone()).or_default().entry(spot.clone()).or_default()
 }
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

@@ -1,11 +1,11 @@
-//! Whose turn it is in a cluster: everyone's as often as its weight says, evenly spread.
+//! Whose turn it is in a cluster: everyone's as often as its share says, evenly spread.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::model::Candidate;
 
-/// Each endpoint's turns lie the inverse of its weight apart; the earliest is next.
+/// Each endpoint's turns lie the inverse of its share apart; the earliest is next.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     due: HashMap<SocketAddr, f64>,
@@ -19,11 +19,12 @@ impl Turns {
     pub(super) fn next<'c>(
         &mut self,
         candidates: impl Iterator<Item = Candidate<'c>> + Clone,
+        share: impl Fn(&Candidate<'_>) -> f64,
     ) -> Option<Candidate<'c>> {
         let mut earliest: Option<(f64, Candidate<'c>)> = None;
         for candidate in candidates.clone() {
             let now = self.now;
-            let begin = || now + fastrand::f64() / f64::from(candidate.weight);
+            let begin = || now + fastrand::f64() / share(&candidate);
             let due = self.due.entry(candidate.endpoint.address).or_insert_with(begin);
             // Nobody saves turns up while it is left out.
             *due = due.max(now);
@@ -33,7 +34,7 @@ impl Turns {
         }
         let (due, candidate) = earliest?;
         self.now = due;
-        self.due.insert(candidate.endpoint.address, due + 1.0 / f64::from(candidate.weight));
+        self.due.insert(candidate.endpoint.address, due + 1.0 / share(&candidate));
         if self.due.len() > 2 * candidates.clone().count() + 8 {
             self.due.retain(|address, _| candidates.clone().any(|it| it.endpoint.address == *address));
         }

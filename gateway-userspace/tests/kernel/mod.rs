@@ -191,6 +191,7 @@ pub(crate) fn snapshot(generation: u64, port: u16, endpoints: &[SocketAddr]) -> 
         virtual_service: "tcp.default".into(),
         destinations: vec![destination],
         idle_timeout: Duration::from_hours(1),
+        max_duration: None,
         origin: None,
     };
     let listener = Listener {

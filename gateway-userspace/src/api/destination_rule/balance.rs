@@ -19,9 +19,9 @@ pub struct LoadBalancerSettings {
     pub locality_lb_setting: Option<LocalityLoadBalancerSetting>,
     /// Not supported.
     pub zone_aware_lb_setting: Option<IgnoredAny>,
-    /// Not supported.
+    /// Deprecated: `warmup.duration`, which beats it.
     pub warmup_duration_secs: Option<DurationText>,
-    /// Not supported.
+    /// New endpoints get their share little by little.
     pub warmup: Option<WarmupConfiguration>,
 }
 
@@ -104,7 +104,7 @@ pub struct Maglev {
 }
 
 /// `loadBalancer.localityLbSetting`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct LocalityLoadBalancerSetting {
     /// Shares by the gateway's locality; not with `failover`.
@@ -118,7 +118,7 @@ pub struct LocalityLoadBalancerSetting {
 }
 
 /// `distribute[]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Distribute {
     /// `region/zone/subzone` of the gateway; `*` at the end.
@@ -128,7 +128,7 @@ pub struct Distribute {
 }
 
 /// `failover[]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Failover {
     /// Region.
@@ -141,10 +141,10 @@ pub struct Failover {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct WarmupConfiguration {
-    /// Until a new endpoint has its full share.
+    /// Until a new endpoint has its full share; required.
     pub duration: Option<DurationText>,
     /// Of its share at first; default 10.
     pub minimum_percent: Option<f64>,
-    /// Default 1: the share grows linearly.
+    /// Default 1: the share grows linearly; 0 is the same.
     pub aggression: Option<f64>,
 }

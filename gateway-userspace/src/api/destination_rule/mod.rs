@@ -15,8 +15,8 @@ pub use balance::{
 };
 pub use outlier::OutlierDetection;
 pub use pool::{
-    ConnectionPoolSettings, H2UpgradePolicy, HttpSettings, ProxyProtocol, ProxyProtocolVersion, RetryBudget,
-    TcpKeepalive, TcpSettings, TunnelSettings,
+    ConnectionPoolSettings, H2UpgradePolicy, Http2KeepAlive, HttpSettings, ProxyProtocol,
+    ProxyProtocolVersion, RetryBudget, TcpKeepalive, TcpSettings, TunnelSettings,
 };
 pub use tls::{ClientTlsMode, ClientTlsSettings};
 

@@ -27,6 +27,6 @@ pub struct OutlierDetection {
     pub max_ejection_percent: i32,
     /// Default 0.
     pub min_health_percent: i32,
-    /// Statuses that count as failures, 100–599, in place of 5xx; not supported.
+    /// Statuses that count as failures, 100–599, in place of 5xx.
     pub outlier_detection_http_error_codes: Vec<u32>,
 }

@@ -1,7 +1,6 @@
 //! Limits and times of connections, and what they begin with.
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use crate::api::duration::DurationText;
 
@@ -25,7 +24,7 @@ pub struct TcpSettings {
     pub connect_timeout: Option<DurationText>,
     /// Probes of silent connections.
     pub tcp_keepalive: Option<TcpKeepalive>,
-    /// Not supported.
+    /// How long a connection is used.
     pub max_connection_duration: Option<DurationText>,
     /// Default 1 h; 0 s: none.
     pub idle_timeout: Option<DurationText>,
@@ -50,7 +49,7 @@ pub enum ProxyProtocolVersion {
 }
 
 /// `connectionPool.tcp.tcpKeepalive`; what is absent is the system's.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct TcpKeepalive {
     /// Unanswered ones until the connection is dead.
@@ -85,7 +84,17 @@ pub struct HttpSettings {
     pub max_concurrent_streams: i32,
     /// PINGs on HTTP/2 connections.
     #[serde(rename = "http2KeepAlive")]
-    pub http2_keep_alive: Option<IgnoredAny>,
+    pub http2_keep_alive: Option<Http2KeepAlive>,
+}
+
+/// `http.http2KeepAlive`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Http2KeepAlive {
+    /// Between two PINGs; absent: none are sent.
+    pub interval: Option<DurationText>,
+    /// Until a connection that does not answer is closed; required with the other.
+    pub timeout: Option<DurationText>,
 }
 
 /// `http.h2UpgradePolicy`.

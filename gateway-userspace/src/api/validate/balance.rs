@@ -1,7 +1,8 @@
 //! `loadBalancer` of a DestinationRule's policy.
 
 use crate::api::destination_rule::{
-    ConsistentHash, Distribute, LoadBalancerSettings, LocalityLoadBalancerSetting, WarmupConfiguration,
+    ConsistentHash, Distribute, LoadBalancerSettings, LocalityLoadBalancerSetting, Simple,
+    WarmupConfiguration,
 };
 use crate::api::diagnostic::{Code, Severity};
 use crate::api::path::FieldPath;
@@ -24,6 +25,17 @@ pub(super) fn check_balancer(found: &mut Findings<'_>, field: &FieldPath, balanc
     check_duration(found, &field.field("warmupDurationSecs"), balancer.warmup_duration_secs);
     if let Some(warmup) = &balancer.warmup {
         check_warmup(found, &field.field("warmup"), warmup);
+    }
+    let in_turns_or_by_requests =
+        balancer.consistent_hash.is_none() && balancer.simple != Some(Simple::Random);
+    for (name, is_given) in [
+        ("warmup", balancer.warmup.is_some()),
+        ("warmupDurationSecs", balancer.warmup_duration_secs.is_some()),
+    ] {
+        if is_given && !in_turns_or_by_requests {
+            let message = format!("{name} holds for ROUND_ROBIN and LEAST_REQUEST: it has no effect here");
+            found.add(Severity::Warning, Code::NoEffect, &field.field(name), message);
+        }
     }
 }
 
@@ -66,7 +78,11 @@ fn is_prime(number: u64) -> bool {
     number > 1 && divisors.all(|divisor| !number.is_multiple_of(divisor))
 }
 
-fn check_locality(found: &mut Findings<'_>, field: &FieldPath, setting: &LocalityLoadBalancerSetting) {
+pub(super) fn check_locality(
+    found: &mut Findings<'_>,
+    field: &FieldPath,
+    setting: &LocalityLoadBalancerSetting,
+) {
     if !setting.distribute.is_empty() && !setting.failover.is_empty() {
         found.error(field, "can not simultaneously specify 'distribute' and 'failover'");
     }
@@ -99,10 +115,14 @@ fn check_distribute(found: &mut Findings<'_>, field: &FieldPath, distribute: &Di
 
 fn check_warmup(found: &mut Findings<'_>, field: &FieldPath, warmup: &WarmupConfiguration) {
     check_duration(found, &field.field("duration"), warmup.duration);
+    if warmup.duration.is_none() {
+        let help = "say how long endpoints are new: `duration: 60s`";
+        found.error_with_help(field, "warmup must have a duration", help);
+    }
     if warmup.minimum_percent.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
         found.error(&field.field("minimumPercent"), "minimumPercent must be in range [0, 100]");
     }
-    if warmup.aggression.is_some_and(|aggression| aggression < 1.0) {
-        found.error(&field.field("aggression"), "aggression must be at least 1");
+    if warmup.aggression.is_some_and(|aggression| aggression < 0.0) {
+        found.error(&field.field("aggression"), "aggression must not be negative");
     }
 }

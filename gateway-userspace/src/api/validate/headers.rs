@@ -8,10 +8,29 @@ use crate::api::virtual_service::{HeaderOperations, Headers};
 
 use super::Findings;
 
-pub(super) fn check_headers(found: &mut Findings<'_>, field: &FieldPath, headers: &Headers) {
+/// What Envoy's router takes from headers that a route may set; here a route says it in its own fields.
+const WORDS_TO_THE_ROUTER: [&str; 9] = [
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-max-retries",
+    "x-envoy-retriable-header-names",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-retry-on",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-stream-duration-ms",
+];
+
+/// `authority` is what the rule rewrites the Host to, if it does.
+pub(super) fn check_headers(
+    found: &mut Findings<'_>,
+    field: &FieldPath,
+    headers: &Headers,
+    authority: Option<&str>,
+) {
     let field = field.field("headers");
-    check_operations(found, &field.field("request"), &headers.request, Direction::Request);
-    check_operations(found, &field.field("response"), &headers.response, Direction::Response);
+    check_operations(found, &field.field("request"), &headers.request, Direction::Request, authority);
+    check_operations(found, &field.field("response"), &headers.response, Direction::Response, None);
 }
 
 fn check_operations(
@@ -19,8 +38,9 @@ fn check_operations(
     field: &FieldPath,
     operations: &HeaderOperations,
     direction: Direction,
+    rewritten: Option<&str>,
 ) {
-    let mut authority: Option<&str> = None;
+    let mut authority = rewritten;
     for (operation, pairs) in [("set", &operations.set), ("add", &operations.add)] {
         for (name, value) in pairs {
             let field = field.field(operation).field(name);
@@ -34,6 +54,12 @@ fn check_operations(
                 authority = Some(value);
             } else {
                 found.check(&field, check_name(name));
+            }
+            if direction == Direction::Request
+                && WORDS_TO_THE_ROUTER.iter().any(|word| word.eq_ignore_ascii_case(name))
+            {
+                let message = format!("a route that tells the gateway by {name} is not yet supported");
+                found.error_with_help(&field, message, "say it in the route's own `retries` and `timeout`");
             }
             let is_authority = is_authority(name) && direction == Direction::Request;
             found.check(&field, check_value(value, direction, is_authority));

@@ -5,6 +5,7 @@ use regex::Regex;
 
 use crate::api::diagnostic::{Code, Severity};
 use crate::api::path::FieldPath;
+use crate::api::re2;
 use crate::api::virtual_service::{
     HttpDirectResponse, HttpMatchRequest, HttpRedirect, HttpRewrite, HttpRoute, HttpRouteDestination,
 };
@@ -19,6 +20,8 @@ use super::text::{EmptyPrefix, check_match};
 use super::virtual_service::{check_destination, check_weights};
 use super::{Findings, check_duration};
 
+/// In place of an expression: present.
+pub const ANY: &str = "*";
 /// Codes that lead to an action; Istio lets the others pass and then serves no new routes at all.
 const REDIRECT_CODES: [u32; 5] = [301, 302, 303, 307, 308];
 /// Keys of `headers` that Istio keeps for conditions of the match itself.
@@ -54,7 +57,8 @@ pub(super) fn check_rule(found: &mut Findings<'_>, field: &FieldPath, rule: &Htt
         check_rewrite(found, &field.field("rewrite"), rewrite);
     }
     if let Some(headers) = &rule.headers {
-        check_headers(found, field, headers);
+        let rewritten = rule.rewrite.as_ref().map(|rewrite| rewrite.authority.as_str());
+        check_headers(found, field, headers, rewritten.filter(|authority| !authority.is_empty()));
     }
     check_duration(found, &field.field("timeout"), rule.timeout);
     if let Some(retries) = &rule.retries {
@@ -93,18 +97,18 @@ fn check_action(found: &mut Findings<'_>, field: &FieldPath, rule: &HttpRoute) {
             "say where the requests go: `route:`, `redirect:` or `directResponse:`",
         );
     }
-    for (a, b) in [
-        ("route", "redirect"),
-        ("fault", "redirect"),
-        ("rewrite", "redirect"),
-        ("redirect", "direct_response"),
-        ("route", "direct_response"),
-        ("fault", "direct_response"),
-        ("rewrite", "direct_response"),
-        ("mirror", "mirrors"),
+    for (what, a, b) in [
+        ("route", "route", "redirect"),
+        ("route", "fault", "redirect"),
+        ("route rule", "rewrite", "redirect"),
+        ("route rule", "direct_response", "redirect"),
+        ("route", "route", "direct_response"),
+        ("route", "fault", "direct_response"),
+        ("route rule", "rewrite", "direct_response"),
+        ("route", "mirror", "mirrors"),
     ] {
         if set(a) && set(b) {
-            found.error(field, format!("HTTP route cannot contain both {a} and {b}"));
+            found.error(field, format!("HTTP {what} cannot contain both {a} and {b}"));
         }
     }
 }
@@ -128,7 +132,9 @@ fn check_condition(found: &mut Findings<'_>, field: &FieldPath, condition: &Http
     ] {
         for (key, value) in conditions.iter() {
             let field = field.field(name).field(key);
-            check_match(found, &field, name, value, EmptyPrefix::Refused);
+            if name != "withoutHeaders" || value.regex.as_deref() != Some(ANY) {
+                check_match(found, &field, name, value, EmptyPrefix::Refused);
+            }
             if name != "queryParams" {
                 check_header_key(found, &field, key);
             }
@@ -171,7 +177,7 @@ fn check_destinations(found: &mut Findings<'_>, field: &FieldPath, route: &[Http
         let field = field.index(at);
         check_destination(found, &field, destination.destination.as_ref());
         if let Some(headers) = &destination.headers {
-            check_headers(found, &field, headers);
+            check_headers(found, &field, headers, None);
         }
     }
     let weights: Vec<i32> = route.iter().map(|destination| destination.weight).collect();
@@ -196,10 +202,6 @@ fn check_redirect(found: &mut Findings<'_>, field: &FieldPath, redirect: &HttpRe
     if *port == Some(0) {
         found.warning(&field.field("port"), "port 0 has no effect: the request's port stays").help =
             Some("give the port of the new location, or leave `port` out".to_owned());
-    }
-    if !uri.is_empty() && !uri.starts_with('/') {
-        let message = format!("\"{uri}\" is joined to the host: a path begins with a slash");
-        found.warning(&field.field("uri"), message).help = Some(format!("write `uri: /{uri}`"));
     }
     if *redirect_code != 0 && !REDIRECT_CODES.contains(redirect_code) {
         let message = if (300..400).contains(redirect_code) {
@@ -292,7 +294,7 @@ fn check_rewrite(found: &mut Findings<'_>, field: &FieldPath, rewrite: &HttpRewr
 
 /// `\1` must name a group that the pattern has.
 fn check_groups(pattern: &str, rewrite: &str) -> Result<(), String> {
-    let Ok(compiled) = Regex::new(pattern) else { return Ok(()) };
+    let Ok(compiled) = Regex::new(&re2::translated(pattern)) else { return Ok(()) };
     let mut characters = rewrite.chars();
     while let Some(c) = characters.next() {
         if c != '\\' {

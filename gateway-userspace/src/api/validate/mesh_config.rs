@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 
 use crate::api::diagnostic::{Code, Diagnostic, Severity};
-use crate::api::mesh_config::{ELSEWHERE, MeshConfig, NOT_OBEYED, PROXY_NOT_OBEYED, SERVED, TlsDefaults};
+use crate::api::mesh_config::{
+    ELSEWHERE, FileAccessLog, MeshConfig, NOT_OBEYED, PROXY_NOT_OBEYED, SERVED, TlsDefaults,
+};
 use crate::api::object::Source;
 use crate::api::path::FieldPath;
 use crate::api::yaml::{Content, Node};
 
+use super::balance::check_locality;
 use super::{Findings, cipher_suite, retry};
 
 /// Checks the text at a field, which was read as a tree and as what is obeyed of it.
@@ -23,12 +26,12 @@ pub fn mesh_config(
     if let Some(retries) = &mesh.default_http_retry_policy {
         let field = field.field("defaultHttpRetryPolicy");
         retry::check_retries(&mut found, &field, retries);
-        if retries.retry_remote_localities == Some(true) {
-            not_supported(&mut found, &field, "retryRemoteLocalities");
-        }
     }
     if let Some(defaults) = &mesh.tls_defaults {
         check_tls_defaults(&mut found, field, defaults);
+    }
+    if let Some(setting) = &mesh.locality_lb_setting {
+        check_locality(&mut found, field, setting);
     }
     found.list
 }
@@ -94,7 +97,7 @@ fn check_access_logs(found: &mut Findings<'_>, field: &FieldPath, mesh: &MeshCon
         found.error_with_help(field, format!("accessLogFormat: {error}"), help);
     }
     for (at, provider) in mesh.extension_providers.iter().enumerate() {
-        if let Some(Err(error)) = provider.envoy_file_access_log.as_ref().map(|log| log.format()) {
+        if let Some(Err(error)) = provider.envoy_file_access_log.as_ref().map(FileAccessLog::format) {
             let place = format!("extensionProviders[{at}].envoyFileAccessLog.logFormat");
             found.error_with_help(field, format!("{place}: {error}"), help);
         }

@@ -29,6 +29,7 @@ pub use destination_rule::destination_rule;
 pub use fault::grpc_status;
 pub use gateway::gateway;
 pub use headers::is_authority;
+pub use http::ANY;
 pub use mesh_config::mesh_config;
 pub use server_tls::{certificate_hash, spki_hash};
 pub use service_entry::{service_entry, workload_entry};

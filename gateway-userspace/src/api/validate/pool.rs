@@ -1,6 +1,9 @@
 //! `connectionPool` of a DestinationRule's policy.
 
-use crate::api::destination_rule::{ConnectionPoolSettings, H2UpgradePolicy, HttpSettings, TcpSettings};
+use crate::api::destination_rule::{
+    ConnectionPoolSettings, H2UpgradePolicy, Http2KeepAlive, HttpSettings, TcpSettings,
+};
+use crate::api::diagnostic::{Code, Severity};
 use crate::api::path::FieldPath;
 
 use super::{Findings, check_duration};
@@ -28,9 +31,26 @@ fn check_http(found: &mut Findings<'_>, field: &FieldPath, http: &HttpSettings) 
         check_count(found, &field.field(name), words, value);
     }
     check_duration(found, &field.field("idleTimeout"), http.idle_timeout);
+    if let Some(pings) = &http.http2_keep_alive {
+        check_pings(found, &field.field("http2KeepAlive"), pings);
+    }
     if http.h2_upgrade_policy == H2UpgradePolicy::Upgrade && http.use_client_protocol {
         let message = "use client protocol must not be true when H2UpgradePolicy is UPGRADE";
         found.error(&field.field("useClientProtocol"), message);
+    }
+}
+
+/// Envoy refuses a cluster that lacks the second of the two.
+fn check_pings(found: &mut Findings<'_>, field: &FieldPath, pings: &Http2KeepAlive) {
+    check_duration(found, &field.field("interval"), pings.interval);
+    check_duration(found, &field.field("timeout"), pings.timeout);
+    if pings.timeout.is_none() {
+        let help = "say how long an answer may take: `timeout: 10s`";
+        found.error_with_help(field, "http2 keep alive must have a timeout", help);
+    }
+    if pings.interval.is_none() {
+        let message = "without an interval no PINGs are sent";
+        found.add(Severity::Warning, Code::NoEffect, field, message);
     }
 }
 

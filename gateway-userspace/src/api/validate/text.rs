@@ -3,6 +3,7 @@
 use regex::RegexBuilder;
 
 use crate::api::path::FieldPath;
+use crate::api::re2;
 use crate::api::virtual_service::StringMatch;
 
 use super::Findings;
@@ -70,15 +71,19 @@ pub(super) fn check_regex(pattern: &str) -> Result<(), String> {
     if pattern.is_empty() {
         return Err("regex string match should not be empty".to_owned());
     }
-    // The pattern alone first, so that the error speaks of what the document says.
-    for pattern in [pattern.to_owned(), format!("^(?:{pattern})$")] {
-        RegexBuilder::new(&pattern).size_limit(MAX_COMPILED).build().map_err(|error| {
-            let why = in_istios_words(&error.to_string(), &pattern);
-            let syntax = "https://github.com/google/re2/wiki/Syntax";
-            format!("error parsing regexp: {why}; Istio uses RE2 style regex-based match ({syntax})")
-        })?;
-    }
-    Ok(())
+    let build = |pattern: &str| RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build();
+    let translated = re2::translated(pattern);
+    let Err(error) = build(&translated).and_then(|_| build(&format!("^(?:{translated})$"))) else {
+        return Ok(());
+    };
+    // Where it can be, the error is of what the document says.
+    let (error, broken) = match build(pattern) {
+        Err(error) => (error, pattern),
+        Ok(_) => (error, translated.as_ref()),
+    };
+    let why = in_istios_words(&error.to_string(), broken);
+    let syntax = "https://github.com/google/re2/wiki/Syntax";
+    Err(format!("error parsing regexp: {why}; Istio uses RE2 style regex-based match ({syntax})"))
 }
 
 #[cfg(test)]

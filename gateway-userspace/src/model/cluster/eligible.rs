@@ -22,12 +22,25 @@ impl Cluster {
     where
         F: Fn(SocketAddr) -> bool + Clone + 'a,
     {
+        self.eligible_beyond(ejected, &[])
+    }
+
+    /// Likewise, without the priorities of places that `spent` are of, unless nobody is left then.
+    pub(super) fn eligible_beyond<'a, F>(
+        &'a self,
+        ejected: Option<F>,
+        spent: &[SocketAddr],
+    ) -> impl Iterator<Item = Candidate<'a>> + Clone + use<'a, F>
+    where
+        F: Fn(SocketAddr) -> bool + Clone + 'a,
+    {
         let avoided = ejected.filter(|is_ejected| !self.panics(is_ejected));
         let is_usable = move |endpoint: &Endpoint| {
             let is_avoided = avoided.as_ref().is_some_and(|is_ejected: &F| is_ejected(endpoint.address));
             endpoint.health == Health::Healthy && !is_avoided
         };
-        let shares: Option<Arc<[u32]>> = self.placement.shares(&self.endpoints, &is_usable).map(Into::into);
+        let shares = self.placement.shares(&self.endpoints, &is_usable, spent);
+        let shares: Option<Arc<[u32]>> = shares.map(Into::into);
         let all = self.endpoints.iter().enumerate().filter(move |(_, endpoint)| is_usable(endpoint));
         all.filter_map(move |(at, endpoint)| {
             let weight = shares.as_ref().map_or(endpoint.weight.max(1), |shares| shares[at]);
@@ -92,6 +105,26 @@ mod tests {
             let found: Vec<SocketAddr> =
                 cluster.eligible(Some(is_ejected)).map(|candidate| candidate.endpoint.address).collect();
             assert_eq!(found, want.iter().map(|at| address(*at)).collect::<Vec<_>>(), "{ejected:?}");
+        }
+    }
+
+    #[test]
+    fn priorities_that_were_tried_in_vain_come_last() {
+        let mut cluster = cluster(&[Health::Healthy; 4], 0);
+        cluster.placement = Placement::Failover { priorities: vec![0, 0, 1, 2] };
+        for (spent, want) in [
+            (&[][..], &[0, 1][..]),
+            (&[0], &[2]),
+            (&[0, 1], &[2]),
+            (&[0, 2], &[3]),
+            (&[2], &[0, 1]),
+            // There are no others.
+            (&[0, 2, 3], &[0, 1]),
+        ] {
+            let spent: Vec<SocketAddr> = spent.iter().map(|at| address(*at)).collect();
+            let found = cluster.eligible_beyond(None::<fn(SocketAddr) -> bool>, &spent);
+            let found: Vec<SocketAddr> = found.map(|candidate| candidate.endpoint.address).collect();
+            assert_eq!(found, want.iter().map(|at| address(*at)).collect::<Vec<_>>(), "{spent:?}");
         }
     }
 

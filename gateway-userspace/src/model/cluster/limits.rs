@@ -22,6 +22,19 @@ pub struct HttpLimits {
     pub retry_budget: Option<RetryBudget>,
     /// `idleTimeout`: how long a connection without requests is kept; beats that of `tcp`.
     pub idle_timeout: Option<Duration>,
+    /// `http2KeepAlive`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pings: Option<Pings>,
+}
+
+/// `http2KeepAlive`: an HTTP/2 connection is asked for a sign of life (RFC 9113, 6.7), with requests or without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pings {
+    /// Between two.
+    pub interval: Duration,
+    /// Without an answer for so long, the connection is dead.
+    pub timeout: Duration,
 }
 
 /// `retryBudget`: further tries at a time, as a share of the requests.

@@ -8,6 +8,7 @@ mod policy;
 mod tls;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,10 +17,11 @@ use serde::{Serialize, Serializer};
 use super::origin::Origin;
 use super::outlier::{OutlierDetection, Outliers};
 use super::snapshot::DocumentRef;
+use super::warmup::Warmup;
 
 pub use eligible::Candidate;
 pub use endpoint::{Discovery, Endpoint, Health};
-pub use limits::{HttpLimits, RetryBudget};
+pub use limits::{HttpLimits, Pings, RetryBudget};
 pub use placement::Placement;
 pub use policy::{Affinity, Balance, CookieAffinity, Keepalive, ProxyVersion, UpstreamProtocol};
 pub use tls::{ClientIdentity, Pem, TlsMaterial, Trust, UpstreamTls};
@@ -54,6 +56,9 @@ pub struct Cluster {
     pub name: ClusterName,
     /// HTTP version towards the endpoints; `Tcp` where the port says so. HTTP routes treat `Tcp` as `Http1`.
     pub protocol: UpstreamProtocol,
+    /// DestinationRule connectionPool.http.useClientProtocol: requests go on in the version that they came in.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub follows_client: bool,
     /// Where the endpoints come from.
     pub discovery: Discovery,
     /// Sorted by address, without duplicates; unready ones included.
@@ -68,6 +73,10 @@ pub struct Cluster {
     /// DestinationRule connectionPool.tcp.idleTimeout; a TCP route takes its first destination's, HTTP connections have
     /// it where `http` says nothing.
     pub idle_timeout: Option<Duration>,
+    /// DestinationRule connectionPool.tcp.maxConnectionDuration: after that, a TCP connection is closed, and an HTTP
+    /// connection gets no more requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connection_duration: Option<Duration>,
     /// DestinationRule connectionPool.tcp.maxConnections, to all endpoints together.
     pub max_connections: Option<u32>,
     /// DestinationRule connectionPool.tcp.tcpKeepalive; else what all connections of ours have.
@@ -79,6 +88,9 @@ pub struct Cluster {
     pub placement: Placement,
     /// DestinationRule loadBalancer.simple.
     pub balance: Balance,
+    /// DestinationRule loadBalancer.warmup; none where that has no say: with affinity, and at random.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup: Option<Warmup>,
     /// DestinationRule loadBalancer.consistentHash.
     pub affinity: Affinity,
     /// DestinationRule outlierDetection.
@@ -96,21 +108,33 @@ impl Cluster {
         Self {
             name,
             protocol,
+            follows_client: false,
             discovery: Discovery::default(),
             endpoints,
             origin: None,
             destination_rule: None,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: None,
+            max_connection_duration: None,
             max_connections: None,
             keepalive: None,
             http: HttpLimits::default(),
             placement: Placement::default(),
             balance: Balance::default(),
+            warmup: None,
             affinity: Affinity::None,
             outlier: None,
             proxy_protocol: None,
             tls: None,
+        }
+    }
+
+    /// The version that a request is sent in.
+    pub fn speaks(&self, client_speaks_http2: bool) -> UpstreamProtocol {
+        match (self.follows_client, client_speaks_http2) {
+            (false, _) => self.protocol,
+            (true, true) => UpstreamProtocol::Http2,
+            (true, false) => UpstreamProtocol::Http1,
         }
     }
 
@@ -130,8 +154,18 @@ impl Cluster {
         outliers: &Outliers,
         now: Instant,
     ) -> impl Iterator<Item = Candidate<'_>> + Clone {
+        self.available_beyond(outliers, now, &[])
+    }
+
+    /// Likewise, from other priorities of places than those of `spent` as long as there are any.
+    pub fn available_beyond<'a>(
+        &'a self,
+        outliers: &Outliers,
+        now: Instant,
+        spent: &[SocketAddr],
+    ) -> impl Iterator<Item = Candidate<'a>> + Clone + use<'a> {
         let ejected = outliers.ejected_of(self);
-        self.eligible(ejected.map(|ejected| move |address| ejected.contains(address, now)))
+        self.eligible_beyond(ejected.map(|ejected| move |address| ejected.contains(address, now)), spent)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which endpoints come first, as seen from where the gateway runs: DestinationRule `localityLbSetting`. Pure.
 
+use std::net::SocketAddr;
+
 use serde::Serialize;
 
 use super::{Endpoint, Health};
@@ -32,19 +34,22 @@ pub enum Placement {
 }
 
 impl Placement {
-    /// The share of each endpoint where only those that are usable get one; `None` where all weigh what they weigh.
+    /// The share of each endpoint where only those that are usable get one; `None` where all weigh what they weigh. Of
+    /// priorities, those of `spent` come only where no other has anybody.
     pub(super) fn shares(
         &self,
         endpoints: &[Endpoint],
         is_usable: impl Fn(&Endpoint) -> bool,
+        spent: &[SocketAddr],
     ) -> Option<Vec<u32>> {
         let (group_of, loads): (Vec<Option<usize>>, Vec<f64>) = match self {
             Self::Anywhere => return None,
             Self::Failover { priorities } => {
                 let of: Vec<_> = priorities.iter().map(|priority| Some(*priority as usize)).collect();
                 let count = priorities.iter().max().map_or(0, |lowest| *lowest as usize + 1);
-                let loads = spill(&availability(endpoints, &of, count, &is_usable));
-                (of, loads)
+                let available = availability(endpoints, &of, count, &is_usable);
+                let beyond = without(&available, endpoints, priorities, spent);
+                (of, spill(&beyond.unwrap_or(available)))
             }
             Self::Distribute { groups, weights } => {
                 let available = availability(endpoints, groups, weights.len(), &is_usable);
@@ -68,6 +73,22 @@ impl Placement {
         };
         Some(members().map(share).collect())
     }
+}
+
+/// What is available but for the priorities of some endpoints; `None` if that is nothing.
+fn without(
+    available: &[f64],
+    endpoints: &[Endpoint],
+    priorities: &[u32],
+    spent: &[SocketAddr],
+) -> Option<Vec<f64>> {
+    let mut left = available.to_vec();
+    for (endpoint, priority) in endpoints.iter().zip(priorities) {
+        if spent.contains(&endpoint.address) {
+            left[*priority as usize] = 0.0;
+        }
+    }
+    left.iter().any(|available| *available > 0.0).then_some(left)
 }
 
 /// At least 1: whoever has a share at all is chosen at times.
@@ -108,8 +129,6 @@ fn spill(available: &[f64]) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
 
     /// Endpoints whose letters say their state: usable, ejected, not ready, draining.
@@ -126,7 +145,7 @@ mod tests {
         let endpoints: Vec<Endpoint> = states.chars().enumerate().map(endpoint).collect();
         let letters: Vec<char> = states.chars().collect();
         let is_usable = |endpoint: &Endpoint| letters[usize::from(endpoint.address.port()) - 1000] == 'u';
-        let shares = placement.shares(&endpoints, is_usable).unwrap();
+        let shares = placement.shares(&endpoints, is_usable, &[]).unwrap();
         // In whole percents of all.
         let sum = f64::from(shares.iter().sum::<u32>());
         shares.into_iter().map(|share| whole_percent(share, sum)).collect()

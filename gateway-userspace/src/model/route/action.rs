@@ -27,7 +27,7 @@ pub struct Redirect {
     /// Replaces the matched prefix; not together with `uri`. The request's query stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix_rewrite: Option<String>,
-    /// Replaces the authority's host; a port in it is dropped.
+    /// Replaces the authority, with or without a port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authority: Option<String>,
     /// `http` or `https`.
@@ -45,7 +45,7 @@ pub struct Redirect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RedirectPort {
-    /// `port: N`; left out of the location where it is the scheme's default.
+    /// `port: N`; says nothing where it is the scheme's default.
     Number(u16),
     /// `FROM_PROTOCOL_DEFAULT`: no port.
     ProtocolDefault,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use regex::Regex;
 use serde::{Serialize, Serializer};
 
+use super::filters::Fraction;
 use super::headers::HeaderOps;
 use super::matching::PathMatch;
 use super::retry::RetryPolicy;
@@ -55,8 +56,8 @@ pub struct Mirror {
     /// Where the copies go; one without a cluster gets none.
     #[serde(flatten)]
     pub destination: WeightedCluster,
-    /// Of a million requests, as many are copied.
-    pub per_million: u32,
+    /// How many requests are copied; never none.
+    pub share: Fraction,
 }
 
 /// `HTTPRewrite`.

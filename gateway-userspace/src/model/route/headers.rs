@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Serialize, Serializer};
 
-use super::made::{HeaderText, Made};
+use super::made::{HeaderText, Made, Part};
 use super::matching::line_text;
 
 /// `Headers.HeaderOperations`; the order of execution is remove, set, add.
@@ -24,6 +24,15 @@ pub struct HeaderOps {
 }
 
 impl HeaderOps {
+    /// Whether an operation on the response tells of the request.
+    pub fn asks_for_request(&self) -> bool {
+        let asks = |text: &HeaderText| match text {
+            HeaderText::Plain(_) => false,
+            HeaderText::Made(made) => made.parts.iter().any(|part| matches!(part, Part::Asked(_))),
+        };
+        self.set.iter().chain(&self.add).any(|(_, text)| asks(text))
+    }
+
     /// As routes keep them: most have none.
     pub fn boxed(self) -> Option<Box<Self>> {
         let Self { remove, set, add, authority } = &self;

@@ -44,16 +44,22 @@ pub enum Part {
     /// When the request came.
     StartTime(TimeForm),
     /// A header of the request or of the response, whichever the operation is on.
-    Header {
-        /// Which one.
-        name: HeaderField,
-        /// Taken where the first is absent.
-        or: Option<HeaderField>,
-        /// Bytes of it at most.
-        length: Option<usize>,
-    },
+    Header(HeaderPart),
+    /// A header of the request, as its backend got it, in an operation on the response.
+    Asked(HeaderPart),
     /// The response's status.
     ResponseCode,
+}
+
+/// What is said of a header.
+#[derive(Debug, Clone)]
+pub struct HeaderPart {
+    /// Which one.
+    pub name: HeaderField,
+    /// Taken where the first is absent.
+    pub or: Option<HeaderField>,
+    /// Bytes of it at most.
+    pub length: Option<usize>,
 }
 
 /// What is said of an address.

@@ -349,11 +349,16 @@ impl FullRegex {
 
     /// Compiles a pattern. The compiled size is bounded, so that a document cannot eat the memory.
     pub fn new(pattern: &str) -> Result<Self, regex::Error> {
+        Self::written(pattern, pattern)
+    }
+
+    /// Likewise one that a document writes in other words.
+    pub fn written(written: &str, pattern: &str) -> Result<Self, regex::Error> {
         // The pattern alone first, so that an error speaks of what the document says, and a stray parenthesis
         // cannot close ours.
         Regex::new(pattern)?;
         let anchored = regex::RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(1 << 20).build()?;
-        Ok(Self(Arc::new(Compiled { pattern: pattern.into(), anchored })))
+        Ok(Self(Arc::new(Compiled { pattern: written.into(), anchored })))
     }
 
     /// As the document says.

@@ -27,7 +27,7 @@ pub use filters::{AbortStatus, Cors, CorsVerdict, Fault, Filters, Fraction};
 pub use forward::{Forward, Mirror, Rewrite};
 pub use headers::HeaderOps;
 pub use list::RouteList;
-pub use made::{AddressPart, HeaderText, Made, Part, TimeForm};
+pub use made::{AddressPart, HeaderPart, HeaderText, Made, Part, TimeForm};
 pub use matching::{
     FullRegex, HeaderField, HeaderMatch, PathMatch, QueryMatch, RequestHead, RouteMatch, StringMatch, Unmet,
     ValueMatch,

@@ -15,13 +15,16 @@ pub struct RetryPolicy {
     /// Statuses that are, besides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub statuses: Vec<u16>,
-    /// Of each try, from its start or the request's end on, until the response's head.
+    /// Of each try, from its connection or the request's end on, until the response's head.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_try_timeout: Option<Duration>,
     /// Upper bound of the pause before the second try; it doubles with every further one, up to ten times as much.
     pub backoff: Duration,
     /// `retryIgnorePreviousHosts`: endpoints that were tried come last.
     pub avoid_previous: bool,
+    /// `retryRemoteLocalities`: after two tries in vain, other priorities of places than theirs.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub remote_localities: bool,
 }
 
 impl Default for RetryPolicy {
@@ -32,7 +35,8 @@ impl Default for RetryPolicy {
             .with(RetryOn::CANCELLED);
         let (statuses, per_try_timeout) = (Vec::new(), None);
         let backoff = Duration::from_millis(25);
-        Self { attempts: 2, on, statuses, per_try_timeout, backoff, avoid_previous: true }
+        let (avoid_previous, remote_localities) = (true, false);
+        Self { attempts: 2, on, statuses, per_try_timeout, backoff, avoid_previous, remote_localities }
     }
 }
 

@@ -8,9 +8,38 @@ mod sockets;
 mod streams;
 
 use std::io;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 pub use sockets::{Outcome, Parts, Progress, Relay};
 pub use streams::relay;
+
+/// How long a relay may last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime {
+    /// Without a byte either way.
+    pub idle: Duration,
+    /// At all; `None` is for ever.
+    pub until: Option<Instant>,
+}
+
+impl From<Duration> for Lifetime {
+    fn from(idle: Duration) -> Self {
+        Self { idle, until: None }
+    }
+}
+
+impl Lifetime {
+    /// When it is over, if nothing happens after `last`.
+    fn end(&self, last: Instant) -> (Instant, RelayEnd) {
+        let silent = last + self.idle;
+        match self.until {
+            Some(until) if until < silent => (until, RelayEnd::Expired),
+            _ => (silent, RelayEnd::Idle),
+        }
+    }
+}
 
 /// How a relay ended.
 #[derive(Debug)]
@@ -19,6 +48,8 @@ pub enum RelayEnd {
     Closed,
     /// No byte either way for the idle timeout.
     Idle,
+    /// It was not to last any longer.
+    Expired,
     /// A side failed, mostly by a reset.
     Failed {
         /// Which.

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::direction::{Direction, Fault};
-use super::{Carried, RelayEnd, Side};
+use super::{Carried, Lifetime, RelayEnd, Side};
 use crate::net::{repair, socket};
 
 /// Turns after which the worker's other connections are looked at.
@@ -32,7 +32,7 @@ pub struct Relay {
     upstream: TcpStream,
     up: Direction,
     down: Direction,
-    idle: Duration,
+    lifetime: Lifetime,
     watch: Option<Box<dyn Fn(Progress)>>,
 }
 
@@ -70,19 +70,24 @@ pub struct Parts {
 }
 
 impl Relay {
-    /// A relay that sends the backend `prefix` first, and ends after `idle` without a byte either way.
-    pub fn new(downstream: TcpStream, upstream: TcpStream, prefix: Bytes, idle: Duration) -> Self {
+    /// A relay that sends the backend `prefix` first.
+    pub fn new(
+        downstream: TcpStream,
+        upstream: TcpStream,
+        prefix: Bytes,
+        lifetime: impl Into<Lifetime>,
+    ) -> Self {
         let carried = Carried::default();
-        Self::from_parts(Parts { downstream, upstream, prefix, answer: Bytes::new(), carried }, idle)
+        Self::from_parts(Parts { downstream, upstream, prefix, answer: Bytes::new(), carried }, lifetime)
     }
 
     /// A relay that goes on where something else has stopped.
-    pub fn from_parts(parts: Parts, idle: Duration) -> Self {
+    pub fn from_parts(parts: Parts, lifetime: impl Into<Lifetime>) -> Self {
         let Parts { downstream, upstream, prefix, answer, carried } = parts;
         let (up, down) = (Direction::new(prefix, carried.up), Direction::new(answer, carried.down));
         socket::reset_when_closed(&downstream, true);
         socket::reset_when_closed(&upstream, true);
-        Self { downstream, upstream, up, down, idle, watch: None }
+        Self { downstream, upstream, up, down, lifetime: lifetime.into(), watch: None }
     }
 
     /// Copies, whatever the amount.
@@ -121,18 +126,21 @@ impl Relay {
     /// `checkpoint` whether to pause; then it may be run again. A side that fails is the other's to learn of: dropping the
     /// relay resets it.
     pub async fn run(&mut self, answered: impl FnMut(), checkpoint: impl FnMut(&Carried) -> bool) -> Outcome {
-        let silence = pin!(sleep(self.idle));
+        let last = Instant::now();
+        let silence = pin!(sleep_until(self.lifetime.end(last).0));
         let answered = (!self.down.has_answered()).then_some(answered);
-        let mut run = Run { relay: self, silence, last: Instant::now(), answered, checkpoint };
+        let mut run = Run { relay: self, silence, last, answered, checkpoint };
         let outcome = poll_fn(|cx| run.poll(cx)).await;
         match &outcome {
             Outcome::Ended(RelayEnd::Closed) => self.close_in_order(),
             // Unless bytes are lost.
-            Outcome::Ended(RelayEnd::Idle) if self.up.is_empty() && self.down.is_empty() => {
+            Outcome::Ended(RelayEnd::Idle | RelayEnd::Expired)
+                if self.up.is_empty() && self.down.is_empty() =>
+            {
                 self.close_in_order();
             }
             Outcome::Ended(RelayEnd::Failed { side, .. }) => self.bring_last_words(*side).await,
-            Outcome::Ended(RelayEnd::Idle) | Outcome::Paused => {}
+            Outcome::Ended(RelayEnd::Idle | RelayEnd::Expired) | Outcome::Paused => {}
         }
         outcome
     }
@@ -180,10 +188,10 @@ impl Relay {
 
 impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { downstream, upstream, up, down, idle, watch: _ } = self;
+        let Self { downstream, upstream, up, down, lifetime, watch: _ } = self;
         let mut out = f.debug_struct("Relay");
         out.field("downstream", downstream).field("upstream", upstream).field("up", up).field("down", down);
-        out.field("idle", idle).finish_non_exhaustive()
+        out.field("lifetime", lifetime).finish_non_exhaustive()
     }
 }
 
@@ -234,11 +242,11 @@ impl<A: FnMut(), C: FnMut(&Carried) -> bool> Run<'_, A, C> {
     /// The timer is set anew only when it has gone off, not for every turn.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         while self.silence.as_mut().poll(cx).is_ready() {
-            let left = self.relay.idle.saturating_sub(self.last.elapsed());
-            if left.is_zero() {
-                return Poll::Ready(Outcome::Ended(RelayEnd::Idle));
+            let (at, end) = self.relay.lifetime.end(self.last);
+            if at <= Instant::now() {
+                return Poll::Ready(Outcome::Ended(end));
             }
-            self.silence.as_mut().reset(Instant::now() + left);
+            self.silence.as_mut().reset(at);
         }
         Poll::Pending
     }

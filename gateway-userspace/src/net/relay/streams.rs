@@ -3,12 +3,11 @@
 use std::cell::Cell;
 use std::io;
 use std::pin::pin;
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::{Carried, RelayEnd, Side};
+use super::{Carried, Lifetime, RelayEnd, Side};
 
 /// Bytes a direction holds at most. Measured on loopback, 64 KiB is where larger buffers stop helping.
 const BUFFER: usize = 64 * 1024;
@@ -18,7 +17,7 @@ const BUFFER: usize = 64 * 1024;
 pub async fn relay<D, U>(
     downstream: D,
     upstream: U,
-    idle: Duration,
+    lifetime: impl Into<Lifetime>,
     answered: impl Fn(),
     watch: impl Fn(Carried),
 ) -> (Carried, RelayEnd)
@@ -26,6 +25,7 @@ where
     D: AsyncRead + AsyncWrite,
     U: AsyncRead + AsyncWrite,
 {
+    let lifetime = lifetime.into();
     let (down_read, down_write) = tokio::io::split(downstream);
     let (up_read, up_write) = tokio::io::split(upstream);
     let last = Cell::new(Instant::now());
@@ -51,9 +51,10 @@ where
                     Ok(_) => break RelayEnd::Closed,
                     Err((side, error)) => break RelayEnd::Failed { side, error },
                 },
-                () = tokio::time::sleep_until(last.get() + idle) => {
-                    if last.get().elapsed() >= idle {
-                        break RelayEnd::Idle;
+                () = tokio::time::sleep_until(lifetime.end(last.get()).0) => {
+                    let (at, end) = lifetime.end(last.get());
+                    if at <= Instant::now() {
+                        break end;
                     }
                 }
             }
@@ -92,6 +93,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -130,5 +133,27 @@ mod tests {
         let (_, end) = relay(downstream, upstream, Duration::from_hours(1), || {}, |_| {}).await;
         assert!(matches!(end, RelayEnd::Idle));
         assert_eq!(started.elapsed(), Duration::from_hours(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_ends_at_its_time_however_busy() {
+        let (mut client, downstream) = tokio::io::duplex(16);
+        let (upstream, mut backend) = tokio::io::duplex(16);
+        let started = Instant::now();
+        let lifetime =
+            Lifetime { idle: Duration::from_secs(10), until: Some(started + Duration::from_secs(25)) };
+        let talking = async {
+            while client.write_all(b"x").await.is_ok() {
+                let _ = backend.read_u8().await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::select! {
+            (carried, end) = relay(downstream, upstream, lifetime, || {}, |_| {}) => {
+                assert!(matches!(end, RelayEnd::Expired) && carried.up >= 24, "{end:?} {carried:?}");
+            }
+            () = talking => unreachable!("the relay outlives its ends"),
+        }
+        assert_eq!(started.elapsed(), Duration::from_secs(25));
     }
 }

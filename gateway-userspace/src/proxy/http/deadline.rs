@@ -1,6 +1,6 @@
 //! How long a request may take: the route's timeout, what a gRPC client gives (`grpc-timeout`), and each try's. All of them
 //! count from the end of the request, so that a slow upload costs nothing. The first two also pass while there is no backend
-//! to send a body to: nobody reads it then, and whether it has ended cannot be known.
+//! to send a body to: nobody reads it then, and whether it has ended cannot be known. A try's begins with its connection.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, sleep_until};
 
 use crate::model::Forward;
-use crate::upstream::Ended;
+use crate::upstream::{Departure, Ended};
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const EXPECTED: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
@@ -20,7 +20,7 @@ const MAX_DIGITS: usize = 8;
 pub(super) struct Times {
     /// To the end of the response, over all tries.
     pub(super) whole: Option<Duration>,
-    /// To a try's response head; shorter than `whole`.
+    /// From a try's connection to its response head; shorter than `whole`.
     pub(super) of_try: Option<Duration>,
 }
 
@@ -61,9 +61,10 @@ pub(super) async fn of_request(time: Duration, mut ended: Ended) {
     }
 }
 
-/// Likewise of a try that begins now, be it behind the request's end.
-pub(super) async fn of_try(time: Duration, mut ended: Ended) {
-    let start = Instant::now();
+/// Likewise of a try, which begins when it leaves, be it behind the request's end: how long connecting may take is the
+/// cluster's to say.
+pub(super) async fn of_try(time: Duration, departure: &Departure, mut ended: Ended) {
+    let start = departure.at().await;
     passed(ended.at().await.max(start), time).await;
 }
 

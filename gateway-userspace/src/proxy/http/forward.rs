@@ -31,11 +31,12 @@ pub(super) async fn forward(
     mut request: Request<Incoming>,
     notes: &Notes,
 ) -> Result<Response<ResponseBody>, RequestError> {
-    let Facts { connection, asker, route, .. } = *facts;
+    let Facts { connection, asker, route, .. } = facts;
     let cluster = action.destinations[chosen].cluster.clone().ok_or(RequestError::NoCluster)?;
     let destination_headers = action.destination_headers.get(chosen);
-    let upgrade = upgrade::wanted(&mut request)?;
+    let upgrade = upgrade::wanted(&mut request);
     let is_grpc = headers::is_grpc(request.headers());
+    let client_speaks_http2 = request.version() == Version::HTTP_2;
     let times = Times::of(action, request.headers(), is_grpc);
 
     let (mut head, incoming) = request.into_parts();
@@ -46,18 +47,21 @@ pub(super) async fn forward(
     times.tell(&mut head.headers, is_grpc);
     let address = Address::of(&head, route, action, (&target, chosen))?;
     address.tell_original(&mut head, &target);
+    let line = (address.path_and_query().path(), address.path_and_query().query(), address.authority());
+    facts.keep(destination_headers.map(|(_, response)| response), (&head.method, &head.headers), line);
 
     let policy = action.retries.as_ref();
-    let streams = cluster.protocol == UpstreamProtocol::Http2;
+    let protocol = cluster.speaks(client_speaks_http2);
+    let streams = protocol == UpstreamProtocol::Http2;
     let repeats = policy.is_some_and(|policy| policy.repeats_what_was_sent(streams, is_grpc));
     let copies = if upgrade.is_some() { Copies::default() } else { Copies::draw(action) };
     let is_held = repeats || !copies.is_empty();
     let upload = Upload::new(incoming, is_held.then(|| connection.shared.pool.room()));
     notes.forwarded((&head, &address), upload.received());
-    copies.send(connection, (&head, &address), (times.whole, &upload.ended()));
+    copies.send(connection, (&head, &address, client_speaks_http2), (times.whole, &upload.ended()));
     let kept = affinity::of(&cluster.affinity, &head, &address, asker.address.ip());
-    let opening = connection.opening(&cluster, address.authority())?;
-    address.write(&mut head, &cluster)?;
+    let opening = connection.opening(&cluster, address.authority(), protocol)?;
+    address.write(&mut head, &cluster, protocol)?;
     outgoing::frame(&mut head, &upload.size_hint());
     if upgrade.is_some() {
         upgrade::ask(&mut head.headers);

@@ -38,7 +38,12 @@ const OURS_TO_SAY: &[&str] = &[
     "x-envoy-upstream-rq-per-try-timeout-ms",
     "x-envoy-upstream-rq-timeout-alt-response",
     "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-stream-duration-ms",
 ];
+
+/// What belongs to one connection (RFC 9110, 7.6.1; RFC 7540, 3.2.1).
+const OF_ONE_CONNECTION: [HeaderName; 4] =
+    [KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, HeaderName::from_static("http2-settings")];
 
 /// The words of a header that holds a list, over all its lines.
 pub(super) fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
@@ -51,43 +56,47 @@ pub(super) fn lists(headers: &HeaderMap, name: HeaderName, word: &[u8]) -> bool 
     tokens(headers, name).any(|token| token.eq_ignore_ascii_case(word))
 }
 
-/// Takes away what a client says to belong to its connection only (RFC 9110, 7.6.1): before anything of ours is written, or it
-/// could name that. What it says of an upgrade stays, and so does what it wants of trailers.
-pub(super) fn remove_nominated(headers: &mut HeaderMap) {
+/// Takes away what belongs to a client's connection only (RFC 9110, 7.6.1), be it that the client says so: before anything of
+/// ours is written, or it could name that, and before any rule looks. What it says of an upgrade stays, and so does what it
+/// wants of trailers.
+pub(super) fn remove_of_connection(headers: &mut HeaderMap) {
     let upgrades = lists(headers, header::CONNECTION, b"upgrade");
     let named: Vec<HeaderName> =
         tokens(headers, header::CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
     for name in named.iter().filter(|name| **name != header::UPGRADE && **name != header::TE) {
         headers.remove(name);
     }
-    headers.remove(header::CONNECTION);
+    for name in [header::CONNECTION].iter().chain(&OF_ONE_CONNECTION) {
+        headers.remove(name);
+    }
     if upgrades {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    } else {
+        headers.remove(header::UPGRADE);
+    }
+    keep_trailers_wish(headers);
+}
+
+/// Of all that `TE` may say, only that trailers are welcome is said again: gRPC asks for it end to end.
+fn keep_trailers_wish(headers: &mut HeaderMap) {
+    let wants_trailers = lists(headers, header::TE, b"trailers");
+    headers.remove(header::TE);
+    if wants_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
 }
 
 /// Takes away what belongs to one connection only. `TE: trailers` stays, as gRPC asks for it end to end, also where
 /// `Connection` names it, as RFC 9110 asks of its sender.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let wants_trailers = lists(headers, header::TE, b"trailers");
-    let named: Vec<HeaderName> =
-        tokens(headers, header::CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
-    for name in named {
+    let named: Vec<HeaderName> = tokens(headers, header::CONNECTION)
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .filter(|name| *name != header::TE)
+        .collect();
+    for name in named.iter().chain(&[header::CONNECTION, header::UPGRADE]).chain(&OF_ONE_CONNECTION) {
         headers.remove(name);
     }
-    for name in [
-        header::CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        header::TE,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ] {
-        headers.remove(name);
-    }
-    if wants_trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
+    keep_trailers_wish(headers);
 }
 
 /// Joins the lines into which HTTP/2 clients cut their cookies (RFC 9113, 8.2.3): over HTTP/1.1 a backend may read one
@@ -180,7 +189,7 @@ pub fn as_rules_see(sent: &[(String, String)], client: Option<IpAddr>, tls: bool
         headers.append(name, value);
     }
     join_cookies(&mut headers);
-    remove_nominated(&mut headers);
+    remove_of_connection(&mut headers);
     let client = SocketAddr::new(client.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
     add_forwarding(&mut headers, (client, if tls { "https" } else { "http" }), 0);
     tell_certificate(&mut headers, ClientCertificates::Sanitize, (false, None));
@@ -259,7 +268,7 @@ mod tests {
             ("te", "trailers"),
         ]);
         headers.append(header::CONNECTION, HeaderValue::from_static("x-request-id"));
-        remove_nominated(&mut headers);
+        remove_of_connection(&mut headers);
         let left = map(&[("connection", "upgrade"), ("upgrade", "websocket"), ("te", "trailers")]);
         assert_eq!(headers, left);
         add_forwarding(&mut headers, (PEER, "http"), 0);
@@ -269,6 +278,22 @@ mod tests {
             assert_eq!(headers[name], value);
         }
         assert!(headers.contains_key("x-request-id") && !headers.contains_key("upgrade"));
+    }
+
+    #[test]
+    fn rules_do_not_see_what_belongs_to_the_connection() {
+        let mut headers = map(&[
+            ("connection", "keep-alive"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "close"),
+            ("te", "gzip"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("http2-settings", "AAMAAABk"),
+            ("x-kept", "1"),
+        ]);
+        remove_of_connection(&mut headers);
+        assert_eq!(headers, map(&[("x-kept", "1")]));
     }
 
     #[test]

@@ -14,9 +14,9 @@ use tokio::time::timeout;
 use super::outgoing::{self, Address};
 use super::serve::Connection;
 use super::{affinity, headers};
-use crate::model::{Cluster, Forward, Mirror, Outcome};
+use crate::model::{Cluster, Forward, Fraction, Outcome};
 use crate::proxy::worker::Shared;
-use crate::upstream::{Ended, Key, Opening, SendError, UpstreamBody, limits};
+use crate::upstream::{Departure, Ended, Key, Opening, SendError, UpstreamBody, limits};
 
 const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 /// Copies under way in a worker, each with up to 1 MiB of body; there are no more, however slow their backend.
@@ -41,7 +41,8 @@ struct Copy {
 impl<'a> Copies<'a> {
     /// Draws who gets a copy of a request.
     pub(super) fn draw(action: &'a Forward) -> Self {
-        let drawn = action.mirrors.iter().filter(|mirror| hits(mirror, fastrand::u32(..1_000_000)));
+        let drawn =
+            action.mirrors.iter().filter(|mirror| mirror.share.takes(fastrand::u32(..Fraction::WHOLE)));
         Self(drawn.filter_map(|mirror| mirror.destination.cluster.as_ref()).collect())
     }
 
@@ -55,7 +56,7 @@ impl<'a> Copies<'a> {
     pub(super) fn send(
         &self,
         connection: &Connection,
-        (head, address): (&Parts, &Address),
+        (head, address, client_speaks_http2): (&Parts, &Address, bool),
         (time, ended): (Option<Duration>, &Ended),
     ) {
         let client = connection.ends.peer.ip();
@@ -63,8 +64,9 @@ impl<'a> Copies<'a> {
             let mut head = head.clone();
             headers::append_forwarded_for(&mut head.headers, connection.ends.local.ip());
             head.headers.insert(INTERNAL, HeaderValue::from_static("true"));
-            let Ok(opening) = connection.opening(cluster, address.authority()) else { continue };
-            if address.clone().write(&mut head, cluster).is_err() {
+            let protocol = cluster.speaks(client_speaks_http2);
+            let Ok(opening) = connection.opening(cluster, address.authority(), protocol) else { continue };
+            if address.clone().write(&mut head, cluster, protocol).is_err() {
                 continue;
             }
             let copy = Copy {
@@ -79,11 +81,6 @@ impl<'a> Copies<'a> {
             tokio::task::spawn_local(async move { copy.go(ended).await });
         }
     }
-}
-
-/// Whether a request that drew a number below a million is copied.
-fn hits(mirror: &Mirror, number: u32) -> bool {
-    number < mirror.per_million
 }
 
 impl Copy {
@@ -103,19 +100,22 @@ impl Copy {
         let endpoint = lease.address;
         let Ok(place) = limits::request(&shared.counts, &cluster) else { return };
         lease.hold(place, None);
+        let departure = Departure::default();
         let exchange = async {
             let request = Request::from_parts(head, body);
-            let response = shared.pool.send(request, (&cluster, &opening), lease).await?;
+            let response = shared.pool.send(request, (&cluster, &opening), lease, &departure).await?;
             let status = response.status().as_u16();
             read(response).await;
             Ok::<_, SendError>(status)
         };
-        let outcome = match timeout(time, exchange).await {
+        let exchanged = timeout(time, exchange).await;
+        let outcome = match exchanged {
             Ok(Ok(status)) => Outcome::Status(status),
-            Ok(Err(SendError::Connect { .. })) => Outcome::LocalOriginFailure,
+            Ok(Err(SendError::Connect { .. } | SendError::Exchange { .. })) => Outcome::LocalOriginFailure,
             Ok(Err(SendError::Overflow)) => return,
-            Ok(Err(SendError::Exchange { .. })) => Outcome::Status(500),
-            Err(_) => Outcome::Status(504),
+            // Whoever was not reached has had no time.
+            Err(_) if departure.endpoint().is_none() => return,
+            Err(_) => Outcome::Timeout,
         };
         balancer.report(&cluster, endpoint, outcome);
     }
@@ -143,24 +143,5 @@ impl One {
 impl Drop for One {
     fn drop(&mut self) {
         self.0.copies.set(self.0.copies.get() - 1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{ClusterName, WeightedCluster};
-
-    #[test]
-    fn shares_are_of_a_million() {
-        let name = ClusterName { host: "a".into(), port: 80, subset: None };
-        let mut mirror =
-            Mirror { destination: WeightedCluster { name, cluster: None, weight: 1 }, per_million: 0 };
-        for (per_million, number, want) in
-            [(0, 0, false), (1, 0, true), (1, 1, false), (500_000, 499_999, true), (1_000_000, 999_999, true)]
-        {
-            mirror.per_million = per_million;
-            assert_eq!(hits(&mirror, number), want, "{per_million} {number}");
-        }
     }
 }

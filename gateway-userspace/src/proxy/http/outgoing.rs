@@ -3,7 +3,7 @@
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Uri, Version};
+use http::{Method, Uri, Version};
 use http_body::SizeHint;
 
 use crate::model::{Cluster, Forward, Route, UpstreamProtocol};
@@ -11,6 +11,9 @@ use crate::proxy::error::RequestError;
 
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
+
+/// Methods of which nobody expects a body.
+const WITHOUT_BODY: [Method; 5] = [Method::CONNECT, Method::DELETE, Method::GET, Method::HEAD, Method::TRACE];
 
 /// What the request asks for, normalised.
 pub(super) struct Target {
@@ -23,6 +26,8 @@ pub(super) struct Target {
 pub(super) struct Address {
     path_and_query: PathAndQuery,
     authority: String,
+    /// A rule speaks of the path, be it that it stays the same.
+    is_rewritten: bool,
 }
 
 impl Address {
@@ -46,13 +51,13 @@ impl Address {
         };
         let path_and_query = path_and_query.map_err(|_| RequestError::InvalidPath)?;
         let authority = new_authority(route, action, chosen).unwrap_or(&target.authority).to_owned();
-        Ok(Self { path_and_query, authority })
+        Ok(Self { path_and_query, authority, is_rewritten: rewritten.is_some() })
     }
 
     /// As if it had been computed.
     #[cfg(test)]
     pub(super) fn new(path_and_query: PathAndQuery, authority: &str) -> Self {
-        Self { path_and_query, authority: authority.to_owned() }
+        Self { path_and_query, authority: authority.to_owned(), is_rewritten: false }
     }
 
     /// Path and query.
@@ -65,29 +70,32 @@ impl Address {
         &self.authority
     }
 
-    /// Tells the backend what the client asked for, where that is something else.
+    /// Tells the backend what the client asked for, where a rule has had a say in it.
     pub(super) fn tell_original(&self, head: &mut Parts, target: &Target) {
         let path = match head.uri.query() {
             Some(query) => format!("{}?{query}", target.path),
             None => target.path.clone(),
         };
-        for (name, now, original) in [
-            (ORIGINAL_PATH, self.path_and_query.as_str(), path.as_str()),
-            (ORIGINAL_HOST, self.authority.as_str(), target.authority.as_str()),
+        for (name, is_other, original) in [
+            (ORIGINAL_PATH, self.is_rewritten, path.as_str()),
+            (ORIGINAL_HOST, self.authority != target.authority, target.authority.as_str()),
         ] {
             head.headers.remove(&name);
-            if now != original
-                && let Ok(value) = HeaderValue::from_str(original)
-            {
+            if is_other && let Ok(value) = HeaderValue::from_str(original) {
                 head.headers.insert(name, value);
             }
         }
     }
 
     /// Writes the request line: origin form and Host for HTTP/1.1, full form for HTTP/2.
-    pub(super) fn write(self, head: &mut Parts, cluster: &Cluster) -> Result<(), RequestError> {
+    pub(super) fn write(
+        self,
+        head: &mut Parts,
+        cluster: &Cluster,
+        protocol: UpstreamProtocol,
+    ) -> Result<(), RequestError> {
         let mut uri = Uri::builder().path_and_query(self.path_and_query);
-        if cluster.protocol == UpstreamProtocol::Http2 {
+        if protocol == UpstreamProtocol::Http2 {
             let authority =
                 Authority::try_from(self.authority.as_str()).map_err(|_| RequestError::MissingHost)?;
             let scheme = if cluster.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
@@ -114,11 +122,18 @@ fn new_authority<'a>(route: &'a Route, action: &'a Forward, chosen: usize) -> Op
 }
 
 /// Says how the body is delimited. hyper takes a GET without a length for one without a body, and would drop what
-/// comes. `Expect` ends here: it is hyper that asks the client for the body as soon as the backend's connection does.
+/// comes; and there are backends that take a POST without one for broken (411), as RFC 9110, 8.6, lets them. `Expect` ends
+/// here: it is hyper that asks the client for the body as soon as the backend's connection does.
 pub(super) fn frame(head: &mut Parts, body: &SizeHint) {
     head.headers.remove(EXPECT);
-    let is_unknown = body.exact().is_none() && !head.headers.contains_key(CONTENT_LENGTH);
-    if is_unknown && head.version == Version::HTTP_11 {
-        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    if head.version != Version::HTTP_11 || head.headers.contains_key(CONTENT_LENGTH) {
+        return;
+    }
+    match body.exact() {
+        None => drop(head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))),
+        Some(0) if !WITHOUT_BODY.contains(&head.method) => {
+            head.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        Some(_) => {}
     }
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, USER_AGENT};
+use http::header::{HOST, HeaderMap, HeaderName, USER_AGENT};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
@@ -53,9 +53,9 @@ enum End {
 
 impl Notes {
     /// Begins a line.
-    pub(super) fn begin(connection: &Connection, logging: Arc<Logging>) -> Self {
-        let log = connection.shared.access_log.clone().filter(|_| !logging.is_off());
-        Self(log.map(|log| {
+    pub(super) fn begin(connection: &Connection, logging: Option<Arc<Logging>>) -> Self {
+        let log = logging.zip(connection.shared.access_log.clone());
+        Self(log.map(|(logging, log)| {
             let (ends, server_name) = (connection.ends, connection.server_name.as_deref());
             let mut record = access::Connection::begun(ends.local, ends.peer, server_name);
             record.handshake = connection.handshake;
@@ -78,26 +78,34 @@ impl Notes {
         }
     }
 
-    /// A request that could be read, with the headers that backends get.
+    /// A request that could be read, in the client's words.
+    pub(super) fn heard<B>(&self, request: &Request<B>) {
+        self.note(|line| {
+            let (uri, headers) = (request.uri(), request.headers());
+            let authority = uri.authority().map(ToString::to_string).or_else(|| text(headers, &HOST));
+            line.asked = Asked {
+                method: Some(request.method().to_string()),
+                path: uri.path_and_query().map(ToString::to_string),
+                protocol: Some(if request.version() == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" }),
+                user_agent: text(headers, &USER_AGENT),
+                authority,
+                headers: Wanted::of(&line.logging.wanted().request, headers),
+                ..Asked::default()
+            };
+        });
+    }
+
+    /// A request that makes sense, with the headers that backends get.
     pub(super) fn asked<B>(&self, request: &Request<B>, target: &Target, asker: Asker) {
         self.note(|line| {
             line.connection.downstream_remote = asker.address;
-            let value = |name| text(request.headers(), name);
-            line.asked = Asked {
-                method: Some(request.method().to_string()),
-                path: Some(match request.uri().query() {
-                    Some(query) => format!("{}?{query}", target.path),
-                    None => target.path.clone(),
-                }),
-                protocol: Some(if request.version() == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" }),
-                forwarded_for: value(&FORWARDED_FOR),
-                user_agent: value(&USER_AGENT),
-                request_id: value(&REQUEST_ID),
-                authority: Some(target.authority.clone()),
-                scheme: Some(asker.scheme),
-                headers: Wanted::of(&line.logging.wanted().request, request.headers()),
-                ..Asked::default()
-            };
+            line.asked.scheme = Some(asker.scheme);
+            line.asked.path = Some(match request.uri().query() {
+                Some(query) => format!("{}?{query}", target.path),
+                None => target.path.clone(),
+            });
+            line.asked.authority = Some(target.authority.clone());
+            line.headers(request.headers());
         });
     }
 
@@ -120,14 +128,7 @@ impl Notes {
             line.asked.rewritten =
                 Some(path.to_owned()).filter(|path| line.asked.path.as_ref() != Some(path));
             line.asked.authority = Some(address.authority().to_owned());
-            line.asked.headers = Wanted::of(&line.logging.wanted().request, &head.headers);
-            for (kept, name) in [
-                (&mut line.asked.forwarded_for, &FORWARDED_FOR),
-                (&mut line.asked.user_agent, &USER_AGENT),
-                (&mut line.asked.request_id, &REQUEST_ID),
-            ] {
-                *kept = text(&head.headers, name);
-            }
+            line.headers(&head.headers);
             line.received = received;
         });
     }
@@ -164,12 +165,12 @@ impl Notes {
         });
     }
 
-    /// It is answered with a failure in plain bytes, and that is all.
-    pub(super) fn refused(self, error: RequestError) {
+    /// It is answered with a failure in plain bytes, of which so many are its body, and that is all.
+    pub(super) fn refused(self, error: RequestError, sent: usize) {
         self.failed(error);
         self.note(|line| {
             line.asked.status = error.status().as_u16();
-            line.connection.sent = error.body().len() as u64;
+            line.connection.sent = sent as u64;
             line.end = End::Whole;
         });
     }
@@ -183,7 +184,10 @@ impl Notes {
             line.asked.response_headers = Wanted::of(&line.logging.wanted().response, response.headers());
             line.end = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 End::ToldElsewhere
-            } else if *method == Method::HEAD || response.body().is_end_stream() {
+            } else if *method == Method::HEAD
+                || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+                || response.body().is_end_stream()
+            {
                 // Nobody will ask for the body.
                 End::Whole
             } else {
@@ -200,6 +204,14 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 }
 
 impl Line {
+    /// What the line tells of headers.
+    fn headers(&mut self, headers: &HeaderMap) {
+        self.asked.headers = Wanted::of(&self.logging.wanted().request, headers);
+        self.asked.forwarded_for = text(headers, &FORWARDED_FOR);
+        self.asked.user_agent = text(headers, &USER_AGENT);
+        self.asked.request_id = text(headers, &REQUEST_ID);
+    }
+
     /// Adds flags in the order in which they are raised, each once.
     fn raise(&mut self, flags: &[ResponseFlag]) {
         let raised = self.connection.flags.to_mut();
@@ -265,7 +277,8 @@ impl Body for Recorded {
                     if let Some(trailers) = frame.trailers_ref() {
                         open.asked.trailers = Wanted::of(&open.logging.wanted().trailers, trailers);
                     }
-                    if body.is_end_stream() {
+                    // Nothing follows trailers, and not everybody asks whether.
+                    if frame.is_trailers() || body.is_end_stream() {
                         open.end = End::Whole;
                     }
                 }

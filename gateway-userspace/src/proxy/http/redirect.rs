@@ -1,16 +1,19 @@
 //! Redirects: `httpsRedirect` of a server and `redirect` of a route.
 
+use bytes::Bytes;
 use http::header::{HeaderValue, LOCATION};
 use http::{Response, StatusCode};
 
 use super::body::ResponseBody;
+use super::reply;
 use crate::model::route::without_port;
 use crate::model::{PathMatch, Redirect, RedirectPort, RequestHead};
 
 /// 301 to the same host (port and all), path and query.
-pub(super) fn to_https(head: &RequestHead<'_>) -> Response<ResponseBody> {
+pub(super) fn to_https(head: &RequestHead<'_>, is_grpc: bool) -> Response<ResponseBody> {
     let query = head.query.map(|query| format!("?{query}")).unwrap_or_default();
-    response(StatusCode::MOVED_PERMANENTLY, &format!("https://{}{}{query}", head.authority, head.path))
+    let location = format!("https://{}{}{query}", head.authority, head.path);
+    response(StatusCode::MOVED_PERMANENTLY, &location, is_grpc)
 }
 
 /// What a route's `redirect` says to a request that came by `matched`.
@@ -18,13 +21,13 @@ pub(super) fn redirect(
     redirect: &Redirect,
     matched: &PathMatch,
     head: &RequestHead<'_>,
+    is_grpc: bool,
 ) -> Response<ResponseBody> {
-    response(redirect.code, &location(redirect, matched, head))
+    response(redirect.code, &location(redirect, matched, head), is_grpc)
 }
 
-fn response(code: StatusCode, location: &str) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::empty());
-    *response.status_mut() = code;
+fn response(code: StatusCode, location: &str, is_grpc: bool) -> Response<ResponseBody> {
+    let mut response = reply::own(code, Bytes::new(), is_grpc);
     // A path is already made of bytes that a header may hold, those beyond ASCII included.
     if let Ok(value) = HeaderValue::from_bytes(location.as_bytes()) {
         response.headers_mut().insert(LOCATION, value);
@@ -40,23 +43,29 @@ fn location(redirect: &Redirect, matched: &PathMatch, head: &RequestHead<'_>) ->
         Some(query) if !path.contains('?') => format!("?{query}"),
         _ => String::new(),
     };
-    format!("{scheme}://{}{path}{query}", authority(redirect, head, scheme))
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    format!("{scheme}://{}{slash}{path}{query}", authority(redirect, head, scheme))
 }
 
+/// What a document says stands as it is said; a port that is the scheme's own is as good as none.
 fn authority(redirect: &Redirect, head: &RequestHead<'_>, scheme: &str) -> String {
-    let host = match &redirect.authority {
-        Some(authority) => bare(authority),
-        None => bare(head.authority),
-    };
     let port = match redirect.port {
-        Some(RedirectPort::Number(port) | RedirectPort::Request(port)) => {
-            Some(port).filter(|port| *port != default_port(scheme))
-        }
-        // A port of the client's own stays, but for the default one of the scheme that is left.
-        _ if redirect.authority.is_none() => sent_port(head.authority)
-            .filter(|port| scheme == head.scheme || *port != default_port(head.scheme)),
-        _ => None,
+        Some(RedirectPort::Number(port) | RedirectPort::Request(port)) => Some(port),
+        Some(RedirectPort::ProtocolDefault) | None => None,
     };
+    let port = port.filter(|port| *port != default_port(scheme));
+    match (redirect.authority.as_deref(), port) {
+        (Some(written), None) => written.to_owned(),
+        (written, Some(port)) => format!("{}:{port}", bare(written.unwrap_or(head.authority))),
+        (None, None) => as_sent(head, scheme),
+    }
+}
+
+/// A port of the client's own stays, but for the default one of the scheme that is left.
+fn as_sent(head: &RequestHead<'_>, scheme: &str) -> String {
+    let host = bare(head.authority);
+    let port =
+        sent_port(head.authority).filter(|port| scheme == head.scheme || *port != default_port(head.scheme));
     port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
@@ -101,14 +110,23 @@ mod tests {
             (uri("/new"), "a.test", "http://a.test/new?q=1"),
             (uri("/new?z=2"), "a.test", "http://a.test/new?z=2"),
             (other("b.test"), "a.test:8080", "http://b.test/old?q=1"),
-            (other("b.test:99"), "a.test:8080", "http://b.test/old?q=1"),
+            (other("b.test:99"), "a.test:8080", "http://b.test:99/old?q=1"),
+            (other("[::1]:90"), "a.test", "http://[::1]:90/old?q=1"),
+            (
+                Redirect { port: Some(RedirectPort::Number(8000)), ..other("b.test:99") },
+                "a.test",
+                "http://b.test:8000/old?q=1",
+            ),
             (https(None), "a.test:80", "https://a.test/old?q=1"),
             (https(None), "a.test:8080", "https://a.test:8080/old?q=1"),
             (https(Some(RedirectPort::Number(8443))), "a.test", "https://a.test:8443/old?q=1"),
-            (https(Some(RedirectPort::Number(443))), "a.test:1", "https://a.test/old?q=1"),
+            // Said or not, it is the same.
+            (https(Some(RedirectPort::Number(443))), "a.test:1", "https://a.test:1/old?q=1"),
+            (https(Some(RedirectPort::Number(443))), "a.test:80", "https://a.test/old?q=1"),
             (https(Some(RedirectPort::Request(8000))), "a.test", "https://a.test:8000/old?q=1"),
             (https(Some(RedirectPort::ProtocolDefault)), "a.test:8080", "https://a.test:8080/old?q=1"),
             (uri("/new"), "[::1]:8080", "http://[::1]:8080/new?q=1"),
+            (uri("new"), "a.test", "http://a.test/new?q=1"),
         ] {
             let head = RequestHead {
                 path: "/old",

@@ -1,5 +1,7 @@
 //! Answers of our own: failures and direct responses.
 
+use std::fmt::Write as _;
+
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
@@ -21,46 +23,74 @@ pub(super) fn failure(error: RequestError, is_grpc: bool) -> Response<ResponseBo
     if matches!(error, RequestError::Reset(Reset::Overflow, _)) {
         response.headers_mut().insert(OVERLOADED, HeaderValue::from_static("true"));
     }
-    if matches!(error, RequestError::OldVersion | RequestError::UnknownMethod | RequestError::HeadersTooLarge)
-    {
-        // An HTTP/1.0 client may have asked for keep-alive; there is nothing more that it could ask. And who knows what comes
-        // behind a request that is not understood.
+    if error.ends_connection() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
 /// `directResponse` of a route.
-pub(super) fn direct(direct: &DirectResponse) -> Response<ResponseBody> {
-    plain(direct.status, direct.body.clone())
+pub(super) fn direct(direct: &DirectResponse, is_grpc: bool) -> Response<ResponseBody> {
+    own(direct.status, direct.body.clone(), is_grpc)
+}
+
+/// An answer that the documents ask for. To a gRPC client it is a failure, be it a redirect: there is no message in it.
+pub(super) fn own(status: StatusCode, body: Bytes, is_grpc: bool) -> Response<ResponseBody> {
+    if is_grpc {
+        trailers_only(HeaderValue::from_static(grpc_status(status)), &body)
+    } else {
+        plain(status, body)
+    }
 }
 
 fn plain(status: StatusCode, body: Bytes) -> Response<ResponseBody> {
-    let has_text = !body.is_empty();
-    let mut response = Response::new(ResponseBody::text(body));
+    // Neither has a body (RFC 9110, 15.3.5 and 15.4.5), whatever a document says.
+    let has_none = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let mut response = Response::new(if has_none { ResponseBody::empty() } else { ResponseBody::text(body) });
     *response.status_mut() = status;
-    if has_text {
-        response.headers_mut().insert(CONTENT_TYPE, TEXT);
-    }
     response
+}
+
+/// Says that a text of ours is text, where the documents have not said what it is.
+pub(super) fn name_text(response: &mut Response<ResponseBody>) {
+    if matches!(response.body(), ResponseBody::Own(Some(_))) {
+        response.headers_mut().entry(CONTENT_TYPE).or_insert(TEXT);
+    }
 }
 
 /// gRPC over HTTP/2: clients look at `grpc-status` and take any other HTTP status for a broken proxy.
 fn grpc_failure(error: RequestError) -> Response<ResponseBody> {
+    let status = match error {
+        RequestError::FaultAbort { status: AbortStatus::Grpc(status), .. } => u16::from(status).into(),
+        _ => HeaderValue::from_static(grpc_status(error.status())),
+    };
+    trailers_only(status, error.body().as_bytes())
+}
+
+fn trailers_only(status: HeaderValue, message: &[u8]) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     let headers: &mut HeaderMap = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(
-        HeaderName::from_static("grpc-status"),
-        match error {
-            RequestError::FaultAbort { status: AbortStatus::Grpc(status), .. } => u16::from(status).into(),
-            _ => HeaderValue::from_static(grpc_status(error.status())),
-        },
-    );
-    if !error.body().is_empty() {
-        headers.insert(HeaderName::from_static("grpc-message"), HeaderValue::from_static(error.body()));
+    headers.insert(HeaderName::from_static("grpc-status"), status);
+    if let Ok(message) = HeaderValue::from_str(&grpc_message(message))
+        && !message.is_empty()
+    {
+        headers.insert(HeaderName::from_static("grpc-message"), message);
     }
     response
+}
+
+/// A text as gRPC writes it: what is not printable ASCII, and the per cent sign, is percent-encoded.
+fn grpc_message(text: &[u8]) -> String {
+    text.iter().fold(String::new(), |mut out, byte| {
+        match byte {
+            b'%' | 0..=0x1f | 0x7f.. => {
+                let _ = write!(out, "%{byte:02X}");
+            }
+            plain => out.push(char::from(*plain)),
+        }
+        out
+    })
 }
 
 /// Envoy's mapping of HTTP statuses to gRPC codes.
@@ -106,6 +136,50 @@ mod tests {
         assert!(matches!(response.body(), ResponseBody::Own(Some(text)) if text == "fault filter abort"));
         let response = failure(abort(AbortStatus::Http(StatusCode::NOT_FOUND)), true);
         assert_eq!(response.headers()["grpc-status"], "12");
+    }
+
+    #[test]
+    fn what_documents_answer_is_a_failure_to_grpc_clients() {
+        let answer = |status: u16, body: &'static str, is_grpc| {
+            let status = StatusCode::from_u16(status).unwrap();
+            own(status, Bytes::from_static(body.as_bytes()), is_grpc)
+        };
+        for (status, body, grpc, message) in [
+            (404, "gone", "12", Some("gone")),
+            (200, "", "2", None),
+            (301, "", "2", None),
+            (503, "100%\nü", "14", Some("100%25%0A%C3%BC")),
+        ] {
+            let response = answer(status, body, true);
+            assert_eq!(
+                (response.status(), &response.headers()["grpc-status"]),
+                (StatusCode::OK, &grpc.parse().unwrap())
+            );
+            let said = response.headers().get("grpc-message").map(|value| value.to_str().unwrap());
+            assert_eq!(said, message, "{status}");
+            assert_eq!(answer(status, body, false).status().as_u16(), status);
+        }
+    }
+
+    #[test]
+    fn statuses_without_a_body_have_none() {
+        for status in [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED] {
+            let response = own(status, Bytes::from_static(b"text"), false);
+            assert!(matches!(response.body(), ResponseBody::Own(None)), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_text_of_ours_is_text_unless_a_document_says_what_it_is() {
+        let mut response = own(StatusCode::OK, Bytes::from_static(b"{}"), false);
+        name_text(&mut response);
+        assert_eq!(response.headers()["content-type"], "text/plain");
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        name_text(&mut response);
+        assert_eq!(response.headers()["content-type"], "application/json");
+        let mut none = own(StatusCode::OK, Bytes::new(), false);
+        name_text(&mut none);
+        assert!(none.headers().is_empty());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The phases of a request.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::time::SystemTime;
 
@@ -12,7 +13,7 @@ use super::body::ResponseBody;
 use super::facts::Facts;
 use super::record::{Notes, Recorded};
 use super::serve::{Connection, InForce};
-use super::{cors, fault, forward, headers, outgoing, redirect, reply};
+use super::{cors, fault, forward, headers, outgoing, redirect, reply, upgrade};
 use crate::model::{Filters, Forward, HttpSettings, RequestHead, RouteAction, RouteTable};
 use crate::proxy::error::RequestError;
 use crate::upstream::balance::by_weight;
@@ -67,6 +68,7 @@ pub(super) async fn serve(connection: &Connection, mut request: Request<Incoming
     let (notes, method) = (Notes::begin(connection, logging), request.method().clone());
     let answer = answer((connection, &table, settings), request, is_grpc, &notes).await;
     let mut response = answer.unwrap_or_else(|error| failure(connection, error, is_grpc, &notes));
+    reply::name_text(&mut response);
     if let Some(server) = &connection.shared.server_header {
         response.headers_mut().insert(http::header::SERVER, server.clone());
     }
@@ -93,9 +95,10 @@ async fn answer(
     notes: &Notes,
 ) -> Result<Response<ResponseBody>, RequestError> {
     let started = SystemTime::now();
+    notes.heard(&request);
     let target = target(connection, settings, &request)?;
     // Before any rule looks at them: a rule must not believe what clients say of themselves.
-    headers::remove_nominated(request.headers_mut());
+    headers::remove_of_connection(request.headers_mut());
     let peer = (connection.ends.peer, connection.scheme());
     let asker = headers::add_forwarding(request.headers_mut(), peer, settings.trusted_proxies);
     let has_shown = connection.handshake.is_some_and(|handshake| handshake.is_mutual);
@@ -113,16 +116,19 @@ async fn answer(
     };
     if host.https_redirect && head.scheme == "http" {
         notes.details("direct_response");
-        return Ok(redirect::to_https(&head));
+        return Ok(redirect::to_https(&head, is_grpc));
     }
     let route = host.route(&head).ok_or(RequestError::NoRoute)?;
     notes.routed(route);
+    upgrade::check(request.headers())?;
     notes.details("direct_response");
     let protocol = if request.version() == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" };
-    let facts = Facts { connection, asker, route, protocol, started };
+    let facts = Facts { connection, asker, route, protocol, started, asked: RefCell::default() };
+    let line = (target.path.as_str(), head.query, target.authority.as_str());
+    facts.keep(None, (request.method(), request.headers()), line);
     let mut response = match &route.action {
-        RouteAction::Redirect(redirect) => redirect::redirect(redirect, &route.matcher.path, &head),
-        RouteAction::Direct(direct) => reply::direct(direct),
+        RouteAction::Redirect(redirect) => redirect::redirect(redirect, &route.matcher.path, &head, is_grpc),
+        RouteAction::Direct(direct) => reply::direct(direct, is_grpc),
         RouteAction::Forward(action) => {
             return Ok(forwarded(&facts, action, (target, request), is_grpc, notes).await);
         }
@@ -140,7 +146,7 @@ async fn forwarded(
     is_grpc: bool,
     notes: &Notes,
 ) -> Response<ResponseBody> {
-    let Facts { connection, route, .. } = *facts;
+    let Facts { connection, route, .. } = facts;
     let Filters { fault, cors } = &route.filters;
     let chosen = by_weight(&action.destinations);
     if let Some(cluster) = chosen.and_then(|chosen| action.destinations[chosen].cluster.as_ref()) {
@@ -183,12 +189,12 @@ fn target(
     request: &Request<Incoming>,
 ) -> Result<outgoing::Target, RequestError> {
     check_framing(request)?;
-    if request.method() == Method::CONNECT {
-        return Err(RequestError::NoRoute);
-    }
     if request.version() == Version::HTTP_11 {
         check_size(request)?;
         check_request_line(connection, request)?;
+    }
+    if request.method() == Method::CONNECT {
+        return Err(RequestError::NoRoute);
     }
     let authority = authority(request)?;
     let path = settings.path.of(request.uri().path()).ok_or(RequestError::InvalidPath)?.into_owned();
@@ -207,14 +213,23 @@ fn check_size(request: &Request<Incoming>) -> Result<(), RequestError> {
     if size > MAX_HEADERS { Err(RequestError::HeadersTooLarge) } else { Ok(()) }
 }
 
-/// HTTP/1.1 names its methods, and in absolute form the scheme, which must be the connection's.
+/// HTTP/1.1 names its methods, and in absolute form the scheme, which must be the connection's. `*` is for OPTIONS, a host
+/// and port for CONNECT (RFC 9112, 3.2), and a path is ASCII.
 fn check_request_line(connection: &Connection, request: &Request<Incoming>) -> Result<(), RequestError> {
-    if !METHODS.contains(&request.method().as_str()) {
+    let (uri, method) = (request.uri(), request.method());
+    if !METHODS.contains(&method.as_str()) {
         return Err(RequestError::UnknownMethod);
     }
-    match request.uri().scheme_str() {
+    let fits = match uri.path() {
+        _ if *method == Method::CONNECT => uri.scheme().is_none() && uri.port().is_some(),
+        "*" => *method == Method::OPTIONS,
+        path => path.starts_with('/') && uri.path_and_query().is_none_or(|target| target.as_str().is_ascii()),
+    };
+    match uri.scheme_str() {
+        _ if !fits => Err(RequestError::InvalidTarget),
         Some("https") if connection.scheme() == "http" => Err(RequestError::SchemeMismatch),
-        _ => Ok(()),
+        None | Some("http" | "https") => Ok(()),
+        Some(_) => Err(RequestError::InvalidTarget),
     }
 }
 
@@ -241,7 +256,7 @@ fn authority(request: &Request<Incoming>) -> Result<String, RequestError> {
     };
     match Authority::try_from(host) {
         Ok(authority) if !host.contains('@') => Ok(authority.as_str().to_owned()),
-        _ => Err(RequestError::MissingHost),
+        _ => Err(RequestError::InvalidHost),
     }
 }
 
@@ -250,6 +265,7 @@ fn single_host(headers: &HeaderMap) -> Result<&str, RequestError> {
     match (lines.next(), lines.next()) {
         (None, _) => Err(RequestError::MissingHost),
         (Some(_), Some(_)) => Err(RequestError::NoRoute),
-        (Some(host), None) => host.to_str().map_err(|_| RequestError::NoRoute),
+        (Some(host), None) if host.is_empty() => Err(RequestError::MissingHost),
+        (Some(host), None) => host.to_str().map_err(|_| RequestError::InvalidHost),
     }
 }

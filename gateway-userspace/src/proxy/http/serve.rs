@@ -17,7 +17,9 @@ use tokio::time::timeout;
 use super::idle::Streams;
 use super::record::Notes;
 use super::request;
-use crate::model::{Below, ChainAction, Cluster, HttpSettings, ListenerKind, RouteTable, Snapshot, Tier};
+use crate::model::{
+    Below, ChainAction, Cluster, HttpSettings, ListenerKind, RouteTable, Snapshot, Tier, UpstreamProtocol,
+};
 use crate::net::drain::DrainWatch;
 use crate::net::repair::{self, TcpInfo};
 use crate::proxy::connection::{Ends, HTTP_IDLE};
@@ -67,7 +69,8 @@ pub(in crate::proxy) struct Connection {
 pub(super) struct InForce {
     generation: u64,
     pub(super) table: Arc<RouteTable>,
-    pub(super) logging: Arc<Logging>,
+    /// Absent while nothing is logged.
+    pub(super) logging: Option<Arc<Logging>>,
     pub(super) settings: HttpSettings,
 }
 
@@ -83,7 +86,7 @@ impl Connection {
     ) -> Self {
         let agreed = Err(Below::TerminatesTls);
         let runtime = shared.runtime.current();
-        let (logging, settings) = (runtime.snapshot.logging.clone(), runtime.snapshot.http);
+        let (logging, settings) = (logging(&runtime.snapshot), runtime.snapshot.http);
         drop(runtime);
         Self {
             shared,
@@ -143,7 +146,7 @@ impl Connection {
         let snapshot = &runtime.snapshot;
         if known.generation != snapshot.generation {
             known.generation = snapshot.generation;
-            known.logging.clone_from(&snapshot.logging);
+            known.logging = logging(snapshot);
             known.settings = snapshot.http;
             if let Some(table) = self.find_table(snapshot) {
                 known.table = table;
@@ -152,11 +155,18 @@ impl Connection {
         known.clone()
     }
 
-    /// How connections to a cluster begin for a request that asks for `host`.
-    pub(super) fn opening(&self, cluster: &Cluster, host: &str) -> Result<Opening, RequestError> {
+    /// How connections to a cluster begin for a request that asks for `host`, and is sent in some version.
+    pub(super) fn opening(
+        &self,
+        cluster: &Cluster,
+        host: &str,
+        protocol: UpstreamProtocol,
+    ) -> Result<Opening, RequestError> {
+        let asked =
+            if protocol == UpstreamProtocol::Http2 { Asked::Http2Host(host) } else { Asked::Host(host) };
         let runtime = self.shared.runtime.current();
         let ends = (cluster.proxy_protocol, self.ends.peer, self.ends.local);
-        Opening::of(cluster, &runtime.upstream_tls, Asked::Host(host), ends).map_err(|error| {
+        Opening::of(cluster, &runtime.upstream_tls, asked, ends).map_err(|error| {
             tracing::debug!(cluster = %cluster.name, %error, "no connection can begin");
             RequestError::Reset(Reset::of(&error), Tries::One)
         })
@@ -175,6 +185,11 @@ impl Connection {
             _ => None,
         }
     }
+}
+
+/// The rules in force, if there are any.
+fn logging(snapshot: &Snapshot) -> Option<Arc<Logging>> {
+    (!snapshot.logging.is_off()).then(|| snapshot.logging.clone())
 }
 
 /// Serves requests until the client is done or idle, or the drain asks for an end after the request under way.
@@ -214,6 +229,7 @@ where
             };
             if let Err(error) = result {
                 tracing::trace!(%peer, %error, "connection ended");
+                tell_malformed(&connection, &error);
             }
         }};
     }
@@ -240,14 +256,25 @@ where
     }
 }
 
+/// A head that hyper cannot read: it has answered, and nobody has seen a request.
+fn tell_malformed(connection: &Connection, error: &hyper::Error) {
+    if error.is_parse_too_large() {
+        Notes::begin(connection, connection.in_force().logging).refused(RequestError::HeadersTooLarge, 0);
+    } else if error.is_parse() {
+        Notes::begin(connection, connection.in_force().logging).refused(RequestError::Malformed, 0);
+    }
+}
+
 /// Tells a client of another version which one is spoken here, and closes. What it still says is read, so that the close
 /// does not overtake the answer.
 async fn refuse_version<S: AsyncRead + AsyncWrite + Unpin>(connection: &Connection, mut stream: S) {
     let error = RequestError::OldVersion;
-    Notes::begin(connection, connection.in_force().logging).refused(error);
     let (status, body) = (error.status(), error.body());
+    Notes::begin(connection, connection.in_force().logging).refused(error, body.len());
+    let server = connection.shared.server_header.as_ref().and_then(|server| server.to_str().ok());
+    let server = server.map(|server| format!("server: {server}\r\n")).unwrap_or_default();
     let answer = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\n{server}content-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
     );
     let told = async {

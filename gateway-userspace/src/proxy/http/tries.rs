@@ -1,13 +1,13 @@
 //! The tries of a request: each at an endpoint, the next at another one, until one brings what the route takes for an
 //! answer.
 
-use std::cell::Cell;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use tokio::time::sleep;
 
 use super::deadline::{Times, of_request, of_try};
@@ -15,11 +15,11 @@ use super::record::Notes;
 use super::retry::{Decision, Seen, decide, tries_so_far};
 use super::serve::Connection;
 use super::upgrade;
-use crate::model::{Cluster, Outcome, RetryPolicy, UpstreamProtocol};
+use crate::model::{Cluster, Outcome, RetryPolicy};
 use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::tcp;
 use crate::telemetry::ResponseFlag;
-use crate::upstream::{Ending, Key, Opening, SendError, Upload, UpstreamBody, limits};
+use crate::upstream::{Departure, Ending, Key, Opening, SendError, Upload, UpstreamBody, limits};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
@@ -54,32 +54,31 @@ enum Failure {
 struct State {
     made: u32,
     tried: Vec<SocketAddr>,
-    /// Of those, the ones that could not even be connected to.
-    unreachable: Vec<SocketAddr>,
 }
 
 impl Order<'_> {
     /// Sends the request until there is an answer or the time is over.
     pub(super) async fn send(&self, head: Parts) -> Result<Response<UpstreamBody>, RequestError> {
-        let at = Cell::new(None);
-        let trying = self.try_on(head, &at);
+        let departure = Departure::default();
+        let trying = self.try_on(head, &departure);
         let Some(whole) = self.times.whole else { return trying.await };
         tokio::select! {
             answer = trying => answer,
             () = of_request(whole, self.upload.ended()) => {
-                if let Some(endpoint) = at.get() {
-                    self.report(endpoint, Outcome::Status(504));
+                // Also where it is the client that gave so little time: to Envoy, too, the two are one.
+                if let Some(endpoint) = departure.endpoint() {
+                    self.report(endpoint, Outcome::Timeout);
                 }
                 Err(RequestError::Timeout)
             }
         }
     }
 
-    /// `at` tells which endpoint is asked.
+    /// `departure` tells which endpoint has been reached and is asked.
     async fn try_on(
         &self,
         head: Parts,
-        at: &Cell<Option<SocketAddr>>,
+        departure: &Departure,
     ) -> Result<Response<UpstreamBody>, RequestError> {
         let mut state = State::default();
         let mut next = head;
@@ -92,7 +91,7 @@ impl Order<'_> {
                 self.upload.let_go();
             }
             let kept = (more && self.repeats).then(|| next.clone());
-            let (outcome, endpoint) = self.try_once(next, &mut state, at).await?;
+            let (outcome, endpoint) = self.try_once(next, &mut state, departure).await?;
             let seen = match &outcome {
                 Ok(response) => Seen::Response(response.status(), response.headers()),
                 Err(Failure::Reset { reset, .. }) => Seen::Reset(*reset),
@@ -100,7 +99,7 @@ impl Order<'_> {
             };
             let has_head = kept.is_some() || matches!(&outcome, Err(Failure::Reset { unsent: Some(_), .. }));
             let decision = decide(self.policy, state.made, seen, has_head && self.upload.is_repeatable());
-            at.set(None);
+            departure.reset();
             match (decision, outcome) {
                 (Decision::Answer(tries), outcome) => return self.answer(outcome, tries),
                 (Decision::Again, outcome) => {
@@ -147,13 +146,12 @@ impl Order<'_> {
         &self,
         mut head: Parts,
         state: &mut State,
-        at: &Cell<Option<SocketAddr>>,
+        departure: &Departure,
     ) -> Result<(Result<Response<UpstreamBody>, Failure>, SocketAddr), RequestError> {
         let Self { connection, cluster, .. } = self;
-        let lease = connection.shared.balancer.choose(cluster, self.key, self.avoided(state));
+        let lease = connection.shared.balancer.choose_beyond(cluster, self.key, self.avoided(state));
         let mut lease = lease.ok_or(RequestError::NoHealthyUpstream)?;
         let endpoint = lease.address;
-        at.set(Some(endpoint));
         self.notes.tried(endpoint);
         state.tried.push(endpoint);
         head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(state.made));
@@ -162,27 +160,54 @@ impl Order<'_> {
             return Ok((Err(Failure::Reset { reset: Reset::Overflow, unsent: None }), endpoint));
         };
         lease.hold(place, None);
-        let sending = async {
-            if self.is_upgrade && cluster.protocol != UpstreamProtocol::Http2 {
-                upgrade::send(connection, (cluster, self.opening), request, lease).await
+        let sending = pin!(async {
+            if self.is_upgrade && request.version() != Version::HTTP_2 {
+                upgrade::send(connection, (cluster, self.opening), request, lease, departure).await
             } else {
-                connection.shared.pool.send(request, (cluster, self.opening), lease).await
+                connection.shared.pool.send(request, (cluster, self.opening), lease, departure).await
             }
-        };
+        });
+        let sending = self.telling_of_connection(sending, departure);
         let sent = match self.times.of_try {
             None => Some(sending.await),
             Some(time) => tokio::select! {
                 sent = sending => Some(sent),
-                () = of_try(time, self.upload.ended()) => None,
+                () = of_try(time, departure, self.upload.ended()) => None,
             },
         };
         let outcome = if let Some(sent) = sent {
-            self.judge(sent, endpoint, state)
+            let outcome = self.judge(sent, endpoint);
+            // Nobody else is to blame, and nothing is left to say again.
+            if matches!(outcome, Err(Failure::Reset { unsent: None, .. })) && self.upload.is_broken() {
+                return Err(RequestError::BrokenBody);
+            }
+            outcome
         } else {
-            self.report(endpoint, Outcome::Status(504));
+            self.report(endpoint, Outcome::Timeout);
             Err(Failure::Timeout)
         };
         Ok((outcome, endpoint))
+    }
+
+    /// Where failures to connect are counted by themselves, tells of a connection as soon as it is there: whatever the
+    /// endpoint does on it ends a series of them.
+    async fn telling_of_connection<T>(
+        &self,
+        mut sending: Pin<&mut impl Future<Output = T>>,
+        departure: &Departure,
+    ) -> T {
+        if self.cluster.outlier.as_ref().is_none_or(|rules| !rules.split_local_origin) {
+            return sending.await;
+        }
+        tokio::select! {
+            biased;
+            sent = &mut sending => return sent,
+            _ = departure.at() => {}
+        }
+        if let Some(endpoint) = departure.endpoint() {
+            self.report(endpoint, Outcome::Connected);
+        }
+        sending.await
     }
 
     /// Tells what became of a try, to those who watch endpoints too.
@@ -190,7 +215,6 @@ impl Order<'_> {
         &self,
         sent: Result<Response<UpstreamBody>, SendError>,
         endpoint: SocketAddr,
-        state: &mut State,
     ) -> Result<Response<UpstreamBody>, Failure> {
         match sent {
             Ok(response) => {
@@ -200,9 +224,9 @@ impl Order<'_> {
             }
             Err(SendError::Exchange { error, ending }) => {
                 tracing::debug!(cluster = %self.cluster.name, %error, "no response");
-                // No answer counts as a bad one, as at Envoy; but not where it is the client that broke off.
+                // No answer counts as no connection, as at Envoy; but not where it is the client that broke off.
                 if !self.upload.is_broken() {
-                    self.report(endpoint, Outcome::Status(500));
+                    self.report(endpoint, Outcome::LocalOriginFailure);
                 }
                 let reset = match ending {
                     Ending::Closed => Reset::Terminated,
@@ -216,20 +240,19 @@ impl Order<'_> {
             Err(SendError::Connect { error, request }) => {
                 self.report(endpoint, Outcome::LocalOriginFailure);
                 tcp::report(self.cluster, &error);
-                state.unreachable.push(endpoint);
                 let reset = Reset::of(&error);
                 Err(Failure::Reset { reset, unsent: Some(Box::new(request.into_parts().0)) })
             }
         }
     }
 
-    /// Endpoints that come last. A client that is to stay at its endpoint leaves only one that cannot be reached.
-    fn avoided<'s>(&self, state: &'s State) -> &'s [SocketAddr] {
-        match self.policy {
-            Some(policy) if !policy.avoid_previous => &[],
-            _ if self.cluster.keeps_together() => &state.unreachable,
-            _ => &state.tried,
-        }
+    /// Endpoints that come last, and those whose places do. As at Envoy, a client that is kept at an endpoint leaves it for
+    /// another try, and each two tries are looked back at together.
+    fn avoided<'s>(&self, state: &'s State) -> (&'s [SocketAddr], &'s [SocketAddr]) {
+        let Some(policy) = self.policy else { return (&[], &[]) };
+        let tried = if policy.avoid_previous { state.tried.as_slice() } else { &[] };
+        let pairs = if policy.remote_localities { state.tried.len() / 2 * 2 } else { 0 };
+        (tried, &state.tried[..pairs])
     }
 
     async fn pause(&self, made: u32) {

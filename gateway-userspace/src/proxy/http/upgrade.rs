@@ -30,7 +30,9 @@ use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::reserve::{self, Port};
 use crate::proxy::worker::Shared;
 use crate::proxy::{opaque, tcp};
-use crate::upstream::{self, Lease, Opening, RequestBody, SendError, UpstreamBody, UpstreamStream, limits};
+use crate::upstream::{
+    self, Departure, Lease, Opening, RequestBody, SendError, UpstreamBody, UpstreamStream, limits,
+};
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 /// Silence after which an upgraded connection is closed; route timeouts do not end it.
@@ -64,18 +66,24 @@ struct Backend {
     answer: Bytes,
 }
 
-/// Whether the client asks for a WebSocket. `Upgrade` asks for nothing unless `Connection` names it (RFC 9110, 7.8).
-pub(super) fn wanted(request: &mut Request<Incoming>) -> Result<Option<Wanted>, RequestError> {
-    let asked = headers::lists(request.headers(), CONNECTION, b"upgrade");
-    let Some(protocol) = request.headers().get(UPGRADE).filter(|_| asked) else { return Ok(None) };
-    if protocol.as_bytes().eq_ignore_ascii_case(b"websocket") {
-        return Ok(Some(Wanted(hyper::upgrade::on(request))));
-    }
-    if protocol.as_bytes().eq_ignore_ascii_case(b"h2c") {
-        Ok(None)
-    } else {
-        Err(RequestError::UpgradeRefused)
-    }
+/// Refuses upgrades to anything but WebSockets, whatever the route does. h2c is ignored.
+pub(super) fn check(headers: &HeaderMap) -> Result<(), RequestError> {
+    let known = |protocol: &HeaderValue| {
+        [&b"websocket"[..], b"h2c"].iter().any(|known| protocol.as_bytes().eq_ignore_ascii_case(known))
+    };
+    if asked(headers).is_none_or(known) { Ok(()) } else { Err(RequestError::UpgradeRefused) }
+}
+
+/// The client's side, if it asks for a WebSocket.
+pub(super) fn wanted(request: &mut Request<Incoming>) -> Option<Wanted> {
+    let protocol = asked(request.headers())?;
+    let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
+    is_websocket.then(|| Wanted(hyper::upgrade::on(request)))
+}
+
+/// `Upgrade` asks for nothing unless `Connection` names it (RFC 9110, 7.8).
+fn asked(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get(UPGRADE).filter(|_| headers::lists(headers, CONNECTION, b"upgrade"))
 }
 
 /// Puts the question to the backend.
@@ -91,6 +99,7 @@ pub(super) async fn send(
     (cluster, opening): (&Cluster, &Opening),
     request: Request<RequestBody>,
     mut lease: Lease,
+    departure: &Departure,
 ) -> Result<Response<UpstreamBody>, SendError> {
     let Connection { shared, ends, agreed, .. } = connection;
     let place = limits::connection(&shared.counts, cluster, false).map_err(|_| SendError::Overflow)?;
@@ -102,7 +111,10 @@ pub(super) async fn send(
         Ok((opening.begin(stream, lease.address, cluster).await?, port))
     };
     match connecting.await {
-        Ok((stream, port)) => upstream::send_alone(Own::new(stream, port), request, lease).await,
+        Ok((stream, port)) => {
+            departure.leave(lease.address);
+            upstream::send_alone(Own::new(stream, port), request, lease).await
+        }
         Err(error) => Err(SendError::Connect { error, request: Box::new(request) }),
     }
 }
@@ -177,7 +189,7 @@ impl Switched {
         let parts = Parts { downstream, upstream, prefix, answer, carried: Carried::default() };
         let entry = Entry { cluster: Some(self.cluster.clone()), ..Entry::default() };
         let climb = Climb::new(shared, ends, (IDLE, self.since), port, entry, self.drain.clone());
-        match opaque::between_sockets(shared, (ends, None), climb, (parts, IDLE), || {}).await {
+        match opaque::between_sockets(shared, (ends, None), climb, (parts, IDLE.into()), || {}).await {
             (_, End::HandedOver(settling)) => {
                 // The kernel plane tells of it at its end.
                 line.into_iter().for_each(Line::leave);
@@ -199,7 +211,7 @@ impl Switched {
     ) {
         let listed = opaque::list_streams(&self.shared, (self.ends, None), stream.socket(), below);
         let streams = (downstream, Rewound::new(answer, stream));
-        let (carried, end) = opaque::between_streams(listed, streams, IDLE, || {}).await;
+        let (carried, end) = opaque::between_streams(listed, streams, IDLE.into(), || {}).await;
         tell(line, carried, &end);
     }
 }

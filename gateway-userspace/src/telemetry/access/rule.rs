@@ -1,5 +1,6 @@
 //! The rules by which records become lines.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,6 +27,13 @@ pub struct Rule {
 impl Rule {
     pub(super) fn takes(&self, record: &Connection) -> bool {
         self.filter.as_ref().is_none_or(|filter| filter.takes(record))
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.path.display(), self.name)?;
+        self.filter.as_ref().map_or(Ok(()), |filter| write!(f, " if {filter}"))
     }
 }
 

@@ -193,7 +193,7 @@ impl Writer {
             match (self.open)(path) {
                 Ok(file) => *log = Log::Open(BufWriter::new(file)),
                 Err(error) => {
-                    tracing::error!(path = %path.display(), %error, "access log cannot be opened anew")
+                    tracing::error!(path = %path.display(), %error, "access log cannot be opened anew");
                 }
             }
         }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::FieldPath;
 use crate::api::destination_rule::{
-    H2UpgradePolicy, OutlierDetection as Written, ProxyProtocolVersion, TcpKeepalive,
+    H2UpgradePolicy, HttpSettings, OutlierDetection as Written, ProxyProtocolVersion, TcpKeepalive,
 };
+use crate::api::mesh_config::MeshH2Upgrade;
+use crate::api::{FieldPath, MeshConfig};
 use crate::model::{Cluster, Keepalive, OutlierDetection, ProxyVersion, UpstreamProtocol};
 
 use super::blocks::{Blocks, PlacedPolicy};
@@ -43,32 +44,46 @@ impl<'a> ServiceRule<'_, 'a> {
         }
         let placed = blocks.tls.take();
         // What is offered by TLS depends on the rest.
-        let setting = blocks.load_balancer.and_then(|balancer| balancer.locality_lb_setting.as_ref());
-        blocks.apply(cluster);
-        cluster.placement = locality::placement(setting, cluster, service.identity);
+        blocks.put_in_force(cluster, service);
         if let Some(placed) = placed {
-            cluster.tls = tls::upstream(&placed, cluster.protocol, service, report).map(Arc::new);
+            // Where the client's version is spoken, connections for HTTP/2 offer that by themselves.
+            cluster.tls = tls::upstream(&placed, cluster.speaks(false), service, report).map(Arc::new);
         }
     }
 }
 
+/// Puts what the mesh says in force for a cluster without a rule.
+pub(in crate::translate) fn apply_mesh(cluster: &mut Cluster, service: Facts<'_>) {
+    Blocks::default().put_in_force(cluster, service);
+}
+
 impl Blocks<'_> {
-    fn apply(self, cluster: &mut Cluster) {
+    fn put_in_force(self, cluster: &mut Cluster, Facts { mesh, identity, .. }: Facts<'_>) {
+        let setting = self.load_balancer.and_then(|balancer| balancer.locality_lb_setting.as_ref());
+        self.apply(cluster, mesh);
+        cluster.placement =
+            locality::placement(setting.or(mesh.locality_lb_setting.as_ref()), cluster, identity);
+    }
+
+    fn apply(self, cluster: &mut Cluster, mesh: &MeshConfig) {
         if let Some(settings) = self.load_balancer {
             cluster.balance = balance::balance(settings);
             cluster.affinity = settings.consistent_hash.as_ref().map(balance::affinity).unwrap_or_default();
+            cluster.warmup = balance::warmup(settings);
         }
-        if let Some(tcp) = self.connection_pool.and_then(|pool| pool.tcp.as_ref()) {
+        let tcp = self.connection_pool.and_then(|pool| pool.tcp.as_ref());
+        if let Some(tcp) = tcp {
             cluster.max_connections = u32::try_from(tcp.max_connections).ok().filter(|most| *most > 0);
             cluster.connect_timeout = tcp.connect_timeout.map_or(cluster.connect_timeout, |time| time.0);
             cluster.idle_timeout =
                 tcp.idle_timeout.map(|time| if time.0.is_zero() { NEVER } else { time.0.min(NEVER) });
+            cluster.max_connection_duration = tcp.max_connection_duration.map(|time| time.0);
         }
-        let tcp = self.connection_pool.and_then(|pool| pool.tcp.as_ref());
-        cluster.keepalive = tcp.and_then(|tcp| tcp.tcp_keepalive.as_ref()).map(keepalive);
+        let own = tcp.and_then(|tcp| tcp.tcp_keepalive.as_ref());
+        cluster.keepalive = keepalive(own, mesh.tcp_keepalive.as_ref());
         let http = self.connection_pool.and_then(|pool| pool.http.as_ref());
-        let upgrades = http.is_some_and(|http| http.h2_upgrade_policy == H2UpgradePolicy::Upgrade);
-        if upgrades && cluster.protocol == UpstreamProtocol::Http1 {
+        cluster.follows_client = http.is_some_and(|http| http.use_client_protocol);
+        if upgrades(http, mesh, cluster.protocol) {
             cluster.protocol = UpstreamProtocol::Http2;
         }
         cluster.http = limits::http(http, self.retry_budget);
@@ -80,12 +95,30 @@ impl Blocks<'_> {
     }
 }
 
-fn keepalive(written: &TcpKeepalive) -> Keepalive {
-    Keepalive {
-        probes: Some(written.probes).filter(|probes| *probes > 0),
-        time: written.time.map(|time| time.0),
-        interval: written.interval.map(|interval| interval.0),
+/// Whether HTTP/2 is spoken where the port does not say so. A rule knows what it speaks of; the mesh means ports whose name
+/// says HTTP.
+fn upgrades(http: Option<&HttpSettings>, mesh: &MeshConfig, protocol: UpstreamProtocol) -> bool {
+    let written = http.map_or(H2UpgradePolicy::Default, |http| http.h2_upgrade_policy);
+    match written {
+        _ if http.is_some_and(|http| http.use_client_protocol) => false,
+        H2UpgradePolicy::Upgrade => true,
+        H2UpgradePolicy::DoNotUpgrade => false,
+        H2UpgradePolicy::Default => {
+            mesh.h2_upgrade_policy == MeshH2Upgrade::Upgrade && protocol == UpstreamProtocol::Http1
+        }
     }
+}
+
+/// What a rule says, and of the rest what the mesh says; `None` where neither speaks of it.
+fn keepalive(own: Option<&TcpKeepalive>, mesh: Option<&TcpKeepalive>) -> Option<Keepalive> {
+    let probes = |written: &TcpKeepalive| Some(written.probes).filter(|probes| *probes > 0);
+    let both = || [own, mesh].into_iter().flatten();
+    both().next()?;
+    Some(Keepalive {
+        probes: both().find_map(probes),
+        time: both().find_map(|written| written.time).map(|time| time.0),
+        interval: both().find_map(|written| written.interval).map(|interval| interval.0),
+    })
 }
 
 /// What is not said is Envoy's default; a `maxEjectionPercent` of 0 is not said.
@@ -105,5 +138,10 @@ fn outlier(written: &Written) -> OutlierDetection {
             percent => percent,
         },
         min_health_percent: percent(written.min_health_percent),
+        error_codes: written
+            .outlier_detection_http_error_codes
+            .iter()
+            .filter_map(|code| u16::try_from(*code).ok())
+            .collect(),
     }
 }

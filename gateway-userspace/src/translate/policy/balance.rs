@@ -3,7 +3,11 @@
 use std::fmt::Write as _;
 
 use crate::api::destination_rule::{ConsistentHash, HttpCookie, LoadBalancerSettings, Simple};
-use crate::model::{Affinity, Balance, CookieAffinity};
+use crate::model::{Affinity, Balance, CookieAffinity, Warmup};
+
+/// Istio's, where a warm-up says nothing.
+const MINIMUM_PERCENT: f64 = 10.0;
+const LINEAR: f64 = 1.0;
 
 pub(super) fn balance(settings: &LoadBalancerSettings) -> Balance {
     match settings.simple {
@@ -14,6 +18,21 @@ pub(super) fn balance(settings: &LoadBalancerSettings) -> Balance {
             Balance::LeastRequest
         }
     }
+}
+
+/// None where endpoints are chosen at random or by a hash: Envoy's balancers of these kinds know no warm-up.
+pub(super) fn warmup(settings: &LoadBalancerSettings) -> Option<Warmup> {
+    if settings.consistent_hash.is_some() || settings.simple == Some(Simple::Random) {
+        return None;
+    }
+    let written = settings.warmup.as_ref();
+    let window = written.map_or(settings.warmup_duration_secs, |warmup| warmup.duration)?.0;
+    let aggression = written.and_then(|warmup| warmup.aggression).filter(|aggression| *aggression > 0.0);
+    Some(Warmup {
+        window,
+        minimum_percent: written.and_then(|warmup| warmup.minimum_percent).unwrap_or(MINIMUM_PERCENT),
+        aggression: aggression.unwrap_or(LINEAR),
+    })
 }
 
 pub(super) fn affinity(hash: &ConsistentHash) -> Affinity {

@@ -1,7 +1,7 @@
 //! What is allowed of HTTP at a time; 0 is no limit, as in Istio.
 
-use crate::api::destination_rule::{HttpSettings, RetryBudget as Written};
-use crate::model::{HttpLimits, RetryBudget};
+use crate::api::destination_rule::{Http2KeepAlive, HttpSettings, RetryBudget as Written};
+use crate::model::{HttpLimits, Pings, RetryBudget};
 
 /// Envoy's, where a budget says nothing.
 const PERCENT: f64 = 20.0;
@@ -21,5 +21,10 @@ pub(super) fn http(written: Option<&HttpSettings>, budget: Option<&Written>) -> 
             at_least: Some(budget.min_retry_concurrency).filter(|count| *count > 0).unwrap_or(AT_LEAST),
         }),
         idle_timeout: written.and_then(|http| http.idle_timeout).map(|timeout| timeout.0),
+        pings: written.and_then(|http| http.http2_keep_alive.as_ref()).and_then(pings),
     }
+}
+
+fn pings(written: &Http2KeepAlive) -> Option<Pings> {
+    Some(Pings { interval: written.interval?.0, timeout: written.timeout?.0 })
 }

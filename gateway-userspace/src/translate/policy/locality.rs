@@ -11,6 +11,9 @@ const REGION: &str = "topology.kubernetes.io/region";
 const ZONE: &str = "topology.kubernetes.io/zone";
 const SUBZONE: &str = "topology.istio.io/subzone";
 
+/// Priority of those who are in no region that ours fails over to.
+const FARTHEST: u32 = 4;
+
 /// What a setting makes of a cluster's endpoints. Without outlier detection nobody would notice that the nearest fail, so
 /// that only `distribute` holds then, as in Istio.
 pub(super) fn placement(
@@ -32,9 +35,16 @@ pub(super) fn placement(
     }
     let labels = setting.map_or([].as_slice(), |setting| setting.failover_priority.as_slice());
     let failover = setting.map_or([].as_slice(), |setting| setting.failover.as_slice());
-    let priority = |endpoint: &Endpoint| match labels {
-        [] => by_locality(&here, &endpoint.locality, failover),
-        labels => by_labels(labels, identity, &here, endpoint),
+    let priority = |endpoint: &Endpoint| {
+        let by_locality = by_locality(&here, &endpoint.locality, failover);
+        match labels {
+            [] => by_locality,
+            labels => {
+                let by_labels = by_labels(labels, identity, &here, endpoint);
+                // Where both are written, regions decide among those that the labels find as near as one another.
+                if failover.is_empty() { by_labels } else { by_labels * (FARTHEST + 1) + by_locality }
+            }
+        }
     };
     if labels.is_empty() && here.is_unknown() {
         return Placement::Anywhere;
@@ -65,12 +75,12 @@ fn ranked(priorities: Vec<u32>) -> Placement {
     Placement::Failover { priorities: priorities.into_iter().map(rank).collect() }
 }
 
-/// 0 where all is the same, 1 in the zone, 2 in the region, 3 elsewhere; 4 where it is not even the region that ours fails
-/// over to.
+/// 0 where all is the same, 1 in the zone, 2 in the region, 3 elsewhere; [`FARTHEST`] where it is not even the region that
+/// ours fails over to.
 fn by_locality(here: &Locality, there: &Locality, failover: &[Failover]) -> u32 {
     if here.region != there.region {
         let ours = failover.iter().find(|failover| *failover.from == *here.region);
-        return if ours.is_some_and(|ours| *ours.to != *there.region) { 4 } else { 3 };
+        return if ours.is_some_and(|ours| *ours.to != *there.region) { FARTHEST } else { 3 };
     }
     match (here.zone == there.zone, here.subzone == there.subzone) {
         (true, true) => 0,

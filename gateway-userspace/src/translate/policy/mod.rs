@@ -21,6 +21,7 @@ use crate::model::{GatewayIdentity, HostMap, HostPattern};
 use super::bind::full_name;
 use super::memo::Address;
 use super::report::Report;
+pub(super) use apply::apply_mesh;
 pub(super) use tls::Facts;
 
 /// The rules that this gateway sees.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::api::destination_rule::{ClientTlsMode, ClientTlsSettings};
-use crate::api::{Code, CredentialName, Severity};
+use crate::api::{Code, CredentialName, MeshConfig, Severity};
 use crate::model::{
     ClientAuthority, ClientIdentity, CredentialProblem, CredentialSource, GatewayIdentity, Pem,
     ServerCertificate, TlsMaterial, Trust, UpstreamProtocol, UpstreamTls,
@@ -22,6 +22,8 @@ pub(in crate::translate) struct Facts<'f> {
     pub(in crate::translate) subject_alt_names: &'f [String],
     /// Where the gateway runs.
     pub(in crate::translate) identity: &'f GatewayIdentity,
+    /// What holds where its rule says nothing.
+    pub(in crate::translate) mesh: &'f MeshConfig,
 }
 
 /// How a cluster's endpoints are spoken to; `None` is in the clear.

@@ -192,7 +192,6 @@ impl Known {
         listed.extend(more);
         let rules = DestinationRules::new(objects, identity, &mut report);
         let credentials = &Credentials::new(objects, surroundings);
-        let connect_timeout = mesh.connect_timeout.map(|timeout| timeout.0);
         let mut units = HashMap::with_capacity(listed.len());
         for parts in sharing::by_host(listed) {
             let host = parts[0].host.clone();
@@ -202,7 +201,7 @@ impl Known {
             let unit = before.filter(|unit| settled.policies && unit.is_of(&ingredients)).cloned();
             let unit = unit.unwrap_or_else(|| {
                 changed.insert(host.clone());
-                Arc::new(Unit::new(ingredients, rule, (credentials, identity), connect_timeout))
+                Arc::new(Unit::new(ingredients, rule, (credentials, identity, mesh)))
             });
             report.extend(&unit.findings);
             units.insert(host, unit);

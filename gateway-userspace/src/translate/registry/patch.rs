@@ -116,16 +116,66 @@ fn units(
     // What is to be said of rules was said when they came.
     let rules = DestinationRules::new(objects, identity, &mut Report::default());
     let credentials = &Credentials::new(objects, surroundings);
-    let connect_timeout = surroundings.mesh.connect_timeout.map(|timeout| timeout.0);
     let unit = |(before, now): &(Arc<Listed>, Arc<Listed>)| {
         let old = known.units.get(&before.host)?;
         let parts = old.parts_with(before, now)?;
         let rule = rules.of(&now.host, parts[0].namespace(), identity);
         let ingredients = Ingredients::new(parts, rule.as_ref());
-        let made = Unit::new(ingredients, rule, (credentials, identity), connect_timeout);
+        let made = Unit::new(ingredients, rule, (credentials, identity, &surroundings.mesh));
         let is_silent = old.findings.is_empty() && made.findings.is_empty();
         is_silent.then(|| (now.host.clone(), Arc::new(made)))
     };
     let differ = listed.iter().filter(|(before, now)| !Arc::ptr_eq(before, now));
     differ.map(unit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::translate::Translator;
+    use crate::translate::tests::objects;
+
+    fn service(name: &str) -> String {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{ports: [{{name: http, port: 80}}]}}\n"
+        )
+    }
+
+    fn slice(name: &str, service: &str, port: &str, address: &str) -> String {
+        format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {name}, labels: \
+             {{kubernetes.io/service-name: {service}}}}}\nports: [{{name: {port}, port: 80}}]\nendpoints: [{{addresses: \
+             [{address}]}}]\n"
+        )
+    }
+
+    #[test]
+    fn slices_that_change_alone_are_followed_and_whatever_is_not_plain_is_left_to_the_walk() {
+        let services = [service("a"), service("b")].concat();
+        let with = |slices: &[String]| Arc::new(objects(&[services.clone(), slices.concat()].concat()));
+        let first = slice("a1", "a", "http", "10.0.0.1");
+        let others = [slice("a2", "a", "http", "10.0.0.2"), slice("b1", "b", "http", "10.0.0.3")];
+        let of = |changed: String| with(&[&[changed], &others[..]].concat());
+        let both = [slice("a1", "a", "http", "10.0.0.8"), slice("a2", "a", "http", "10.0.0.9")];
+        let host: Arc<str> = "a.default.svc.cluster.local".into();
+        for (what, now, want) in [
+            ("an address", of(slice("a1", "a", "http", "10.0.0.9")), Some((vec![host.clone()], 2))),
+            ("two slices", with(&[&both[..], &others[1..]].concat()), Some((vec![host.clone()], 2))),
+            ("the same in another place", of(format!("---\n# moved\n{first}")), Some((vec![], 2))),
+            ("an address that is none", of(slice("a1", "a", "http", "none")), None),
+            ("another Service", of(slice("a1", "b", "http", "10.0.0.1")), None),
+            ("one slice less", with(&others), None),
+            ("another name", of(slice("a0", "a", "http", "10.0.0.1")), None),
+        ] {
+            let (before, surroundings) = (of(first.clone()), Surroundings::default());
+            let mut translator = Translator::default();
+            translator.translate(&before, &surroundings, 1);
+            let (mut changed, memo) = (HashSet::new(), &mut translator.registry);
+            let workloads = Workloads::new(&now);
+            let follows = slices((&before, &now), &workloads, &surroundings, (memo, &mut changed));
+            let endpoints = || memo.known.units[&host].clusters[0].endpoints.len();
+            let found = follows.then(|| (changed.into_iter().collect::<Vec<_>>(), endpoints()));
+            assert_eq!(found, want, "{what}");
+        }
+    }
 }

@@ -1,16 +1,15 @@
 //! The clusters of a service: one of each port, and one of each subset of it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::api::{Code, Diagnostic, FieldPath, Severity};
+use crate::api::{Code, Diagnostic, FieldPath, MeshConfig, Severity};
 use crate::model::{Cluster, ClusterName, Endpoint, GatewayIdentity};
 
 use super::{Listed, ListedPort, endpoints, sharing, workload};
 use crate::translate::credential::Credentials;
 use crate::translate::memo::{Address, same};
 use crate::translate::origin::origin;
-use crate::translate::policy::{Facts, PlacedSubset, ServiceRule};
+use crate::translate::policy::{Facts, PlacedSubset, ServiceRule, apply_mesh};
 use crate::translate::report::Report;
 
 /// What a service's clusters are made from, besides what holds for all.
@@ -42,20 +41,20 @@ pub(super) struct Unit {
 }
 
 impl Unit {
-    /// Makes the clusters; `connect_timeout` is the mesh's, for those whose rule has none.
+    /// Makes the clusters.
     pub(super) fn new(
         from: Ingredients,
         rule: Option<ServiceRule<'_, '_>>,
-        (credentials, identity): (&Credentials<'_>, &GatewayIdentity),
-        connect_timeout: Option<Duration>,
+        (credentials, identity, mesh): (&Credentials<'_>, &GatewayIdentity, &MeshConfig),
     ) -> Self {
         let mut report = Report::default();
         let ports = sharing::joined(&from.parts, &mut report);
         let alias = from.parts.iter().find_map(|part| part.alias.clone());
         let numbers: Vec<u16> = ports.iter().map(|port| port.number).collect();
-        let facts = Facts { credentials, subject_alt_names: &from.parts[0].subject_alt_names, identity };
+        let subject_alt_names = &from.parts[0].subject_alt_names;
+        let facts = Facts { credentials, subject_alt_names, identity, mesh };
         let host = from.parts[0].host.clone();
-        let mut maker = Maker { host, rule, facts, connect_timeout, clusters: Vec::new(), report };
+        let mut maker = Maker { host, rule, facts, clusters: Vec::new(), report };
         // A name for something else has ports, for destinations that name none, and no clusters.
         if alias.is_none() {
             ports.iter().for_each(|port| maker.add(port));
@@ -110,7 +109,6 @@ struct Maker<'r, 'a> {
     host: Arc<str>,
     rule: Option<ServiceRule<'r, 'a>>,
     facts: Facts<'r>,
-    connect_timeout: Option<Duration>,
     clusters: Vec<Cluster>,
     report: Report,
 }
@@ -137,9 +135,11 @@ impl<'a> Maker<'_, 'a> {
         };
         let mut cluster = Cluster::new(name, port.protocol, endpoints);
         cluster.discovery = port.discovery;
-        cluster.connect_timeout = self.connect_timeout.unwrap_or(cluster.connect_timeout);
-        if let Some(rule) = self.rule {
-            rule.apply(&mut cluster, (subset, self.facts), &mut self.report);
+        let of_mesh = self.facts.mesh.connect_timeout.map(|timeout| timeout.0);
+        cluster.connect_timeout = of_mesh.unwrap_or(cluster.connect_timeout);
+        match self.rule {
+            Some(rule) => rule.apply(&mut cluster, (subset, self.facts), &mut self.report),
+            None => apply_mesh(&mut cluster, self.facts),
         }
         if !self.clusters.iter().any(|known| known.name == cluster.name) {
             self.clusters.push(cluster);

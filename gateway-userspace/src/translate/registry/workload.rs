@@ -171,6 +171,10 @@ pub(in crate::translate) fn labelled(labels: &BTreeMap<String, String>) -> Local
 }
 
 fn locality(text: &str, separator: char) -> Locality {
+    // Of tens of thousands of endpoints nothing is known.
+    if text.is_empty() {
+        return Locality::default();
+    }
     let mut parts = text.splitn(3, separator).map(Arc::from);
     let mut part = || parts.next().unwrap_or_default();
     Locality { region: part(), zone: part(), subzone: part() }

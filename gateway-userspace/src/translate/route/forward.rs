@@ -4,6 +4,7 @@ use regex::Regex;
 
 use crate::api::FieldPath;
 use crate::api::header_text::Direction;
+use crate::api::re2;
 use crate::api::virtual_service::HttpRewrite;
 use crate::model::{Forward, HeaderOps, Rewrite};
 
@@ -47,7 +48,9 @@ impl Compiler<'_> {
 
 fn rewrite(rewrite: &HttpRewrite) -> Option<Rewrite> {
     let regex = match &rewrite.uri_regex_rewrite {
-        Some(regex) => Some((Regex::new(&regex.pattern).ok()?, substitution(&regex.rewrite))),
+        Some(regex) => {
+            Some((Regex::new(&re2::translated(&regex.pattern)).ok()?, substitution(&regex.rewrite)))
+        }
         None => None,
     };
     Some(Rewrite { uri: non_empty(&rewrite.uri), regex, authority: non_empty(&rewrite.authority) })

@@ -8,7 +8,7 @@ use crate::api::header_text::{self as api, Direction, Piece, Variable, pieces};
 use crate::api::validate::is_authority;
 use crate::api::virtual_service::HeaderOperations;
 use crate::model::HeaderOps;
-use crate::model::route::{AddressPart, HeaderField, HeaderText, Made, Part, TimeForm};
+use crate::model::route::{AddressPart, HeaderField, HeaderPart, HeaderText, Made, Part, TimeForm};
 
 /// `headers.request` or `.response`; `host` among set and add becomes the authority. An empty value does nothing, as Envoy
 /// leaves a header alone that it would write nothing into.
@@ -21,7 +21,7 @@ pub(super) fn operations(written: &HeaderOperations, direction: Direction) -> He
                 operations.authority = alone(&pieces).map(str::to_owned).or(operations.authority);
                 continue;
             }
-            let parsed = HeaderName::from_bytes(name.as_bytes()).ok().zip(text(value, &pieces));
+            let parsed = HeaderName::from_bytes(name.as_bytes()).ok().zip(text(value, &pieces, direction));
             if let Some(pair) = parsed {
                 if is_set { operations.set.push(pair) } else { operations.add.push(pair) }
             }
@@ -40,18 +40,18 @@ fn alone(pieces: &[Piece]) -> Option<&str> {
     }
 }
 
-fn text(written: &str, pieces: &[Piece]) -> Option<HeaderText> {
+fn text(written: &str, pieces: &[Piece], direction: Direction) -> Option<HeaderText> {
     if pieces.is_empty() {
         return None;
     }
     if let Some(text) = alone(pieces) {
         return HeaderValue::from_str(text).ok().map(HeaderText::Plain);
     }
-    let parts = pieces.iter().map(part).collect::<Option<Vec<_>>>()?;
+    let parts = pieces.iter().map(|piece| part(piece, direction)).collect::<Option<Vec<_>>>()?;
     Some(HeaderText::Made(Arc::new(Made { written: written.to_owned(), parts })))
 }
 
-fn part(piece: &Piece) -> Option<Part> {
+fn part(piece: &Piece, direction: Direction) -> Option<Part> {
     let variable = match piece {
         Piece::Text(text) => return Some(Part::Text(text.clone())),
         Piece::Variable(variable) => variable,
@@ -70,11 +70,16 @@ fn part(piece: &Piece) -> Option<Part> {
             api::TimeForm::Milliseconds => TimeForm::Milliseconds,
             api::TimeForm::Fraction => TimeForm::Fraction,
         }),
-        Variable::Request(line) | Variable::Response(line) => Part::Header {
-            name: HeaderField::new(&line.name)?,
-            or: line.or.as_deref().and_then(HeaderField::new),
-            length: line.length,
-        },
+        Variable::Request(line) if direction == Direction::Response => Part::Asked(header_part(line)?),
+        Variable::Request(line) | Variable::Response(line) => Part::Header(header_part(line)?),
+    })
+}
+
+fn header_part(line: &api::HeaderLine) -> Option<HeaderPart> {
+    Some(HeaderPart {
+        name: HeaderField::new(&line.name)?,
+        or: line.or.as_deref().and_then(HeaderField::new),
+        length: line.length,
     })
 }
 

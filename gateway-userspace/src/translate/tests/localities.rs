@@ -5,6 +5,11 @@ use crate::model::{Cluster, GatewayIdentity, Placement};
 
 /// `e` has an endpoint in each place; the cluster of its one port.
 fn placed(places: &[&str], policy: &str, labels: &[(&str, &str)]) -> Cluster {
+    placed_in("{}", places, policy, labels)
+}
+
+/// Likewise, in a mesh with settings; without a policy there is no rule.
+fn placed_in(mesh: &str, places: &[&str], policy: &str, labels: &[(&str, &str)]) -> Cluster {
     let endpoint = |(at, place): (usize, &&str)| {
         let (locality, labels) = place.split_once(' ').unwrap_or((place, ""));
         format!("{{address: 10.0.0.{at}, locality: '{locality}', labels: {{{labels}}}}}")
@@ -13,13 +18,19 @@ fn placed(places: &[&str], policy: &str, labels: &[(&str, &str)]) -> Cluster {
     let text = format!(
         "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: e}}\nspec: {{hosts: [e.test], location: \
          MESH_EXTERNAL, resolution: STATIC, ports: [{{number: 80, name: http, protocol: HTTP}}], endpoints: \
-         [{}]}}\n---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: r}}\nspec: {{host: e.test, \
-         trafficPolicy: {{{policy}}}}}\n",
+         [{}]}}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata: {{mesh: '{mesh}'}}\n",
         endpoints.join(", ")
     );
+    let rule = format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: r}}\nspec: {{host: e.test, \
+         trafficPolicy: {{{policy}}}}}\n"
+    );
+    let objects = objects(&(text + if policy.is_empty() { "" } else { &rule }));
     let mut identity = GatewayIdentity::default();
     identity.labels.extend(labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-    let translation = translate(&objects(&text), &Surroundings::of(identity), 1);
+    let mut surroundings = Surroundings::of(identity);
+    surroundings.learn(&objects);
+    let translation = translate(&objects, &surroundings, 1);
     assert!(translation.diagnostics.is_empty(), "{:?}", translation.diagnostics);
     let cluster = translation.snapshot.clusters.values().next().expect("a cluster").clone();
     (*cluster).clone()
@@ -63,6 +74,47 @@ fn the_nearest_come_first_where_failures_are_noticed() {
         });
         assert_eq!(cluster.placement, want, "{places:?} {policy}");
     }
+}
+
+#[test]
+fn the_meshs_setting_holds_where_no_rule_has_one() {
+    let places: &[&str] = &["r1/z1", "r2", "r3"];
+    let shares = "{localityLbSetting: {distribute: [{from: r1, to: {r1: 60, r2: 40}}]}}";
+    let failover = "{localityLbSetting: {failover: [{from: r1, to: r3}]}}";
+    let off = "{localityLbSetting: {enabled: false}}";
+    let by_shares =
+        || Placement::Distribute { groups: vec![Some(0), Some(1), None], weights: vec![6000, 4000] };
+    let by_place = |priorities: &[u32]| Placement::Failover { priorities: priorities.to_vec() };
+    for (mesh, policy, want) in [
+        (shares, "", by_shares()),
+        (shares, "outlierDetection: {}", by_shares()),
+        (shares, "outlierDetection: {}, loadBalancer: {localityLbSetting: {}}", by_place(&[0, 1, 1])),
+        (shares, "loadBalancer: {localityLbSetting: {enabled: false}}", Placement::Anywhere),
+        (failover, "", Placement::Anywhere),
+        (failover, "outlierDetection: {}", by_place(&[0, 2, 1])),
+        (off, "outlierDetection: {}", Placement::Anywhere),
+        (
+            off,
+            "outlierDetection: {}, loadBalancer: {localityLbSetting: {enabled: true}}",
+            by_place(&[0, 1, 1]),
+        ),
+    ] {
+        assert_eq!(
+            placed_in(mesh, places, policy, &[("istio-locality", "r1.z1")]).placement,
+            want,
+            "{mesh} {policy}"
+        );
+    }
+}
+
+#[test]
+fn regions_decide_among_those_whom_labels_find_alike() {
+    let places: &[&str] = &["r2 version: v1", "r3 version: v1", "r3 version: v2", "r1/z1/s1 version: v2"];
+    let labels: Vec<(&str, &str)> = HERE.iter().copied().chain([("version", "v1")]).collect();
+    let policy = "outlierDetection: {}, loadBalancer: {localityLbSetting: {failoverPriority: [version], failover: [{from: r1, to: \
+                  r3}]}}";
+    let want = Placement::Failover { priorities: vec![1, 0, 3, 2] };
+    assert_eq!(placed(places, policy, &labels).placement, want);
 }
 
 #[test]

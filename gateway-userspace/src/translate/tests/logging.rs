@@ -12,10 +12,8 @@ const PROVIDERS: &str = "extensionProviders: [{name: a, envoyFileAccessLog: {pat
     {path: /b}}, {name: spans, zipkin: {service: z, port: 1}}]";
 
 fn mesh(text: &str) -> String {
-    format!(
-        "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n{}",
-        text.lines().map(|line| format!("    {line}\n")).collect::<String>()
-    )
+    let head = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n";
+    format!("{head}    {}\n", text.replace('\n', "\n    "))
 }
 
 /// A Telemetry of metadata and `accessLogging`.

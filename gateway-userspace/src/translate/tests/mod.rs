@@ -73,7 +73,7 @@ fn to(name: &str) -> String {
     format!("[{{destination: {{host: {name}}}}}]")
 }
 
-fn objects(text: &str) -> Objects {
+pub(in crate::translate) fn objects(text: &str) -> Objects {
     let file: Arc<str> = "t.yaml".into();
     let read = |chunk| api::read_document(&file, chunk, "default");
     let readings: Vec<api::Reading> = api::split(text).into_iter().flat_map(read).collect();

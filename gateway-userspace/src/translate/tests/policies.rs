@@ -6,8 +6,8 @@ use super::*;
 use crate::api::MeshConfig;
 use crate::api::duration::DurationText;
 use crate::model::{
-    Affinity, Balance, Cluster, CookieAffinity, GatewayIdentity, Keepalive, Limits, OutlierDetection,
-    ProxyVersion, SourceAddress, UpstreamProtocol,
+    Affinity, Balance, Cluster, CookieAffinity, GatewayIdentity, Keepalive, Limits, OutlierDetection, Pings,
+    ProxyVersion, SourceAddress, UpstreamProtocol, Warmup,
 };
 
 /// A Service `a` in a namespace, with two ports and two endpoints of which only the first has the label `version: v1`.
@@ -24,6 +24,13 @@ fn service_of(namespace: &str) -> String {
          80}}, {{name: http, port: 81}}]}}\n"
     ) + &slice("a-1", ", version: v1", "10.0.0.1")
         + &slice("a-2", "", "10.0.0.2")
+}
+
+/// The mesh's settings.
+fn mesh_config(text: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata: {{mesh: '{text}'}}\n"
+    )
 }
 
 fn rule(metadata: &str, spec: &str) -> String {
@@ -267,6 +274,10 @@ fn outlier_detection_has_envoys_defaults() {
             OutlierDetection { split_local_origin: true, consecutive_local_origin: 2, ..default() },
         ),
         (
+            "{outlierDetectionHttpErrorCodes: [429, 503]}",
+            OutlierDetection { error_codes: vec![429, 503], ..default() },
+        ),
+        (
             "{splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 0}",
             OutlierDetection { split_local_origin: true, ..default() },
         ),
@@ -347,7 +358,8 @@ fn connections_are_kept_alive_and_upgraded_as_the_rule_says() {
             "tcp: {tcpKeepalive: {probes: 3, time: 60s, interval: 5s}}",
             (keepalive(Some(3), 60, 5), Tcp, Http1),
         ),
-        ("http: {h2UpgradePolicy: UPGRADE}", (None, Tcp, Http2)),
+        // A rule knows what it speaks of, whatever the port's name.
+        ("http: {h2UpgradePolicy: UPGRADE}", (None, Http2, Http2)),
         ("http: {h2UpgradePolicy: DO_NOT_UPGRADE}", (None, Tcp, Http1)),
     ] {
         let text = rule("{name: r}", &format!("{{host: a, trafficPolicy: {{connectionPool: {{{pool}}}}}}}"));
@@ -359,8 +371,81 @@ fn connections_are_kept_alive_and_upgraded_as_the_rule_says() {
 }
 
 #[test]
+fn what_the_mesh_says_holds_where_the_rule_is_silent() {
+    use UpstreamProtocol::{Http1, Http2, Tcp};
+    let keepalive = |probes, seconds| {
+        let time = Some(Duration::from_secs(seconds)).filter(|time| !time.is_zero());
+        Some(Keepalive { probes, time, interval: Some(Duration::from_secs(9)) })
+    };
+    let mesh = "{h2UpgradePolicy: UPGRADE, tcpKeepalive: {probes: 7, interval: 9s}}";
+    for (policy, want) in [
+        ("", (keepalive(Some(7), 0), Tcp, Http2, false)),
+        ("connectionPool: {tcp: {tcpKeepalive: {probes: 3}}}", (keepalive(Some(3), 0), Tcp, Http2, false)),
+        ("connectionPool: {tcp: {tcpKeepalive: {time: 60s}}}", (keepalive(Some(7), 60), Tcp, Http2, false)),
+        (
+            "connectionPool: {http: {h2UpgradePolicy: DO_NOT_UPGRADE}}",
+            (keepalive(Some(7), 0), Tcp, Http1, false),
+        ),
+        ("connectionPool: {http: {useClientProtocol: true}}", (keepalive(Some(7), 0), Tcp, Http1, true)),
+    ] {
+        let rule = match policy {
+            "" => String::new(),
+            policy => rule("{name: r}", &format!("{{host: a, trafficPolicy: {{{policy}}}}}")),
+        };
+        let translation = world(&[service_of("default"), mesh_config(mesh), rule]);
+        let (tcp, http) = (cluster(&translation, "outbound|80||"), cluster(&translation, "outbound|81||"));
+        assert_eq!((http.keepalive, tcp.protocol, http.protocol, http.follows_client), want, "{policy}");
+        assert!(codes(&translation).is_empty(), "{policy}");
+    }
+}
+
+#[test]
+fn new_endpoints_warm_up_where_they_take_turns_or_have_the_least_requests() {
+    let warmup = |seconds, minimum_percent, aggression| {
+        Some(Warmup { window: Duration::from_secs(seconds), minimum_percent, aggression })
+    };
+    for (balancer, want) in [
+        ("{warmupDurationSecs: 30s}", warmup(30, 10.0, 1.0)),
+        ("{simple: ROUND_ROBIN, warmup: {duration: 60s}}", warmup(60, 10.0, 1.0)),
+        (
+            "{simple: LEAST_REQUEST, warmup: {duration: 60s, minimumPercent: 0, aggression: 2.5}}",
+            warmup(60, 0.0, 2.5),
+        ),
+        ("{warmup: {duration: 60s, aggression: 0}}", warmup(60, 10.0, 1.0)),
+        ("{warmup: {duration: 60s}, warmupDurationSecs: 5s}", warmup(60, 10.0, 1.0)),
+        ("{simple: RANDOM, warmup: {duration: 60s}}", None),
+        ("{consistentHash: {useSourceIp: true}, warmup: {duration: 60s}}", None),
+        ("{simple: ROUND_ROBIN}", None),
+    ] {
+        let text = rule("{name: r}", &format!("{{host: a, trafficPolicy: {{loadBalancer: {balancer}}}}}"));
+        let translation = world(&[service_of("default"), text]);
+        assert_eq!(cluster(&translation, "outbound|81||").warmup, want, "{balancer}");
+    }
+}
+
+#[test]
+fn connections_last_and_are_asked_for_signs_of_life_as_the_rule_says() {
+    let seconds = Duration::from_secs;
+    for (pool, want) in [
+        ("tcp: {maxConnectionDuration: 5s}", (Some(seconds(5)), None)),
+        (
+            "http: {http2KeepAlive: {interval: 30s, timeout: 2s}}",
+            (None, Some(Pings { interval: seconds(30), timeout: seconds(2) })),
+        ),
+        ("http: {http2KeepAlive: {timeout: 2s}}", (None, None)),
+    ] {
+        let text = rule("{name: r}", &format!("{{host: a, trafficPolicy: {{connectionPool: {{{pool}}}}}}}"));
+        let translation = world(&[service_of("default"), text]);
+        let found = cluster(&translation, "outbound|81||");
+        assert_eq!((found.max_connection_duration, found.http.pings), want, "{pool}");
+    }
+}
+
+#[test]
 fn what_a_rule_or_annotation_asks_for_decides_the_plane() {
-    use UserSpaceReason::{Keepalive, MaxConnections, ProxyProtocol, UpstreamTls};
+    use UserSpaceReason::{
+        Keepalive, MaxConnections, MaxDuration, ProxyProtocol, UpstreamTls, Warmup as WarmsUp,
+    };
     for (annotations, policy, want) in [
         ("", "", Steering::Kernel),
         ("", ", loadBalancer: {consistentHash: {useSourceIp: true}}", Steering::Kernel),
@@ -378,6 +463,9 @@ fn what_a_rule_or_annotation_asks_for_decides_the_plane() {
         ("", ", tls: {mode: DISABLE}", Steering::Kernel),
         ("", ", connectionPool: {tcp: {tcpKeepalive: {}}}", Steering::UserSpace(Keepalive)),
         ("", ", connectionPool: {tcp: {maxConnections: 1}}", Steering::UserSpace(MaxConnections)),
+        ("", ", connectionPool: {tcp: {maxConnectionDuration: 1h}}", Steering::UserSpace(MaxDuration)),
+        ("", ", loadBalancer: {warmup: {duration: 60s}}", Steering::UserSpace(WarmsUp)),
+        ("", ", loadBalancer: {simple: ROUND_ROBIN}", Steering::Kernel),
     ] {
         let translation = site(annotations, policy);
         assert_eq!(translation.snapshot.listeners[0].steering, want, "{annotations}{policy}");

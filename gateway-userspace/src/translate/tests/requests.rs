@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{HttpLimits, RetryBudget, RetryOn, RetryPolicy};
+use crate::model::{Fraction, HttpLimits, Mirror, RetryBudget, RetryOn, RetryPolicy};
 
 /// What a rule with a route to `a` forwards, by more fields of it.
 fn forwarded(more: &str) -> (Forward, Vec<String>) {
@@ -38,7 +38,7 @@ fn a_rules_tries_are_istios_where_it_says_nothing() {
                 statuses: vec![418, 503],
                 per_try_timeout: Some(Duration::from_secs(2)),
                 backoff: Duration::from_millis(7),
-                avoid_previous: true,
+                ..default()
             }),
         ),
         (
@@ -49,6 +49,10 @@ fn a_rules_tries_are_istios_where_it_says_nothing() {
                 avoid_previous: false,
                 ..default()
             }),
+        ),
+        (
+            "retries: {attempts: 1, retryRemoteLocalities: true}",
+            Some(RetryPolicy { attempts: 1, remote_localities: true, ..default() }),
         ),
     ] {
         let (forward, found) = forwarded(retries);
@@ -61,24 +65,24 @@ fn a_rules_tries_are_istios_where_it_says_nothing() {
 fn mirrors_have_their_share_and_a_missing_one_is_told() {
     for (more, want) in [
         ("", &[][..]),
-        ("mirror: {host: b}", &[("b", 1_000_000)]),
-        ("mirror: {host: b}, mirrorPercentage: {value: 0.5}", &[("b", 5_000)]),
+        ("mirror: {host: b}", &[("b", 100.0)]),
+        ("mirror: {host: b}, mirrorPercentage: {value: 0.5}", &[("b", 0.5)]),
         ("mirror: {host: b}, mirrorPercentage: {value: 0}", &[]),
-        ("mirror: {host: b}, mirrorPercent: 7", &[("b", 70_000)]),
+        ("mirror: {host: b}, mirrorPercent: 7", &[("b", 7.0)]),
         ("mirror: {host: b}, mirrorPercent: 0", &[]),
-        ("mirror: {host: b}, mirrorPercent: 7, mirrorPercentage: {value: 50}", &[("b", 500_000)]),
+        ("mirror: {host: b}, mirrorPercent: 7, mirrorPercentage: {value: 50}", &[("b", 50.0)]),
         (
             "mirrors: [{destination: {host: b}}, {destination: {host: c}, percentage: {value: 0.0001}}]",
-            &[("b", 1_000_000), ("c", 1)],
+            &[("b", 100.0), ("c", 0.0001)],
         ),
     ] {
         let (forward, found) = forwarded(more);
-        let mirrors: Vec<(&str, u32)> = forward
-            .mirrors
-            .iter()
-            .map(|mirror| (mirror.destination.name.host.split('.').next().unwrap(), mirror.per_million))
-            .collect();
-        assert_eq!((mirrors.as_slice(), found), (want, vec![]), "{more}");
+        let first = |mirror: &Mirror| mirror.destination.name.host.split('.').next().unwrap().to_owned();
+        let mirrors: Vec<(String, Fraction)> =
+            forward.mirrors.iter().map(|mirror| (first(mirror), mirror.share)).collect();
+        let want: Vec<(String, Fraction)> =
+            want.iter().map(|(to, percent)| ((*to).to_owned(), Fraction::of_percent(*percent))).collect();
+        assert_eq!((mirrors, found), (want, vec![]), "{more}");
         assert!(forward.mirrors.iter().all(|mirror| mirror.destination.cluster.is_some()), "{more}");
     }
     for (more, want) in [

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::*;
 use crate::api::Code;
 use crate::model::{
-    Affinity, Cluster, FilterChain, HttpLimits, RedirectPort, RetryOn, RetryPolicy, UpstreamProtocol,
+    Affinity, Cluster, FilterChain, Fraction, HttpLimits, RedirectPort, RetryOn, RetryPolicy,
+    UpstreamProtocol,
 };
 
 /// A VirtualService of Gateway `g`.
@@ -270,7 +271,7 @@ fn a_fault_without_a_percentage_never_happens_and_a_mirror_without_one_always() 
     let route = route(table(&translation.snapshot, "0.0.0.0_80", None), "a.test", "/").unwrap();
     assert!(route.filters.fault.is_none());
     let RouteAction::Forward(forward) = &route.action else { panic!("{route:?}") };
-    assert_eq!(forward.mirrors[0].per_million, 1_000_000);
+    assert_eq!(forward.mirrors[0].share, Fraction::of_percent(100.0));
 }
 
 #[test]

@@ -12,7 +12,4 @@ pub(super) const POLICY: &[Row] = &[
          chosen as by LEAST_REQUEST",
     ),
     Row("loadBalancer.zoneAwareLbSetting", Ignored, "endpoints of all zones are used alike"),
-    Row("loadBalancer.warmupDurationSecs", Ignored, "new endpoints get their share at once"),
-    Row("loadBalancer.warmup", Ignored, "new endpoints get their share at once"),
-    Row("outlierDetection.outlierDetectionHttpErrorCodes", Ignored, "5xx statuses count, and no others"),
 ];

@@ -3,7 +3,6 @@
 mod balance;
 mod gateway;
 mod pool_tls;
-mod request;
 mod route_filters;
 mod telemetry;
 
@@ -13,10 +12,10 @@ use super::unsupported::Row;
 pub(super) const GATEWAY: &[&[Row]] = &[gateway::ROWS];
 
 /// VirtualService.
-pub(super) const VIRTUAL_SERVICE: &[&[Row]] = &[route_filters::ROWS, request::ROWS];
+pub(super) const VIRTUAL_SERVICE: &[&[Row]] = &[route_filters::ROWS];
 
 /// Telemetry.
 pub(super) const TELEMETRY: &[&[Row]] = &[telemetry::ROWS];
 
 /// DestinationRule: `trafficPolicy`, and each of `portLevelSettings`.
-pub(super) const TRAFFIC_POLICY: &[&[Row]] = &[pool_tls::POLICY, request::POLICY, balance::POLICY];
+pub(super) const TRAFFIC_POLICY: &[&[Row]] = &[pool_tls::POLICY, balance::POLICY];

@@ -1,6 +1,6 @@
 //! How endpoints are connected to: below a policy of a DestinationRule.
 
-use crate::api::validate::unsupported::Outcome::{Ignored, Refused};
+use crate::api::validate::unsupported::Outcome::Refused;
 use crate::api::validate::unsupported::Row;
 
 /// Below a policy.
@@ -12,5 +12,4 @@ pub(super) const POLICY: &[Row] = &[
          speak in the clear",
     ),
     Row("tunnel", Refused, "connections would go past the tunnel"),
-    Row("connectionPool.tcp.maxConnectionDuration", Ignored, ""),
 ];

@@ -261,8 +261,28 @@ fn http_rules_are_checked_in_istios_words() {
         (format!("{ROUTE}, redirect: {{uri: /}}"), vec![": HTTP route cannot contain both route and redirect".to_owned()]),
         (
             "rewrite: {uri: /}, directResponse: {status: 200}".to_owned(),
-            vec![": HTTP route cannot contain both rewrite and direct_response".to_owned()],
+            vec![": HTTP route rule cannot contain both rewrite and direct_response".to_owned()],
         ),
+        (
+            "redirect: {uri: /}, directResponse: {status: 200}".to_owned(),
+            vec![": HTTP route rule cannot contain both direct_response and redirect".to_owned()],
+        ),
+        (
+            format!("{ROUTE}, rewrite: {{authority: a}}, headers: {{request: {{set: {{Host: b}}}}}}"),
+            vec![
+                ".headers.request.set.Host: authority header cannot be set multiple times: have \"a\", attempting to set \"b\""
+                    .to_owned(),
+            ],
+        ),
+        (
+            format!("{ROUTE}, headers: {{request: {{set: {{x-envoy-retry-on: 5xx}}}}}}"),
+            vec![
+                ".headers.request.set.x-envoy-retry-on: a route that tells the gateway by x-envoy-retry-on is not yet supported"
+                    .to_owned(),
+            ],
+        ),
+        (format!("{ROUTE}, headers: {{response: {{set: {{x: '%REQ(x-request-id)%'}}}}}}"), vec![]),
+        (format!("{ROUTE}, match: [{{withoutHeaders: {{x: {{regex: '*'}}}}}}]"), vec![]),
         ("route: [{}]".to_owned(), vec![".route[0]: destination is required".to_owned()]),
         (
             "route: [{destination: {host: '*'}}]".to_owned(),
@@ -481,8 +501,8 @@ fn destination_rules_are_checked_in_istios_words() {
 fn what_a_policy_asks_for_in_vain_is_said_wherever_it_stands() {
     let ignored = "is not yet supported: it has no effect here";
     let spec = "{host: a, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}, portLevelSettings: [{port: {number: 80}, \
-                connectionPool: {http: {useClientProtocol: true}}}]}, subsets: [{name: v, trafficPolicy: {loadBalancer: \
-                {warmup: {duration: 5s}}}}]}";
+                loadBalancer: {zoneAwareLbSetting: {enabled: true}}}]}, subsets: [{name: v, trafficPolicy: {loadBalancer: \
+                {simple: PASSTHROUGH}}}]}";
     check(
         "DestinationRule",
         &[
@@ -491,9 +511,11 @@ fn what_a_policy_asks_for_in_vain_is_said_wherever_it_stands() {
                 &[
                     &format!("warning spec.trafficPolicy.loadBalancer.simple: PASSTHROUGH {ignored}"),
                     &format!(
-                        "warning spec.trafficPolicy.portLevelSettings[0].connectionPool.http.useClientProtocol: useClientProtocol {ignored}"
+                        "warning spec.trafficPolicy.portLevelSettings[0].loadBalancer.zoneAwareLbSetting: zoneAwareLbSetting {ignored}"
                     ),
-                    &format!("warning spec.subsets[0].trafficPolicy.loadBalancer.warmup: warmup {ignored}"),
+                    &format!(
+                        "warning spec.subsets[0].trafficPolicy.loadBalancer.simple: PASSTHROUGH {ignored}"
+                    ),
                 ],
             ),
             (

@@ -108,6 +108,15 @@ fn pools_of_connections_are_checked_in_istios_words() {
         ),
         ("{http: {h2UpgradePolicy: upgrade}}", Some("http.h2UpgradePolicy: unknown value \"upgrade\"")),
         ("{http: {maxRequests: 1}}", Some("http.maxRequests: unknown field \"maxRequests\"")),
+        ("{http: {http2KeepAlive: {interval: 10s, timeout: 1s}}}", None),
+        (
+            "{http: {http2KeepAlive: {interval: 10s}}}",
+            Some("http.http2KeepAlive: http2 keep alive must have a timeout"),
+        ),
+        (
+            "{http: {http2KeepAlive: {interval: 0s, timeout: 1s}}}",
+            Some("http.http2KeepAlive.interval: duration must be greater than 1ms"),
+        ),
         (
             "{tcp: {maxConnectionDuration: 0s}}",
             Some("tcp.maxConnectionDuration: duration must be greater than 1ms"),
@@ -140,6 +149,16 @@ fn choices_of_endpoints_are_checked_in_istios_words() {
             ),
         ),
         ("{simple: ROUND_ROBIN, warmup: {duration: 30s, minimumPercent: 10, aggression: 1}}", None),
+        ("{warmup: {duration: 30s, aggression: 0.5}}", None),
+        ("{warmup: {minimumPercent: 10}}", Some("warmup: warmup must have a duration")),
+        (
+            "{warmup: {duration: 30s, minimumPercent: 101}}",
+            Some("warmup.minimumPercent: minimumPercent must be in range [0, 100]"),
+        ),
+        (
+            "{warmup: {duration: 30s, aggression: -1}}",
+            Some("warmup.aggression: aggression must not be negative"),
+        ),
         ("{localityLbSetting: {distribute: [{from: 'a/*', to: {'a/*': 80, 'b/*': 20}}]}}", None),
         (
             "{consistentHash: {httpCookie: {}}}",
@@ -162,6 +181,14 @@ fn choices_of_endpoints_are_checked_in_istios_words() {
     ] {
         let want: Vec<String> = want.iter().map(|text| format!("error loadBalancer.{text}")).collect();
         assert_eq!(policy(&format!("{{loadBalancer: {balancer}}}")), want, "{balancer}");
+    }
+    let words = "holds for ROUND_ROBIN and LEAST_REQUEST: it has no effect here";
+    for (balancer, name) in [
+        ("{simple: RANDOM, warmup: {duration: 5s}}", "warmup"),
+        ("{consistentHash: {useSourceIp: true}, warmupDurationSecs: 5s}", "warmupDurationSecs"),
+    ] {
+        let want = format!("warning loadBalancer.{name}: {name} {words}");
+        assert_eq!(policy(&format!("{{loadBalancer: {balancer}}}")), [want]);
     }
     let codes = policy("{outlierDetection: {outlierDetectionHttpErrorCodes: [429, 99]}}");
     let field = "outlierDetection.outlierDetectionHttpErrorCodes";

@@ -157,12 +157,26 @@ fn what_is_served_passes_without_a_word_and_the_rest_is_reported() {
             0,
         ),
         ("VirtualService", rule("retries: {attempts: 1, retryIgnorePreviousHosts: false}"), 0),
-        ("VirtualService", rule("retries: {attempts: 1, retryRemoteLocalities: true}"), 1),
+        ("VirtualService", rule("retries: {attempts: 1, retryRemoteLocalities: true}"), 0),
         ("VirtualService", rule("mirror: {host: b}, mirrorPercent: 10"), 0),
         ("VirtualService", rule("mirrors: [{destination: {host: b}, percentage: {value: 5}}]"), 0),
         ("DestinationRule", policy("http1MaxPendingRequests: 1, http2MaxRequests: 2, maxRetries: 3"), 0),
         ("DestinationRule", policy("maxRequestsPerConnection: 1, idleTimeout: 5s"), 0),
         ("DestinationRule", policy("h2UpgradePolicy: UPGRADE, maxConcurrentStreams: 5"), 0),
+        ("DestinationRule", policy("useClientProtocol: true"), 0),
+        ("DestinationRule", policy("http2KeepAlive: {interval: 10s, timeout: 1s}"), 0),
+        (
+            "DestinationRule",
+            "{host: a, trafficPolicy: {connectionPool: {tcp: {maxConnectionDuration: 1h}}, loadBalancer: {warmup: {duration: \
+             30s}}, outlierDetection: {outlierDetectionHttpErrorCodes: [429]}}}"
+                .to_owned(),
+            0,
+        ),
+        (
+            "DestinationRule",
+            "{host: a, trafficPolicy: {loadBalancer: {zoneAwareLbSetting: {enabled: true}}}}".to_owned(),
+            1,
+        ),
         ("DestinationRule", "{host: a, trafficPolicy: {retryBudget: {percent: 10}}}".to_owned(), 0),
     ] {
         let reading = read(kind, "x", &spec);

@@ -13,10 +13,9 @@ fn found(spec: &str) -> Vec<String> {
 
 /// Likewise in a MeshConfig.
 fn mesh(text: &str) -> Vec<String> {
-    let indented: String = text.lines().map(|line| format!("    {line}\n")).collect();
-    lines(&format!(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio}}\ndata:\n  mesh: |-\n{indented}"
-    ))
+    let indented = text.replace('\n', "\n    ");
+    let head = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio}\ndata:\n  mesh: |-\n";
+    lines(&format!("{head}    {indented}\n"))
 }
 
 fn lines(text: &str) -> Vec<String> {
@@ -191,8 +190,8 @@ fn no_field_of_the_mesh_is_passed_over_in_silence() {
             "error data.mesh.defaultHttpRetryPolicy.retryOn: \"never\" is not a valid retryOn policy",
         ),
         (
-            "defaultHttpRetryPolicy: {attempts: 2, retryRemoteLocalities: true}",
-            "warning data.mesh.defaultHttpRetryPolicy: retryRemoteLocalities is not yet supported: it has no effect here",
+            "zoneAwareLbSetting: {enabled: true}",
+            "warning data.mesh: zoneAwareLbSetting is not yet supported: it has no effect here",
         ),
         ("defaultConfig: {concurrency: 2}", "info data.mesh: defaultConfig.concurrency has no effect here"),
         (

@@ -152,7 +152,9 @@ impl Expression {
             }
             Self::In(one, list) => {
                 one.add_to(wanted);
-                list.iter().for_each(|item| item.add_to(wanted));
+                for item in list {
+                    item.add_to(wanted);
+                }
             }
         }
     }
