@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
 use serde::{Serialize, Serializer};
 
-use super::matching::{PathMatch, RequestHead, RouteMatch};
+use super::matching::{HeaderField, PathMatch, RequestHead, RouteMatch};
 use super::{Route, RouteAction};
 use crate::model::cluster::WeightedCluster;
 
@@ -27,8 +28,13 @@ struct Entry {
 }
 
 impl Entry {
-    fn takes(&self, front: u128, head: &RequestHead<'_>) -> bool {
+    fn takes(&self, front: u128, head: &RequestHead<'_>, present: &mut Option<Names>) -> bool {
+        let wanted = self.gate.headers;
+        let mut has_headers = || {
+            wanted.is_empty() || present.get_or_insert_with(|| Names::of(head.headers.keys())).has_all(wanted)
+        };
         self.gate.lets_pass(front)
+            && has_headers()
             && match self.gate.judges {
                 Judged::Nothing => self.route.matcher.matches(head),
                 Judged::Path => self.route.matcher.matches_besides_path(head),
@@ -40,8 +46,9 @@ impl Entry {
 impl RouteList {
     /// The first route that matches.
     pub fn find(&self, head: &RequestHead<'_>) -> Option<&Route> {
-        let front = front(head.path);
-        self.entries.iter().find(|entry| entry.takes(front, head)).map(|entry| entry.route.as_ref())
+        let (front, mut present) = (front(head.path), None);
+        let found = self.entries.iter().find(|entry| entry.takes(front, head, &mut present));
+        found.map(|entry| entry.route.as_ref())
     }
 
     /// All of them.
@@ -107,11 +114,13 @@ fn distinct(entries: &[Entry]) -> Arc<[WeightedCluster]> {
 /// Bytes of a path that a gate sees.
 const FRONT: usize = size_of::<u128>();
 
-/// Tells most paths that a route does not take, by what they begin with. What it lets pass is for the route to judge, as far
-/// as the gate has not seen all that there is to it.
+/// Tells most requests that a route does not take, by what their paths begin with and by the headers that they lack. What it
+/// lets pass is for the route to judge, as far as the gate has not seen all that there is to it.
 #[derive(Debug, Clone, Copy)]
 struct Gate {
     want: u128,
+    /// Without which no request is taken.
+    headers: Names,
     /// Bytes of it that count.
     length: u8,
     judges: Judged,
@@ -140,13 +149,42 @@ impl Gate {
             true if matcher.asks_of_path_alone() => Judged::Everything,
             true => Judged::Path,
         };
-        Self { want: front(begins), length: begins.len().min(FRONT) as u8, judges }
+        let named = matcher.headers.iter().filter_map(|condition| match &condition.name {
+            HeaderField::Name(name) => Some(name),
+            _ => None,
+        });
+        let headers = Names::of(named);
+        Self { want: front(begins), headers, length: begins.len().min(FRONT) as u8, judges }
     }
 
     fn lets_pass(self, front: u128) -> bool {
         // The first byte is the lowest: those behind the length fall off at the top.
         let behind = 8 * (FRONT as u32 - u32::from(self.length));
         (front ^ self.want).checked_shl(behind).unwrap_or(0) == 0
+    }
+}
+
+/// Names of headers, as far as one of 32 bits for each tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Names(u32);
+
+impl Names {
+    fn of<'n>(names: impl Iterator<Item = &'n HeaderName>) -> Self {
+        let bit = |name: &HeaderName| {
+            let bytes = name.as_str().as_bytes();
+            let [first, last] =
+                [bytes.first(), bytes.last()].map(|byte| byte.copied().map_or(0, usize::from));
+            1 << ((bytes.len() * 7 + first * 3 + last) % u32::BITS as usize)
+        };
+        Self(names.fold(0, |names, name| names | bit(name)))
+    }
+
+    fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn has_all(self, wanted: Self) -> bool {
+        self.0 & wanted.0 == wanted.0
     }
 }
 
@@ -163,7 +201,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
 
     use super::*;
-    use crate::model::route::{FullRegex, HeaderField, HeaderMatch, RouteRule, ValueMatch};
+    use crate::model::route::{FullRegex, HeaderMatch, RouteRule, ValueMatch};
     use crate::model::{DirectResponse, StringMatch};
 
     const LONG: &str = "/a/very/long/path/of/many/letters";
@@ -190,15 +228,18 @@ mod tests {
         ]
     }
 
-    /// Each path alone, with a method, and with a header.
+    /// Each path alone, with a method, with a header, with headers of which one is Host, and without a header.
     fn matchers() -> Vec<RouteMatch> {
         let get = StringMatch::Exact("GET".into());
         let header = HeaderMatch { name: HeaderField::new("x").unwrap(), value: ValueMatch::Present };
         let of = |path: PathMatch| {
             let alone = RouteMatch { path, ..RouteMatch::default() };
             let method = RouteMatch { method: Some(get.clone()), ..alone.clone() };
+            let without = RouteMatch { without_headers: [header.clone()].into(), ..alone.clone() };
+            let host = HeaderMatch { name: HeaderField::Authority, value: ValueMatch::Present };
+            let two = RouteMatch { headers: [header.clone(), host].into(), ..alone.clone() };
             let header = RouteMatch { headers: [header.clone()].into(), ..alone.clone() };
-            [alone, method, header]
+            [alone, method, header, two, without]
         };
         paths().into_iter().flat_map(of).collect()
     }
@@ -229,7 +270,7 @@ mod tests {
             LONG,
             "/ä/ö",
         ];
-        let (mut found, mut held_back) = (0, 0);
+        let (mut found, mut held_back, mut lacking) = (0, 0, 0);
         for matcher in matchers() {
             let list: RouteList = [route(matcher.clone())].into_iter().collect();
             for path in sent {
@@ -240,16 +281,19 @@ mod tests {
                     assert_eq!(finds, matcher.matches(&head), "{matcher:?} {head:?}");
                     found += usize::from(finds);
                     held_back += usize::from(!Gate::of(&matcher).lets_pass(front(path)));
+                    lacking += usize::from(!Names::of(headers.keys()).has_all(Gate::of(&matcher).headers));
                 }
             }
         }
         assert!(found > 200 && held_back > 300, "both happen: {found} {held_back}");
+        assert_eq!(lacking, 2 * paths().len() * sent.len(), "what asks for a header, of requests without");
+        assert_eq!(size_of::<Entry>(), 32, "two to a cache line");
     }
 
     #[test]
     fn routes_for_every_request_are_told_from_those_before() {
         let any = || route(RouteMatch::default());
-        let narrow = || route(matchers().swap_remove(6));
+        let narrow = || route(matchers().swap_remove(10));
         for (routes, want) in [
             (vec![], (0, 0)),
             (vec![narrow(), any(), any()], (1, 2)),
