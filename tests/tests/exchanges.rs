@@ -349,7 +349,7 @@ impl Answer {
     fn add(&mut self, name: &str, value: &str) {
         let name = name.to_ascii_lowercase();
         match self.headers.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, lines)) => *lines += &format!(",{value}"),
+            Some((_, lines)) => lines.extend([",", value]),
             None => self.headers.push((name, value.to_owned())),
         }
     }
@@ -412,11 +412,9 @@ fn differences(right: &[Token], answer: &Answer) -> Vec<String> {
 
 /// `name: value`, or `!name`.
 fn expected(text: &str) -> (&str, Option<String>) {
-    match text.strip_prefix('!') {
-        Some(name) => (name, None),
-        None => {
-            let (name, value) = text.split_once(':').expect("a name and a value");
-            (name, Some(value.strip_prefix(' ').unwrap_or(value).to_owned()))
-        }
+    if let Some(name) = text.strip_prefix('!') {
+        return (name, None);
     }
+    let (name, value) = text.split_once(':').expect("a name and a value");
+    (name, Some(value.strip_prefix(' ').unwrap_or(value).to_owned()))
 }

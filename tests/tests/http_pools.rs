@@ -87,7 +87,8 @@ fn requests_that_meet_at_a_cold_endpoint_share_its_connection() {
 #[test]
 fn all_who_wait_for_a_connection_learn_that_there_is_none() {
     let nobody = SocketAddr::from(([127, 0, 0, 1], port::free()));
-    let site = Site::new("http2", nobody, "retries: {attempts: 0}", "{outlierDetection: {}}");
+    let never = "{outlierDetection: {consecutive5xxErrors: 0}}";
+    let site = Site::new("http2", nobody, "retries: {attempts: 0}", never);
     let asking: Vec<_> = (0..8)
         .map(|_| {
             let address = site.address;

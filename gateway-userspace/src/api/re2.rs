@@ -90,16 +90,15 @@ fn class<'a>(rest: &'a str, out: &mut String) -> &'a str {
                 return behind;
             }
             '\\' => escape(behind, true, out),
-            '[' => match named(behind) {
-                Some(length) => {
+            '[' => {
+                if let Some(length) = named(behind) {
                     out.push_str(&rest[..=length]);
                     &behind[length..]
-                }
-                None => {
+                } else {
                     out.push_str("\\[");
                     behind
                 }
-            },
+            }
             // Operators on sets in our library.
             '&' | '~' => {
                 out.push('\\');

@@ -1,6 +1,7 @@
 //! The form in which paths are matched and sent on (MeshConfig `pathNormalization`).
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use serde::Serialize;
 
@@ -109,7 +110,7 @@ fn decoded(path: &str) -> Option<String> {
                 }
             },
             other if other.is_ascii() && is_unsafe(other as u8) => {
-                out.push_str(&format!("%{:02X}", other as u8))
+                let _ = write!(out, "%{:02X}", other as u8);
             }
             other => out.push(other),
         }

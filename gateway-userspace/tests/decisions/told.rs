@@ -1,5 +1,6 @@
 //! What becomes of a case, in the words of its file.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
@@ -23,7 +24,7 @@ pub(crate) fn difference(case: &Case) -> Option<String> {
     let mut told = format!("# === {} (line {})\n", case.name, case.line);
     for ((call, want), (_, have)) in case.calls.iter().zip(&calls) {
         let not = if want == have { String::new() } else { format!("     # not {want}") };
-        told += &format!("# ? {call} => {have}{not}\n");
+        let _ = writeln!(told, "# ? {call} => {have}{not}");
     }
     for (found, diagnostic) in findings.iter().zip(&analysis.diagnostics) {
         let new = if case.findings.contains(found) {
@@ -31,10 +32,10 @@ pub(crate) fn difference(case: &Case) -> Option<String> {
         } else {
             format!("     # new: {}", diagnostic.message)
         };
-        told += &format!("# ! {found}{new}\n");
+        let _ = writeln!(told, "# ! {found}{new}");
     }
     for gone in case.findings.iter().filter(|want| !findings.contains(want)) {
-        told += &format!("#                  # gone: {gone}\n");
+        let _ = writeln!(told, "#                  # gone: {gone}");
     }
     Some(told)
 }
