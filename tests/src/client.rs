@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -117,6 +117,20 @@ impl Connection {
         };
         tokio::time::timeout(LIMIT, exchange).await.context("no answer in time")?
     }
+}
+
+/// Two GETs of `/` on one connection, the second so long after the first one's answer.
+pub fn get_apart(gateway: SocketAddr, host: &str, pause: Duration) -> [Answer; 2] {
+    let asking = async {
+        let mut connection = Connection::open(gateway).await?;
+        let first = connection.send(request("GET", host, "/", &[])).await?;
+        let answered = Instant::now();
+        while answered.elapsed() < pause {
+            tokio::task::yield_now().await;
+        }
+        anyhow::Ok([first, connection.send(request("GET", host, "/", &[])).await?])
+    };
+    runtime().block_on(asking).expect("answers")
 }
 
 /// A TCP connection whose every wait is bounded.

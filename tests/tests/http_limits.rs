@@ -3,11 +3,11 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use harness::backend::{Backend, Version};
-use harness::client::{self, Answer, Connection, get, request, runtime, send};
+use harness::client::{self, Answer, get, request, send};
 use harness::documents::{self, Server, destination_rule};
 use harness::gateway::Gateway;
 use harness::serve::{self, Place};
@@ -153,17 +153,8 @@ fn an_idle_connection_is_not_used_again_beyond_its_time() {
     ] {
         let site = Site::limited(&backend, "http", policy);
         let before = backend.server.accepted();
-        runtime().block_on(async {
-            let mut client = Connection::open(site.address).await.expect("a connection");
-            for _ in 0..2 {
-                let answer = client.send(request("GET", HOST, "/", &[])).await.expect("an answer");
-                assert_eq!(answer.backend(), "webapp");
-                let answered = Instant::now();
-                while answered.elapsed() < Duration::from_millis(2) {
-                    tokio::task::yield_now().await;
-                }
-            }
-        });
+        let answers = client::get_apart(site.address, HOST, Duration::from_millis(2));
+        assert!(answers.iter().all(|answer| answer.backend() == "webapp"));
         assert_eq!(backend.server.accepted() - before, want, "{policy}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use harness::authority::Authority;
 use harness::backend::{Backend, Version};
-use harness::client::{Answer, Connection, get, request, runtime};
+use harness::client::{self, Answer, get};
 use harness::documents::{self, Server, destination_rule};
 use harness::gateway::Gateway;
 use harness::program::{curl, run};
@@ -188,17 +188,8 @@ fn a_connection_gets_no_more_requests_beyond_its_age() {
         for (version, port_name) in [(Version::Http1, "http"), (Version::Http2, "http2")] {
             let backend = Backend::start("webapp", version, Place::loopback());
             let site = Site::new(port_name, backend.server.address, "", &policy(age));
-            runtime().block_on(async {
-                let mut client = Connection::open(site.address).await.expect("a connection");
-                for _ in 0..2 {
-                    let answer = client.send(request("GET", HOST, "/", &[])).await.expect("an answer");
-                    assert_eq!(answer.backend(), "webapp");
-                    let answered = Instant::now();
-                    while answered.elapsed() < Duration::from_millis(2) {
-                        tokio::task::yield_now().await;
-                    }
-                }
-            });
+            let answers = client::get_apart(site.address, HOST, Duration::from_millis(2));
+            assert!(answers.iter().all(|answer| answer.backend() == "webapp"));
             assert_eq!(backend.server.accepted(), want, "{age} {version:?}");
         }
     }

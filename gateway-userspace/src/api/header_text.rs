@@ -1,6 +1,8 @@
 //! Values of `headers.set` and `headers.add`: text in which `%COMMAND%` stands for what is known of a request only when it
 //! comes (Envoy's command operators), and `%%` for a per cent sign.
 
+use crate::telemetry::access::end_of_command;
+
 /// Part of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
@@ -110,18 +112,6 @@ pub fn pieces(value: &str, direction: Direction) -> Result<Vec<Piece>, String> {
         pieces.push(Piece::Text(text));
     }
     Ok(pieces)
-}
-
-/// Where the closing sign is; those in brackets are arguments.
-fn end_of_command(rest: &str) -> Option<usize> {
-    let sign = rest.find('%')?;
-    match rest.find('(') {
-        Some(open) if open < sign => {
-            let close = open + rest[open..].find(')')?;
-            Some(close + rest[close..].find('%')?)
-        }
-        _ => Some(sign),
-    }
 }
 
 impl Variable {

@@ -174,8 +174,8 @@ impl Text {
     }
 }
 
-/// Where the closing sign is; those in brackets are arguments.
-fn end_of_command(rest: &str) -> Option<usize> {
+/// Where an operator's closing sign is, behind its first one; those in brackets are arguments.
+pub fn end_of_command(rest: &str) -> Option<usize> {
     let sign = rest.find('%')?;
     match rest.find('(') {
         Some(open) if open < sign => {
