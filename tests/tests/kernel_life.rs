@@ -1,6 +1,7 @@
 //! What befalls a gateway in its life, while flows in the kernel go on: its agent is killed or replaced, on whichever
 //! hook, and it is flooded. Needs root; fails where the kernel plane cannot be had.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 
 use harness::chatter::Chatter;
@@ -136,9 +137,14 @@ fn lives_on(datapath: &str, hook: &str) {
     steered.gateway.kill();
     steered.gateway.sluice(&["cleanup"]).expect_success();
     assert!(!steered.gateway.pin_directory().exists(), "pins are left");
-    assert_eq!(attachments(&steered.lab), "");
-    let cut = steered.with_client(|address| TcpStream::connect(address).map_err(|error| error.kind()));
-    assert_eq!(cut.err(), Some(std::io::ErrorKind::ConnectionRefused), "nothing steers any more");
+    // The kernel frees a pin, and with it detaches the link, some moments after its name is gone.
+    wait::until("nothing attached", || attachments(&steered.lab).is_empty().then_some(()));
+    let is_refused = |address| {
+        let refused =
+            TcpStream::connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+        refused.then_some(())
+    };
+    wait::until("nobody who steers any more", || steered.with_client(is_refused));
 }
 
 #[test]
