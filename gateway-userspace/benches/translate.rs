@@ -96,7 +96,7 @@ impl Agent {
     fn put_in_force(&mut self, loaded: Loaded) {
         self.generation += 1;
         let (surroundings, now) = (Surroundings::default(), SystemTime::now());
-        let previous = (&self.runtime.tls, &self.runtime.upstream_tls);
+        let previous = (&*self.runtime.tls, &self.runtime.upstream_tls);
         let analysis = self.analyst.analyse(loaded, &surroundings, self.generation, previous, now);
         let loud = analysis.diagnostics.iter().filter(|found| found.severity != Severity::Info);
         for found in loud {
@@ -105,7 +105,7 @@ impl Agent {
         self.counts.retain(&analysis.snapshot, Instant::now());
         self.runtime = Arc::new(Runtime {
             snapshot: analysis.snapshot,
-            tls: analysis.tls,
+            tls: Arc::new(analysis.tls),
             upstream_tls: analysis.upstream_tls,
         });
         black_box(plan(&self.runtime.snapshot, &plan::Surroundings::default()));

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod datapath;
 pub mod model;
 pub mod net;
+pub mod notation;
 pub mod proxy;
 pub mod resolve;
 pub mod settings;

@@ -75,13 +75,27 @@ pub struct RunArgs {
     /// Worker threads of the user-space plane. Default: one for each core.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
-    /// Seconds that a stop waits for connections to finish.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    /// Seconds that a stop waits for connections to finish, and that those of a listener last that has gone from the documents.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=86_400))]
     pub drain_time: u64,
+    /// Take the place of the agent that answers on `--admin-socket`, if one does: its listening sockets are taken over, so that
+    /// no connection is lost, and it drains. Both must be in the same network namespace.
+    #[arg(long)]
+    pub take_over: bool,
+    /// What an agent does when another one has taken its place and it has drained: `exit`, or `wait` for a signal, where
+    /// whoever started it would start it again.
+    #[arg(long, value_enum, default_value_t = AfterHandOver::Exit)]
+    pub after_hand_over: AfterHandOver,
     /// Name server that the names of ServiceEntries are resolved by; may be given several times. Default: the machine's, of
     /// `/etc/resolv.conf`, and `/etc/hosts` before them.
     #[arg(long = "dns-server", value_name = "ADDRESS[:PORT]", value_parser = parse_name_server)]
     pub dns_servers: Vec<SocketAddr>,
+    /// Serves clients of HTTP/1.0, as Istio's gateway does with this variable. Without it they are told to upgrade (426).
+    #[arg(long, env = "PILOT_HTTP10", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    pub http10: bool,
+    /// Lets clients open WebSockets over HTTP/2 (RFC 8441). Without it they open them over HTTP/1.1, as at Istio's gateway.
+    #[arg(long)]
+    pub http2_websockets: bool,
     /// Value of the `server` response header; empty sends none.
     #[arg(long, default_value = "sluice")]
     pub server_header: String,
@@ -103,6 +117,9 @@ pub struct RunArgs {
     /// early as possible; or `auto`, which lets the gateway decide for each connection.
     #[arg(long, env = "SLUICE_TIER", value_enum, default_value_t = TierLimit::Auto)]
     pub tier: TierLimit,
+    /// What clients may ask of it.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Which gateway this is.
     #[command(flatten)]
     pub identity: IdentityArgs,
@@ -112,6 +129,59 @@ pub struct RunArgs {
     /// The admin interface.
     #[command(flatten)]
     pub admin: AdminArgs,
+}
+
+/// What clients of the user-space plane may ask of it.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Limits of user space")]
+pub struct LimitArgs {
+    /// Streams that an HTTP/2 client may have open at once; further ones are refused.
+    #[arg(long, default_value_t = 128, value_name = "STREAMS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub max_concurrent_streams: u32,
+    /// Seconds that nothing may move in a request before it is given up (408, 504, or a reset); 0 for ever.
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    pub stream_idle_timeout: u64,
+    /// Bytes a second that a request's body has to come at, on average, once it has been waited for as long as a request may be
+    /// idle; 0 for no such bound. gRPC and what is answered already has none.
+    #[arg(long, default_value_t = 240, value_name = "BYTES")]
+    pub min_body_rate: u32,
+    /// Seconds after which an HTTP connection takes no further requests; 0 for no such bound.
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    pub max_connection_age: u64,
+    /// Connections that one source address (of IPv6: one /64) may have with user space at once; 0 for no such bound. Those
+    /// beyond are reset.
+    #[arg(long, default_value_t = 0, value_name = "CONNECTIONS")]
+    pub max_connections_per_source: u32,
+    /// Memory that the process may have, such as 512Mi: work is refused before that. 0 for no such bound. Default: the limit
+    /// of the control group, if there is one.
+    #[arg(long, env = "SLUICE_MAX_MEMORY", value_name = "BYTES", value_parser = parse_bytes)]
+    pub max_memory: Option<u64>,
+}
+
+/// A number of bytes, with `Ki`, `Mi`, `Gi` or `K`, `M`, `G` behind it as Kubernetes has them.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 6] = [
+        ("Ki", 1 << 10),
+        ("Mi", 1 << 20),
+        ("Gi", 1 << 30),
+        ("K", 1_000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+    ];
+    let (digits, unit) =
+        UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit))).unwrap_or((text, 1));
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes.ok_or_else(|| format!("`{text}` is no number of bytes such as 536870912 or 512Mi"))
+}
+
+/// `--after-hand-over`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum AfterHandOver {
+    /// End.
+    #[default]
+    Exit,
+    /// Wait to be told to.
+    Wait,
 }
 
 /// `--tier`.
@@ -399,6 +469,23 @@ mod tests {
         let Mark { value, mask } = default;
         for theirs in [0x0f00, 0x4000, 0x8000, 0x2000, 1337] {
             assert_eq!((value & theirs, mask & theirs), (0, theirs), "{theirs:#x}");
+        }
+    }
+
+    #[test]
+    fn bytes_have_units() {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("512Mi", Some(512 << 20)),
+            ("1Gi", Some(1 << 30)),
+            ("80M", Some(80_000_000)),
+            ("2Ki", Some(2048)),
+            ("Mi", None),
+            ("1.5Gi", None),
+            ("-1", None),
+            ("99999999999Gi", None),
+        ] {
+            assert_eq!(parse_bytes(text).ok(), want, "{text}");
         }
     }
 

@@ -43,8 +43,10 @@ fn both_ends_are_reset_wherever_the_records_numbers_are() {
     let endpoints: [SocketAddr; 2] = lab.backend(0, "first");
     let (targets, arguments) = (Published::default(), arguments(pins.path(), "clients"));
     let reader = targets.subscribe();
-    let mut plane =
-        lab.gateway.enter(|| KernelPlane::start(&arguments, &Outliers::default(), targets)).unwrap();
+    let mut plane = lab
+        .gateway
+        .enter(|| KernelPlane::start(&arguments, &Outliers::default(), targets, std::time::Duration::ZERO))
+        .unwrap();
     lab.gateway.enter(|| plane.apply(snapshot(1, PORT, &endpoints))).unwrap();
     let told = reader.current();
     let tables = told.tables().unwrap();

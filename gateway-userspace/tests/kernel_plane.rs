@@ -149,7 +149,13 @@ fn a_machine_that_cannot_have_a_kernel_plane_says_why() {
     let (lab, pins) = (Lab::new(), PinDirectory::new());
     let start = |namespace: &Namespace, pins: &Path, interface: &str| {
         let problem = namespace.enter(|| {
-            KernelPlane::start(&arguments(pins, interface), &Outliers::default(), Published::default()).err()
+            KernelPlane::start(
+                &arguments(pins, interface),
+                &Outliers::default(),
+                Published::default(),
+                std::time::Duration::ZERO,
+            )
+            .err()
         });
         problem.map(|problem| problem.to_string()).unwrap_or_default()
     };

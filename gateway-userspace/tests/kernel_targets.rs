@@ -33,7 +33,10 @@ fn in_user_space(generation: u64, endpoints: &[SocketAddr]) -> Arc<Snapshot> {
 fn start(lab: &Lab, pins: &Path) -> (KernelPlane, Subscription<Targets>) {
     let (targets, arguments) = (Published::default(), arguments(pins, "clients"));
     let reader = targets.subscribe();
-    let plane = lab.gateway.enter(|| KernelPlane::start(&arguments, &Outliers::default(), targets)).unwrap();
+    let plane = lab
+        .gateway
+        .enter(|| KernelPlane::start(&arguments, &Outliers::default(), targets, std::time::Duration::ZERO))
+        .unwrap();
     (plane, reader)
 }
 

@@ -12,6 +12,8 @@
 //! |               | is the digest of the request's), `grpc-N` for a gRPC status without    |
 //! |               | a body, `stall`, `hang-up`, or `refuse` (HTTP/2 `REFUSED_STREAM`); what |
 //! |               | follows behind a slash tells paths apart                               |
+//! | `/echo`       | 200, the request's type and its headers as `x-seen-…`; the body as it  |
+//! |               | comes, then its trailers as `x-seen-…` and `grpc-status: 0`            |
 //! | `/held`       | as anything else, once [`Backend::release`] was called                 |
 //! | anything else | 200 and JSON: backend, method, path, version, host, scheme, headers, tls |
 //!
@@ -29,6 +31,7 @@ use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Frame, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -204,6 +207,7 @@ async fn answer(
         }
         ("bytes", length) => Response::new(Zeros { left: length.parse().unwrap_or(0) }.boxed()),
         ("digest", _) => text(&digest(request).await),
+        ("echo", _) => echo(request),
         ("stall", _) => std::future::pending().await,
         ("hang-up", _) => return Err(NoAnswer(None)),
         ("turns", turns) => return take_turn(memory, turns, request).await,
@@ -241,7 +245,7 @@ fn grant(
         },
     }
     for (name, value) in headers.split_whitespace().filter_map(|pair| pair.split_once('=')) {
-        let name: hyper::header::HeaderName = name.parse().expect("a header");
+        let name: HeaderName = name.parse().expect("a header");
         response.headers_mut().append(name, value.replace('+', " ").parse().expect("a value"));
     }
     Ok(response)
@@ -306,10 +310,56 @@ fn describe(
         "tls": tls,
     });
     let mut response = text(&described.to_string());
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
     response
-        .headers_mut()
-        .insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
+}
+
+/// Gives a body back as it comes.
+struct Echo {
+    body: Incoming,
+    /// What was behind it, until it was told.
+    trailers: Option<HeaderMap>,
+}
+
+fn echo(request: Request<Incoming>) -> Response<ResponseBody> {
+    let (head, body) = request.into_parts();
+    let trailers =
+        HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
+    let mut response = Response::new(Echo { body, trailers: Some(trailers) }.boxed());
+    *response.headers_mut() = seen(&head.headers);
+    if let Some(kind) = head.headers.get(CONTENT_TYPE) {
+        response.headers_mut().insert(CONTENT_TYPE, kind.clone());
+    }
     response
+}
+
+fn seen(headers: &HeaderMap) -> HeaderMap {
+    let named = |name: &HeaderName| format!("x-seen-{name}").parse().expect("a name");
+    headers.iter().map(|(name, value): (&HeaderName, _)| (named(name), value.clone())).collect()
+}
+
+impl Body for Echo {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Self { body, trailers } = &mut *self;
+        match std::task::ready!(Pin::new(body).poll_frame(cx)) {
+            Some(Ok(frame)) => match frame.into_trailers() {
+                Ok(said) => {
+                    let mut all = seen(&said);
+                    all.extend(trailers.take().into_iter().flatten());
+                    Poll::Ready(Some(Ok(Frame::trailers(all))))
+                }
+                Err(data) => Poll::Ready(Some(Ok(data))),
+            },
+            // A client that breaks off has an answer that ends.
+            Some(Err(_)) | None => Poll::Ready(trailers.take().map(|own| Ok(Frame::trailers(own)))),
+        }
+    }
 }
 
 async fn digest(request: Request<Incoming>) -> String {

@@ -25,6 +25,11 @@ impl Server {
         Self::new(port, "HTTP", hosts)
     }
 
+    /// `protocol: GRPC-WEB`.
+    pub fn grpc_web(port: u16, hosts: &[&str]) -> Self {
+        Self::new(port, "GRPC-WEB", hosts)
+    }
+
     /// `protocol: HTTP` that redirects to HTTPS.
     pub fn redirecting(port: u16, hosts: &[&str]) -> Self {
         Self::new(port, "HTTP", hosts).tls("{httpsRedirect: true}")

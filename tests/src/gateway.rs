@@ -46,6 +46,7 @@ pub struct Arrangement {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     kernel: Kernel,
+    descriptors: Option<u32>,
 }
 
 /// Directories of a gateway; they outlive its process, so that another can take over.
@@ -93,6 +94,7 @@ impl Default for Arrangement {
             arguments: Vec::new(),
             environment: Vec::new(),
             kernel: Kernel::Off,
+            descriptors: None,
         }
     }
 }
@@ -113,6 +115,12 @@ impl Arrangement {
     /// Chooses the plane. Off unless said otherwise.
     pub fn kernel(mut self, kernel: Kernel) -> Self {
         self.kernel = kernel;
+        self
+    }
+
+    /// Lets it have so many open files and no more, as `ulimit -n` does.
+    pub fn descriptors(mut self, count: u32) -> Self {
+        self.descriptors = Some(count);
         self
     }
 
@@ -146,7 +154,13 @@ fn within(namespace: &Path) -> Command {
 
 fn command(arrangement: &Arrangement) -> Command {
     let home = &arrangement.home;
-    let mut command = arrangement.namespace.as_deref().map_or_else(|| Command::new(program()), within);
+    let limited = |count| {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.arg(format!("--nofile={count}:{count}")).arg("--").arg(program());
+        prlimit
+    };
+    let alone = || arrangement.descriptors.map_or_else(|| Command::new(program()), limited);
+    let mut command = arrangement.namespace.as_deref().map_or_else(alone, within);
     command.arg("run").arg("--config").arg(home.documents());
     command.arg("--admin-socket").arg(home.socket()).arg("--pin-dir").arg(&home.pins);
     for (flag, value) in [("--admin-address", "none"), ("--ready-address", "none"), ("--workers", "2")] {
@@ -372,6 +386,30 @@ impl Gateway {
         self.arrangement.environment = variables.iter().map(owned).collect();
     }
 
+    /// Has another agent take the place of this one, and waits until it has: returns the one that drains.
+    #[track_caller]
+    pub fn replace(&mut self) -> Relieved {
+        let flag = "--take-over".to_owned();
+        if !self.arrangement.arguments.contains(&flag) {
+            self.arrangement.arguments.push(flag);
+        }
+        let before = self.process_told();
+        let process = Process::start(&self.arrangement);
+        let relieved = std::mem::replace(&mut self.process, process);
+        wait::until("a successor", || {
+            assert!(self.process.ended().is_none(), "the successor ended:\n{}", self.log());
+            let told = self.ask("/healthz/ready").filter(|answer| answer.starts_with("HTTP/1.1 200"))?;
+            (!told.is_empty() && self.process_told() != before).then_some(())
+        });
+        Relieved(relieved)
+    }
+
+    /// Which process answers on the admin socket.
+    fn process_told(&self) -> Option<u64> {
+        let answer = self.ask("/status")?;
+        serde_json::from_str::<Value>(answer.split_once("\r\n\r\n")?.1).ok()?["process"].as_u64()
+    }
+
     /// Starts it again after an end, with the same documents, sockets and pinned objects.
     #[track_caller]
     pub fn restart(&mut self) {
@@ -384,6 +422,29 @@ impl Gateway {
     pub fn restart_with(&mut self, flags: &[&str]) {
         self.arrangement.arguments = flags.iter().map(|flag| (*flag).to_owned()).collect();
         self.restart();
+    }
+}
+
+/// A process whose place another one has taken. Killed if it is dropped before its end.
+#[derive(Debug)]
+pub struct Relieved(Process);
+
+impl Relieved {
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.ended()
+    }
+
+    /// Asks it to stop, without waiting.
+    pub fn ask_to_stop(&self) {
+        self.0.signal(Signal::SIGTERM);
+    }
+
+    /// Waits until it has drained.
+    #[track_caller]
+    pub fn expect_end(mut self) {
+        let status = wait::until("the end of an agent that was relieved", || self.ended());
+        assert!(status.success(), "{status}");
     }
 }
 

@@ -364,7 +364,7 @@ fn the_last_room_is_for_connections_that_last() {
     let site = Site::start(Family::V4, None, &["--max-flows", "64"]);
     // The last before a quarter is left, too.
     let chat = Chatter::start_behind(&site.lab.client, site.address(), 48 + 1, hello());
-    assert_eq!(site.handed_over(), 48 + 1);
+    wait::until("the last one that gets room", || (site.handed_over() == 48 + 1).then_some(()));
     let stays = || {
         let (address, begun) = (site.address(), Instant::now());
         let brief = site.lab.client.enter(move || greet(address, &hello()).expect("an echoed hello"));

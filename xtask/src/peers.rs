@@ -1,5 +1,5 @@
-//! What the data plane is compared with by `cargo xtask bench l4` and `bench sni`: Debian's packages, and Envoy from PyPI
-//! in an environment of its own below the target directory, where nothing else finds it.
+//! What gateways are compared with by `cargo xtask bench l4`, `bench l7` and `bench sni`: Debian's packages, and Envoy
+//! from PyPI in an environment of its own below the target directory, where nothing else finds it.
 
 use std::path::Path;
 

@@ -16,7 +16,9 @@ pub(crate) const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("ss", "iproute2"),
     ("nsenter", "util-linux"),
+    ("prlimit", "util-linux"),
     ("ethtool", "ethtool"),
+    ("go", "golang-go"),
 ];
 
 /// Time a program has to end itself before it is killed.

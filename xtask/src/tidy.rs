@@ -9,6 +9,7 @@ use crate::cargo::workspace;
 
 /// Modules of the agent, lowest level first. Those of one level don't import each other.
 const LEVELS: &[&[&str]] = &[
+    &["notation"],
     &["telemetry"],
     &["net", "api", "model"],
     &["settings"],
@@ -24,7 +25,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("aya", &["datapath"]),
     ("clap", &["settings", "cli", "main"]),
     ("clap_complete", &["cli"]),
-    ("h2", &["upstream"]),
+    ("h2", &["upstream", "proxy"]),
     ("hyper", &["upstream", "proxy", "admin", "cli"]),
     ("hyper_util", &["upstream", "proxy", "admin", "cli"]),
     ("notify", &["source"]),

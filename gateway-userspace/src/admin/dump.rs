@@ -131,10 +131,15 @@ fn listener_items(view: &View, listener: &Listener) -> Vec<Item> {
     if refused > 0 {
         let _ = write!(path, ", {refused} over the limit");
     }
+    let strangers = view.counts.proxy_headers.of(listener.key);
+    if strangers > 0 {
+        let _ = write!(path, ", {strangers} without a PROXY header");
+    }
     let mut whole = object(listener);
     if let Value::Object(fields) = &mut whole {
         fields.insert("path".to_owned(), Value::String(path.clone()));
         fields.insert("refused".to_owned(), refused.into());
+        fields.insert("withoutProxyHeader".to_owned(), strangers.into());
         fields.insert("highestTier".to_owned(), object(&highest));
     }
     let mut whole = Some(whole);

@@ -3,9 +3,11 @@
 
 pub mod dump;
 pub mod kernel;
+pub mod orders;
 pub mod server;
 pub mod trace;
 pub mod view;
 
 pub use kernel::Kernel;
+pub use orders::{Order, Orders};
 pub use view::View;

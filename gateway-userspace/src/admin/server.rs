@@ -1,11 +1,11 @@
 //! The admin interface over HTTP: on a unix socket for the CLI, on loopback for `curl`, and readiness on a port of its
-//! own for probes. GET only, but for tracing, which the unix socket alone offers.
+//! own for probes. GET only, but for tracing and for orders to the agent, which the unix socket alone takes.
 
 use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -21,10 +21,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::dump::{self, Kind};
+use super::orders::Order;
 use super::trace::{Lines, Wanted};
 use super::view::View;
 use crate::model::Subscription;
@@ -33,13 +33,17 @@ use crate::net::socket;
 
 /// Time to send a request, and between two.
 const IDLE: Duration = Duration::from_secs(30);
+/// Where clients are had told to go.
+pub const DRAIN: &str = "/drain";
+/// Where another agent asks for the sockets.
+pub const HAND_OVER: &str = "/hand-over";
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Which paths a socket answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// All of them, and tracing: only for the socket that belongs to our user.
+    /// All of them, tracing, and orders: only for the socket that belongs to our user.
     Owner,
     /// All of them: only for sockets that strangers cannot reach.
     Everything,
@@ -59,7 +63,10 @@ pub enum AdminError {
         source: io::Error,
     },
     /// Another agent answers on the unix socket.
-    #[error("admin socket {0}: another sluice is running; stop it or give this one its own --admin-socket")]
+    #[error(
+        "admin socket {0}: another sluice is running; take its place with --take-over, stop it, or give this one its own \
+         --admin-socket"
+    )]
     InUse(PathBuf),
     /// A TCP address.
     #[error("{address}: {source}")]
@@ -71,17 +78,21 @@ pub enum AdminError {
     },
 }
 
-/// A unix socket whose file goes when it is dropped.
+/// A unix socket whose file goes when it is dropped, unless another agent's is in its place.
 #[derive(Debug)]
 pub struct AdminSocket {
     path: PathBuf,
+    /// Of the file.
+    inode: u64,
     listener: Arc<UnixListener>,
 }
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
-        // Gone already is as good.
-        let _ = fs::remove_file(&self.path);
+        if fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode) {
+            // Gone already is as good.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -103,14 +114,29 @@ impl AdminSocket {
             }
         }
         let listener = Arc::new(socket::listen_private(path).map_err(failed)?);
-        Ok(Self { path: path.to_owned(), listener })
+        let inode = fs::symlink_metadata(path).map_err(failed)?.ino();
+        Ok(Self { path: path.to_owned(), inode, listener })
+    }
+
+    /// Opens the socket in the place of a live agent's, which nobody finds any more from then on.
+    pub fn replace(path: &Path) -> Result<Self, AdminError> {
+        let failed = |source| AdminError::Socket { path: path.to_owned(), source };
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(format!(".{}", std::process::id()));
+        let listener = Arc::new(socket::listen_private(Path::new(&beside)).map_err(failed)?);
+        let placed = fs::symlink_metadata(&beside).and_then(|file| {
+            fs::rename(&beside, path)?;
+            Ok(file.ino())
+        });
+        let inode = placed.inspect_err(|_| drop(fs::remove_file(&beside))).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), inode, listener })
     }
 
     /// Answers until the task is dropped.
     pub async fn serve(&self, view: Subscription<View>) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(connection(stream, view.clone(), Scope::Owner))),
+                Ok((stream, _)) => drop(tokio::spawn(owners(stream, view.clone()))),
                 Err(error) => pause(&error).await,
             }
         }
@@ -122,12 +148,23 @@ pub async fn open(address: SocketAddr) -> Result<TcpListener, AdminError> {
     TcpListener::bind(address).await.map_err(|source| AdminError::Address { address, source })
 }
 
-/// Answers on a TCP address until the task is dropped.
-pub async fn serve(listener: TcpListener, view: Subscription<View>, scope: Scope) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(connection(stream, view.clone(), scope))),
-            Err(error) => pause(&error).await,
+/// A TCP address that is open; clones share it.
+#[derive(Debug, Clone)]
+pub struct AdminListener {
+    /// What it answers.
+    pub scope: Scope,
+    /// The socket.
+    pub socket: Arc<TcpListener>,
+}
+
+impl AdminListener {
+    /// Answers until the task is dropped.
+    pub async fn serve(self, view: Subscription<View>) {
+        loop {
+            match self.socket.accept().await {
+                Ok((stream, _)) => drop(tokio::spawn(connection(stream, view.clone(), self.scope))),
+                Err(error) => pause(&error).await,
+            }
         }
     }
 }
@@ -137,21 +174,55 @@ async fn pause(error: &io::Error) {
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
-async fn connection<S>(stream: S, view: Subscription<View>, scope: Scope)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn connection(stream: TcpStream, view: Subscription<View>, scope: Scope) {
     let service = service_fn(move |request: Request<Incoming>| {
         let view = view.current();
         async move { Ok::<_, Infallible>(respond(&request, &view, scope).await) }
     });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = served.await {
+    ended(http1().serve_connection(TokioIo::new(stream), service).await);
+}
+
+/// One on the unix socket, which may become something else.
+async fn owners(stream: UnixStream, view: Subscription<View>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let view = view.current();
+        async move {
+            Ok::<_, Infallible>(match (request.method(), request.uri().path()) {
+                (&Method::POST, HAND_OVER) => hand_over(request, &view),
+                _ => respond(&request, &view, Scope::Owner).await,
+            })
+        }
+    });
+    ended(http1().serve_connection(TokioIo::new(stream), service).with_upgrades().await);
+}
+
+fn http1() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(IDLE);
+    builder
+}
+
+fn ended(result: hyper::Result<()>) {
+    if let Err(error) = result {
         tracing::trace!(%error, "admin: connection ended");
     }
+}
+
+/// Gives the connection to the agent, to give its sockets on it.
+fn hand_over(mut request: Request<Incoming>, view: &View) -> Answer {
+    let orders = view.orders.clone();
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let Ok(upgraded) = upgrade.await else { return };
+        let Ok(parts) = upgraded.downcast::<TokioIo<UnixStream>>() else { return };
+        orders.give(Order::HandOver(parts.io.into_inner()));
+    });
+    let mut response = text(StatusCode::SWITCHING_PROTOCOLS, "");
+    let headers = response.headers_mut();
+    headers.remove(CONTENT_TYPE);
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("sluice"));
+    response
 }
 
 /// What answers are made of.
@@ -161,6 +232,13 @@ async fn respond(request: &Request<Incoming>, view: &View, scope: Scope) -> Answ
     if scope == Scope::Owner && request.method() == Method::POST && request.uri().path() == "/trace" {
         return trace(view, request.uri().query().unwrap_or_default()).await;
     }
+    if scope == Scope::Owner && request.method() == Method::POST && request.uri().path() == DRAIN {
+        return if view.orders.give(Order::Leave) {
+            text(StatusCode::OK, "clients are told to go\n")
+        } else {
+            text(StatusCode::CONFLICT, "the agent is stopping\n")
+        };
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "read-only: use GET\n");
     }
@@ -169,7 +247,7 @@ async fn respond(request: &Request<Incoming>, view: &View, scope: Scope) -> Answ
         return if view.ready {
             text(StatusCode::OK, "ready\n")
         } else {
-            text(StatusCode::SERVICE_UNAVAILABLE, "not ready: listeners are being opened\n")
+            text(StatusCode::SERVICE_UNAVAILABLE, "not ready: listeners are being opened, or drained\n")
         };
     }
     if scope == Scope::Readiness {
@@ -237,6 +315,8 @@ const INDEX: &str = "\
 /explain/                      what `sluice explain` asks
 /proxy-config/listeners        and routes, clusters, endpoints, secrets: what `sluice proxy-config` shows
 /trace                         POST, on the unix socket: what `sluice trace` shows
+/drain                         POST, on the unix socket: what `sluice drain` asks for
+/hand-over                     POST, on the unix socket: what `sluice run --take-over` asks for
 ";
 
 fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {

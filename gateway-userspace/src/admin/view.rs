@@ -1,18 +1,20 @@
 //! All that the admin interface shows, published whole whenever a part of it changes.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::kernel::Kernel;
+use super::orders::Orders;
 use crate::datapath;
 use crate::datapath::handoff::Ledger;
 use crate::model::explain::{Explanation, Question, State, decide};
-use crate::model::{ConnectionView, Counts, KernelPlaneState, ListenerKey, Snapshot};
+use crate::model::{ConnectionView, Counts, KernelPlaneState, Snapshot};
 use crate::settings::TierLimit;
 use crate::telemetry::AccessLog;
+use crate::tls::ServerConfigs;
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
@@ -27,14 +29,16 @@ pub struct View {
     pub bind_failures: Vec<(String, String)>,
     /// Secrets that cannot be used: `namespace/name` and reason.
     pub credential_faults: Vec<(String, String)>,
-    /// Filter chains that have a certificate to show, be it one of before.
-    pub terminating: Arc<HashSet<(ListenerKey, Arc<str>)>>,
+    /// Of filter chains that have a certificate to show, be it one of before.
+    pub tls: Arc<ServerConfigs>,
     /// Errors and warnings about documents, one line each.
     pub diagnostics: Vec<String>,
     /// Ejected endpoints and refused connections, as they are at the moment.
     pub counts: Counts,
     /// Answers for the kernel plane.
     pub kernel_plane: Kernel,
+    /// Where the agent takes orders.
+    pub orders: Orders,
     /// The best tier that opaque connections may reach.
     pub tier: TierLimit,
     /// What is known of connections that user space has handed over to the kernel plane.
@@ -49,6 +53,9 @@ pub struct View {
 pub struct Status {
     /// Version of the agent.
     pub version: String,
+    /// Its process.
+    #[serde(default)]
+    pub process: u32,
     /// Every worker serves its first snapshot.
     pub ready: bool,
     /// Generation in force.
@@ -70,6 +77,9 @@ pub struct Status {
     pub access_logs: Vec<String>,
     /// Lines that the access logs lost.
     pub access_log_dropped: Option<u64>,
+    /// What was refused, by reason: requests and answers for what they are, and whatever for the gateway's own protection.
+    #[serde(default)]
+    pub refused: BTreeMap<String, u64>,
     /// State and counters of the kernel plane, if there is one.
     pub kernel: Option<datapath::Status>,
 }
@@ -89,7 +99,7 @@ impl View {
                 let available = cluster.available(&self.counts.outliers, now);
                 available.map(|candidate| candidate.endpoint.address).collect()
             },
-            terminates: &|listener, chain| self.terminating.contains(&(listener, chain.name.clone())),
+            terminates: &|listener, chain| self.tls.get(listener, &chain.name).is_some(),
         };
         let question = question.in_form(self.snapshot.http.path)?;
         Some(decide(&self.snapshot, &question, state))
@@ -99,6 +109,7 @@ impl View {
     pub fn status(&self, kernel: Option<datapath::Status>) -> Status {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            process: std::process::id(),
             ready: self.ready,
             generation: self.snapshot.generation,
             listeners: self.snapshot.listeners.len(),
@@ -113,6 +124,7 @@ impl View {
             diagnostics: self.diagnostics.clone(),
             access_logs: self.snapshot.logging.rules().iter().map(ToString::to_string).collect(),
             access_log_dropped: self.access_log.as_ref().map(AccessLog::dropped),
+            refused: self.counts.refusals.view(),
             kernel,
         }
     }

@@ -88,7 +88,7 @@ impl Configuration {
         self.surroundings.files = self.named.read(&loaded.objects.files());
         self.surroundings.resolved.clone_from(self.resolver.resolved());
         let now = SystemTime::now();
-        let previous = (&previous.tls, &previous.upstream_tls);
+        let previous = (&*previous.tls, &previous.upstream_tls);
         let Analysis { snapshot, tls, upstream_tls, credential_faults, names, diagnostics } =
             self.analyst.analyse(loaded, &self.surroundings, self.generation + 1, previous, now);
         let refresh = self.surroundings.mesh.dns_refresh_rate.map_or(resolve::REFRESH, |rate| rate.0);
@@ -100,7 +100,7 @@ impl Configuration {
         self.say(&diagnostics);
         let of = |fault: &CredentialFault| (fault.credential.to_string(), fault.error.to_string());
         Some(Generation {
-            runtime: Runtime { snapshot, tls, upstream_tls },
+            runtime: Runtime { snapshot, tls: Arc::new(tls), upstream_tls },
             credential_faults: credential_faults.iter().map(of).collect(),
             diagnostics: diagnostics
                 .iter()

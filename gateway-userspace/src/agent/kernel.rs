@@ -22,6 +22,9 @@ use crate::telemetry::AccessLog;
 
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long an agent before this one may have the plane still: until this one serves and for as long as it hands over.
+const PREDECESSOR: Duration = Duration::from_mins(1);
+
 /// How often the programs are listened to: so late may a flow's end be told.
 const HEAR: Duration = Duration::from_millis(100);
 
@@ -31,6 +34,8 @@ enum Command {
     /// Answered when it is done.
     Drain(Sender<()>),
     Stop,
+    /// To leave everything to another agent.
+    HandOver,
 }
 
 /// Where the thread gets its commands.
@@ -86,19 +91,21 @@ impl KernelThread {
     /// Starts the thread, which starts the plane.
     pub(super) fn start(
         Inbox { commands, inbox }: Inbox,
-        args: &KernelArgs,
+        (args, is_successor): (&KernelArgs, bool),
         outliers: &Outliers,
         targets: Published<Targets>,
         handed_over: HandedOver,
-        access_log: Option<AccessLog>,
+        access_log: AccessLog,
     ) -> std::io::Result<Self> {
         let (reports, states) = mpsc::unbounded_channel();
         let (args, outliers) = (args.clone(), outliers.clone());
         let thread = std::thread::Builder::new().name("sluice-kernel".to_owned()).spawn(move || {
-            match KernelPlane::start(&args, &outliers, targets) {
+            let patience = if is_successor { PREDECESSOR } else { Duration::ZERO };
+            match KernelPlane::start(&args, &outliers, targets, patience) {
                 Ok(plane) => Driver::new(plane, &reports, handed_over, access_log).drive(&inbox),
                 Err(off) => {
                     say_off(&reports, off.to_string());
+                    KernelPlane::renounce(&args, patience);
                     Left::Flows
                 }
             }
@@ -123,9 +130,9 @@ impl KernelThread {
         let _ = is_done.recv();
     }
 
-    /// Leaves the flows to themselves.
-    pub(super) fn stop(self) -> Left {
-        let _ = self.commands.send(Command::Stop);
+    /// Leaves the flows to themselves, or to another agent, and the plane with them.
+    pub(super) fn stop(self, is_succeeded: bool) -> Left {
+        let _ = self.commands.send(if is_succeeded { Command::HandOver } else { Command::Stop });
         self.thread.join().unwrap_or_else(|_| {
             tracing::error!("the kernel plane's thread panicked");
             Left::Flows
@@ -148,7 +155,7 @@ struct Driver<'a> {
     plane: KernelPlane,
     handed_over: HandedOver,
     reports: &'a mpsc::UnboundedSender<KernelPlaneState>,
-    access_log: Option<AccessLog>,
+    access_log: AccessLog,
     /// Where the access log's names come from.
     snapshot: Arc<Snapshot>,
     /// The last failure, said once until it changes.
@@ -164,7 +171,7 @@ impl<'a> Driver<'a> {
         plane: KernelPlane,
         reports: &'a mpsc::UnboundedSender<KernelPlaneState>,
         handed_over: HandedOver,
-        access_log: Option<AccessLog>,
+        access_log: AccessLog,
     ) -> Self {
         Self {
             plane,
@@ -180,13 +187,14 @@ impl<'a> Driver<'a> {
 
     fn drive(mut self, inbox: &Receiver<Command>) -> Left {
         let mut due = Instant::now() + TICK;
-        loop {
+        let is_succeeded = loop {
             match inbox.recv_timeout(HEAR) {
                 Ok(Command::Apply(snapshot)) => self.apply(snapshot),
                 Ok(Command::Answer(question)) => self.answer(question),
                 Ok(Command::Drain(done)) => self.drain(&done),
                 Err(RecvTimeoutError::Timeout) => {}
-                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Command::HandOver) => break true,
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break false,
             }
             let ended = self.plane.hear();
             self.tell(&ended);
@@ -195,9 +203,13 @@ impl<'a> Driver<'a> {
                 due = Instant::now() + TICK;
                 self.tick();
             }
-        }
+        };
         let ended = self.plane.hear();
         self.tell(&ended);
+        if is_succeeded {
+            self.plane.hand_over();
+            return Left::Flows;
+        }
         self.stop()
     }
 
@@ -278,9 +290,9 @@ impl<'a> Driver<'a> {
                 let carried = flow.traffic.bytes_to_backend + flow.traffic.bytes_to_client;
                 self.handed_over.lengths.record(cluster, carried);
             }
-            if let Some(log) = self.access_log.as_ref().filter(|_| !self.snapshot.logging.is_off()) {
+            if !self.snapshot.logging.is_off() {
                 let record = steered::connection(flow, entry, &self.snapshot, (now, monotonic));
-                log.write(&self.snapshot.logging, record);
+                self.access_log.write(&self.snapshot.logging, record);
             }
         }
     }

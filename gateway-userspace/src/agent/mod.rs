@@ -4,12 +4,18 @@
 //! Start: log → admin socket (which also finds a second agent) → documents → workers → kernel plane → ready.
 //! Stop: not ready → kernel steers nothing new → workers drain, and hand over what they can → kernel plane is left to itself
 //! → workers have drained → socket gone. Flows in the kernel go on by their pins.
+//! Succession: sockets of the agent before → documents → workers → admin socket in its place → it drains → kernel plane,
+//! which steers all the time. The one that is relieved stops likewise, and leaves the plane as it is.
 
 mod configuration;
 mod kernel;
+mod service;
 mod steered;
+mod succession;
+mod successor;
 mod watching;
 
+use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,15 +26,19 @@ use tokio::sync::mpsc;
 
 use self::configuration::{Configuration, Generation};
 use self::kernel::{HandedOver, Inbox, KernelThread, Left};
-use crate::admin::server::{self, AdminSocket, Scope};
+use self::succession::{Predecessor, Sockets};
+use crate::admin::server::{self, AdminListener, AdminSocket, Scope};
 use crate::admin::view::View;
+use crate::admin::{Order, Orders};
 use crate::datapath::handoff::Ledger;
 use crate::datapath::{KernelPlane, Targets};
-use crate::model::{Counts, Listener, ListenerKind, Published, SourceAddress, Subscription};
-use crate::proxy::{ProxySettings, Runtime, WorkerReport, Workers};
-use crate::settings::{KernelMode, RunArgs};
-use crate::source;
+use crate::model::{Counts, Limits, Listener, ListenerKind, Published, SourceAddress, Subscription};
+use crate::proxy::{
+    Bounds, Meter, Overload, ProxySettings, Runtime, Spoken, WorkerReport, Workers, raise_descriptors,
+};
+use crate::settings::{AfterHandOver, KernelMode, LimitArgs, RunArgs};
 use crate::telemetry::{self, AccessLog, access};
+use crate::{net, source};
 
 /// How long connections that the kernel can carry may wait for the right moment when the agent stops. After that the next
 /// agent may have the kernel plane.
@@ -48,15 +58,21 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let access_log = open_access_log(args)?;
     let inbox = Inbox::new();
     let ledger = Arc::new(Ledger::default());
+    let (orders, mut ordered) = Orders::new();
     let view = Published::new(View {
         counts: counts.clone(),
         kernel_plane: inbox.asker(),
+        orders,
         tier: args.tier,
         access_log: Some(access_log.clone()),
         handed_over: ledger.clone(),
         ..View::default()
     });
-    let _admin = Admin::open(args, &view).await?;
+    let mut predecessor =
+        if args.take_over { Predecessor::find(&args.admin.admin_socket).await? } else { None };
+    let is_successor = predecessor.is_some();
+    // A successor answers once it serves; until then the one before it does.
+    let mut admin = if is_successor { None } else { Some(Admin::open(args, &view).await?) };
     let mut watcher = source::watch(&args.config);
     let mut signals = Signals::new()?;
 
@@ -64,18 +80,27 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let first = configuration.next(&Runtime::default());
     let runtime = Published::new(Runtime::default());
     let targets = Published::default();
-    let settings = proxy_settings(args, access_log.clone(), targets.subscribe(), ledger.clone());
+    let settings = ProxySettings {
+        is_successor,
+        ..proxy_settings(args, access_log.clone(), targets.subscribe(), ledger.clone())
+    };
+    if let Some(meter) = Meter::new(args.limits.max_memory) {
+        tracing::debug!(bytes = meter.limit(), "memory is bounded");
+        tokio::spawn(settings.overload.clone().measure(meter));
+    }
     let (reports, mut worker_reports) = mpsc::channel(settings.workers * 4);
-    let workers = Workers::start(&settings, &runtime.subscribe(), &counts, &reports)
+    let inherited = predecessor.as_mut().map(|it| std::mem::take(&mut it.sockets.listeners));
+    let inherited = inherited.unwrap_or_default();
+    let workers = Workers::start(&settings, inherited, &runtime.subscribe(), &counts, &reports)
         .context("cannot start the workers")?;
     let handed_over = HandedOver { ledger, lengths: counts.lengths.clone() };
     let mut kernel = KernelThread::start(
         inbox,
-        &args.kernel,
+        (&args.kernel, is_successor),
         &counts.outliers,
         targets,
         handed_over,
-        Some(access_log.clone()),
+        access_log.clone(),
     )?;
     let mut agent = Agent {
         runtime,
@@ -89,7 +114,8 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         agent.put_in_force(first);
     }
 
-    loop {
+    let (taken, mut is_taken) = mpsc::channel(1);
+    let successor = loop {
         tokio::select! {
             () = watcher.changed() => agent.reload(&mut configuration),
             () = configuration.changed() => agent.reload(&mut configuration),
@@ -100,31 +126,65 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
                 }
                 agent.kernel_reported(state);
             }
+            Some(order) = ordered.recv() => match order {
+                Order::Leave => {
+                    tracing::info!("not ready any more; clients are told to go");
+                    agent.leave();
+                    workers.leave();
+                }
+                Order::HandOver(stream) => {
+                    let admin = admin.as_ref().map(|admin| admin.listeners.clone()).unwrap_or_default();
+                    let lending = workers.lend();
+                    // On its own: workers that report meanwhile wait for this loop.
+                    let sockets = async move { Sockets::of(lending.await, &admin) };
+                    succession::offer(stream, sockets, taken.clone());
+                }
+            },
+            Some(successor) = is_taken.recv() => break Some(successor),
             _ = signals.hangup.recv() => {
                 access_log.reopen();
                 agent.reload(&mut configuration);
             }
-            _ = signals.terminate.recv() => break,
-            _ = signals.interrupt.recv() => break,
+            _ = signals.successor.recv() => successor::start(),
+            _ = signals.terminate.recv() => break None,
+            _ = signals.interrupt.recv() => break None,
         }
-    }
+        if agent.progress.serves()
+            && let Some(before) = predecessor.take()
+        {
+            admin = Some(take_place(args, &mut agent, before).await?);
+        }
+    };
 
-    tracing::info!("stopping; a second signal ends at once");
-    agent.update(|view| view.ready = false);
-    kernel.drain();
+    let is_succeeded = successor.is_some();
+    if let Some(successor) = successor {
+        tracing::info!("another agent has taken over; draining; a signal ends at once");
+        // Nobody is to be told by this one any more.
+        drop(admin.take());
+        succession::confirm(successor).await;
+    } else {
+        tracing::info!("stopping; a second signal ends at once");
+        service::stopping();
+        kernel.drain();
+    }
+    agent.leave();
     // Workers that report while they stop must not wait for a reader.
     drop(worker_reports);
-    let mut stopped = tokio::task::spawn_blocking(move || workers.stop());
+    let mut stopped = tokio::task::spawn_blocking(move || workers.stop(is_succeeded));
+    let mut is_told = false;
     let is_over = tokio::select! {
         _ = &mut stopped => true,
-        () = signals.stop() => true,
+        () = signals.stop() => {
+            is_told = true;
+            true
+        }
         () = tokio::time::sleep(HANDING_OVER) => false,
     };
-    let left = kernel.stop();
+    let left = kernel.stop(is_succeeded);
     if !is_over {
         tokio::select! {
             _ = stopped => {}
-            () = signals.stop() => {}
+            () = signals.stop() => is_told = true,
         }
     }
     if left == Left::ForConnections
@@ -133,7 +193,19 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         tracing::error!(%error, "kernel plane: stop; `sluice cleanup` removes what is left");
     }
     access_log.flush();
+    if is_succeeded && !is_told && args.after_hand_over == AfterHandOver::Wait {
+        tracing::info!("drained; waiting for a signal");
+        signals.stop().await;
+    }
     Ok(())
+}
+
+/// Takes the place of the agent before this one: answers where it did, and has it let go.
+async fn take_place(args: &RunArgs, agent: &mut Agent, mut before: Predecessor) -> anyhow::Result<Admin> {
+    let admin = Admin::replace(args, &agent.view, &mut before.sockets).await?;
+    agent.update(|view| view.ready = true);
+    before.relieve().await;
+    Ok(admin)
 }
 
 /// Starts the writer of access logs. A file of ours that takes nothing is told of at once.
@@ -155,37 +227,75 @@ fn proxy_settings(
         workers: args.workers.map_or_else(cores, usize::from),
         drain_time: Duration::from_secs(args.drain_time),
         server_header: args.server_header.clone(),
+        bounds: bounds(&args.limits),
+        overload: Overload::new(raise_descriptors()),
+        spoken: Spoken { http10: args.http10, http2_websockets: args.http2_websockets },
         highest_tier: args.tier.highest(),
         ascent: args.tier.ascent(),
         access_log: Some(access_log),
         targets,
         ledger,
+        is_successor: false,
+    }
+}
+
+/// 0 stands for no bound.
+fn bounds(limits: &LimitArgs) -> Bounds {
+    let time = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
+    let source = limits.max_connections_per_source;
+    Bounds {
+        streams: limits.max_concurrent_streams,
+        stream_idle: time(limits.stream_idle_timeout),
+        body_rate: NonZeroU32::new(limits.min_body_rate),
+        age: time(limits.max_connection_age),
+        source: Limits { connections: (source > 0).then_some(source), new_per_second: None },
     }
 }
 
 /// The admin sockets; closed when dropped.
 struct Admin {
+    listeners: Vec<AdminListener>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Admin {
     async fn open(args: &RunArgs, view: &Published<View>) -> anyhow::Result<Self> {
-        let mut tasks = Vec::new();
         let socket = AdminSocket::open(&args.admin.admin_socket)?;
-        let subscription = view.subscribe();
-        tasks.push(tokio::spawn(async move { socket.serve(subscription).await }));
+        Self::serve(args, view, socket, &mut Sockets::default()).await
+    }
+
+    /// In the place of another agent's, whose sockets there are.
+    async fn replace(args: &RunArgs, view: &Published<View>, sockets: &mut Sockets) -> anyhow::Result<Self> {
+        let socket = AdminSocket::replace(&args.admin.admin_socket)?;
+        Self::serve(args, view, socket, sockets).await
+    }
+
+    async fn serve(
+        args: &RunArgs,
+        view: &Published<View>,
+        socket: AdminSocket,
+        sockets: &mut Sockets,
+    ) -> anyhow::Result<Self> {
+        let mut admin = Self { listeners: Vec::new(), tasks: Vec::new() };
         for (address, scope) in
             [(args.admin.admin_address, Scope::Everything), (args.admin.ready_address, Scope::Readiness)]
         {
-            if let Some(address) = address.0 {
-                let listener = server::open(address).await.with_context(|| match scope {
-                    Scope::Owner | Scope::Everything => "--admin-address (another one, or `none`)",
-                    Scope::Readiness => "--ready-address (another one, or `none`)",
-                })?;
-                tasks.push(tokio::spawn(server::serve(listener, view.subscribe(), scope)));
-            }
+            let Some(address) = address.0 else { continue };
+            let opened = match sockets.take_admin(scope, address) {
+                Some(socket) => net::socket::adopt(socket).map_err(anyhow::Error::from),
+                None => server::open(address).await.map_err(anyhow::Error::from),
+            };
+            let listener = opened.with_context(|| match scope {
+                Scope::Owner | Scope::Everything => "--admin-address (another one, or `none`)",
+                Scope::Readiness => "--ready-address (another one, or `none`)",
+            })?;
+            let listener = AdminListener { scope, socket: Arc::new(listener) };
+            admin.tasks.push(tokio::spawn(listener.clone().serve(view.subscribe())));
+            admin.listeners.push(listener);
         }
-        Ok(Self { tasks })
+        let subscription = view.subscribe();
+        admin.tasks.push(tokio::spawn(async move { socket.serve(subscription).await }));
+        Ok(admin)
     }
 }
 
@@ -201,6 +311,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// Asks for a successor.
+    successor: Signal,
 }
 
 impl Signals {
@@ -209,6 +321,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            successor: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -224,16 +337,23 @@ impl Signals {
 struct Progress {
     workers: Vec<bool>,
     kernel: bool,
+    is_announced: bool,
     started: Instant,
 }
 
 impl Progress {
     fn new(settings: &ProxySettings, started: Instant) -> Self {
-        Self { workers: vec![false; settings.workers], kernel: false, started }
+        Self { workers: vec![false; settings.workers], kernel: false, is_announced: false, started }
     }
 
+    /// Whether connections are accepted and served.
+    fn serves(&self) -> bool {
+        self.workers.iter().all(|ready| *ready)
+    }
+
+    /// Likewise, and it is known by which planes.
     fn is_ready(&self) -> bool {
-        self.kernel && self.workers.iter().all(|ready| *ready)
+        self.kernel && self.serves()
     }
 }
 
@@ -256,7 +376,7 @@ impl Agent {
 
     fn put_in_force(&mut self, next: Generation) {
         let snapshot = next.runtime.snapshot.clone();
-        let terminating = Arc::new(next.runtime.tls.chains());
+        let tls = next.runtime.tls.clone();
         self.counts.warming.note(&snapshot, Instant::now());
         self.runtime.publish(Arc::new(next.runtime));
         self.counts.retain(&snapshot, Instant::now());
@@ -264,7 +384,7 @@ impl Agent {
         self.access_log.keep(snapshot.logging.clone());
         self.update(|view| {
             view.snapshot = snapshot;
-            view.terminating = terminating;
+            view.tls = tls;
             view.credential_faults = next.credential_faults;
             view.diagnostics = next.diagnostics;
         });
@@ -316,9 +436,16 @@ impl Agent {
         self.announce();
     }
 
-    fn announce(&self) {
-        if self.progress.is_ready() && !self.view.current().ready {
+    /// Is ready no more. HTTP clients are another matter.
+    fn leave(&mut self) {
+        self.progress.is_announced = true;
+        self.update(|view| view.ready = false);
+    }
+
+    fn announce(&mut self) {
+        if self.progress.is_ready() && !std::mem::replace(&mut self.progress.is_announced, true) {
             self.update(|view| view.ready = true);
+            service::serving();
             let view = self.view.current();
             let milliseconds = self.progress.started.elapsed().as_millis();
             // The failures may be those of a generation before, with more listeners.

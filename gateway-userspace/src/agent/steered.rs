@@ -33,8 +33,8 @@ pub(super) fn connection(
             .map(|cluster| cluster.to_string())
             .or_else(|| listener.and_then(|listener| cluster(listener, backend))),
         upstream_local: Some(ended.backend_side.source),
-        downstream_local: ended.client_side.destination,
-        downstream_remote: ended.client_side.source,
+        downstream_local: entry.told.map_or(ended.client_side.destination, |told| told.destination),
+        downstream_remote: entry.told.map_or(ended.client_side.source, |told| told.source),
         downstream_direct: ended.client_side.source,
         server_name: entry.server_name.map(String::from),
         handshake: None,

@@ -8,7 +8,7 @@ use crate::api::gateway::ServerTlsSettings;
 use crate::api::{
     Code, CredentialName, Diagnostic, FieldPath, Gateway, ObjectRef, Objects, Severity, Source, Sourced,
 };
-use crate::model::{ChainAction, Credential, CredentialSource, ListenerKind, Snapshot};
+use crate::model::{Credential, CredentialSource, ListenerKind, Snapshot};
 use crate::tls::{CredentialFault, certificate, certificate::CertificateError};
 
 /// What is wrong with the Secrets that a snapshot uses.
@@ -44,6 +44,10 @@ impl Bounds {
     fn keep<'a>(&mut self, pems: impl Iterator<Item = &'a Arc<[u8]>>) {
         let mut before = std::mem::take(&mut self.0);
         for pem in pems {
+            // Several Secrets may hold one certificate.
+            if self.0.contains_key(pem) {
+                continue;
+            }
             let (pem, bounds) =
                 before.remove_entry(pem).unwrap_or_else(|| (pem.clone(), certificate::bounds(pem)));
             self.0.insert(pem, bounds);
@@ -63,12 +67,7 @@ fn credentials(snapshot: &Snapshot) -> impl Iterator<Item = &Credential> {
         ListenerKind::Tls(tls) => tls.chains.as_slice(),
         ListenerKind::Http(_) | ListenerKind::Tcp(_) => &[],
     });
-    chains.filter_map(|chain| match &chain.action {
-        ChainAction::TerminateHttp { tls, .. } | ChainAction::TerminateTcp { tls, .. } => {
-            tls.credential.as_deref().ok()
-        }
-        ChainAction::Passthrough(_) => None,
-    })
+    chains.filter_map(|chain| chain.action.server_tls()?.credential.as_deref().ok())
 }
 
 /// What a credential is made of.

@@ -44,11 +44,12 @@ fn conflicts(objects: &Objects) -> Vec<Diagnostic> {
     let (mut found, mut reported) = (Vec::new(), BTreeSet::new());
     for (&(scope, host, port), said) in &places {
         let public = places.get(&("*", host, port)).filter(|_| scope != "*");
-        let said: Vec<Said<'_>> = said.iter().chain(public.into_iter().flatten()).copied().collect();
-        let protocols: BTreeSet<String> = said.iter().map(|(_, it)| it.to_ascii_uppercase()).collect();
-        if protocols.len() < 2 {
+        let mut others = said.iter().chain(public.into_iter().flatten());
+        if others.all(|(_, protocol)| protocol.eq_ignore_ascii_case(said[0].1)) {
             continue;
         }
+        let said: Vec<Said<'_>> = said.iter().chain(public.into_iter().flatten()).copied().collect();
+        let protocols: BTreeSet<String> = said.iter().map(|(_, it)| it.to_ascii_uppercase()).collect();
         let name = |(document, _): &Said<'_>| format!("{}/{}", document.namespace(), document.name());
         let names: BTreeSet<String> = said.iter().map(name).collect();
         let message = format!(
@@ -67,14 +68,15 @@ fn conflicts(objects: &Objects) -> Vec<Diagnostic> {
     found
 }
 
-/// Namespaces that see a document.
+/// Namespaces that see a document; `~` is none.
 fn scopes(document: &Sourced<ServiceEntry>) -> Vec<&str> {
     let exported = &document.spec.export_to;
     if exported.is_empty() || exported.iter().any(|namespace| namespace == "*") {
         return vec!["*"];
     }
     let own: &str = document.namespace();
-    exported.iter().map(|namespace| if namespace == "." { own } else { namespace }).collect()
+    let visible = exported.iter().filter(|namespace| *namespace != "~");
+    visible.map(|namespace| if namespace == "." { own } else { namespace }).collect()
 }
 
 fn joined(words: &BTreeSet<String>) -> String {

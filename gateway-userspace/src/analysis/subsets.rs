@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::api::virtual_service::Destination;
+use crate::api::virtual_service::{Destination, MESH};
 use crate::api::{Code, Diagnostic, FieldPath, Objects, Severity, Sourced, VirtualService};
+use crate::translate::full_name;
 
 /// A VirtualService that says which subset of its own host is meant, by the host in full.
 type Rules<'a> = HashMap<String, BTreeMap<String, &'a Arc<Sourced<VirtualService>>>>;
@@ -17,7 +18,7 @@ pub(super) fn report(objects: &Objects, domain: &str) -> Vec<Diagnostic> {
         return Vec::new();
     }
     let for_gateways = |document: &&Arc<Sourced<VirtualService>>| {
-        document.spec.gateways.iter().any(|gateway| gateway != "mesh")
+        document.spec.gateways.iter().any(|gateway| gateway != MESH)
     };
     let documents = objects.virtual_services.iter().filter(for_gateways);
     documents.flat_map(|document| passed_by(document, &rules, domain)).collect()
@@ -26,9 +27,7 @@ pub(super) fn report(objects: &Objects, domain: &str) -> Vec<Diagnostic> {
 fn rules<'a>(objects: &'a Objects, domain: &str) -> Rules<'a> {
     let mut rules = Rules::new();
     for document in &objects.virtual_services {
-        for (_, destination) in
-            destinations(document).filter(|(_, destination)| !destination.subset.is_empty())
-        {
+        for (_, destination) in destinations(document, |destination| !destination.subset.is_empty()) {
             let host = full(&destination.host, document, domain);
             if document.spec.hosts.iter().any(|own| full(own, document, domain) == host) {
                 rules.entry(host).or_default().insert(name(document), document);
@@ -40,9 +39,7 @@ fn rules<'a>(objects: &'a Objects, domain: &str) -> Rules<'a> {
 
 fn passed_by(document: &Arc<Sourced<VirtualService>>, rules: &Rules<'_>, domain: &str) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    for (field, destination) in
-        destinations(document).filter(|(_, destination)| destination.subset.is_empty())
-    {
+    for (field, destination) in destinations(document, |destination| destination.subset.is_empty()) {
         let others = rules.get(&full(&destination.host, document, domain)).into_iter().flatten();
         for (other, rule) in others.filter(|(_, it)| !Arc::ptr_eq(it, document)) {
             let own = name(document);
@@ -58,22 +55,22 @@ fn passed_by(document: &Arc<Sourced<VirtualService>>, rules: &Rules<'_>, domain:
     found
 }
 
-/// Where `http` rules send to, with the fields.
-fn destinations(document: &Sourced<VirtualService>) -> impl Iterator<Item = (FieldPath, &Destination)> {
-    document.spec.http.iter().enumerate().flat_map(|(rule, http)| {
+/// Where `http` rules send to, of what is wanted, with the fields.
+fn destinations(
+    document: &Sourced<VirtualService>,
+    is_wanted: impl Fn(&Destination) -> bool + Copy,
+) -> impl Iterator<Item = (FieldPath, &Destination)> {
+    document.spec.http.iter().enumerate().flat_map(move |(rule, http)| {
         http.route.iter().enumerate().filter_map(move |(at, route)| {
+            let destination = route.destination.as_ref().filter(|destination| is_wanted(destination))?;
             let field = FieldPath::spec().field("http").index(rule).field("route").index(at);
-            Some((field.field("destination"), route.destination.as_ref()?))
+            Some((field.field("destination"), destination))
         })
     })
 }
 
 fn full(host: &str, document: &Sourced<VirtualService>, domain: &str) -> String {
-    if host.contains(['.', ':', '*']) {
-        host.to_ascii_lowercase()
-    } else {
-        format!("{host}.{}.svc.{domain}", document.namespace()).to_ascii_lowercase()
-    }
+    full_name(host, document.namespace(), domain).to_ascii_lowercase()
 }
 
 fn name(document: &Sourced<VirtualService>) -> String {

@@ -204,6 +204,7 @@ fn entries_that_disagree_about_a_port_are_told_of_where_somebody_sees_both() {
     for (one, two, want) in [
         (port("HTTP"), port("http"), vec![]),
         (port("HTTP"), port("GRPC"), vec![conflict(4, "GRPC, HTTP"), conflict(9, "GRPC, HTTP")]),
+        (port("HTTP"), port("GRPC") + ", exportTo: ['~']", vec![]),
         (port("HTTP") + ", exportTo: [b]", port("GRPC") + ", exportTo: ['.']", vec![]),
         (
             port("HTTP"),
@@ -238,7 +239,7 @@ fn a_port_of_tcp_without_an_address_is_of_no_use_to_sidecars() {
 }
 
 #[test]
-fn certificates_are_read_once_and_told_of_when_their_time_is_over() {
+fn certificates_are_told_of_when_their_time_is_over_however_often_they_were_read() {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["a.test".to_owned()]).unwrap().self_signed(&key).unwrap();
     let block = |pem: String| pem.trim_end().replace('\n', "\n    ");

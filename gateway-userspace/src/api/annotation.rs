@@ -15,6 +15,9 @@ pub const MAX_CONNECTIONS: &str = "sluice.dev/max-connections";
 /// New connections that each port takes in a second.
 pub const MAX_NEW_CONNECTIONS: &str = "sluice.dev/max-new-connections-per-second";
 
+/// Whether requests of gRPC-Web become gRPC: `true` or `false`; without it, at servers of the protocol GRPC-WEB.
+pub const GRPC_WEB: &str = "sluice.dev/grpc-web";
+
 /// The annotations of a Gateway, read. Each holds for every port of the Gateway.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GatewayAnnotations {
@@ -26,6 +29,8 @@ pub struct GatewayAnnotations {
     pub max_connections: Option<u32>,
     /// [`MAX_NEW_CONNECTIONS`]; never 0.
     pub max_new_connections: Option<u32>,
+    /// [`GRPC_WEB`].
+    pub grpc_web: Option<bool>,
 }
 
 /// Value of [`SOURCE_ADDRESS`].
@@ -92,14 +97,21 @@ impl GatewayAnnotations {
             }
             MAX_CONNECTIONS => self.max_connections = Some(positive(value)?),
             MAX_NEW_CONNECTIONS => self.max_new_connections = Some(positive(value)?),
+            GRPC_WEB => {
+                self.grpc_web = Some(match value {
+                    "true" => true,
+                    "false" => false,
+                    _ => return Err("expected `\"true\"` or `\"false\"`, in quotes"),
+                });
+            }
             _ => return Err(KNOWN),
         }
         Ok(())
     }
 }
 
-const KNOWN: &str =
-    "known are sluice.dev/source-address, proxy-protocol, max-connections and max-new-connections-per-second";
+const KNOWN: &str = "known are sluice.dev/source-address, proxy-protocol, max-connections, \
+                     max-new-connections-per-second and grpc-web";
 
 fn positive(value: &str) -> Result<u32, &'static str> {
     value.parse().ok().filter(|number| *number > 0).ok_or(
@@ -139,6 +151,8 @@ mod tests {
             (PROXY_PROTOCOL, "v2", GatewayAnnotations { proxy_protocol: Some(ProxyProtocol::V2), ..none }),
             (MAX_CONNECTIONS, "100", GatewayAnnotations { max_connections: Some(100), ..none }),
             (MAX_NEW_CONNECTIONS, "7", GatewayAnnotations { max_new_connections: Some(7), ..none }),
+            (GRPC_WEB, "true", GatewayAnnotations { grpc_web: Some(true), ..none }),
+            (GRPC_WEB, "false", GatewayAnnotations { grpc_web: Some(false), ..none }),
             ("example.com/source-address", "anything", none),
         ] {
             assert_eq!(read(key, value), Ok(want), "{key}: {value}");
@@ -147,6 +161,7 @@ mod tests {
             (SOURCE_ADDRESS, "Preserve"),
             (SOURCE_ADDRESS, ""),
             (PROXY_PROTOCOL, "3"),
+            (GRPC_WEB, "yes"),
             (MAX_CONNECTIONS, "0"),
             (MAX_CONNECTIONS, "-1"),
             (MAX_CONNECTIONS, "1k"),

@@ -1,7 +1,7 @@
 //! Values of `headers.set` and `headers.add`: text in which `%COMMAND%` stands for what is known of a request only when it
 //! comes (Envoy's command operators), and `%%` for a per cent sign.
 
-use crate::telemetry::access::end_of_command;
+use crate::notation::command::{HeaderArguments, Part, parts};
 
 /// Part of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,35 +83,21 @@ pub enum Direction {
 
 /// Takes a value apart. What is not served, or not known on the way in question, is an error.
 pub fn pieces(value: &str, direction: Direction) -> Result<Vec<Piece>, String> {
-    let (mut pieces, mut text, mut rest) = (Vec::new(), String::new(), value);
-    while let Some(at) = rest.find('%') {
-        text.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(tail) = rest.strip_prefix('%') {
-            text.push('%');
-            rest = tail;
-            continue;
+    let parts = parts(value).map_err(|rest| {
+        format!(
+            "header value configuration: invalid header configuration. Un-terminated variable expression '%{rest}'"
+        )
+    })?;
+    let piece = |part| match part {
+        Part::Text(text) => Ok(Piece::Text(text)),
+        Part::Command(command) => {
+            let variable = variable(command).filter(|variable| variable.is_known(direction));
+            variable
+                .map(Piece::Variable)
+                .ok_or_else(|| format!("the variable %{command}% in a header value is not yet supported"))
         }
-        let end = end_of_command(rest).ok_or_else(|| {
-            format!(
-                "header value configuration: invalid header configuration. Un-terminated variable expression '%{rest}'"
-            )
-        })?;
-        let command = &rest[..end];
-        let variable = variable(command).filter(|variable| variable.is_known(direction));
-        let variable = variable
-            .ok_or_else(|| format!("the variable %{command}% in a header value is not yet supported"))?;
-        if !text.is_empty() {
-            pieces.push(Piece::Text(std::mem::take(&mut text)));
-        }
-        pieces.push(Piece::Variable(variable));
-        rest = &rest[end + 1..];
-    }
-    text.push_str(rest);
-    if !text.is_empty() {
-        pieces.push(Piece::Text(text));
-    }
-    Ok(pieces)
+    };
+    parts.into_iter().map(piece).collect()
 }
 
 impl Variable {
@@ -173,23 +159,14 @@ fn address_part(rest: &str) -> Option<AddressPart> {
 
 /// `NAME?OTHER):LENGTH`, the length being optional.
 fn header_line(arguments: &str) -> Option<HeaderLine> {
-    let (names, length) = arguments.split_once(')')?;
-    let length = match length.strip_prefix(':') {
-        Some(digits) => Some(digits.parse().ok()?),
-        None if length.is_empty() => None,
-        None => return None,
-    };
-    let (name, or) = match names.split_once('?') {
-        Some((name, or)) => (name, Some(or.to_owned())),
-        None => (names, None),
-    };
+    let HeaderArguments { name, or, length } = HeaderArguments::parse(arguments)?;
     let is_name = |name: &str| {
         let pseudo = [":authority", ":method", ":path", ":scheme"];
         pseudo.iter().any(|known| name.eq_ignore_ascii_case(known))
             || http::HeaderName::from_bytes(name.as_bytes()).is_ok()
     };
-    let sound = is_name(name) && or.as_deref().is_none_or(is_name);
-    sound.then(|| HeaderLine { name: name.to_owned(), or, length })
+    let sound = is_name(name) && or.is_none_or(is_name);
+    sound.then(|| HeaderLine { name: name.to_owned(), or: or.map(str::to_owned), length })
 }
 
 #[cfg(test)]

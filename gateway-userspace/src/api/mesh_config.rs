@@ -95,7 +95,14 @@ pub struct GatewayTopology {
     pub num_trusted_proxies: u32,
     /// What becomes of `x-forwarded-client-cert`.
     pub forward_client_cert_details: ForwardClientCertDetails,
+    /// Connections to the gateway begin with a header of the PROXY protocol.
+    pub proxy_protocol: Option<ProxyProtocolConfiguration>,
 }
+
+/// `gatewayTopology.proxyProtocol`, which has no fields.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProxyProtocolConfiguration {}
 
 /// `gatewayTopology.forwardClientCertDetails`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]

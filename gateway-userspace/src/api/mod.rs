@@ -17,7 +17,6 @@ pub mod mesh_config;
 pub mod object;
 pub mod path;
 pub mod places;
-pub mod re2;
 pub mod service_entry;
 pub mod split;
 pub mod telemetry;

@@ -5,6 +5,7 @@ mod admin_client;
 pub mod check;
 pub mod cleanup;
 pub mod completions;
+pub mod drain;
 pub mod explain;
 pub mod flows;
 pub mod maps;
@@ -72,6 +73,8 @@ Examples:
     Flows(flows::FlowsArgs),
     /// Show the packets of one client's flows as the kernel programs see them.
     Trace(trace::TraceArgs),
+    /// Have a running agent be ready no more and tell HTTP clients to go, while it serves them: before it is stopped.
+    Drain(drain::DrainArgs),
     /// Detach the kernel programs and remove everything they left.
     Cleanup(cleanup::CleanupArgs),
     /// Print a completion script for a shell.
@@ -89,6 +92,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Maps(args) => maps::run(args).map(|()| ExitCode::SUCCESS),
         Command::Flows(args) => flows::run(args),
         Command::Trace(args) => trace::run(args),
+        Command::Drain(args) => drain::run(args),
         Command::Cleanup(args) => cleanup::run(args).map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => completions::run(args),
     }

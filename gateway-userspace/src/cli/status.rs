@@ -45,6 +45,11 @@ fn words(status: &Status) -> Result<String, fmt::Error> {
     for log in &status.access_logs {
         writeln!(out, "access log:    {log}")?;
     }
+    if !status.refused.is_empty() {
+        let refused: Vec<_> =
+            status.refused.iter().map(|(label, count)| format!("{label} {count}")).collect();
+        writeln!(out, "refused:       {}", refused.join(", "))?;
+    }
     if let Some(dropped) = status.access_log_dropped.filter(|dropped| *dropped > 0) {
         writeln!(out, "access log:    {dropped} lines lost")?;
     }
@@ -53,6 +58,11 @@ fn words(status: &Status) -> Result<String, fmt::Error> {
     }
     for diagnostic in &status.diagnostics {
         writeln!(out, "document:      {diagnostic}")?;
+    }
+    if !status.refused.is_empty() {
+        let refused: Vec<_> =
+            status.refused.iter().map(|(label, count)| format!("{label} {count}")).collect();
+        writeln!(out, "refused:       {}", refused.join(", "))?;
     }
     if let Some(kernel) = &status.kernel {
         tables(&mut out, kernel)?;

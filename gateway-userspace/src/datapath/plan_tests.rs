@@ -42,6 +42,7 @@ fn listener(bind: Option<&str>, port: u16, destinations: Vec<WeightedCluster>) -
         steering: Steering::Kernel,
         source_address: SourceAddress::Snat,
         proxy_protocol: None,
+        behind_proxy: false,
         limits: Limits::default(),
         servers: Vec::new(),
     }

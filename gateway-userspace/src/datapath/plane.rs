@@ -224,15 +224,16 @@ const _: fn() = || {
 impl KernelPlane {
     /// Loads and attaches the programs, or takes over those of an agent before this one with all their flows. Must
     /// be called in the network namespace that traffic comes in by, and the plane used by the same thread. Publishes
-    /// where connections can be handed over to for as long as it lives.
+    /// where connections can be handed over to for as long as it lives. Another agent's is waited for, as long as `patience`.
     pub fn start(
         args: &KernelArgs,
         outliers: &Outliers,
         targets: Published<Targets>,
+        patience: Duration,
     ) -> Result<Self, Unavailable> {
-        let started = Self::try_start(args, outliers, targets);
+        let started = Self::try_start(args, outliers, targets, patience);
         if started.is_err() && rustix::process::geteuid().is_root() {
-            takeover::leave(&Pins::below(&args.pin_dir));
+            takeover::leave(&Pins::below(&args.pin_dir), Duration::ZERO);
         }
         started
     }
@@ -241,6 +242,7 @@ impl KernelPlane {
         args: &KernelArgs,
         outliers: &Outliers,
         targets: Published<Targets>,
+        patience: Duration,
     ) -> Result<Self, Unavailable> {
         if args.kernel == KernelMode::Off || args.datapath == Datapath::Off {
             return Err(Unavailable::Off);
@@ -256,7 +258,7 @@ impl KernelPlane {
         let routes = Routes::open().map_err(system("cannot open a netlink socket"))?;
         let pins = Pins::below(&args.pin_dir);
         pins.prepare()?;
-        let lock = takeover::take(&pins)?;
+        let lock = takeover::take(&pins, patience)?;
         let ports = ports::choose().map_err(system("cannot choose source ports"))?;
         takeover::renew(&pins, args, ports)?;
         let mut loaded = load(&pins, args.max_flows)?;
@@ -438,6 +440,20 @@ impl KernelPlane {
             (false, _) => self.speaking.end(&mut self.loaded.maps)?,
         }
         Ok(Stopped { flows, is_answered })
+    }
+
+    /// Leaves everything as it is to an agent that waits for it: new flows are steered on meanwhile.
+    pub fn hand_over(self) {
+        // No worker may put a flow into tables that are another agent's.
+        self.targets.publish(Arc::default());
+    }
+
+    /// For an agent that serves without a kernel plane, in the place of one that may have one still: new flows are its own as
+    /// soon as that has let go, which is waited for as long as `patience`.
+    pub fn renounce(args: &KernelArgs, patience: Duration) {
+        if rustix::process::geteuid().is_root() {
+            takeover::leave(&Pins::below(&args.pin_dir), patience);
+        }
     }
 
     /// Removes what a stop has left for the sake of connections in user space, which are over. Another agent that has

@@ -2,6 +2,7 @@
 //! new if this agent cannot take them over.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use gateway_common::Config;
 
@@ -13,11 +14,26 @@ use super::speaking::{self, Speaking};
 use super::{attach, interfaces, load, stats};
 use crate::settings::KernelArgs;
 
-/// Takes the pin directory, and leaves the flows of other versions to themselves.
-pub(super) fn take(pins: &Pins) -> Result<Lock, Unavailable> {
-    let lock = pins.lock()?.ok_or_else(|| Unavailable::InUse(pins.root().to_owned()))?;
+/// How often an agent that is to stop is looked after.
+const AGAIN: Duration = Duration::from_millis(5);
+
+/// Takes the pin directory, and leaves the flows of other versions to themselves. Another agent's is waited for, as long as
+/// `patience`.
+pub(super) fn take(pins: &Pins, patience: Duration) -> Result<Lock, Unavailable> {
+    let lock = lock(pins, patience)?.ok_or_else(|| Unavailable::InUse(pins.root().to_owned()))?;
     pins.others().iter().for_each(|other| step_back(other));
     Ok(lock)
+}
+
+fn lock(pins: &Pins, patience: Duration) -> Result<Option<Lock>, PinError> {
+    let latest = Instant::now() + patience;
+    loop {
+        let lock = pins.lock()?;
+        if lock.is_some() || Instant::now() >= latest {
+            return Ok(lock);
+        }
+        std::thread::sleep(AGAIN);
+    }
 }
 
 /// Has the programs of an agent that this one cannot take over open no new flow. Flows that there are go on by the
@@ -85,13 +101,14 @@ fn difference(config: &Config, args: &KernelArgs, ports: PortRange) -> Option<St
 }
 
 /// For an agent that serves without a kernel plane: new flows are its own, whatever one before it steered by documents
-/// that are no longer in force. What nobody uses is removed. An agent that is running is left alone.
-pub(super) fn leave(pins: &Pins) {
+/// that are no longer in force. What nobody uses is removed. An agent that is running is left alone, once it has been waited
+/// for as long as `patience`.
+pub(super) fn leave(pins: &Pins, patience: Duration) {
     // Whoever is not root cannot look, and has left nothing.
     if !pins.exist().unwrap_or(false) {
         return;
     }
-    match pins.lock() {
+    match lock(pins, patience) {
         Ok(Some(_lock)) => {
             pins.others().iter().for_each(|other| step_back(other));
             if let Err(error) = leave_own(pins) {

@@ -34,9 +34,8 @@ impl HostPattern {
             (Self::Any, _) => true,
             (_, Self::Any) => false,
             (Self::Suffix(mine), Self::Suffix(theirs)) => theirs.ends_with(&**mine),
-            (Self::Suffix(_), Self::Exact(name)) => self.covers_name(name),
+            (_, Self::Exact(name)) => self.covers_name(name),
             (Self::Exact(_), Self::Suffix(_)) => false,
-            (Self::Exact(mine), Self::Exact(theirs)) => mine == theirs,
         }
     }
 

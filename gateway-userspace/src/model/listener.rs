@@ -46,6 +46,9 @@ pub struct Listener {
     pub source_address: SourceAddress,
     /// The header that TCP and passthrough connections begin with: Gateway annotation `sluice.dev/proxy-protocol`.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// Connections begin with a header of the PROXY protocol, which says who the client is:
+    /// `gatewayTopology.proxyProtocol`.
+    pub behind_proxy: bool,
     /// How many connections it takes.
     pub limits: Limits,
     /// The servers that share it, oldest first.
@@ -261,6 +264,9 @@ pub enum UserSpaceReason {
     /// The backend's first bytes are ours.
     #[error("sends the PROXY protocol")]
     ProxyProtocol,
+    /// The client's first bytes are a proxy's, which says who the client is.
+    #[error("reads the PROXY protocol")]
+    BehindProxy,
     /// A DestinationRule has backends spoken to by TLS, which is made here.
     #[error("speaks TLS to the backend")]
     UpstreamTls,

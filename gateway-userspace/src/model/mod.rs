@@ -19,10 +19,12 @@ pub mod outlier;
 pub mod path_form;
 pub mod plane;
 pub mod publish;
+pub mod refusals;
 pub mod resolved;
 pub mod route;
 pub mod server_tls;
 pub mod snapshot;
+mod strangers;
 pub mod tier;
 pub mod warmup;
 
@@ -50,6 +52,7 @@ pub use outlier::{Outcome, OutlierDetection, Outliers};
 pub use path_form::PathForm;
 pub use plane::KernelPlaneState;
 pub use publish::{Published, Subscription};
+pub use refusals::{Refusal, Refusals};
 pub use resolved::Resolved;
 pub use route::{
     AbortStatus, Cors, CorsVerdict, DirectResponse, Fault, Filters, Forward, Fraction, HeaderField,
@@ -59,5 +62,6 @@ pub use route::{
 };
 pub use server_tls::{CipherSuite, ClientPolicy, KeyGroup, ProtocolPolicy, ServerTls, TlsMode, TlsVersion};
 pub use snapshot::{DocumentRef, Snapshot};
+pub use strangers::Strangers;
 pub use tier::{Ascent, Below, Tier};
 pub use warmup::{Cold, Warming, Warmup};

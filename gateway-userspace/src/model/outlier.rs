@@ -78,7 +78,8 @@ pub enum Outcome {
     LocalOriginFailure,
     /// HTTP: the status that the endpoint answered with.
     Status(u16),
-    /// HTTP: reached, and no answer in the time that the route, the try or the client gives. Counts as 504.
+    /// HTTP: reached, and no answer in the time that the route, the try or the client gives. Counts as 504, or where
+    /// local failures are counted apart, as one of those.
     Timeout,
 }
 

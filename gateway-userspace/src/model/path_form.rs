@@ -115,11 +115,23 @@ fn decoded(path: &str) -> Option<String> {
             other => out.push(other),
         }
     }
-    // What is decoded must not make an escape of one that was none: the next to decode it would see another path.
-    for at in alone.into_iter().rev().filter(|at| escape(&out[at + 1..]).is_some()).collect::<Vec<_>>() {
-        out.insert_str(at + 1, "25");
+    Some(without_new_escapes(out, &alone))
+}
+
+/// What is decoded must not make an escape of a per cent sign that began none: the next to decode it would see another path.
+fn without_new_escapes(path: String, alone: &[usize]) -> String {
+    let mut begun = alone.iter().filter(|at| escape(&path[**at + 1..]).is_some()).peekable();
+    if begun.peek().is_none() {
+        return path;
     }
-    Some(out)
+    let (mut out, mut rest) = (String::with_capacity(path.len() + 2 * alone.len()), 0);
+    for at in begun {
+        out.push_str(&path[rest..=*at]);
+        out.push_str("25");
+        rest = at + 1;
+    }
+    out.push_str(&path[rest..]);
+    out
 }
 
 /// The byte that two digits behind a per cent sign stand for.
@@ -195,6 +207,7 @@ mod tests {
             ("/%2%65", Some("/%252e")),
             ("/%%32e", Some("/%252e")),
             ("/%%32%65", Some("/%252e")),
+            ("/%%32e%x%%32e/%", Some("/%252e%x%252e/%")),
             ("/%2%66x", Some("/%252fx")),
             ("/%%30%30", Some("/%2500")),
             ("/%%32", Some("/%2")),

@@ -139,6 +139,7 @@ mod tests {
             steering,
             source_address: SourceAddress::Snat,
             proxy_protocol: None,
+            behind_proxy: false,
             limits: Limits::default(),
             servers: Vec::new(),
         }

@@ -24,6 +24,9 @@ pub struct Warmup {
     pub aggression: f64,
 }
 
+/// Of its share, whatever the rules say: one that had none would never be found ready for more.
+const LEAST: f64 = 1e-6;
+
 impl Warmup {
     /// What an endpoint gets of its share, above 0 and up to 1, when it has been ready for so long.
     fn share(&self, ready_for: Duration) -> f64 {
@@ -31,7 +34,8 @@ impl Warmup {
             return 1.0;
         }
         let passed = ready_for.max(Duration::from_millis(1)).as_secs_f64() / self.window.as_secs_f64();
-        passed.powf(1.0 / self.aggression).clamp(self.minimum_percent / 100.0, 1.0)
+        let least = (self.minimum_percent / 100.0).max(LEAST);
+        passed.powf(1.0 / self.aggression).clamp(least, 1.0)
     }
 }
 
@@ -102,6 +106,7 @@ mod tests {
             (10.0, 1.0, 30, 1.0),
             (10.0, 1.0, 3000, 1.0),
             (0.0, 1.0, 0, 0.001 / 30.0),
+            (0.0, 0.01, 0, LEAST),
             (10.0, 2.0, 15, 0.5_f64.sqrt()),
             (50.0, 1.0, 3, 0.5),
             (100.0, 1.0, 3, 1.0),

@@ -1,4 +1,4 @@
-//! Bytes and sockets: listening, rewinding, relaying, draining, saying who the client is, repairing. Knows no documents and no routes.
+//! Bytes and sockets: listening, rewinding, relaying, draining, saying who the client is, repairing, passing to another process. Knows no documents and no routes.
 
 /// Has a stream that holds another as `inner` write to it.
 macro_rules! writes_to_inner {
@@ -35,7 +35,11 @@ macro_rules! writes_to_inner {
 use writes_to_inner;
 
 pub mod drain;
+pub mod heads;
 pub mod keeping;
+pub mod passing;
+pub mod patient;
+pub mod proxy_header;
 pub mod proxy_protocol;
 pub mod relay;
 pub mod repair;

@@ -20,6 +20,12 @@ impl<S> Rewound<S> {
         Self { prefix, inner }
     }
 
+    /// Puts bytes back in front of what is still to be read.
+    pub fn rewind(&mut self, read: Bytes) {
+        self.prefix =
+            if self.prefix.is_empty() { read } else { [read, self.prefix.split_off(0)].concat().into() };
+    }
+
     /// The bytes not read again yet, and the stream.
     pub fn into_parts(self) -> (Bytes, S) {
         (self.prefix, self.inner)
@@ -38,6 +44,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
         let count = self.prefix.len().min(buf.remaining());
         buf.put_slice(&self.prefix[..count]);
         self.prefix.advance(count);
+        if self.prefix.is_empty() {
+            // Empty as it is, it would hold all that was read before.
+            self.prefix = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -48,6 +48,13 @@ fn listen_on(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// A listening socket that another process has opened likewise.
+pub fn adopt(socket: OwnedFd) -> io::Result<TcpListener> {
+    let socket = std::net::TcpListener::from(socket);
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
+}
+
 /// Opens a unix socket for its owner alone. The mode is set before the file is there: Linux makes the file with the
 /// mode of the socket, so that there is no moment in which others could connect.
 pub fn listen_private(path: &Path) -> io::Result<UnixListener> {

@@ -31,7 +31,7 @@ impl Line {
         if logging.is_off() {
             return None;
         }
-        let connection = Connection::begun(ends.local, ends.peer, server_name);
+        let connection = ends.record(server_name);
         Some(Self { log, logging, began: Instant::now(), connection, is_left: false })
     }
 
@@ -91,7 +91,7 @@ impl Drop for Line {
     fn drop(&mut self) {
         if !self.is_left {
             self.connection.duration = self.began.elapsed();
-            self.log.write(&self.logging, self.connection.clone());
+            self.log.write(&self.logging, self.connection.take());
         }
     }
 }

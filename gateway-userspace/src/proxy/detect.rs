@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::net::proxy_header::{self, HeaderError, Told};
 use crate::tls::{ClientHello, HelloError, HelloReader};
 
 /// RFC 9113, 3.4.
@@ -14,6 +16,9 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Room for most hellos: those with a post-quantum key share take 1.5 to 1.9 KiB.
 const HELLO_ROOM: usize = 2048;
+
+/// Room for most headers of the PROXY protocol.
+const HEADER_ROOM: usize = 256;
 
 /// Why a client's first bytes are not served.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +31,8 @@ pub(super) enum DetectError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Hello(#[from] HelloError),
+    #[error(transparent)]
+    ProxyHeader(#[from] HeaderError),
 }
 
 /// Which HTTP a cleartext client speaks.
@@ -33,8 +40,36 @@ pub(super) enum DetectError {
 pub(super) enum HttpVersion {
     One,
     Two,
-    /// Named in the first request line: neither 1.1 nor any that could be.
+    /// Named in the first request line.
+    OneZero,
+    /// Likewise: neither of these nor any that could be.
     Other,
+}
+
+/// Reads the header of the PROXY protocol, and not a byte behind it: those are for whoever comes next. `None`: the proxy
+/// speaks for nobody whose address it could tell.
+pub(super) async fn proxy_header(
+    stream: &mut TcpStream,
+    limit: Duration,
+) -> Result<Option<Told>, DetectError> {
+    let read = async {
+        let (mut read, mut ahead) = (Vec::new(), [0; HEADER_ROOM]);
+        loop {
+            let seen = stream.peek(&mut ahead).await?;
+            if seen == 0 {
+                return Err(DetectError::Closed);
+            }
+            let before = read.len();
+            read.extend_from_slice(&ahead[..seen]);
+            let header = proxy_header::read(&read)?;
+            let taken = header.map_or(seen, |(_, length)| length - before);
+            stream.read_exact(&mut ahead[..taken]).await?;
+            if let Some((told, _)) = header {
+                return Ok(told);
+            }
+        }
+    };
+    timeout(limit, read).await.map_err(|_| DetectError::Timeout(limit))?
 }
 
 /// Reads a whole ClientHello, and returns all bytes that came, which may be more. No more of them are held than twice
@@ -90,6 +125,7 @@ fn of_line(read: &[u8]) -> HttpVersion {
     let version = read[..end].trim_ascii_end().rsplit(|byte| *byte == b' ').next();
     match version.and_then(|version| version.strip_prefix(b"HTTP/")) {
         Some(b"1.1") | None => HttpVersion::One,
+        Some(b"1.0") => HttpVersion::OneZero,
         Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => HttpVersion::Other,
         Some(_) => HttpVersion::One,
     }
@@ -128,7 +164,7 @@ mod tests {
     fn a_request_line_names_its_version() {
         for (line, want) in [
             ("GET / HTTP/1.1\r\n", HttpVersion::One),
-            ("GET / HTTP/1.0\r\nhost: a\r\n", HttpVersion::Other),
+            ("GET / HTTP/1.0\r\nhost: a\r\n", HttpVersion::OneZero),
             ("GET / HTTP/0.9\n", HttpVersion::Other),
             ("GET / HTTP/1.2\r\n", HttpVersion::Other),
             ("GET / HTTP/2.0\r\n", HttpVersion::Other),

@@ -3,9 +3,9 @@
 
 use http::StatusCode;
 
-use crate::model::AbortStatus;
+use crate::model::{AbortStatus, Refusal};
 use crate::telemetry::ResponseFlag;
-use crate::upstream::ConnectError;
+use crate::upstream::{ConnectError, Flaw};
 
 /// Why a request gets an answer of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,10 +16,20 @@ pub(super) enum RequestError {
     InvalidTarget,
     /// A body that is not in the form that its head says.
     BrokenBody,
+    /// A body of gRPC-Web that is no base64, though its head says so.
+    NotBase64,
     /// A head that cannot be read.
     Malformed,
     /// A body in a transfer coding other than `chunked`.
     UnknownTransferCoding,
+    /// A head that says twice how long the body is, be it the same.
+    AmbiguousLength,
+    /// A target longer than any that is taken.
+    TargetTooLong,
+    /// A count of hops that is none.
+    InvalidHops,
+    /// A CONNECT: nobody is connected anywhere.
+    NoTunnel,
     /// A method of HTTP/1.1 that nobody has registered.
     UnknownMethod,
     /// More bytes of headers than [`super::http`] takes.
@@ -42,6 +52,12 @@ pub(super) enum RequestError {
     Reset(Reset, Tries),
     /// The last try took longer than `perTryTimeout`.
     TryTimeout(Tries),
+    /// Nothing has moved for as long as a request may be idle; whether the whole request has come.
+    Idle { whole: bool },
+    /// A body that comes too slowly.
+    SlowBody,
+    /// Memory is short.
+    Overloaded,
     /// The route's timeout, or the time that a gRPC client gave.
     Timeout,
     /// `Upgrade` to something else than a WebSocket.
@@ -83,6 +99,14 @@ pub(super) enum Tries {
 }
 
 impl RequestError {
+    /// What is wrong with a client's body.
+    pub(super) fn of(flaw: Flaw) -> Self {
+        match flaw {
+            Flaw::Framing => Self::BrokenBody,
+            Flaw::Base64 => Self::NotBase64,
+        }
+    }
+
     /// The status of the answer.
     pub(super) fn status(self) -> StatusCode {
         match self {
@@ -92,19 +116,51 @@ impl RequestError {
             | Self::InvalidHost
             | Self::InvalidPath
             | Self::InvalidTarget
+            | Self::InvalidHops
+            | Self::AmbiguousLength
             | Self::BrokenBody
+            | Self::NotBase64
             | Self::Malformed
             | Self::UnknownMethod => StatusCode::BAD_REQUEST,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::NoCluster | Self::NoHealthyUpstream => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoRoute | Self::NoTunnel => StatusCode::NOT_FOUND,
+            Self::NoCluster | Self::NoHealthyUpstream | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Reset(Reset::Protocol, _) => StatusCode::BAD_GATEWAY,
             Self::Reset(..) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Timeout | Self::TryTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Timeout | Self::TryTimeout(_) | Self::Idle { whole: true } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Idle { whole: false } | Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::UpgradeRefused | Self::SchemeMismatch => StatusCode::FORBIDDEN,
             Self::FaultAbort { status: AbortStatus::Http(status), .. } => status,
             Self::FaultAbort { status: AbortStatus::Grpc(_), .. } => StatusCode::OK,
         }
+    }
+
+    /// What it is counted as, if it is the client's fault, or the backend's, and no rule's.
+    pub(super) fn refusal(self) -> Option<Refusal> {
+        Some(match self {
+            Self::OldVersion => Refusal::Version,
+            Self::InvalidTarget | Self::InvalidPath | Self::SchemeMismatch => Refusal::Target,
+            Self::TargetTooLong | Self::HeadersTooLarge => Refusal::TooLong,
+            Self::BrokenBody | Self::NotBase64 => Refusal::Body,
+            Self::Malformed | Self::InvalidHops => Refusal::Malformed,
+            Self::UnknownTransferCoding => Refusal::TransferCoding,
+            Self::AmbiguousLength => Refusal::AmbiguousLength,
+            Self::NoTunnel | Self::UnknownMethod => Refusal::Method,
+            Self::MissingHost | Self::InvalidHost => Refusal::Host,
+            Self::UpgradeRefused => Refusal::Upgrade,
+            Self::Overloaded => Refusal::RequestForMemory,
+            Self::Reset(Reset::Protocol, _) => Refusal::Answer,
+            // Whoever gives them up counts them.
+            Self::Idle { .. } | Self::SlowBody => return None,
+            Self::NoRoute
+            | Self::NoCluster
+            | Self::NoHealthyUpstream
+            | Self::Reset(..)
+            | Self::TryTimeout(_)
+            | Self::Timeout
+            | Self::FaultAbort { .. } => return None,
+        })
     }
 
     /// Whether the connection ends with the answer: who knows what comes behind a request that is not understood, and an
@@ -114,10 +170,20 @@ impl RequestError {
             self,
             Self::OldVersion
                 | Self::UnknownMethod
+                | Self::UnknownTransferCoding
+                | Self::AmbiguousLength
                 | Self::InvalidTarget
+                | Self::InvalidHops
+                | Self::MissingHost
                 | Self::InvalidHost
                 | Self::BrokenBody
+                | Self::NotBase64
+                | Self::TargetTooLong
                 | Self::HeadersTooLarge
+                | Self::Idle { .. }
+                | Self::SlowBody
+                | Self::Overloaded
+                | Self::NoTunnel
         )
     }
 
@@ -129,15 +195,23 @@ impl RequestError {
             Self::MissingHost
             | Self::InvalidPath
             | Self::NoRoute
+            | Self::NoTunnel
             | Self::NoCluster
             | Self::UpgradeRefused => "",
             Self::SchemeMismatch => "Forbidden",
             Self::InvalidHost
             | Self::InvalidTarget
+            | Self::InvalidHops
+            | Self::AmbiguousLength
             | Self::BrokenBody
             | Self::Malformed
             | Self::UnknownMethod => "Bad Request",
+            Self::NotBase64 => "Bad gRPC-web request, invalid base64 data.",
+            Self::TargetTooLong => "URI Too Long",
             Self::HeadersTooLarge => "Request Header Fields Too Large",
+            Self::Idle { .. } => "stream timeout",
+            Self::SlowBody => "request timeout",
+            Self::Overloaded => "envoy overloaded",
             Self::FaultAbort { .. } => "fault filter abort",
             Self::NoHealthyUpstream => "no healthy upstream",
             Self::Reset(reset, Tries::One) => reset.words()[0],
@@ -149,20 +223,31 @@ impl RequestError {
     /// The flags of the access log, in the order in which Envoy raises them.
     pub(super) fn flags(self) -> &'static [ResponseFlag] {
         match self {
-            Self::MissingHost | Self::InvalidPath | Self::UpgradeRefused | Self::SchemeMismatch => &[],
+            Self::MissingHost
+            | Self::InvalidPath
+            | Self::NotBase64
+            | Self::UpgradeRefused
+            | Self::SchemeMismatch => &[],
             Self::OldVersion
             | Self::UnknownTransferCoding
             | Self::InvalidHost
             | Self::InvalidTarget
+            | Self::InvalidHops
+            | Self::AmbiguousLength
             | Self::BrokenBody
             | Self::Malformed
             | Self::UnknownMethod
+            | Self::TargetTooLong
             | Self::HeadersTooLarge => &[ResponseFlag::DownstreamProtocolError],
             Self::FaultAbort { delayed: false, .. } => &[ResponseFlag::FaultInjected],
             Self::FaultAbort { delayed: true, .. } => {
                 &[ResponseFlag::DelayInjected, ResponseFlag::FaultInjected]
             }
-            Self::NoRoute => &[ResponseFlag::NoRoute],
+            Self::Idle { .. } => &[ResponseFlag::StreamIdleTimeout],
+            // Envoy has no flag for a request that takes too long to come.
+            Self::SlowBody => &[],
+            Self::Overloaded => &[ResponseFlag::OverloadManager],
+            Self::NoRoute | Self::NoTunnel => &[ResponseFlag::NoRoute],
             Self::NoCluster => &[ResponseFlag::NoCluster],
             Self::NoHealthyUpstream => &[ResponseFlag::NoHealthyUpstream],
             Self::Reset(reset, tries) => reset.flags(tries == Tries::Exhausted),
@@ -180,17 +265,25 @@ impl RequestError {
             Self::UnknownTransferCoding => "http1.invalid_transfer_encoding",
             Self::MissingHost => "missing_host_header",
             Self::InvalidPath => "path_normalization_failed",
-            Self::NoRoute => "route_not_found",
+            Self::NoRoute | Self::NoTunnel => "route_not_found",
             Self::NoCluster => "cluster_not_found",
             Self::NoHealthyUpstream => "no_healthy_upstream",
             Self::Reset(reset, _) => reset.details(),
             Self::TryTimeout(_) => "upstream_per_try_timeout",
+            Self::Idle { .. } => "stream_idle_timeout",
+            Self::SlowBody => "request_overall_timeout",
+            Self::Overloaded => "overload",
             Self::Timeout => "response_timeout",
             Self::UpgradeRefused => "upgrade_failed",
+            Self::NotBase64 => "grpc_base_64_decode_failed",
             Self::InvalidTarget => "http1.invalid_url",
-            Self::InvalidHost | Self::BrokenBody | Self::Malformed | Self::UnknownMethod => {
-                "http1.codec_error"
-            }
+            Self::InvalidHost
+            | Self::InvalidHops
+            | Self::BrokenBody
+            | Self::Malformed
+            | Self::UnknownMethod => "http1.codec_error",
+            Self::AmbiguousLength => "http1.content_length_and_chunked_not_allowed",
+            Self::TargetTooLong => "http1.url_too_long",
             Self::HeadersTooLarge => "http1.headers_too_large",
             Self::SchemeMismatch => "scheme_mismatch",
             Self::FaultAbort { .. } => "fault_filter_abort",
@@ -304,6 +397,9 @@ mod tests {
                 "upstream_reset_before_response_started{overflow}",
             ),
             (RequestError::Timeout, "UT", "response_timeout"),
+            (RequestError::Idle { whole: false }, "SI", "stream_idle_timeout"),
+            (RequestError::SlowBody, "", "request_overall_timeout"),
+            (RequestError::Overloaded, "OM", "overload"),
             (RequestError::TryTimeout(Tries::One), "UT", "upstream_per_try_timeout"),
             (RequestError::TryTimeout(Tries::Exhausted), "URX,UT", "upstream_per_try_timeout"),
             (RequestError::MissingHost, "", "missing_host_header"),

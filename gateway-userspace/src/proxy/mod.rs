@@ -6,9 +6,12 @@ mod access;
 mod climb;
 mod connection;
 mod detect;
+mod drains;
 mod error;
 mod http;
+mod listening;
 mod opaque;
+mod overload;
 mod reserve;
 mod tcp;
 mod tls;
@@ -20,7 +23,9 @@ use crate::model::Snapshot;
 use crate::tls::{ClientConfigs, ServerConfigs};
 
 pub use http::as_rules_see;
-pub use worker::{BindFailure, ProxySettings, WorkerReport, Workers};
+pub use listening::{BindFailure, Lent};
+pub use overload::{Level, Meter, Overload, raise_descriptors};
+pub use worker::{Bounds, ProxySettings, Spoken, WorkerReport, Workers};
 
 /// What the proxy serves: a snapshot and the TLS configurations made for it, published together.
 #[derive(Debug, Default)]
@@ -28,7 +33,7 @@ pub struct Runtime {
     /// Listeners, routes, clusters.
     pub snapshot: Arc<Snapshot>,
     /// One for each terminating chain whose credential works.
-    pub tls: ServerConfigs,
+    pub tls: Arc<ServerConfigs>,
     /// One for each way of speaking TLS to backends.
     pub upstream_tls: ClientConfigs,
 }

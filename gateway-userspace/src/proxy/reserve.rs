@@ -147,7 +147,9 @@ async fn reserve(shared: &Shared, ends: Ends, backend: SocketAddr) -> Result<Res
     if shared.highest_tier < Tier::Handoff {
         return Err(Below::Limited);
     }
-    let targets = targets(shared, ANY_GENERATION).await;
+    // The kernel plane is not waited for where another agent has it still: what is served without it meanwhile stays so.
+    let targets =
+        if shared.is_successor { shared.targets.current() } else { targets(shared, ANY_GENERATION).await };
     let tables = targets.tables().ok_or(Below::NoKernelPlane)?;
     let target = targets.backend(backend).map_err(|problem| match problem {
         NoTarget::NoRoom => Below::NoRoom,

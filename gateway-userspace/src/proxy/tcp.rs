@@ -105,7 +105,7 @@ async fn carry(
     (ends, server_name): (Ends, Option<&str>),
     (downstream, upstream): (Downstream, Upstream),
     (route, mut line): (&TcpRoute, Option<Line>),
-    Stay { drain, admission }: Stay,
+    Stay { drain, admission, seat: _seat }: Stay,
 ) {
     let Upstream { stream, port, speaker, cluster, lease, admission: cluster_admission } = upstream;
     if let Some(line) = &mut line {
@@ -123,6 +123,7 @@ async fn carry(
             let entry = Entry {
                 server_name: server_name.map(Box::from),
                 cluster: Some(cluster.name.clone()),
+                told: ends.told,
                 listener_admission: admission,
                 cluster_admission,
             };
@@ -186,7 +187,7 @@ async fn connect_any(
         chosen.and_then(|destination| destination.cluster.as_ref()).ok_or(ResponseFlag::NoCluster)?;
     let admission = admit(shared, cluster)?;
     // Of what requests are kept by, opaque bytes have the client's address alone.
-    let key = (cluster.affinity == Affinity::SourceAddress).then(|| Key::of(&ends.peer.ip()));
+    let key = (cluster.affinity == Affinity::SourceAddress).then(|| Key::of(&ends.client().ip()));
     let mut tried = Vec::new();
     while tried.len() < MAX_CONNECT_ATTEMPTS {
         let lease = shared.balancer.choose(cluster, key, &tried).ok_or(ResponseFlag::NoHealthyUpstream)?;
@@ -203,6 +204,7 @@ async fn connect_any(
             Err(error) => {
                 report(cluster, &error);
                 shared.balancer.report(cluster, lease.address, Outcome::LocalOriginFailure);
+                shared.balancer.doubt(cluster, lease.address);
                 tried.push(lease.address);
             }
         }
@@ -229,7 +231,7 @@ async fn open(
 ) -> Result<(UpstreamStream, Port, Option<SourcePort>), ConnectError> {
     let opening = {
         let runtime = shared.runtime.current();
-        let ends = (introduction.proxy, ends.peer, ends.local);
+        let ends = (introduction.proxy, ends.client(), ends.destination());
         Opening::of(cluster, &runtime.upstream_tls, Asked::Endpoint(lease.address.ip()), ends)?
     };
     let client = client.and_then(|client| stays_below(cluster).map_or(Ok(client), Err));

@@ -12,8 +12,9 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
 use super::access::Line;
-use super::connection::{Ends, HTTP_IDLE, Stay, first_bytes, refuse};
+use super::connection::{Ends, HTTP_IDLE, Stay, first_bytes, refuse, until};
 use super::detect::{self, DetectError, HttpVersion};
+use super::drains::Place;
 use super::tcp::{Downstream, Introduction};
 use super::worker::Shared;
 use super::{Runtime, http, tcp};
@@ -53,32 +54,37 @@ pub(super) async fn serve(
         return socket::reset(stream);
     };
     let config = runtime.tls.get(ends.listener, &chain.name);
-    let generation = runtime.snapshot.generation;
-    let introduction =
-        runtime.snapshot.listener(ends.listener).map(|listener| Introduction::of(listener, generation));
-    let Some(introduction) = introduction else { return socket::reset(stream) };
-    // A connection may last for days; the rest of its snapshot need not.
-    drop(runtime);
+    let Some(listener) = runtime.snapshot.listener(ends.listener) else { return socket::reset(stream) };
+    let introduction = Introduction::of(listener, runtime.snapshot.generation);
     let handshake = Handshake { ends, chain: &chain, config, deadline };
     let name = hello.sni.as_deref();
+    stay.drain = shared.drains.watch(Place::of_chain(ends.listener, &chain));
+    let mut over = stay.drain.clone();
+    // A connection may last for days; the rest of its snapshot need not.
     match &chain.action {
         ChainAction::Passthrough(route) => {
+            drop(runtime);
             let stream = Downstream::Plain(stream, read);
-            Box::pin(tcp::serve(&shared, (ends, name), stream, (route, introduction), stay)).await;
+            let served = tcp::serve(&shared, (ends, name), stream, (route, introduction), stay);
+            until(&mut over, Box::pin(served)).await;
         }
         ChainAction::TerminateTcp { route, .. } => {
+            drop(runtime);
             if let Some(stream) = Box::pin(handshake.complete(Rewound::new(read, stream))).await {
                 let stream = Downstream::Terminated(stream);
-                Box::pin(tcp::serve(&shared, (ends, name), stream, (route, introduction), stay)).await;
+                let served = tcp::serve(&shared, (ends, name), stream, (route, introduction), stay);
+                until(&mut over, Box::pin(served)).await;
             }
         }
         ChainAction::TerminateHttp { routes, .. } => {
+            let in_force = http::InForce::of(&runtime.snapshot, routes.clone());
+            drop(runtime);
             if let Some(stream) = Box::pin(handshake.complete(Rewound::new(read, stream))).await {
-                let (chain, routes) = (Some(chain.name.clone()), routes.clone());
-                let Stay { drain, admission: _admission } = stay;
-                let connection = http::Connection::new(shared, ends, chain, routes, generation, drain)
+                let chain = Some(chain.name.clone());
+                let drain = stay.drain.clone();
+                let connection = http::Connection::new(shared, ends, chain, in_force, drain)
                     .of_client(name, (handshake_of(&stream), certificate(&stream)));
-                Box::pin(serve_http(connection, *stream)).await;
+                until(&mut over, Box::pin(serve_http(connection, stream))).await;
             }
         }
     }
@@ -115,17 +121,19 @@ fn certificate(stream: &Terminated) -> Option<HeaderValue> {
 
 /// ALPN says which HTTP; a client that offered none is known by its first bytes, as at Envoy. Either way they are
 /// waited for as on a cleartext port: hyper would wait for an HTTP/2 preface for ever.
-async fn serve_http(connection: http::Connection, mut stream: Terminated) {
+async fn serve_http(connection: http::Connection, mut stream: Box<Terminated>) {
     let agreed = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
-    let detecting = detect::http_version(&mut stream, HTTP_IDLE);
-    match first_bytes(&mut connection.drain(), detecting).await {
+    let mut drain = connection.drain();
+    let detected = Box::pin(first_bytes(&mut drain, detect::http_version(&mut stream, HTTP_IDLE))).await;
+    drop(drain);
+    match detected {
         Ok((seen, read)) => {
             let version = match (agreed.as_deref(), seen) {
                 (Some(b"h2"), _) => HttpVersion::Two,
                 (Some(_), HttpVersion::Two) => HttpVersion::One,
                 (_, seen) => seen,
             };
-            http::serve(connection, Rewound::new(read, stream), version).await;
+            http::serve(Rc::new(connection), Rewound::new(read, stream), version).await;
         }
         Err(error) => {
             let ends = connection.ends();

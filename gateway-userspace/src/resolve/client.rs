@@ -48,24 +48,32 @@ fn judge(told: Told, so_far: Told) -> ControlFlow<Told, Told> {
         Ok(answer) if !answer.addresses.is_empty() => ControlFlow::Break(Ok(answer)),
         Ok(_) => ControlFlow::Continue(so_far),
         // Another candidate would get no word either.
-        Err(error @ (ResolveError::Silent { .. } | ResolveError::Socket { .. })) => {
-            ControlFlow::Break(Err(error))
-        }
+        Err(error) if says_nothing(&error) => ControlFlow::Break(Err(error)),
         Err(error) => ControlFlow::Continue(so_far.and(Err(error))),
     }
 }
 
-/// Asks one server after the other until one answers.
+/// Asks one server after the other until one answers. Where none does, what a server has said counts before the silence of
+/// others: it may tell of another name.
 async fn ask_all(name: &str, servers: &[SocketAddr]) -> Result<Answer, ResolveError> {
     let mut failure = ResolveError::BadName;
     for server in servers.iter().cycle().take(servers.len() * ATTEMPTS) {
-        match timeout(PATIENCE, ask_one(name, *server)).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => failure = error,
-            Err(_) => failure = ResolveError::Silent { server: *server },
+        let told = timeout(PATIENCE, ask_one(name, *server)).await;
+        match told.unwrap_or(Err(ResolveError::Silent { server: *server })) {
+            Ok(answer) => return Ok(answer),
+            Err(error) if says_nothing(&error) && has_spoken(&failure) => {}
+            Err(error) => failure = error,
         }
     }
     Err(failure)
+}
+
+fn has_spoken(error: &ResolveError) -> bool {
+    matches!(error, ResolveError::Refused { .. } | ResolveError::Senseless { .. })
+}
+
+fn says_nothing(error: &ResolveError) -> bool {
+    matches!(error, ResolveError::Silent { .. } | ResolveError::Socket { .. })
 }
 
 async fn ask_one(name: &str, server: SocketAddr) -> Result<Answer, ResolveError> {

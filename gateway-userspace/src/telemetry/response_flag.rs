@@ -35,6 +35,10 @@ pub enum ResponseFlag {
     DelayInjected,
     /// FI: a fault answered the request.
     FaultInjected,
+    /// SI: nothing has moved in the request for too long.
+    StreamIdleTimeout,
+    /// OM: memory is short.
+    OverloadManager,
 }
 
 impl fmt::Display for ResponseFlag {
@@ -55,6 +59,8 @@ impl fmt::Display for ResponseFlag {
             Self::DurationTimeout => "DT",
             Self::DelayInjected => "DI",
             Self::FaultInjected => "FI",
+            Self::StreamIdleTimeout => "SI",
+            Self::OverloadManager => "OM",
         })
     }
 }
@@ -78,6 +84,8 @@ impl ResponseFlag {
             Self::DurationTimeout => "DurationTimeout",
             Self::DelayInjected => "DelayInjected",
             Self::FaultInjected => "FaultInjected",
+            Self::StreamIdleTimeout => "StreamIdleTimeout",
+            Self::OverloadManager => "OverloadManagerTerminated",
         }
     }
 }

@@ -60,7 +60,9 @@ impl ClientConfigs {
     pub fn build(snapshot: &Snapshot, previous: &Self) -> (Self, Vec<(Arc<UpstreamTls>, ClientFault)>) {
         let (mut all, mut faults) = (Self::default(), Vec::new());
         for policy in snapshot.clusters.values().filter_map(|cluster: &Arc<Cluster>| cluster.tls.as_ref()) {
-            if all.by_policy.contains_key(policy) || faults.iter().any(|(faulty, _)| faulty == policy) {
+            if all.by_policy.contains_key(policy)
+                || faults.iter().any(|(faulty, _)| Arc::ptr_eq(faulty, policy) || faulty == policy)
+            {
                 continue;
             }
             let before = previous.by_policy.get(policy).cloned();

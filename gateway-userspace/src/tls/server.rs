@@ -1,7 +1,7 @@
 //! The rustls configurations of all terminating chains of a snapshot, made once for each credential and policy and
 //! kept over generations, so that session tickets survive a change of routes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -14,8 +14,7 @@ use super::chooser::{Candidate, Chooser};
 use super::protocol;
 use super::verifier::Verifier;
 use crate::model::{
-    ChainAction, Credential, CredentialProblem, CredentialSource, ListenerKey, ListenerKind, ServerTls,
-    Snapshot, TlsMode,
+    Credential, CredentialProblem, CredentialSource, ListenerKey, ListenerKind, ServerTls, Snapshot, TlsMode,
 };
 
 /// A chain whose credential does not work; its clients are reset, all else is served.
@@ -64,11 +63,6 @@ impl ServerConfigs {
         (configs, faults)
     }
 
-    /// The chains that have one.
-    pub fn chains(&self) -> HashSet<(ListenerKey, Arc<str>)> {
-        self.by_chain.keys().cloned().collect()
-    }
-
     /// The configuration of a chain; `None` resets the client.
     pub fn get(&self, listener: ListenerKey, chain: &Arc<str>) -> Option<Arc<ServerConfig>> {
         self.by_chain.get(&(listener, chain.clone())).map(|(_, config)| config.clone())
@@ -83,12 +77,7 @@ fn terminating_chains(
             ListenerKind::Tls(tls) => tls.chains.as_slice(),
             _ => &[],
         };
-        chains.iter().filter_map(|chain| match &chain.action {
-            ChainAction::TerminateHttp { tls, .. } | ChainAction::TerminateTcp { tls, .. } => {
-                Some((listener.key, &chain.name, tls))
-            }
-            ChainAction::Passthrough(_) => None,
-        })
+        chains.iter().filter_map(|chain| Some((listener.key, &chain.name, chain.action.server_tls()?)))
     })
 }
 

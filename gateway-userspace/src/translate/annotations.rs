@@ -1,7 +1,7 @@
 //! What the annotations of the Gateways on a port make of its listener.
 
 use crate::api::annotation::{
-    self, GatewayAnnotations, MAX_CONNECTIONS, MAX_NEW_CONNECTIONS, PROXY_PROTOCOL, ProxyProtocol,
+    self, GRPC_WEB, GatewayAnnotations, MAX_CONNECTIONS, MAX_NEW_CONNECTIONS, PROXY_PROTOCOL, ProxyProtocol,
     SOURCE_ADDRESS, SourceAddress as Written,
 };
 use crate::api::gateway::{Gateway, ProtocolFamily};
@@ -18,6 +18,8 @@ pub(super) struct ListenerSettings {
     pub(super) source_address: SourceAddress,
     pub(super) proxy_protocol: Option<ProxyVersion>,
     pub(super) limits: Limits,
+    /// Said, or else meant by the protocol of the oldest server.
+    pub(super) grpc_web: bool,
 }
 
 /// For each annotation, the oldest Gateway on the port that has it decides.
@@ -37,6 +39,8 @@ pub(super) fn of_port(port: &Port<'_>, report: &mut Report) -> ListenerSettings 
             connections: first(port, MAX_CONNECTIONS, |it| it.max_connections, report),
             new_per_second: first(port, MAX_NEW_CONNECTIONS, |it| it.max_new_connections, report),
         },
+        grpc_web: first(port, GRPC_WEB, |it| it.grpc_web, report)
+            .unwrap_or_else(|| port.servers.first().is_some_and(SelectedServer::speaks_grpc_web)),
     }
 }
 
@@ -72,12 +76,12 @@ fn first<T: PartialEq + Copy>(
 pub(super) fn report_unfulfilled(
     port: &Port<'_>,
     settings: ListenerSettings,
-    steering: &Steering,
+    (steering, behind_proxy): (&Steering, bool),
     report: &mut Report,
 ) {
     let number = port.key.port;
     if settings.source_address == SourceAddress::Preserve
-        && let Some(reason) = hides_clients(port, steering)
+        && let Some(reason) = hides_clients(port, steering, behind_proxy)
     {
         let message = format!(
             "the source address cannot be preserved on port {number}: {reason}, and backends see the gateway's address"
@@ -106,7 +110,7 @@ pub(super) fn report_unfulfilled(
 }
 
 /// Why the backends of a port would not see its clients' addresses, whatever the machine can do.
-fn hides_clients(port: &Port<'_>, steering: &Steering) -> Option<UserSpaceReason> {
+fn hides_clients(port: &Port<'_>, steering: &Steering, behind_proxy: bool) -> Option<UserSpaceReason> {
     match steering {
         // There is nobody to see an address.
         Steering::UserSpace(UserSpaceReason::NoHealthyBackend) => None,
@@ -115,6 +119,8 @@ fn hides_clients(port: &Port<'_>, steering: &Steering) -> Option<UserSpaceReason
         Steering::UserSpace(reason @ (UserSpaceReason::LoopbackBind | UserSpaceReason::LoopbackBackend)) => {
             Some(*reason)
         }
+        // Who connects is the proxy.
+        _ if behind_proxy => Some(UserSpaceReason::BehindProxy),
         Steering::UserSpace(_) | Steering::Kernel => None,
     }
 }

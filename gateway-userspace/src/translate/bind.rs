@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::api::virtual_service::MESH;
 use crate::api::{Code, Diagnostic, FieldPath, Objects, Severity, Sourced, VirtualService};
 use crate::model::{GatewayIdentity, HostPattern};
 
@@ -41,6 +42,13 @@ impl Bound {
     /// `name.namespace`.
     pub(super) fn label(&self) -> &Arc<str> {
         &self.label
+    }
+
+    /// How bad it is that a part does nothing at a gateway: it may be meant for the sidecars of a mesh that the document is for
+    /// as well.
+    pub(super) fn severity_of_unused(&self) -> Severity {
+        let is_for_both = self.document.spec.gateways.iter().any(|name| name == MESH);
+        if is_for_both { Severity::Info } else { Severity::Warning }
     }
 
     /// Resolves a gateway's name as written in this document.
@@ -268,7 +276,8 @@ fn report_unused_l4(used: &HashSet<RuleId>, document: usize, bound: &Bound, repo
                 "tls" => "tls rules serve TLS in PASSTHROUGH mode; do port, gateways and SNI hosts fit?",
                 _ => "tcp rules serve TCP and terminated TLS, and the first one for a port has it",
             };
-            let finding = bound.document.diagnostic(Severity::Warning, Code::NoEffect, &field, message);
+            let finding =
+                bound.document.diagnostic(bound.severity_of_unused(), Code::NoEffect, &field, message);
             report.add(finding.help(help));
         }
     }
@@ -419,7 +428,7 @@ fn gateways_of(
 ) -> BTreeSet<GatewayName> {
     let field = FieldPath::spec().field("gateways");
     let mut names = BTreeSet::new();
-    for (at, written) in document.spec.gateways.iter().enumerate().filter(|(_, written)| *written != "mesh") {
+    for (at, written) in document.spec.gateways.iter().enumerate().filter(|(_, written)| *written != MESH) {
         let name = gateway_name(written, document.namespace());
         if known.contains(&name) {
             names.insert(name);
@@ -434,7 +443,7 @@ fn gateways_of(
                 .help(help),
         );
     }
-    if document.spec.gateways.iter().all(|written| written == "mesh") {
+    if document.spec.gateways.iter().all(|written| written == MESH) {
         let message = "bound to the mesh only: no gateway serves it";
         report.add(
             document
@@ -485,6 +494,6 @@ fn hosts(document: &Sourced<VirtualService>, identity: &GatewayIdentity) -> Vec<
 }
 
 /// A short name in full; a name with a dot, `*` and addresses as they are.
-pub(super) fn full_name(host: &str, namespace: &str, domain: &str) -> String {
+pub(crate) fn full_name(host: &str, namespace: &str, domain: &str) -> String {
     if host.contains(['.', ':', '*']) { host.to_owned() } else { format!("{host}.{namespace}.svc.{domain}") }
 }

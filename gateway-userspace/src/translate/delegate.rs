@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::api::virtual_service::{Delegate, Destination, HttpMatchRequest, HttpRoute, StringMatch};
+use crate::api::virtual_service::{Delegate, Destination, HttpMatchRequest, HttpRoute, MESH, StringMatch};
 use crate::api::{ByName, Code, Diagnostic, FieldPath, Severity, Sourced, VirtualService};
 use crate::model::GatewayIdentity;
 
@@ -322,7 +322,7 @@ impl Within<'_> {
 /// Matches with the gateways' names in full, as they mean another namespace's in each of the documents.
 fn resolved(matches: &[HttpMatchRequest], namespace: &str) -> Vec<HttpMatchRequest> {
     let full = |name: &String| {
-        if name == "mesh" {
+        if name == MESH {
             return name.clone();
         }
         let (namespace, name) = super::bind::gateway_name(name, namespace);

@@ -2,13 +2,13 @@
 //! request is held against.
 
 use crate::api::ByName;
-use crate::api::re2;
 use crate::api::validate::ANY;
 use crate::api::virtual_service::{HttpMatchRequest, StringMatch as Written};
 use crate::model::route::FullRegex;
 use crate::model::{
     GatewayIdentity, HeaderField, HeaderMatch, PathMatch, QueryMatch, RouteMatch, StringMatch, ValueMatch,
 };
+use crate::notation::re2;
 
 use super::bind::{Bound, own_name};
 use super::select::SelectedServer;

@@ -45,20 +45,23 @@ pub(super) struct Port<'a> {
     pub(super) servers: Vec<SelectedServer<'a>>,
     /// Which servers have a host, by their places, and where it stands in them: thousands of servers may share a port.
     by_host: HashMap<ServerHost, Vec<(usize, usize)>>,
+    /// So many of the servers are found by their hosts.
+    indexed: usize,
 }
 
 impl<'a> Port<'a> {
     fn new(key: ListenerKey, kind: PortKind, first: SelectedServer<'a>) -> Self {
-        let mut port = Self { key, kind, servers: Vec::new(), by_host: HashMap::new() };
-        port.add(first);
-        port
+        Self { key, kind, servers: vec![first], by_host: HashMap::new(), indexed: 0 }
     }
 
-    fn add(&mut self, server: SelectedServer<'a>) {
-        for (at, host) in server.hosts.entries().iter().enumerate() {
-            self.by_host.entry(host.clone()).or_default().push((self.servers.len(), at));
+    /// Lets servers be found by their hosts, which nobody asks for on a port of one.
+    fn index(&mut self) {
+        for (place, server) in self.servers.iter().enumerate().skip(self.indexed) {
+            for (at, host) in server.hosts.entries().iter().enumerate() {
+                self.by_host.entry(host.clone()).or_default().push((place, at));
+            }
         }
-        self.servers.push(server);
+        self.indexed = self.servers.len();
     }
 
     /// The servers that have a host, oldest first, and where it stands in them.
@@ -66,6 +69,7 @@ impl<'a> Port<'a> {
         let places = self.by_host.get(host).into_iter().flatten();
         places.map(|(server, at)| (*server, &self.servers[*server], *at))
     }
+
     /// `<address>_<port>`.
     pub(super) fn listener_name(&self) -> String {
         let address = self.key.bind.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
@@ -94,8 +98,12 @@ pub(super) fn merge<'a>(
             None => {
                 ports.insert(key, Port::new(key, kind, server));
             }
-            Some(port) if join(port, &server, kind, report) => port.add(server),
-            Some(_) => {}
+            Some(port) => {
+                port.index();
+                if join(port, &server, kind, report) {
+                    port.servers.push(server);
+                }
+            }
         }
     }
     ports.into_values().collect()

@@ -38,10 +38,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::api::{Diagnostic, MeshConfig, Objects};
-use crate::model::{Files, GatewayIdentity, Listener, ListenerKind, Resolved, Snapshot};
+use crate::model::{Files, GatewayIdentity, Listener, ListenerKind, Resolved, Snapshot, SourceAddress};
 
 use annotations::ListenerSettings;
 use bind::Bindings;
+pub(crate) use bind::full_name;
 use credential::Credentials;
 use memo::{Kept, same};
 use merge::{Port, PortKind};
@@ -141,15 +142,22 @@ struct Context<'a> {
 }
 
 fn listener(context: &Context<'_>, port: &Port<'_>, report: &mut Report) -> Option<Listener> {
-    let kind = match port.kind {
-        PortKind::Http => ListenerKind::Http(Arc::new(http::port_table(context, port, report))),
-        PortKind::Tcp => ListenerKind::Tcp(Arc::new(tcp::port_route(context, port, report)?)),
-        PortKind::Tls => ListenerKind::Tls(tls::port_chains(context, port, report)?),
-    };
     let settings = annotations::of_port(port, report);
-    let steering = steering::steering(port.key, &kind, settings.proxy_protocol);
-    annotations::report_unfulfilled(port, settings, &steering, report);
-    let ListenerSettings { source_address, proxy_protocol, limits } = settings;
+    let kind = match port.kind {
+        PortKind::Http => {
+            let table = http::port_table(context, port, report).with_grpc_web(settings.grpc_web);
+            ListenerKind::Http(Arc::new(table))
+        }
+        PortKind::Tcp => ListenerKind::Tcp(Arc::new(tcp::port_route(context, port, report)?)),
+        PortKind::Tls => ListenerKind::Tls(tls::port_chains(context, (port, settings.grpc_web), report)?),
+    };
+    let topology = context.mesh.default_config.gateway_topology;
+    let behind_proxy = topology.is_some_and(|topology| topology.proxy_protocol.is_some());
+    let steering = steering::steering(port.key, &kind, (behind_proxy, settings.proxy_protocol));
+    annotations::report_unfulfilled(port, settings, (&steering, behind_proxy), report);
+    let ListenerSettings { source_address, proxy_protocol, limits, .. } = settings;
+    // The client that connects is the proxy.
+    let source_address = if behind_proxy { SourceAddress::Snat } else { source_address };
     Some(Listener {
         name: port.listener_name().into(),
         key: port.key,
@@ -157,6 +165,7 @@ fn listener(context: &Context<'_>, port: &Port<'_>, report: &mut Report) -> Opti
         steering,
         source_address,
         proxy_protocol,
+        behind_proxy,
         limits,
         servers: port.servers.iter().map(origin::of_server).collect(),
     })

@@ -33,6 +33,11 @@ impl SelectedServer<'_> {
         self.server.port.as_ref().map_or("", |port| port.name.as_str())
     }
 
+    /// `GRPC-WEB`; case does not count.
+    pub(super) fn speaks_grpc_web(&self) -> bool {
+        self.server.port.as_ref().is_some_and(|port| port.protocol.eq_ignore_ascii_case("GRPC-WEB"))
+    }
+
     pub(super) fn redirects_to_https(&self) -> bool {
         self.server.tls.as_ref().is_some_and(|tls| tls.https_redirect)
     }

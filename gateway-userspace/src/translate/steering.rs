@@ -4,14 +4,23 @@ use crate::model::{
     ChainAction, Cluster, ListenerKey, ListenerKind, ProxyVersion, Steering, TcpRoute, UserSpaceReason,
 };
 
-pub(super) fn steering(key: ListenerKey, kind: &ListenerKind, proxy: Option<ProxyVersion>) -> Steering {
+/// `proxy` says whether connections begin with a header of the PROXY protocol, and whether those to backends do.
+pub(super) fn steering(
+    key: ListenerKey,
+    kind: &ListenerKind,
+    proxy: (bool, Option<ProxyVersion>),
+) -> Steering {
     match reason(key, kind, proxy) {
         Some(reason) => Steering::UserSpace(reason),
         None => Steering::Kernel,
     }
 }
 
-fn reason(key: ListenerKey, kind: &ListenerKind, proxy: Option<ProxyVersion>) -> Option<UserSpaceReason> {
+fn reason(
+    key: ListenerKey,
+    kind: &ListenerKind,
+    (behind_proxy, proxy): (bool, Option<ProxyVersion>),
+) -> Option<UserSpaceReason> {
     match kind {
         ListenerKind::Http(_) => Some(UserSpaceReason::NeedsHttp),
         ListenerKind::Tls(tls) => {
@@ -26,6 +35,7 @@ fn reason(key: ListenerKey, kind: &ListenerKind, proxy: Option<ProxyVersion>) ->
         ListenerKind::Tcp(_) if key.bind.is_some_and(|ip| ip.is_loopback()) => {
             Some(UserSpaceReason::LoopbackBind)
         }
+        ListenerKind::Tcp(_) if behind_proxy => Some(UserSpaceReason::BehindProxy),
         ListenerKind::Tcp(_) if proxy.is_some() => Some(UserSpaceReason::ProxyProtocol),
         ListenerKind::Tcp(route) => policies(route).or_else(|| backends(route)),
     }

@@ -1,6 +1,6 @@
 //! TLS ports: a filter chain for each terminating server, and for each `tls` match of a passthrough server.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::api::gateway::ProtocolFamily;
@@ -20,7 +20,7 @@ use super::{Context, destination, http, tcp};
 /// The chains of a port; a port without any does not listen.
 pub(super) fn port_chains(
     context: &Context<'_>,
-    port: &Port<'_>,
+    (port, grpc_web): (&Port<'_>, bool),
     report: &mut Report,
 ) -> Option<TlsListener> {
     let mut chains = Chains::new(port);
@@ -28,7 +28,7 @@ pub(super) fn port_chains(
         if server.passes_through() {
             chains.add_passthrough(context, server, report);
         } else {
-            chains.add_terminating(context, server, report);
+            chains.add_terminating(context, (server, grpc_web), report);
         }
     }
     (!chains.list.is_empty()).then(|| TlsListener::new(chains.list))
@@ -38,14 +38,15 @@ struct Chains {
     list: Vec<FilterChain>,
     /// Who has an SNI on this port.
     claimed: HashMap<HostPattern, Related>,
-    /// Hosts of the port's servers, each with the first that has it.
+    /// Hosts of the port's servers, each with the first that has it, where clients of some pass through.
     hosts: HashMap<HostPattern, Related>,
 }
 
 impl Chains {
     fn new(port: &Port<'_>) -> Self {
         let mut hosts = HashMap::new();
-        for server in &port.servers {
+        let any_passes = port.servers.iter().any(SelectedServer::passes_through);
+        for server in port.servers.iter().filter(|_| any_passes) {
             for (at, entry) in server.hosts.entries().iter().enumerate() {
                 let field = server.field().field("hosts").index(at);
                 let place = || server.gateway.related(&field, "has the name");
@@ -55,10 +56,15 @@ impl Chains {
         Self { list: Vec::new(), claimed: HashMap::new(), hosts }
     }
 
-    fn add_terminating(&mut self, context: &Context<'_>, server: &SelectedServer<'_>, report: &mut Report) {
+    fn add_terminating(
+        &mut self,
+        context: &Context<'_>,
+        (server, grpc_web): (&SelectedServer<'_>, bool),
+        report: &mut Report,
+    ) {
         let Some(tls) = context.credentials.server_tls(server, report).map(Arc::new) else { return };
         let (name, action) = if server.family == ProtocolFamily::Https {
-            let routes = Arc::new(http::server_table(context, server, report));
+            let routes = Arc::new(http::server_table(context, server, report).with_grpc_web(grpc_web));
             (routes.name.clone(), ChainAction::TerminateHttp { tls, routes })
         } else {
             let Some(route) = tcp::server_route(context, server, report) else { return };
@@ -66,8 +72,9 @@ impl Chains {
             (http::server_name("tls", server).into(), ChainAction::TerminateTcp { tls, route })
         };
         let mut sni: Vec<HostPattern> = Vec::new();
+        let mut seen = HashSet::new();
         for (at, entry) in server.hosts.entries().iter().enumerate() {
-            if sni.contains(&entry.pattern) {
+            if !seen.insert(&entry.pattern) {
                 continue;
             }
             let field = server.field().field("hosts").index(at);

@@ -4,14 +4,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::api::virtual_service::{HttpMatchRequest, HttpRoute, StringMatch};
+use crate::api::virtual_service::{HttpMatchRequest, HttpRoute, MESH, StringMatch};
 use crate::api::{Code, FieldPath, Severity};
 
 use super::bind::Bound;
 use super::report::Report;
-
-/// What `gateways` call all sidecars.
-const MESH: &str = "mesh";
 
 /// A match as written; a rule without any has one at 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -105,14 +102,13 @@ impl Reporter<'_> {
         }
         let message = "the http rule takes no effect at any server of its gateways";
         let help = "http rules serve HTTP and terminated HTTPS; do port, gateways and hosts fit?";
-        let finding = self.bound.document.diagnostic(self.severity(), Code::NoEffect, &self.field(), message);
+        let finding = self.bound.document.diagnostic(
+            self.bound.severity_of_unused(),
+            Code::NoEffect,
+            &self.field(),
+            message,
+        );
         report.add(finding.help(help));
-    }
-
-    /// What does nothing at a gateway may be meant for the sidecars of a mesh that the document is for as well.
-    fn severity(&self) -> Severity {
-        let is_for_both = self.bound.document.spec.gateways.iter().any(|name| name == MESH);
-        if is_for_both { Severity::Info } else { Severity::Warning }
     }
 
     fn never_holds(&self, at: usize, report: &mut Report) {
@@ -127,7 +123,8 @@ impl Reporter<'_> {
             }
             None => "do its port, gateways, sourceLabels and sourceNamespace fit?",
         };
-        let finding = self.bound.document.diagnostic(self.severity(), Code::NoEffect, &field, message);
+        let finding =
+            self.bound.document.diagnostic(self.bound.severity_of_unused(), Code::NoEffect, &field, message);
         report.add(finding.help(help));
     }
 

@@ -12,8 +12,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::balance::Lease;
 use super::body::UpstreamBody;
 use super::connect::ConnectError;
+use super::framing;
 use super::pool::SendError;
 use super::replay::RequestBody;
+
+/// Bytes of a response that are read at once, its head among them: so much of it waits here for a client that is slower. Envoy
+/// takes heads of 60 KiB.
+const READ_BUFFER: usize = 64 * 1024;
 
 /// Begins to speak HTTP/1.1 with the endpoint at an address. The stream goes to a task, which ends with it.
 pub(super) async fn begin<S>(
@@ -23,7 +28,9 @@ pub(super) async fn begin<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::handshake(TokioIo::new(stream))
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(READ_BUFFER)
+        .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| ConnectError::Failed { address, source: io::Error::other(error) })?;
     tokio::task::spawn_local(async move {
@@ -48,7 +55,10 @@ where
         Err(error) => return Err(SendError::Connect { error, request: Box::new(request) }),
     };
     match sender.try_send_request(request).await {
-        Ok(response) => Ok(response.map(|body| UpstreamBody::new(body, None, lease))),
+        Ok(mut response) => {
+            framing::settle(&mut response)?;
+            Ok(response.map(|body| UpstreamBody::new(body, None, lease)))
+        }
         Err(unsent) => Err(SendError::exchange(unsent.into_error())),
     }
 }

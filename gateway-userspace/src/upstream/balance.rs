@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::limits::Place;
+use super::peer::Peer;
 use super::turns::Turns;
 use crate::model::{
     Balance, Candidate, Cluster, ClusterName, Cold, Outcome, Outliers, Warming, WeightedCluster,
@@ -17,7 +18,9 @@ use crate::model::{
 /// One worker's view of how busy each endpoint is and whose turn it is, and all workers' of which fail.
 #[derive(Debug, Default)]
 pub struct Balancer {
-    active: RefCell<HashMap<SocketAddr, Rc<Cell<u32>>>>,
+    peers: RefCell<HashMap<SocketAddr, Rc<Peer>>>,
+    /// Until when the last of them is in doubt.
+    doubted: Cell<Option<Instant>>,
     turns: RefCell<HashMap<ClusterName, Turns>>,
     outliers: Outliers,
     warming: Warming,
@@ -44,12 +47,17 @@ pub struct Lease {
     pub address: SocketAddr,
     /// Our end of the connection to it, once there is one.
     pub local: Option<SocketAddr>,
-    active: Rc<Cell<u32>>,
+    peer: Rc<Peer>,
     /// Boxed, as few clusters bound anything.
     places: Option<Box<[Place; 2]>>,
 }
 
 impl Lease {
+    /// What is known of the endpoint.
+    pub fn peer(&self) -> Rc<Peer> {
+        self.peer.clone()
+    }
+
     /// Holds a place among the requests and, for a connection that is the request's own, one among the connections.
     pub fn hold(&mut self, request: Place, connection: Place) {
         if request.is_some() || connection.is_some() {
@@ -62,7 +70,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.active.set(self.active.get() - 1);
+        self.peer.active.set(self.peer.active.get() - 1);
     }
 }
 
@@ -93,7 +101,7 @@ impl Balancer {
     }
 
     /// Chooses an available endpoint: by a key, if the cluster keeps requests by one and there is one, or else as it says.
-    /// Those in `tried` come only when all were.
+    /// Those in doubt come only when there are no others, and those in `tried` when all were.
     pub fn choose(&self, cluster: &Cluster, key: Option<Key>, tried: &[SocketAddr]) -> Option<Lease> {
         self.choose_beyond(cluster, key, (tried, &[]))
     }
@@ -110,9 +118,42 @@ impl Balancer {
         let fresh = all.clone().filter(|candidate| !tried.contains(&candidate.endpoint.address));
         let cold = self.warming.cold(cluster, now);
         let cold = cold.as_ref();
-        let fresh = self.pick(cluster, key, &fresh, cold);
+        let sound = self.doubts_some(now).then(|| {
+            let sound = fresh.clone().filter(|candidate| !self.is_doubted(candidate.endpoint.address, now));
+            self.pick(cluster, key, &sound, cold)
+        });
+        let fresh = sound.flatten().or_else(|| self.pick(cluster, key, &fresh, cold));
         let address = fresh.or_else(|| self.pick(cluster, key, &all, cold))?;
-        Some(self.lease(address))
+        Some(self.lease(address, now))
+    }
+
+    /// Whether there is an endpoint that may be asked in place of those in `tried`.
+    pub fn has_other(&self, cluster: &Cluster, tried: &[SocketAddr]) -> bool {
+        let now = Instant::now();
+        let is_other = |address: SocketAddr| !tried.contains(&address) && !self.is_doubted(address, now);
+        cluster.available(&self.outliers, now).any(|candidate| is_other(candidate.endpoint.address))
+    }
+
+    /// An endpoint could not be reached, broke a connection off, or is silent. Documents that say how outliers are judged
+    /// have them judged so and no other way.
+    pub fn doubt(&self, cluster: &Cluster, endpoint: SocketAddr) {
+        if cluster.outlier.is_none() {
+            let now = Instant::now();
+            let until = self.peer(endpoint, now).failed(now);
+            self.doubted.set(self.doubted.get().max(Some(until)));
+        }
+    }
+
+    fn doubts_some(&self, now: Instant) -> bool {
+        self.doubted.get().is_some_and(|until| until > now)
+    }
+
+    fn is_doubted(&self, address: SocketAddr, now: Instant) -> bool {
+        self.peers.borrow().get(&address).is_some_and(|peer| peer.is_doubted(now))
+    }
+
+    fn peer(&self, address: SocketAddr, now: Instant) -> Rc<Peer> {
+        self.peers.borrow_mut().entry(address).or_insert_with(|| Rc::new(Peer::new(now))).clone()
     }
 
     fn pick<'c>(
@@ -170,10 +211,13 @@ impl Balancer {
         Some(if busy(&second) < busy(&first) { second } else { first })
     }
 
-    fn lease(&self, address: SocketAddr) -> Lease {
-        let active = self.active.borrow_mut().entry(address).or_default().clone();
-        active.set(active.get() + 1);
-        Lease { address, local: None, active, places: None }
+    fn lease(&self, address: SocketAddr, now: Instant) -> Lease {
+        let peer = self.peer(address, now);
+        peer.active.set(peer.active.get() + 1);
+        if let Some(until) = peer.chosen(now) {
+            self.doubted.set(self.doubted.get().max(Some(until)));
+        }
+        Lease { address, local: None, peer, places: None }
     }
 
     /// Tells all workers how it went with an endpoint.
@@ -189,13 +233,14 @@ impl Balancer {
     }
 
     fn busy(&self, address: SocketAddr) -> u32 {
-        self.active.borrow().get(&address).map_or(0, |active| active.get())
+        self.peers.borrow().get(&address).map_or(0, |peer| peer.active.get())
     }
 
     /// Forgets endpoints that nobody uses and the turns of clusters that are gone, so that the maps do not grow with all
     /// that was ever seen.
     pub fn sweep(&self, is_there: impl Fn(&ClusterName) -> bool) {
-        self.active.borrow_mut().retain(|_, active| active.get() > 0);
+        let now = Instant::now();
+        self.peers.borrow_mut().retain(|_, peer| peer.is_known(now));
         self.turns.borrow_mut().retain(|cluster, _| is_there(cluster));
     }
 }
@@ -261,7 +306,30 @@ mod tests {
         }
         drop(leases);
         balancer.sweep(|_| true);
-        assert!(balancer.active.borrow().is_empty());
+        assert!(balancer.peers.borrow().is_empty());
+    }
+
+    #[test]
+    fn endpoints_in_doubt_come_after_the_others() {
+        let (balancer, mut cluster) = (Balancer::default(), cluster(&[Health::Healthy; 3]));
+        let [first, second, third] = [0, 1, 2].map(|index: usize| cluster.endpoints[index].address);
+        let chosen = |tried: &[SocketAddr]| balancer.choose(&cluster, None, tried).unwrap().address;
+        balancer.doubt(&cluster, first);
+        balancer.doubt(&cluster, second);
+        assert!((0..20).all(|_| chosen(&[]) == third));
+        assert!(balancer.has_other(&cluster, &[second]) && !balancer.has_other(&cluster, &[third]));
+        assert!((0..20).all(|_| chosen(&[third]) != third), "before those that were tried");
+        balancer.doubt(&cluster, third);
+        let seen: std::collections::HashSet<_> = (0..200).map(|_| chosen(&[])).collect();
+        assert_eq!(seen.len(), 3, "nobody is left out");
+        let lease = balancer.choose(&cluster, None, &[second, third]).unwrap();
+        lease.peer().answered(Instant::now(), Instant::now());
+        assert!((0..20).all(|_| chosen(&[]) == first), "it has answered");
+        // Documents that judge outliers do it alone.
+        cluster.outlier = Some(OutlierDetection::default());
+        let balancer = Balancer::default();
+        balancer.doubt(&cluster, first);
+        assert!((0..200).any(|_| balancer.choose(&cluster, None, &[]).unwrap().address == first));
     }
 
     #[test]

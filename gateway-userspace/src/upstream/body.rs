@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use super::balance::Lease;
 use super::origin::Stream;
 use super::pool::Returnable;
+use super::trailers;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +107,12 @@ impl Body for UpstreamBody {
             self.loan = None;
             return Poll::Ready(Some(Err(BodyError::Timeout)));
         }
-        let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let mut frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            trailers::strip(trailers);
+        }
         match &frame {
             Some(Ok(_)) => self.return_if_ended(),
             Some(Err(_)) => self.loan = None,

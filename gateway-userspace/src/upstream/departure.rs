@@ -33,6 +33,11 @@ impl Departure {
         self.last.get().map(|(endpoint, _)| endpoint)
     }
 
+    /// When it left, if it has.
+    pub fn left(&self) -> Option<Instant> {
+        self.last.get().map(|(_, at)| at)
+    }
+
     /// The moment at which it leaves.
     pub async fn at(&self) -> Instant {
         loop {

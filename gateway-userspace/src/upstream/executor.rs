@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-/// Spawns onto the current `LocalSet`; futures need not be `Send`.
+/// Spawns onto the worker's runtime; futures need not be `Send`.
 #[derive(Debug, Clone, Copy)]
 pub struct LocalExecutor;
 

@@ -22,6 +22,7 @@ use super::departure::Departure;
 use super::dial::{Dial, Opened};
 use super::ending::Ending;
 use super::executor::LocalExecutor;
+use super::framing::{self, Ambiguous};
 use super::held::Room;
 use super::limits::{self, Overflow};
 use super::opening::Opening;
@@ -53,6 +54,9 @@ pub enum SendError {
     /// As much is under way as the DestinationRule allows; nothing was sent.
     #[error("overflow")]
     Overflow,
+    /// A response came that says twice how long it is.
+    #[error("ambiguous length of the response")]
+    Ambiguous,
     /// The request went out (at least in part) and no response came.
     #[error("{error}")]
     Exchange {
@@ -67,6 +71,12 @@ pub enum SendError {
 impl SendError {
     pub(super) fn exchange(error: hyper::Error) -> Self {
         Self::Exchange { ending: Ending::of(&error), error }
+    }
+}
+
+impl From<Ambiguous> for SendError {
+    fn from(Ambiguous: Ambiguous) -> Self {
+        Self::Ambiguous
     }
 }
 
@@ -190,7 +200,9 @@ impl Pool {
             departure.leave(spot.address);
             lease.local = connection.local;
             match connection.sender.try_send_request(request).await {
-                Ok(response) => {
+                Ok(mut response) => {
+                    // Otherwise the connection ends here.
+                    framing::settle(&mut response)?;
                     let returnable = Returnable { pool: self.clone(), connection };
                     let keep = response.status() != http::StatusCode::SWITCHING_PROTOCOLS;
                     let loan = keep.then_some(Loan::Connection(returnable));

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::client_body::ClientBody;
 use super::held::{Held, Part, Room, Whole};
+use super::trailers;
+use crate::net::patient::Awaited;
 
 /// Why a body breaks off.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,9 @@ pub enum RequestBodyError {
     /// The client's connection failed, or its framing did.
     #[error(transparent)]
     Client(#[from] hyper::Error),
+    /// It is no base64, which its client has said it is.
+    #[error("the request's body is no base64")]
+    NotBase64,
     /// A later try has the body, or nobody can have it again.
     #[error("the request's body belongs to another try")]
     Superseded,
@@ -36,12 +41,21 @@ enum Progress {
     Open,
     /// Whole, with its parts if they were held.
     Whole(Instant, Option<Rc<Whole>>),
-    Broken,
+    Broken(Flaw),
+}
+
+/// What is wrong with a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// The client's connection failed, or its framing did.
+    Framing,
+    /// It is no base64, which its client has said it is.
+    Base64,
 }
 
 impl Progress {
     fn is_over(&self) -> bool {
-        matches!(self, Self::Whole(..) | Self::Broken)
+        matches!(self, Self::Whole(..) | Self::Broken(_))
     }
 }
 
@@ -50,7 +64,7 @@ type End = watch::Receiver<Progress>;
 /// A client's body while it is read.
 #[derive(Debug)]
 struct Source {
-    incoming: Incoming,
+    incoming: ClientBody,
     held: Held,
     holds: bool,
     /// Something was read that is not held.
@@ -62,6 +76,53 @@ struct Source {
     end: watch::Sender<Progress>,
     /// Bytes that the client has sent.
     received: Rc<Cell<u64>>,
+    pace: Rc<Pace>,
+    /// Told how far it has come.
+    awaited: Option<Awaited>,
+}
+
+/// How a client's body comes.
+#[derive(Debug, Default)]
+pub struct Pace {
+    received: Cell<u64>,
+    whole: Cell<bool>,
+    /// Since when whoever reads it waits for more.
+    since: Cell<Option<std::time::Instant>>,
+    /// How long it had been waited for before that.
+    waited: Cell<Duration>,
+}
+
+impl Pace {
+    /// Bytes that came.
+    pub fn received(&self) -> u64 {
+        self.received.get()
+    }
+
+    /// Whether all has come.
+    pub fn is_whole(&self) -> bool {
+        self.whole.get()
+    }
+
+    /// How long the client was waited for altogether: what a slow backend takes is not its fault.
+    pub fn waited(&self, now: std::time::Instant) -> Duration {
+        self.waited.get()
+            + self.since.get().map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// There is nothing to read.
+    pub fn begin(&self, now: std::time::Instant) {
+        if self.since.get().is_none() {
+            self.since.set(Some(now));
+        }
+    }
+
+    /// So much has come.
+    pub fn add(&self, bytes: u64, now: std::time::Instant) {
+        self.received.set(self.received.get() + bytes);
+        if let Some(since) = self.since.take() {
+            self.waited.set(self.waited.get() + now.saturating_duration_since(since));
+        }
+    }
 }
 
 impl Source {
@@ -70,20 +131,40 @@ impl Source {
         if self.reader.as_ref().is_none_or(|reader| !reader.will_wake(cx.waker())) {
             self.reader = Some(cx.waker().clone());
         }
-        let frame = std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let Poll::Ready(mut frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            self.pace.begin(std::time::Instant::now());
+            if let Some(awaited) = self.awaited.as_ref().filter(|_| !self.end.borrow().is_over()) {
+                awaited.starving();
+            }
+            return Poll::Pending;
+        };
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            trailers::strip(trailers);
+        }
+        self.pace.add(
+            frame.as_ref().map_or(0, |frame| frame.as_ref().map_or(0, length)),
+            std::time::Instant::now(),
+        );
         match &frame {
             Some(Ok(frame)) => {
                 self.received.set(self.received.get() + length(frame));
                 self.keep(frame);
             }
-            Some(Err(_)) => drop(self.end.send_replace(Progress::Broken)),
+            Some(Err(error)) => {
+                let is_text = matches!(error, RequestBodyError::NotBase64);
+                let flaw = if is_text { Flaw::Base64 } else { Flaw::Framing };
+                self.end.send_replace(Progress::Broken(flaw));
+            }
             None => self.finish(),
         }
-        // Nothing follows, and whoever sends the body may not ask again.
-        if self.incoming.is_end_stream() {
+        // Nothing follows, and whoever sends the body may not ask again; or he does, before hyper has said that it is the end.
+        let is_last = matches!(&frame, Some(Ok(frame)) if frame.is_trailers());
+        if is_last || self.incoming.is_end_stream() {
             self.finish();
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(RequestBodyError::Client)))
+        Poll::Ready(frame)
     }
 
     /// Somebody reads.
@@ -108,6 +189,10 @@ impl Source {
     fn finish(&mut self) {
         if self.end.borrow().is_over() {
             return;
+        }
+        self.pace.whole.set(true);
+        if let Some(awaited) = &self.awaited {
+            awaited.whole();
         }
         let whole = if self.holds && !self.lost { self.held.whole() } else { None };
         self.end.send_replace(Progress::Whole(Instant::now(), whole));
@@ -137,14 +222,15 @@ pub struct Upload {
 
 impl Upload {
     /// Of a client's body; one that may have to be sent again is held where there is room for it.
-    pub fn new(incoming: Incoming, room: Option<Room>) -> Self {
+    pub fn new(incoming: ClientBody, room: Option<Room>) -> Self {
         let hint = incoming.size_hint();
         let source = (!incoming.is_end_stream()).then(|| {
             let end = watch::Sender::new(Progress::Unread(Instant::now()));
             let (holds, held) = (room.is_some(), Held::new(room));
             let (lost, turn, reader) = (false, 0, None);
-            let received = Rc::default();
-            let source = Source { incoming, held, holds, lost, turn, reader, end, received };
+            let (received, pace) = Default::default();
+            let awaited = None;
+            let source = Source { incoming, held, holds, lost, turn, reader, end, received, pace, awaited };
             Rc::new(RefCell::new(source))
         });
         Self { source, hint, since: Instant::now() }
@@ -164,19 +250,34 @@ impl Upload {
         RequestBody(Reader::Client { source: source.clone(), turn, at: 0, said, left })
     }
 
-    /// Whether all that was read of it can be said again.
-    pub fn is_repeatable(&self) -> bool {
-        self.source.as_ref().is_none_or(|source| !source.borrow().lost) && !self.is_broken()
+    /// Has the client's connection told how far the body has come.
+    pub fn tell(&self, awaited: Awaited) {
+        if let Some(source) = &self.source {
+            source.borrow_mut().awaited = Some(awaited);
+        }
     }
 
-    /// Whether the client broke off.
-    pub fn is_broken(&self) -> bool {
-        self.source.as_ref().is_some_and(|source| matches!(*source.borrow().end.borrow(), Progress::Broken))
+    /// Whether all that was read of it can be said again.
+    pub fn is_repeatable(&self) -> bool {
+        self.source.as_ref().is_none_or(|source| !source.borrow().lost) && self.flaw().is_none()
+    }
+
+    /// Why the client's part of it is not whole and will not be.
+    pub fn flaw(&self) -> Option<Flaw> {
+        match *self.source.as_ref()?.borrow().end.borrow() {
+            Progress::Broken(flaw) => Some(flaw),
+            _ => None,
+        }
     }
 
     /// Bytes that the client has sent of it, as they come.
     pub fn received(&self) -> Rc<Cell<u64>> {
         self.source.as_ref().map(|source| source.borrow().received.clone()).unwrap_or_default()
+    }
+
+    /// How it comes; `None` without a body.
+    pub fn pace(&self) -> Option<Rc<Pace>> {
+        self.source.as_ref().map(|source| source.borrow().pace.clone())
     }
 
     /// Holds nothing more: no try comes after the present one.
@@ -192,7 +293,7 @@ impl Upload {
             None => Some(self.since.elapsed()),
             Some(source) => match &*source.borrow().end.borrow() {
                 Progress::Whole(at, _) => Some(at.elapsed()),
-                Progress::Unread(_) | Progress::Open | Progress::Broken => None,
+                Progress::Unread(_) | Progress::Open | Progress::Broken(_) => None,
             },
         }
     }

@@ -23,11 +23,11 @@ impl Turns {
     ) -> Option<Candidate<'c>> {
         let mut earliest: Option<(f64, Candidate<'c>)> = None;
         for candidate in candidates.clone() {
-            let now = self.now;
-            let begin = || now + fastrand::f64() / share(&candidate);
+            let (now, apart) = (self.now, 1.0 / share(&candidate));
+            let begin = || now + fastrand::f64() * apart;
             let due = self.due.entry(candidate.endpoint.address).or_insert_with(begin);
-            // Nobody saves turns up while it is left out.
-            *due = due.max(now);
+            // Nobody saves turns up while it is left out, nor waits for as long as a share asked for that has grown since.
+            *due = due.clamp(now, now + apart);
             if earliest.is_none_or(|(other, _)| *due < other) {
                 earliest = Some((*due, candidate));
             }
@@ -39,5 +39,30 @@ impl Turns {
             self.due.retain(|address, _| candidates.clone().any(|it| it.endpoint.address == *address));
         }
         Some(candidate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::model::{Endpoint, Health};
+
+    #[test]
+    fn whoever_is_no_longer_new_waits_no_longer() {
+        let endpoint = |at: u16| Endpoint::new(SocketAddr::from(([10, 0, 0, 1], at)), Health::Healthy);
+        let endpoints = [endpoint(1), endpoint(2)];
+        let candidates = || endpoints.iter().map(|endpoint| Candidate { endpoint, weight: 1 });
+        let is_new = |candidate: &Candidate<'_>| candidate.endpoint.address.port() == 2;
+        let of_new = Cell::new(1e-5);
+        let share = |candidate: &Candidate<'_>| if is_new(candidate) { of_new.get() } else { 1.0 };
+        let mut turns = Turns::default();
+        let mut of_twenty = || {
+            (0..20).filter_map(|_| turns.next(candidates(), share)).filter(|chosen| is_new(chosen)).count()
+        };
+        assert!(of_twenty() <= 1);
+        of_new.set(1.0);
+        assert!((9..=11).contains(&of_twenty()));
     }
 }

@@ -67,7 +67,14 @@ impl Lab {
 
     /// An agent by flags of its own.
     pub(crate) fn start_by(&self, arguments: &KernelArgs) -> Result<KernelPlane, Unavailable> {
-        self.gateway.enter(|| KernelPlane::start(arguments, &Outliers::default(), Published::default()))
+        self.gateway.enter(|| {
+            KernelPlane::start(
+                arguments,
+                &Outliers::default(),
+                Published::default(),
+                std::time::Duration::ZERO,
+            )
+        })
     }
 
     /// A client's connection to an address of the gateway.

@@ -201,6 +201,7 @@ pub(crate) fn snapshot(generation: u64, port: u16, endpoints: &[SocketAddr]) -> 
         steering: Steering::Kernel,
         source_address: SourceAddress::Snat,
         proxy_protocol: None,
+        behind_proxy: false,
         limits: Limits::default(),
         servers: Vec::new(),
     };

@@ -37,6 +37,14 @@ pub struct Done {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ports(u64);
 
+impl Ports {
+    /// The number of the next client.
+    pub fn take(&mut self) -> u64 {
+        self.0 += 1;
+        self.0 - 1
+    }
+}
+
 /// What is said on a connection.
 pub trait Exchange {
     /// Does what can be done now, after these events; whether all is done. Is called again only after what it left
@@ -103,8 +111,7 @@ impl<E: Exchange, N: Fn(u64) -> (SocketAddr, E)> Clients<E, N> {
 
     /// Edge-triggered for both directions at once: one system call less for each connection.
     fn connect(&mut self, place: usize) -> Result<Client<E>> {
-        let number = self.ports.0;
-        self.ports.0 += 1;
+        let number = self.ports.take();
         let (target, exchange) = (self.next)(number);
         let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;

@@ -7,6 +7,7 @@ pub mod backend;
 pub mod bulk;
 pub mod connections;
 pub mod flood;
+pub mod http;
 pub mod paced;
 pub mod sni;
 

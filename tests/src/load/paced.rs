@@ -37,6 +37,18 @@ pub struct Times {
     pub p999: f64,
 }
 
+impl Times {
+    /// Of times in nanoseconds.
+    pub fn of(mut counted: Vec<u64>) -> Result<Self> {
+        counted.sort_unstable();
+        let at = |share: f64| counted.get((counted.len() as f64 * share) as usize).copied();
+        let microseconds = |share| Some(at(share)? as f64 / 1e3);
+        let times =
+            || Some(Self { p50: microseconds(0.5)?, p99: microseconds(0.99)?, p999: microseconds(0.999)? });
+        times().context("no request in the time")
+    }
+}
+
 /// Bytes of a request and of its answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
@@ -169,12 +181,6 @@ impl Load {
     }
 
     fn times(mut self, warm_up: usize) -> Result<Times> {
-        let mut counted = self.nanoseconds.split_off(warm_up);
-        counted.sort_unstable();
-        let at = |share: f64| counted.get((counted.len() as f64 * share) as usize).copied();
-        let microseconds = |share| Some(at(share)? as f64 / 1e3);
-        let times =
-            || Some(Times { p50: microseconds(0.5)?, p99: microseconds(0.99)?, p999: microseconds(0.999)? });
-        times().context("no request in the time")
+        Times::of(self.nanoseconds.split_off(warm_up))
     }
 }

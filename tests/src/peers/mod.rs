@@ -1,13 +1,15 @@
 //! Ways through the arena that are compared: none at all, ours, and other people's. Here is the process of one, which
-//! `l4` and `sni` configure for their work, all alike: one worker on the gateway's processor, source addresses
-//! translated, no access log, limits raised so that none of them is the limit.
+//! `l4`, `l7` and `sni` configure for their work, all alike: one worker on the gateway's processor, source addresses
+//! translated, no access log but where it is asked for, limits raised so that none of them is the limit.
 
 pub mod l4;
+pub mod l7;
 mod program;
 pub mod sni;
 
 use std::fmt::{Debug, Write as _};
 use std::fs::File;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -36,6 +38,9 @@ pub trait Contender: clap::ValueEnum + Debug + Copy + PartialEq + Send + Sync + 
     fn is_foremost(self) -> bool;
 }
 
+/// Name of the file that its outputs go to.
+const LOG: &str = "log";
+
 /// A configuration for a program.
 #[derive(Debug)]
 pub struct Setup {
@@ -45,6 +50,8 @@ pub struct Setup {
     pub configuration: String,
     /// Further flags.
     pub flags: Vec<String>,
+    /// Further files, by name; the program is run beside them and the configuration.
+    pub files: Vec<(&'static str, String)>,
     /// Whether it pins objects of the kernel's, for which it is given a directory.
     pub pins: bool,
 }
@@ -75,6 +82,9 @@ impl Peer {
         let arranged = Arranged { directory, pins };
         std::fs::create_dir(arranged.path("documents"))?;
         std::fs::write(arranged.path(setup.program.file_name()), &setup.configuration)?;
+        for (name, text) in &setup.files {
+            std::fs::write(arranged.path(name), text)?;
+        }
         let mut words = setup.program.words(arranged.directory.path())?;
         words.extend(setup.flags);
         if let Some(pins) = &arranged.pins {
@@ -95,9 +105,11 @@ impl Peer {
         if program == Program::Nftables {
             return must(namespace.command(first).args(arguments)).map(drop);
         }
-        let log = File::create(self.arranged.path("log"))?;
+        // Appended to, so that it may be emptied.
+        let log = File::options().create(true).append(true).open(self.arranged.path(LOG))?;
         let mut command = namespace.command("taskset");
         command.args(["-c", &cpu::GATEWAY.to_string(), first]).args(arguments);
+        command.current_dir(self.arranged.directory.path());
         let command = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(command.spawn().with_context(|| format!("cannot run {}", self.command))?);
         Ok(())
@@ -116,7 +128,24 @@ impl Peer {
 
     /// All that it said.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.arranged.path("log")).unwrap_or_default()
+        std::fs::read_to_string(self.arranged.path(LOG)).unwrap_or_default()
+    }
+
+    /// Lines of a log of its own, which is empty then.
+    pub fn take_lines(&self, name: &str) -> Result<u64> {
+        let path = self.arranged.path(name);
+        let mut file =
+            File::options().read(true).write(true).open(&path).context(path.display().to_string())?;
+        let (mut buffer, mut lines) = (vec![0; 1 << 16], 0);
+        loop {
+            let length = file.read(&mut buffer)?;
+            if length == 0 {
+                break;
+            }
+            lines += buffer[..length].split(|byte| *byte == b'\n').count() as u64 - 1;
+        }
+        file.set_len(0)?;
+        Ok(lines)
     }
 
     /// What `sluice status --json` says of ours, once it is ready: before, it fails.
@@ -188,7 +217,7 @@ impl Drop for Peer {
 fn envoy_cluster(name: &str, backends: &[SocketAddr]) -> String {
     let mut text = format!(
         "  - name: {name}\n    type: STATIC\n    circuit_breakers:\n      thresholds:\n      \
-         - {{max_connections: 100000, max_pending_requests: 100000}}\n    load_assignment:\n      \
+         - {{max_connections: 100000, max_pending_requests: 100000, max_requests: 100000}}\n    load_assignment:\n      \
          cluster_name: {name}\n      endpoints:\n      - lb_endpoints:\n"
     );
     for backend in backends {
@@ -202,20 +231,30 @@ fn envoy_address(at: SocketAddr) -> String {
 }
 
 /// nginx's main context and the beginning of its `stream`.
-fn nginx_head() -> String {
+fn nginx_stream_head() -> String {
+    let (module, main) = (program::STREAM_MODULE, nginx_main());
+    format!("load_module {module};\n{main}stream {{\n  access_log off;\n  proxy_timeout 1h;\n")
+}
+
+/// nginx's main context.
+fn nginx_main() -> String {
     format!(
-        "load_module {};\nuser root;\ndaemon off;\nworker_processes 1;\nworker_rlimit_nofile {};\npid nginx.pid;\n\
-         events {{ worker_connections 32768; }}\nstream {{\n  access_log off;\n  proxy_timeout 1h;\n",
-        program::STREAM_MODULE,
+        "user root;\ndaemon off;\nworker_processes 1;\nworker_rlimit_nofile {};\npid nginx.pid;\n\
+         events {{ worker_connections 32768; }}\n",
         limits::descriptors()
     )
 }
 
-/// HAProxy's global section and its defaults, with further lines for these. It starts only if it may open two files for
+/// HAProxy's global section and its defaults for TCP, with further lines for these.
+fn haproxy_tcp_head(defaults: &str) -> String {
+    haproxy_head("", &format!("    mode tcp\n{defaults}"))
+}
+
+/// HAProxy's global section and its defaults, with further lines for each. It starts only if it may open two files for
 /// each connection and for each pipe, and a few more; it wants a pipe for every fourth connection unless told otherwise.
-fn haproxy_head(defaults: &str) -> String {
+fn haproxy_head(global: &str, defaults: &str) -> String {
     format!(
-        "global\n    nbthread 1\n    maxconn {}\n    maxpipes 256\ndefaults\n    mode tcp\n    balance roundrobin\n    \
+        "global\n    nbthread 1\n    maxconn {}\n    maxpipes 256\n{global}defaults\n    balance roundrobin\n    \
          timeout connect 5s\n    timeout client 1h\n    timeout server 1h\n{defaults}",
         limits::descriptors() / 2 - 400
     )

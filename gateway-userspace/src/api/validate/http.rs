@@ -5,10 +5,10 @@ use regex::Regex;
 
 use crate::api::diagnostic::{Code, Severity};
 use crate::api::path::FieldPath;
-use crate::api::re2;
 use crate::api::virtual_service::{
     HttpDirectResponse, HttpMatchRequest, HttpRedirect, HttpRewrite, HttpRoute, HttpRouteDestination,
 };
+use crate::notation::re2;
 
 use super::cors::check_cors;
 use super::delegate::check_root_rule;

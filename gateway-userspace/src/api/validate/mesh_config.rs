@@ -76,14 +76,7 @@ fn check_proxy_config(found: &mut Findings<'_>, field: &FieldPath, root: &Node) 
     let Some(Content::Mapping(entries)) = topology else { return };
     for name in entries.iter().map(|entry| entry.key.as_str()) {
         match name {
-            "numTrustedProxies" | "forwardClientCertDetails" => {}
-            "proxyProtocol" => {
-                let name = "defaultConfig.gatewayTopology.proxyProtocol";
-                let message = format!(
-                    "{name} is not yet supported: connections that begin with a header of the PROXY protocol fail"
-                );
-                found.add(Severity::Warning, Code::NotSupported, field, message);
-            }
+            "numTrustedProxies" | "forwardClientCertDetails" | "proxyProtocol" => {}
             other => {
                 found.warning(field, format!("unknown field \"defaultConfig.gatewayTopology.{other}\""));
             }

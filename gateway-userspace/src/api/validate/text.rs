@@ -3,8 +3,8 @@
 use regex::RegexBuilder;
 
 use crate::api::path::FieldPath;
-use crate::api::re2;
 use crate::api::virtual_service::StringMatch;
+use crate::notation::re2;
 
 use super::Findings;
 

@@ -3,7 +3,7 @@
 use crate::api::diagnostic::{Code, Diagnostic, Severity};
 use crate::api::object::Sourced;
 use crate::api::path::FieldPath;
-use crate::api::virtual_service::{Destination, VirtualService};
+use crate::api::virtual_service::{Destination, MESH, VirtualService};
 
 use super::{Findings, check_port, delegate, host, http, l4, rows, unsupported};
 
@@ -37,7 +37,7 @@ pub fn virtual_service(document: &Sourced<VirtualService>) -> Vec<Diagnostic> {
 }
 
 fn check_hosts(found: &mut Findings<'_>, field: &FieldPath, spec: &VirtualService) {
-    let for_mesh = spec.gateways.is_empty() || spec.gateways.iter().any(|gateway| gateway == "mesh");
+    let for_mesh = spec.gateways.is_empty() || spec.gateways.iter().any(|gateway| gateway == MESH);
     for (at, name) in spec.hosts.iter().enumerate() {
         found.check_host(&field.index(at), host::check_host(name));
         if name == "*" && for_mesh {

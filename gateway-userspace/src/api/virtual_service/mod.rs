@@ -21,6 +21,9 @@ pub use route::{
     HttpRewrite, HttpRoute, HttpRouteDestination, PortSelector, RegexRewrite,
 };
 
+/// What `gateways` call all sidecars.
+pub(crate) const MESH: &str = "mesh";
+
 /// `VirtualService.spec`.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]

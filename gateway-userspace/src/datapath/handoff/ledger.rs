@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::super::view::Tuple;
 use super::tally::{Tallied, Tally};
 use crate::model::{Admission, ClusterName, ListenerKey, connections};
+use crate::net::proxy_header::Told;
 
 /// See the module. Shared by all workers and the plane.
 #[derive(Debug, Default)]
@@ -34,6 +35,8 @@ pub struct Entry {
     pub server_name: Option<Box<str>>,
     /// The cluster that its backend was chosen from.
     pub cluster: Option<ClusterName>,
+    /// Both ends of the client's connection, where a proxy has told them.
+    pub told: Option<Told>,
     /// Its place among the listener's connections.
     pub listener_admission: Option<Admission<ListenerKey>>,
     /// Its place among the cluster's connections.

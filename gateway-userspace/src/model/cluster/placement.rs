@@ -82,6 +82,9 @@ fn without(
     priorities: &[u32],
     spent: &[SocketAddr],
 ) -> Option<Vec<f64>> {
+    if spent.is_empty() {
+        return None;
+    }
     let mut left = available.to_vec();
     for (endpoint, priority) in endpoints.iter().zip(priorities) {
         if spent.contains(&endpoint.address) {

@@ -113,7 +113,8 @@ impl UpstreamTls {
     /// Whether what stood for `self` may stand for another policy whose certificates are gone.
     pub fn asks_the_same_as(&self, other: &Self) -> bool {
         let asked = |it: &Self| Self { material: other.material.clone(), ..it.clone() };
-        asked(self) == asked(other)
+        (&self.destination_rule, &self.field) == (&other.destination_rule, &other.field)
+            && asked(self) == asked(other)
     }
 }
 

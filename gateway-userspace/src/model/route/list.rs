@@ -1,6 +1,7 @@
 //! The routes of a virtual host. Most requests pass most routes by, and a route is spread over many cache lines: what its
 //! path begins with is kept apart, so that with thousands of hosts a request touches only the routes that may be its own.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use http::HeaderName;
@@ -95,15 +96,13 @@ impl Serialize for RouteList {
 }
 
 fn distinct(entries: &[Entry]) -> Arc<[WeightedCluster]> {
-    let mut found: Vec<WeightedCluster> = Vec::new();
+    let (mut found, mut known) = (Vec::<WeightedCluster>::new(), HashSet::new());
     for Entry { route, .. } in entries {
         let RouteAction::Forward(forward) = &route.action else { continue };
         for destination in &forward.destinations {
-            let same = |known: &WeightedCluster| match (&known.cluster, &destination.cluster) {
-                (Some(known), Some(cluster)) => Arc::ptr_eq(known, cluster),
-                _ => known.name == destination.name,
-            };
-            if !found.iter().any(same) {
+            // One that is not there is known by its name.
+            let missing = destination.cluster.is_none().then_some(&destination.name);
+            if known.insert((destination.cluster.as_ref().map(Arc::as_ptr), missing)) {
                 found.push(destination.clone());
             }
         }

@@ -354,8 +354,7 @@ impl FullRegex {
 
     /// Likewise one that a document writes in other words.
     pub fn written(written: &str, pattern: &str) -> Result<Self, regex::Error> {
-        // The pattern alone first, so that an error speaks of what the document says, and a stray parenthesis
-        // cannot close ours.
+        // The pattern alone first, so that a stray parenthesis cannot close ours.
         Regex::new(pattern)?;
         let anchored = regex::RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(1 << 20).build()?;
         Ok(Self(Arc::new(Compiled { pattern: written.into(), anchored })))

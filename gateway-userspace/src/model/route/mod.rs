@@ -41,6 +41,8 @@ pub struct RouteTable {
     pub name: Arc<str>,
     /// In order of first appearance.
     pub virtual_hosts: Vec<VirtualHost>,
+    /// Requests of gRPC-Web become gRPC: a server of the protocol GRPC-WEB, or the Gateway annotation `sluice.dev/grpc-web`.
+    pub grpc_web: bool,
     #[serde(skip)]
     by_host: HostMap<u32>,
 }
@@ -52,12 +54,17 @@ impl RouteTable {
         for (index, host) in (0..).zip(&virtual_hosts) {
             by_host.insert(&host.domain, index);
         }
-        Self { name, virtual_hosts, by_host }
+        Self::indexed(name, virtual_hosts, by_host)
     }
 
     /// With an index that was made along with the virtual hosts, each of which has a domain of its own.
     pub fn indexed(name: Arc<str>, virtual_hosts: Vec<VirtualHost>, by_host: HostMap<u32>) -> Self {
-        Self { name, virtual_hosts, by_host }
+        Self { name, virtual_hosts, grpc_web: false, by_host }
+    }
+
+    /// The same, with requests of gRPC-Web made gRPC or not.
+    pub fn with_grpc_web(self, grpc_web: bool) -> Self {
+        Self { grpc_web, ..self }
     }
 
     /// The virtual host of an authority as sent; its port is ignored. There is no fall-through to a wider one.

@@ -22,6 +22,11 @@ pub struct RetryPolicy {
     pub backoff: Duration,
     /// `retryIgnorePreviousHosts`: endpoints that were tried come last.
     pub avoid_previous: bool,
+    /// No document says what is tried again. Then a request that may be repeated by its method (RFC 9110, 9.2.2) and has no
+    /// body is, at another endpoint, if the one that was asked breaks off or falls silent; and any request, if it could not be
+    /// reached in good time.
+    #[serde(skip)]
+    pub rescues: bool,
     /// `retryRemoteLocalities`: after two tries in vain, other priorities of places than theirs.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub remote_localities: bool,
@@ -35,8 +40,17 @@ impl Default for RetryPolicy {
             .with(RetryOn::CANCELLED);
         let (statuses, per_try_timeout) = (Vec::new(), None);
         let backoff = Duration::from_millis(25);
-        let (avoid_previous, remote_localities) = (true, false);
-        Self { attempts: 2, on, statuses, per_try_timeout, backoff, avoid_previous, remote_localities }
+        let (avoid_previous, rescues, remote_localities) = (true, true, false);
+        Self {
+            attempts: 2,
+            on,
+            statuses,
+            per_try_timeout,
+            backoff,
+            avoid_previous,
+            rescues,
+            remote_localities,
+        }
     }
 }
 

@@ -235,6 +235,10 @@ impl<A: FnMut(), C: FnMut(&Carried) -> bool> Run<'_, A, C> {
                 return Poll::Ready(Outcome::Paused);
             }
         }
+        // However busy it is, its time may be over.
+        if let Poll::Ready(outcome) = self.poll_silence(cx) {
+            return Poll::Ready(outcome);
+        }
         cx.waker().wake_by_ref();
         Poll::Pending
     }

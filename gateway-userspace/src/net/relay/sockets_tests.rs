@@ -8,6 +8,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::yield_now;
+use tokio::time::timeout;
 
 use super::*;
 
@@ -434,4 +435,19 @@ async fn an_urgent_byte_is_no_end() {
     let (end, heard) = tokio::join!(run(&mut relay), talking);
     assert!(matches!(end, RelayEnd::Closed) && heard == b"done", "{end:?}");
     assert!(relay.up.has_spliced());
+}
+
+#[tokio::test]
+async fn a_relay_ends_at_its_time_however_busy() {
+    let (mut client, relay, mut backend) = stand(b"", LONG).await;
+    let until = Instant::now() + Duration::from_millis(200);
+    let mut relay = Relay { lifetime: Lifetime { idle: LONG, until: Some(until) }, ..relay };
+    let (piece, mut room) = (vec![b'x'; 1 << 20], vec![0; 1 << 20]);
+    let talking = async { while client.write_all(&piece).await.is_ok() {} };
+    let listening = async { while backend.read(&mut room).await.is_ok_and(|count| count > 0) {} };
+    let outcome = tokio::select! {
+        end = timeout(LONG, run(&mut relay)) => end,
+        _ = async { tokio::join!(talking, listening) } => unreachable!("the relay outlives its ends"),
+    };
+    assert!(matches!(outcome, Ok(RelayEnd::Expired)), "{outcome:?}");
 }

@@ -63,7 +63,8 @@ pub(super) async fn of_request(time: Duration, mut ended: Ended) {
 
 /// Likewise of a try, which begins when it leaves, be it behind the request's end: how long connecting may take is the
 /// cluster's to say.
-pub(super) async fn of_try(time: Duration, departure: &Departure, mut ended: Ended) {
+pub(super) async fn of_try(time: Option<Duration>, departure: &Departure, mut ended: Ended) {
+    let Some(time) = time else { return std::future::pending().await };
     let start = departure.at().await;
     passed(ended.at().await.max(start), time).await;
 }

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 
+use super::exchange::Exchange;
 use super::headers::Asker;
 use super::outgoing::Target;
 use super::serve::Connection;
@@ -18,6 +19,7 @@ use crate::telemetry::clock;
 /// What is known from the start, but for what the request becomes.
 pub(super) struct Facts<'a> {
     pub(super) connection: &'a Connection,
+    pub(super) exchange: &'a Exchange,
     pub(super) asker: Asker,
     pub(super) route: &'a Route,
     /// `HTTP/1.1` or `HTTP/2`.
@@ -124,7 +126,7 @@ impl Facts<'_> {
             Part::Text(text) => Some(text.clone()),
             Part::Remote(part) => Some(address(self.asker.address, *part)),
             Part::DirectRemote(part) => Some(address(ends.peer, *part)),
-            Part::Local(part) => Some(address(ends.local, *part)),
+            Part::Local(part) => Some(address(ends.destination(), *part)),
             Part::Protocol => Some(self.protocol.to_owned()),
             Part::ServerName => self.connection.server_name.as_deref().map(str::to_owned),
             Part::RouteName => Some(self.route.name.to_string()),

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue, SET_COOKIE};
 use http::{Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 
 use super::body::ResponseBody;
 use super::deadline::{Times, of_request};
@@ -12,12 +11,13 @@ use super::facts::Facts;
 use super::mirror::Copies;
 use super::outgoing::{self, Address, Target};
 use super::record::Notes;
+use super::rescue::Rescue;
 use super::serve::Connection;
 use super::tries::Order;
 use super::{affinity, headers, upgrade};
 use crate::model::{Cluster, Forward, UpstreamProtocol};
 use crate::proxy::error::RequestError;
-use crate::upstream::{Ended, Upload, UpstreamBody};
+use crate::upstream::{ClientBody, Ended, Upload, UpstreamBody};
 
 /// What tracers call the request.
 const DECORATOR: HeaderName = HeaderName::from_static("x-envoy-decorator-operation");
@@ -28,19 +28,20 @@ pub(super) async fn forward(
     facts: &Facts<'_>,
     (action, chosen): (&Forward, usize),
     target: Target,
-    mut request: Request<Incoming>,
+    mut request: Request<ClientBody>,
     notes: &Notes,
 ) -> Result<Response<ResponseBody>, RequestError> {
-    let Facts { connection, asker, route, .. } = facts;
+    let Facts { connection, exchange, asker, route, .. } = facts;
     let cluster = action.destinations[chosen].cluster.clone().ok_or(RequestError::NoCluster)?;
     let destination_headers = action.destination_headers.get(chosen);
     let upgrade = upgrade::wanted(&mut request);
     let is_grpc = headers::is_grpc(request.headers());
-    let client_speaks_http2 = request.version() == Version::HTTP_2;
+    // HTTP/1.1 has upgrades, whatever the client asks for one by.
+    let client_speaks_http2 = request.version() == Version::HTTP_2 && upgrade.is_none();
     let times = Times::of(action, request.headers(), is_grpc);
 
     let (mut head, incoming) = request.into_parts();
-    headers::remove_hop_by_hop(&mut head.headers);
+    headers::remove_upgrade(&mut head.headers);
     head.headers.insert(DECORATOR, route.operation.clone());
     let of_destination = destination_headers.map(|(operations, _)| operations);
     facts.apply_to_request(of_destination, &mut head, &target);
@@ -57,7 +58,9 @@ pub(super) async fn forward(
     let copies = if upgrade.is_some() { Copies::default() } else { Copies::draw(action) };
     let is_held = repeats || !copies.is_empty();
     let upload = Upload::new(incoming, is_held.then(|| connection.shared.pool.room()));
+    upload.tell(connection.awaited.clone());
     notes.forwarded((&head, &address), upload.received());
+    exchange.reads(upload.pace());
     copies.send(connection, (&head, &address, client_speaks_http2), (times.whole, &upload.ended()));
     let kept = affinity::of(&cluster.affinity, &head, &address, asker.address.ip());
     let opening = connection.opening(&cluster, address.authority(), protocol)?;
@@ -66,6 +69,7 @@ pub(super) async fn forward(
     if upgrade.is_some() {
         upgrade::ask(&mut head.headers);
     }
+    let rescue = Rescue::of(policy, &cluster, (&head.method, upload.size_hint().exact()), upgrade.is_some());
     let order = Order {
         connection,
         cluster: &cluster,
@@ -75,6 +79,7 @@ pub(super) async fn forward(
         times,
         upload: &upload,
         repeats,
+        rescue,
         is_copied: !copies.is_empty(),
         is_upgrade: upgrade.is_some(),
         notes,

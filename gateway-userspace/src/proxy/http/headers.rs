@@ -46,7 +46,7 @@ const OF_ONE_CONNECTION: [HeaderName; 4] =
     [KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, HeaderName::from_static("http2-settings")];
 
 /// The words of a header that holds a list, over all its lines.
-pub(super) fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+pub(super) fn tokens(headers: &HeaderMap, name: HeaderName) -> impl DoubleEndedIterator<Item = &[u8]> {
     let lines = headers.get_all(name).into_iter();
     lines.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
@@ -79,6 +79,9 @@ pub(super) fn remove_of_connection(headers: &mut HeaderMap) {
 
 /// Of all that `TE` may say, only that trailers are welcome is said again: gRPC asks for it end to end.
 fn keep_trailers_wish(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::TE) {
+        return;
+    }
     let wants_trailers = lists(headers, header::TE, b"trailers");
     headers.remove(header::TE);
     if wants_trailers {
@@ -89,14 +92,14 @@ fn keep_trailers_wish(headers: &mut HeaderMap) {
 /// Takes away what belongs to one connection only. `TE: trailers` stays, as gRPC asks for it end to end, also where
 /// `Connection` names it, as RFC 9110 asks of its sender.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = tokens(headers, header::CONNECTION)
-        .filter_map(|name| HeaderName::from_bytes(name).ok())
-        .filter(|name| *name != header::TE)
-        .collect();
-    for name in named.iter().chain(&[header::CONNECTION, header::UPGRADE]).chain(&OF_ONE_CONNECTION) {
-        headers.remove(name);
-    }
-    keep_trailers_wish(headers);
+    remove_of_connection(headers);
+    remove_upgrade(headers);
+}
+
+/// Takes away what [`remove_of_connection`] leaves of an upgrade.
+pub(super) fn remove_upgrade(headers: &mut HeaderMap) {
+    headers.remove(header::CONNECTION);
+    headers.remove(header::UPGRADE);
 }
 
 /// Joins the lines into which HTTP/2 clients cut their cookies (RFC 9113, 8.2.3): over HTTP/1.1 a backend may read one
@@ -149,10 +152,8 @@ pub(super) fn add_forwarding(
 
 /// What the outermost of so many proxies says of its client: each has added the one before it at the end.
 fn forwarded_by(headers: &HeaderMap, proxies: usize) -> Option<IpAddr> {
-    let lines: Vec<_> = headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
-    let whole = lines.join(&b","[..]);
-    let address = whole.rsplit(|byte| *byte == b',').nth(proxies - 1)?;
-    std::str::from_utf8(address.trim_ascii()).ok()?.parse().ok()
+    let address = tokens(headers, FORWARDED_FOR).rev().nth(proxies - 1)?;
+    std::str::from_utf8(address).ok()?.parse().ok()
 }
 
 /// Says what is known of the client's certificate, if it has shown one.
@@ -171,10 +172,16 @@ pub(super) fn tell_certificate(
     }
     let adds = matches!(rule, ClientCertificates::SanitizeSet | ClientCertificates::AppendForward);
     let Some(certificate) = certificate.filter(|_| adds) else { return };
-    let mut lines: Vec<_> = headers.get_all(CLIENT_CERT).iter().map(HeaderValue::as_bytes).collect();
-    lines.push(certificate.as_bytes());
+    append(headers, CLIENT_CERT, certificate.as_bytes());
+}
+
+/// Adds a word to a header that holds a list, whose lines become one.
+fn append(headers: &mut HeaderMap, name: HeaderName, word: &[u8]) {
+    let mut lines: Vec<_> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
+    lines.retain(|line| !line.is_empty());
+    lines.push(word);
     if let Ok(value) = HeaderValue::from_bytes(&lines.join(&b","[..])) {
-        headers.insert(CLIENT_CERT, value);
+        headers.insert(name, value);
     }
 }
 
@@ -199,15 +206,7 @@ pub fn as_rules_see(sent: &[(String, String)], client: Option<IpAddr>, tls: bool
 
 /// Adds a hop to the chain of those who asked for each other.
 pub(super) fn append_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) {
-    let mut chain =
-        headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b","[..]);
-    if !chain.is_empty() {
-        chain.push(b',');
-    }
-    chain.extend_from_slice(peer.to_string().as_bytes());
-    if let Ok(value) = HeaderValue::from_bytes(&chain) {
-        headers.insert(FORWARDED_FOR, value);
-    }
+    append(headers, FORWARDED_FOR, peer.to_string().as_bytes());
 }
 
 /// A random UUID (RFC 9562, version 4). It names a request in logs and protects nothing, so a fast generator will do.

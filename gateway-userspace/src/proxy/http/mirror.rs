@@ -59,7 +59,7 @@ impl<'a> Copies<'a> {
         (head, address, client_speaks_http2): (&Parts, &Address, bool),
         (time, ended): (Option<Duration>, &Ended),
     ) {
-        let client = connection.ends.peer.ip();
+        let client = connection.ends.client().ip();
         for cluster in &self.0 {
             let mut head = head.clone();
             headers::append_forwarded_for(&mut head.headers, connection.ends.local.ip());
@@ -111,7 +111,9 @@ impl Copy {
         let exchanged = timeout(time, exchange).await;
         let outcome = match exchanged {
             Ok(Ok(status)) => Outcome::Status(status),
-            Ok(Err(SendError::Connect { .. } | SendError::Exchange { .. })) => Outcome::LocalOriginFailure,
+            Ok(Err(SendError::Connect { .. } | SendError::Ambiguous | SendError::Exchange { .. })) => {
+                Outcome::LocalOriginFailure
+            }
             Ok(Err(SendError::Overflow)) => return,
             // Whoever was not reached has had no time.
             Err(_) if departure.endpoint().is_none() => return,

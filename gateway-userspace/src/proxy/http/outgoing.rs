@@ -1,6 +1,8 @@
 //! The head of a request as the backend gets it.
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Uri, Version};
@@ -8,6 +10,7 @@ use http_body::SizeHint;
 
 use crate::model::{Cluster, Forward, Route, UpstreamProtocol};
 use crate::proxy::error::RequestError;
+use crate::upstream::framing;
 
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
@@ -19,6 +22,16 @@ const WITHOUT_BODY: [Method; 5] = [Method::CONNECT, Method::DELETE, Method::GET,
 pub(super) struct Target {
     pub(super) path: String,
     pub(super) authority: String,
+}
+
+impl Target {
+    /// Path and query.
+    pub(super) fn line(&self, query: Option<&str>) -> String {
+        match query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.clone(),
+        }
+    }
 }
 
 /// What the backend is asked for.
@@ -72,16 +85,11 @@ impl Address {
 
     /// Tells the backend what the client asked for, where a rule has had a say in it.
     pub(super) fn tell_original(&self, head: &mut Parts, target: &Target) {
-        let path = match head.uri.query() {
-            Some(query) => format!("{}?{query}", target.path),
-            None => target.path.clone(),
-        };
-        for (name, is_other, original) in [
-            (ORIGINAL_PATH, self.is_rewritten, path.as_str()),
-            (ORIGINAL_HOST, self.authority != target.authority, target.authority.as_str()),
-        ] {
+        let path = self.is_rewritten.then(|| target.line(head.uri.query()));
+        let host = Some(target.authority.as_str()).filter(|authority| self.authority != *authority);
+        for (name, original) in [(ORIGINAL_PATH, path.as_deref()), (ORIGINAL_HOST, host)] {
             head.headers.remove(&name);
-            if is_other && let Ok(value) = HeaderValue::from_str(original) {
+            if let Some(Ok(value)) = original.map(HeaderValue::from_str) {
                 head.headers.insert(name, value);
             }
         }
@@ -126,7 +134,16 @@ fn new_authority<'a>(route: &'a Route, action: &'a Forward, chosen: usize) -> Op
 /// here: it is hyper that asks the client for the body as soon as the backend's connection does.
 pub(super) fn frame(head: &mut Parts, body: &SizeHint) {
     head.headers.remove(EXPECT);
-    if head.version != Version::HTTP_11 || head.headers.contains_key(CONTENT_LENGTH) {
+    // hyper has read it as a number; what is none it has refused.
+    let _ = framing::settle_length(&mut head.headers);
+    if head.version != Version::HTTP_11 {
+        return;
+    }
+    // What is said of trailers is said to the next one (RFC 9110, 10.1.4), unless a rule has other words for it.
+    if head.headers.contains_key(TE) {
+        head.headers.entry(CONNECTION).or_insert(HeaderValue::from_static("te"));
+    }
+    if head.headers.contains_key(CONTENT_LENGTH) {
         return;
     }
     match body.exact() {

@@ -12,13 +12,15 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{HOST, HeaderMap, HeaderName, USER_AGENT};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::body::ResponseBody;
 use super::forward::SERVICE_TIME;
+use super::grpc_web::Encoder;
 use super::headers::{Asker, FORWARDED_FOR, REQUEST_ID};
 use super::outgoing::{Address, Target};
+use super::request::protocol;
 use super::serve::Connection;
 use crate::model::{ClusterName, Route};
 use crate::proxy::error::RequestError;
@@ -56,8 +58,7 @@ impl Notes {
     pub(super) fn begin(connection: &Connection, logging: Option<Arc<Logging>>) -> Self {
         let log = logging.zip(connection.shared.access_log.clone());
         Self(log.map(|(logging, log)| {
-            let (ends, server_name) = (connection.ends, connection.server_name.as_deref());
-            let mut record = access::Connection::begun(ends.local, ends.peer, server_name);
+            let mut record = connection.ends.record(connection.server_name.as_deref());
             record.handshake = connection.handshake;
             let asked = Asked { scheme: Some(connection.scheme()), ..Asked::default() };
             RefCell::new(Line {
@@ -78,32 +79,25 @@ impl Notes {
         }
     }
 
-    /// A request that could be read, in the client's words.
+    /// A request that could be read, and asks for what nobody may ask, in the client's words.
     pub(super) fn heard<B>(&self, request: &Request<B>) {
         self.note(|line| {
             let (uri, headers) = (request.uri(), request.headers());
-            let authority = uri.authority().map(ToString::to_string).or_else(|| text(headers, &HOST));
-            line.asked = Asked {
-                method: Some(request.method().to_string()),
-                path: uri.path_and_query().map(ToString::to_string),
-                protocol: Some(if request.version() == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" }),
-                user_agent: text(headers, &USER_AGENT),
-                authority,
-                headers: Wanted::of(&line.logging.wanted().request, headers),
-                ..Asked::default()
-            };
+            line.read(request);
+            line.asked.path = uri.path_and_query().map(ToString::to_string);
+            line.asked.user_agent = text(headers, &USER_AGENT);
+            line.asked.authority = uri.authority().map(ToString::to_string).or_else(|| text(headers, &HOST));
+            line.asked.headers = Wanted::of(&line.logging.wanted().request, headers);
         });
     }
 
     /// A request that makes sense, with the headers that backends get.
     pub(super) fn asked<B>(&self, request: &Request<B>, target: &Target, asker: Asker) {
         self.note(|line| {
+            line.read(request);
             line.connection.downstream_remote = asker.address;
             line.asked.scheme = Some(asker.scheme);
-            line.asked.path = Some(match request.uri().query() {
-                Some(query) => format!("{}?{query}", target.path),
-                None => target.path.clone(),
-            });
+            line.asked.path = Some(target.line(request.uri().query()));
             line.asked.authority = Some(target.authority.clone());
             line.headers(request.headers());
         });
@@ -176,7 +170,12 @@ impl Notes {
     }
 
     /// Ties the line to the response, whose end is its end.
-    pub(super) fn follow(self, response: Response<ResponseBody>, method: &Method) -> Response<Recorded> {
+    pub(super) fn follow(
+        self,
+        response: Response<ResponseBody>,
+        method: &Method,
+        encoder: Option<Encoder>,
+    ) -> Response<Recorded> {
         let line = self.0.map(|line| Box::new(line.into_inner()));
         let line = line.map(|mut line| {
             line.asked.status = response.status().as_u16();
@@ -195,7 +194,7 @@ impl Notes {
             };
             line
         });
-        response.map(|body| Recorded { body, line })
+        response.map(|body| Recorded { body, encoder: encoder.map(Box::new), line })
     }
 }
 
@@ -204,6 +203,12 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 }
 
 impl Line {
+    /// What is the same of any request.
+    fn read<B>(&mut self, request: &Request<B>) {
+        self.asked.method = Some(request.method().to_string());
+        self.asked.protocol = Some(protocol(request.version()));
+    }
+
     /// What the line tells of headers.
     fn headers(&mut self, headers: &HeaderMap) {
         self.asked.headers = Wanted::of(&self.logging.wanted().request, headers);
@@ -250,14 +255,23 @@ impl Drop for Line {
         self.connection.duration = self.began.elapsed();
         self.connection.received = self.received.get();
         self.connection.request = Some(Box::new(std::mem::take(&mut self.asked)));
-        self.log.write(&self.logging, self.connection.clone());
+        self.log.write(&self.logging, self.connection.take());
     }
 }
 
-/// A response's body with the line that is written at its end.
+/// A response's body as the client gets it, with the line that is written at its end.
 pub(crate) struct Recorded {
     body: ResponseBody,
+    /// What its bytes go through before the client gets them.
+    encoder: Option<Box<Encoder>>,
     line: Option<Box<Line>>,
+}
+
+impl Recorded {
+    /// Whether it is an answer of our own.
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self.body, ResponseBody::Own(_))
+    }
 }
 
 impl Body for Recorded {
@@ -269,16 +283,24 @@ impl Body for Recorded {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let Self { body, line } = &mut *self;
+        let Self { body, encoder, line } = &mut *self;
+        // Nothing follows trailers, and not everybody asks whether.
+        let mut is_last = frame.is_none();
+        if let Some(Ok(frame)) = &frame {
+            is_last = frame.is_trailers() || body.is_end_stream();
+            if let (Some(line), Some(trailers)) = (&mut *line, frame.trailers_ref()) {
+                line.asked.trailers = Wanted::of(&line.logging.wanted().trailers, trailers);
+            }
+        }
+        let frame = match encoder {
+            Some(encoder) => encoded(encoder, frame),
+            None => frame,
+        };
         if let Some(open) = line {
             match &frame {
                 Some(Ok(frame)) => {
                     open.connection.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
-                    if let Some(trailers) = frame.trailers_ref() {
-                        open.asked.trailers = Wanted::of(&open.logging.wanted().trailers, trailers);
-                    }
-                    // Nothing follows trailers, and not everybody asks whether.
-                    if frame.is_trailers() || body.is_end_stream() {
+                    if is_last && encoder.as_ref().is_none_or(|encoder| encoder.is_even()) {
                         open.end = End::Whole;
                     }
                 }
@@ -293,10 +315,20 @@ impl Body for Recorded {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.is_end_stream() && self.encoder.as_ref().is_none_or(|encoder| encoder.is_even())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        if self.encoder.is_none() { self.body.size_hint() } else { SizeHint::default() }
+    }
+}
+
+type Next = Option<Result<Frame<Bytes>, BodyError>>;
+
+/// The next frame as the client gets it; behind the last one what is left.
+fn encoded(encoder: &mut Encoder, frame: Next) -> Next {
+    match frame {
+        Some(frame) => Some(frame.map(|frame| encoder.encode(frame))),
+        None => encoder.rest().map(|rest| Ok(Frame::data(rest))),
     }
 }

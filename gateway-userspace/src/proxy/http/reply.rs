@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, UPGRADE};
 use http::{HeaderMap, Response, StatusCode};
+use http_body::Body as _;
 
 use super::body::ResponseBody;
 use crate::model::{AbortStatus, DirectResponse};
@@ -23,10 +24,21 @@ pub(super) fn failure(error: RequestError, is_grpc: bool) -> Response<ResponseBo
     if matches!(error, RequestError::Reset(Reset::Overflow, _)) {
         response.headers_mut().insert(OVERLOADED, HeaderValue::from_static("true"));
     }
-    if error.ends_connection() {
+    // Which version would do is to be said (RFC 9110, 15.5.22).
+    if error == RequestError::OldVersion {
+        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade, close"));
+    } else if error.ends_connection() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Has the client's connection end behind it, unless it goes on as something else.
+pub(super) fn last<B>(response: &mut Response<B>) {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 /// `directResponse` of a route.
@@ -58,6 +70,16 @@ pub(super) fn name_text(response: &mut Response<ResponseBody>) {
     }
 }
 
+/// HEAD is answered with a head (RFC 9110, 9.3.2). hyper knows that for HTTP/1.1 alone: over HTTP/2 a body would follow, be
+/// it ours or one of a backend that sends what it must not, and the client would take the stream for broken.
+pub(super) fn leave_body_out(response: &mut Response<ResponseBody>) {
+    let length = response.body().size_hint().exact().filter(|length| *length > 0);
+    *response.body_mut() = ResponseBody::empty();
+    if let Some(length) = length {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert(length.into());
+    }
+}
+
 /// gRPC over HTTP/2: clients look at `grpc-status` and take any other HTTP status for a broken proxy.
 fn grpc_failure(error: RequestError) -> Response<ResponseBody> {
     let status = match error {
@@ -71,13 +93,22 @@ fn trailers_only(status: HeaderValue, message: &[u8]) -> Response<ResponseBody> 
     let mut response = Response::new(ResponseBody::empty());
     let headers: &mut HeaderMap = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    insert_status(headers, status, message);
+    response
+}
+
+/// Says in gRPC's words what a response of HTTP says.
+pub(super) fn tell_grpc(headers: &mut HeaderMap, status: StatusCode, message: &[u8]) {
+    insert_status(headers, HeaderValue::from_static(grpc_status(status)), message);
+}
+
+fn insert_status(headers: &mut HeaderMap, status: HeaderValue, message: &[u8]) {
     headers.insert(HeaderName::from_static("grpc-status"), status);
     if let Ok(message) = HeaderValue::from_str(&grpc_message(message))
         && !message.is_empty()
     {
         headers.insert(HeaderName::from_static("grpc-message"), message);
     }
-    response
 }
 
 /// A text as gRPC writes it: what is not printable ASCII, and the per cent sign, is percent-encoded.
@@ -180,6 +211,17 @@ mod tests {
         let mut none = own(StatusCode::OK, Bytes::new(), false);
         name_text(&mut none);
         assert!(none.headers().is_empty());
+    }
+
+    #[test]
+    fn head_is_told_how_long_the_body_would_be() {
+        let mut response = own(StatusCode::OK, Bytes::from_static(b"text"), false);
+        leave_body_out(&mut response);
+        assert!(matches!(response.body(), ResponseBody::Own(None)));
+        assert_eq!(response.headers()["content-length"], "4");
+        let mut response = own(StatusCode::OK, Bytes::new(), false);
+        leave_body_out(&mut response);
+        assert!(!response.headers().contains_key("content-length"));
     }
 
     #[test]

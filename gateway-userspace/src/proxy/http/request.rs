@@ -4,18 +4,22 @@ use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::time::SystemTime;
 
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use http::uri::Authority;
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::body::ResponseBody;
+use super::exchange::Exchange;
 use super::facts::Facts;
+use super::grpc_web::GrpcWeb;
 use super::record::{Notes, Recorded};
-use super::serve::{Connection, InForce};
-use super::{cors, fault, forward, headers, outgoing, redirect, reply, upgrade};
-use crate::model::{Filters, Forward, HttpSettings, RequestHead, RouteAction, RouteTable};
-use crate::proxy::error::RequestError;
+use super::serve::{Connection, InForce, MAX_HEADERS as MAX_LINES};
+use super::{cors, fault, forward, headers, hops, host, outgoing, redirect, reply, tunnel, upgrade};
+use crate::model::{Filters, Forward, HttpSettings, Refusal, RequestHead, RouteAction, RouteTable};
+use crate::proxy::error::{RequestError, Reset, Tries};
+use crate::proxy::overload::Level;
+use crate::upstream::ClientBody;
 use crate::upstream::balance::by_weight;
 
 /// Methods of HTTP/1.1 that are understood, as by Envoy: the registered ones and a few in use (IANA, HTTP Method Registry).
@@ -61,18 +65,56 @@ const METHODS: [&str; 34] = [
 const MAX_HEADERS: usize = 60 * 1024;
 
 /// Answers one request; every failure has become a response.
-pub(super) async fn serve(connection: &Connection, mut request: Request<Incoming>) -> Response<Recorded> {
+/// `is_plain`: its head says once at most how long it is.
+pub(super) async fn serve(
+    connection: &Connection,
+    mut request: Request<Incoming>,
+    is_plain: bool,
+    exchange: &Exchange,
+) -> Response<Recorded> {
+    let version = request.version();
     headers::join_cookies(request.headers_mut());
+    let is_tunnel = tunnel::turn(&mut request);
     let is_grpc = headers::is_grpc(request.headers());
     let InForce { table, logging, settings, .. } = connection.in_force();
+    let web = if table.grpc_web { GrpcWeb::of(request.headers()) } else { None };
     let (notes, method) = (Notes::begin(connection, logging), request.method().clone());
-    let answer = answer((connection, &table, settings), request, is_grpc, &notes).await;
+    if is_grpc {
+        exchange.is_grpc();
+    }
+    let asked = (is_plain, is_grpc, web);
+    let answer = tokio::select! {
+        biased;
+        answer = answer((connection, &table, settings), request, asked, (&notes, exchange)) => answer,
+        (refusal, whole) = exchange.given_up() => Err(match refusal {
+            Refusal::SlowBody => RequestError::SlowBody,
+            _ => RequestError::Idle { whole },
+        }),
+    };
     let mut response = answer.unwrap_or_else(|error| failure(connection, error, is_grpc, &notes));
+    if is_tunnel && tunnel::misleads(&response) {
+        response = failure(connection, RequestError::Reset(Reset::Protocol, Tries::One), is_grpc, &notes);
+    }
     reply::name_text(&mut response);
+    if method == Method::HEAD {
+        reply::leave_body_out(&mut response);
+    }
     if let Some(server) = &connection.shared.server_header {
         response.headers_mut().insert(http::header::SERVER, server.clone());
     }
-    notes.follow(response, &method)
+    let is_leaving = connection.drain.is_draining() || connection.shared.overload.level() >= Level::Closing;
+    if version != Version::HTTP_2 && is_leaving {
+        reply::last(&mut response);
+    }
+    let (response, encoder) = match web {
+        Some(web) => web.answer(response).await,
+        None => (response, None),
+    };
+    let mut response = notes.follow(response, &method, encoder);
+    if is_tunnel {
+        tunnel::answer(&mut response);
+    }
+    response
 }
 
 fn failure(
@@ -82,6 +124,7 @@ fn failure(
     notes: &Notes,
 ) -> Response<ResponseBody> {
     notes.failed(error);
+    connection.count(error);
     let (flags, details) = (error.flags(), error.details());
     tracing::debug!(peer = %connection.ends.peer, listener = %connection.ends.listener, ?flags, details, ?error, "request not served");
     reply::failure(error, is_grpc)
@@ -91,15 +134,29 @@ fn failure(
 async fn answer(
     (connection, table, settings): (&Connection, &RouteTable, HttpSettings),
     mut request: Request<Incoming>,
-    is_grpc: bool,
-    notes: &Notes,
+    (is_plain, is_grpc, web): (bool, bool, Option<GrpcWeb>),
+    (notes, exchange): (&Notes, &Exchange),
 ) -> Result<Response<ResponseBody>, RequestError> {
     let started = SystemTime::now();
-    notes.heard(&request);
-    let target = target(connection, settings, &request)?;
+    if connection.shared.overload.level() >= Level::Refusing {
+        notes.heard(&request);
+        return Err(RequestError::Overloaded);
+    }
+    let target =
+        if is_plain { target(connection, settings, &request) } else { Err(RequestError::AmbiguousLength) };
+    let target = target.inspect_err(|_| notes.heard(&request))?;
+    if let Some(answer) = hops::count(&mut request).inspect_err(|_| notes.heard(&request))? {
+        notes.heard(&request);
+        notes.details("direct_response");
+        return Ok(answer);
+    }
     // Before any rule looks at them: a rule must not believe what clients say of themselves.
     headers::remove_of_connection(request.headers_mut());
-    let peer = (connection.ends.peer, connection.scheme());
+    if request.version() == Version::HTTP_10 {
+        // Nothing was there to switch to (RFC 9110, 7.8).
+        headers::remove_upgrade(request.headers_mut());
+    }
+    let peer = (connection.ends.client(), connection.scheme());
     let asker = headers::add_forwarding(request.headers_mut(), peer, settings.trusted_proxies);
     let has_shown = connection.handshake.is_some_and(|handshake| handshake.is_mutual);
     let certificate = connection.client_certificate.as_ref().filter(|_| has_shown);
@@ -122,14 +179,18 @@ async fn answer(
     notes.routed(route);
     upgrade::check(request.headers())?;
     notes.details("direct_response");
-    let protocol = if request.version() == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" };
-    let facts = Facts { connection, asker, route, protocol, started, asked: RefCell::default() };
+    let protocol = protocol(request.version());
+    let facts = Facts { connection, exchange, asker, route, protocol, started, asked: RefCell::default() };
     let line = (target.path.as_str(), head.query, target.authority.as_str());
     facts.keep(None, (request.method(), request.headers()), line);
     let mut response = match &route.action {
         RouteAction::Redirect(redirect) => redirect::redirect(redirect, &route.matcher.path, &head, is_grpc),
         RouteAction::Direct(direct) => reply::direct(direct, is_grpc),
         RouteAction::Forward(action) => {
+            let request = match web {
+                Some(web) => web.translate(request),
+                None => request.map(ClientBody::plain),
+            };
             return Ok(forwarded(&facts, action, (target, request), is_grpc, notes).await);
         }
     };
@@ -142,7 +203,7 @@ async fn answer(
 async fn forwarded(
     facts: &Facts<'_>,
     action: &Forward,
-    (target, request): (outgoing::Target, Request<Incoming>),
+    (target, request): (outgoing::Target, Request<ClientBody>),
     is_grpc: bool,
     notes: &Notes,
 ) -> Response<ResponseBody> {
@@ -182,21 +243,33 @@ async fn forwarded(
     response
 }
 
+/// A version as logs and headers tell it.
+pub(super) fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
+    }
+}
+
 /// What a request asks for, normalised; refuses what nobody may ask.
 fn target(
     connection: &Connection,
     settings: HttpSettings,
     request: &Request<Incoming>,
 ) -> Result<outgoing::Target, RequestError> {
+    check_version(connection, request.version())?;
     check_framing(request)?;
-    if request.version() == Version::HTTP_11 {
-        check_size(request)?;
+    check_size(request)?;
+    if request.version() == Version::HTTP_2 {
+        check_fields(request)?;
+    } else {
         check_request_line(connection, request)?;
     }
+    let authority = host::authority(request)?;
     if request.method() == Method::CONNECT {
-        return Err(RequestError::NoRoute);
+        return Err(RequestError::NoTunnel);
     }
-    let authority = authority(request)?;
     let path = settings.path.of(request.uri().path()).ok_or(RequestError::InvalidPath)?.into_owned();
     // `OPTIONS *` asks the gateway itself, which has nothing to say.
     if path == "*" {
@@ -205,12 +278,45 @@ fn target(
     Ok(outgoing::Target { path, authority })
 }
 
-/// Envoy counts names, values and the target. HTTP/2's are counted where they are unpacked.
+/// HTTP/1.0 is spoken where the process was told so.
+fn check_version(connection: &Connection, version: Version) -> Result<(), RequestError> {
+    let is_spoken = version == Version::HTTP_10 && connection.shared.spoken.http10;
+    if version < Version::HTTP_11 && !is_spoken { Err(RequestError::OldVersion) } else { Ok(()) }
+}
+
+/// Envoy counts names, values and the target. h2 counts 32 bytes more for each field, up to a bound of its own. A target that is too long by
+/// itself is told so (RFC 9112, 3).
 fn check_size(request: &Request<Incoming>) -> Result<(), RequestError> {
     let line = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target > MAX_HEADERS {
+        return Err(RequestError::TargetTooLong);
+    }
     let size = target + request.headers().iter().map(line).sum::<usize>();
     if size > MAX_HEADERS { Err(RequestError::HeadersTooLarge) } else { Ok(()) }
+}
+
+/// What h2 lets pass of HTTP/2. A value that begins or ends with a blank makes a request malformed (RFC 9113, 8.2.1): a rule would
+/// be held against another value than the one that an HTTP/1.1 backend reads. So does a length that is said twice, as an
+/// HTTP/2 backend would get both. Lines are as many as HTTP/1.1 has, with a cookie's crumbs for one.
+fn check_fields(request: &Request<Incoming>) -> Result<(), RequestError> {
+    let (uri, headers) = (request.uri(), request.headers());
+    if headers.len() > MAX_LINES {
+        return Err(RequestError::HeadersTooLarge);
+    }
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let is_framed = |value: &HeaderValue| {
+        let bytes = value.as_bytes();
+        !is_blank(bytes.first()) && !is_blank(bytes.last())
+    };
+    let has_one_length = headers.get_all(CONTENT_LENGTH).iter().nth(1).is_none();
+    if !has_one_length || !headers.values().all(is_framed) {
+        return Err(RequestError::Malformed);
+    }
+    match uri.path_and_query().map(PathAndQuery::as_str) {
+        Some(path) if path != "*" && !path.starts_with('/') => Err(RequestError::InvalidTarget),
+        _ => Ok(()),
+    }
 }
 
 /// HTTP/1.1 names its methods, and in absolute form the scheme, which must be the connection's. `*` is for OPTIONS, a host
@@ -236,36 +342,13 @@ fn check_request_line(connection: &Connection, request: &Request<Incoming>) -> R
 /// Refuses what could not be said again to a backend: a transfer coding ends here (RFC 9112, 7), so that a body in one
 /// that is not undone here would arrive as bytes of which nobody says what they are.
 fn check_framing(request: &Request<Incoming>) -> Result<(), RequestError> {
-    if request.version() < Version::HTTP_11 {
-        return Err(RequestError::OldVersion);
-    }
-    let mut codings = headers::tokens(request.headers(), TRANSFER_ENCODING);
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
+    let codings = || headers::tokens(request.headers(), TRANSFER_ENCODING);
+    let chunked = codings().filter(|coding| coding.eq_ignore_ascii_case(b"chunked")).count();
+    match codings().count() {
+        0 => Ok(()),
+        1 if chunked == 1 => Ok(()),
+        // Twice, or beside nothing: who knows how others count.
+        _ if chunked > 1 || codings().any(<[u8]>::is_empty) => Err(RequestError::AmbiguousLength),
         _ => Err(RequestError::UnknownTransferCoding),
-    }
-}
-
-/// The authority as sent: of the request line before the Host header. Two Host headers name nobody. One with user
-/// information is an error (RFC 9110, 4.2.4): what follows the `@` would be taken for the host by others only.
-fn authority(request: &Request<Incoming>) -> Result<String, RequestError> {
-    let host = match request.uri().authority() {
-        Some(authority) => authority.as_str(),
-        None => single_host(request.headers())?,
-    };
-    match Authority::try_from(host) {
-        Ok(authority) if !host.contains('@') => Ok(authority.as_str().to_owned()),
-        _ => Err(RequestError::InvalidHost),
-    }
-}
-
-fn single_host(headers: &HeaderMap) -> Result<&str, RequestError> {
-    let mut lines = headers.get_all(HOST).iter();
-    match (lines.next(), lines.next()) {
-        (None, _) => Err(RequestError::MissingHost),
-        (Some(_), Some(_)) => Err(RequestError::NoRoute),
-        (Some(host), None) if host.is_empty() => Err(RequestError::MissingHost),
-        (Some(host), None) => host.to_str().map_err(|_| RequestError::InvalidHost),
     }
 }

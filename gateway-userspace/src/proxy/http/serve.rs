@@ -1,46 +1,64 @@
 //! One HTTP connection: hyper's server on it, and the route table that its requests see.
 
-use std::cell::RefCell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
+use std::error::Error as _;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
-use super::idle::Streams;
+use super::exchange::Moving;
+use super::executor::StreamExecutor;
+use super::frames::Rationed;
+use super::idle::{Streamed, Streams};
 use super::record::Notes;
 use super::request;
 use crate::model::{
-    Below, ChainAction, Cluster, HttpSettings, ListenerKind, RouteTable, Snapshot, Tier, UpstreamProtocol,
+    Below, ChainAction, Cluster, HttpSettings, ListenerKind, Refusal, RouteTable, Snapshot, Tier,
+    UpstreamProtocol,
 };
 use crate::net::drain::DrainWatch;
+use crate::net::heads::{Heads, Watched};
+use crate::net::patient::{Awaited, Patient};
 use crate::net::repair::{self, TcpInfo};
+use crate::net::rewind::Rewound;
 use crate::proxy::connection::{Ends, HTTP_IDLE};
 use crate::proxy::detect::HttpVersion;
 use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::worker::Shared;
 use crate::telemetry::access::{Handshake, Logging};
-use crate::upstream::{Asked, LocalExecutor, Opening};
+use crate::upstream::{Asked, Opening};
 
 /// Header lines of a request; one more is answered with 431 (Envoy's bound).
-const MAX_HEADERS: usize = 100;
+pub(super) const MAX_HEADERS: usize = 100;
 /// Bytes of a request's head, which are read before they are counted as Envoy counts.
 const MAX_HEAD: usize = 64 * 1024;
+/// Bytes that HTTP/1 reads ahead: twice as many, so that a target that is too long can be told from headers that are.
+const MAX_READ: usize = 2 * MAX_HEAD;
+/// A client of HTTP/1.1 that asks for nothing for so long is paused.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Time to take an answer that ends the connection.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// Streams that one HTTP/2 client may have open.
-const MAX_STREAMS: u32 = 256;
 /// HTTP/2 receive windows: large enough that one stream fills a fast path, small enough to bound what a stalled
 /// backend makes us hold.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bytes of a response that wait for an HTTP/2 client to take them, for each stream, besides the piece that was read last: what
+/// one connection whose client never reads can have us hold is this for each of its streams.
+const SEND_BUFFER: usize = 64 * 1024;
 /// A request that was on its way when an idle HTTP/2 connection was said to end comes within this, or not at all.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
@@ -52,6 +70,10 @@ pub(in crate::proxy) struct Connection {
     pub(super) agreed: Result<TcpInfo, Below>,
     /// Held by upgraded connections beyond the life of this one.
     pub(super) drain: DrainWatch,
+    /// HTTP/2 alone: what is asked on it. A stream that is upgraded is one of them as long as it lasts.
+    pub(super) streams: OnceCell<Streams>,
+    /// HTTP/1.1: whether the client waits for an answer.
+    pub(super) awaited: Awaited,
     /// The filter chain, when TLS was terminated.
     chain: Option<Arc<str>>,
     /// `x-forwarded-client-cert` of a client that has shown a certificate.
@@ -66,12 +88,20 @@ pub(in crate::proxy) struct Connection {
 
 /// What a request reads of the snapshot, once, at its head.
 #[derive(Clone)]
-pub(super) struct InForce {
+pub(in crate::proxy) struct InForce {
     generation: u64,
     pub(super) table: Arc<RouteTable>,
     /// Absent while nothing is logged.
     pub(super) logging: Option<Arc<Logging>>,
     pub(super) settings: HttpSettings,
+}
+
+impl InForce {
+    /// A snapshot's, with the table that is its listener's or chain's.
+    pub(in crate::proxy) fn of(snapshot: &Snapshot, table: Arc<RouteTable>) -> Self {
+        let logging = (!snapshot.logging.is_off()).then(|| snapshot.logging.clone());
+        Self { generation: snapshot.generation, table, logging, settings: snapshot.http }
+    }
 }
 
 impl Connection {
@@ -80,24 +110,22 @@ impl Connection {
         shared: Rc<Shared>,
         ends: Ends,
         chain: Option<Arc<str>>,
-        table: Arc<RouteTable>,
-        generation: u64,
+        in_force: InForce,
         drain: DrainWatch,
     ) -> Self {
         let agreed = Err(Below::TerminatesTls);
-        let runtime = shared.runtime.current();
-        let (logging, settings) = (logging(&runtime.snapshot), runtime.snapshot.http);
-        drop(runtime);
         Self {
             shared,
             ends,
             agreed,
             drain,
+            awaited: Awaited::default(),
+            streams: OnceCell::new(),
             chain,
             client_certificate: None,
             server_name: None,
             handshake: None,
-            in_force: RefCell::new(InForce { generation, table, logging, settings }),
+            in_force: RefCell::new(in_force),
         }
     }
 
@@ -145,12 +173,8 @@ impl Connection {
         let mut known = self.in_force.borrow_mut();
         let snapshot = &runtime.snapshot;
         if known.generation != snapshot.generation {
-            known.generation = snapshot.generation;
-            known.logging = logging(snapshot);
-            known.settings = snapshot.http;
-            if let Some(table) = self.find_table(snapshot) {
-                known.table = table;
-            }
+            let table = self.find_table(snapshot).unwrap_or_else(|| known.table.clone());
+            *known = InForce::of(snapshot, table);
         }
         known.clone()
     }
@@ -165,11 +189,18 @@ impl Connection {
         let asked =
             if protocol == UpstreamProtocol::Http2 { Asked::Http2Host(host) } else { Asked::Host(host) };
         let runtime = self.shared.runtime.current();
-        let ends = (cluster.proxy_protocol, self.ends.peer, self.ends.local);
+        let ends = (cluster.proxy_protocol, self.ends.client(), self.ends.destination());
         Opening::of(cluster, &runtime.upstream_tls, asked, ends).map_err(|error| {
             tracing::debug!(cluster = %cluster.name, %error, "no connection can begin");
             RequestError::Reset(Reset::of(&error), Tries::One)
         })
+    }
+
+    /// Counts a request that is refused for what it is, whatever rules there are.
+    pub(super) fn count(&self, error: RequestError) {
+        if let Some(refusal) = error.refusal() {
+            self.shared.counts.refusals.count(refusal);
+        }
     }
 
     fn find_table(&self, snapshot: &Snapshot) -> Option<Arc<RouteTable>> {
@@ -187,82 +218,235 @@ impl Connection {
     }
 }
 
-/// The rules in force, if there are any.
-fn logging(snapshot: &Snapshot) -> Option<Arc<Logging>> {
-    (!snapshot.logging.is_off()).then(|| snapshot.logging.clone())
-}
-
-/// Serves requests until the client is done or idle, or the drain asks for an end after the request under way.
-pub(in crate::proxy) async fn serve<S>(connection: Connection, stream: S, version: HttpVersion)
+/// Serves requests until the client is done or idle, or the drain asks for an end. A client of HTTP/1.1 is told to go by
+/// its next answer, as nothing else tells it whether a request was served: closing an idle connection would lose what is
+/// just under way on it. HTTP/2 has a word for that (RFC 9113, 6.8), said twice: the second time it names the last stream.
+pub(in crate::proxy) async fn serve<S>(connection: Rc<Connection>, stream: Rewound<S>, version: HttpVersion)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let peer = connection.ends.peer;
-    let mut drain = connection.drain.clone();
-    let connection = Rc::new(connection);
-    let (serving, streams) = (connection.clone(), Streams::new());
-    let counted = streams.clone();
-    let service = service_fn(move |request| {
-        let (connection, stream) = (serving.clone(), counted.begin());
-        async move {
-            let response = request::serve(&connection, request).await;
-            Ok::<_, Infallible>(response.map(|body| stream.with(body)))
-        }
-    });
-    // Both arms differ in type alone.
-    macro_rules! drive {
-        ($served:expr) => {{
-            let mut served = std::pin::pin!($served);
-            let result = tokio::select! {
-                result = served.as_mut() => result,
-                () = drain.signaled() => {
-                    served.as_mut().graceful_shutdown();
-                    served.await
-                }
-                () = streams.idle(), if version == HttpVersion::Two => {
-                    served.as_mut().graceful_shutdown();
-                    tokio::select! {
-                        result = served => result,
-                        () = streams.none_within(LAST_REQUESTS) => Ok(()),
-                    }
-                }
-            };
-            if let Err(error) = result {
-                tracing::trace!(%peer, %error, "connection ended");
-                tell_malformed(&connection, &error);
-            }
-        }};
-    }
     match version {
-        HttpVersion::One => drive!(
-            http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HTTP_IDLE)
-                .max_headers(MAX_HEADERS)
-                .max_buf_size(MAX_HEAD)
-                .serve_connection(TokioIo::new(stream), service)
-                .with_upgrades()
-        ),
-        HttpVersion::Other => refuse_version(&connection, stream).await,
-        HttpVersion::Two => drive!(
-            http2::Builder::new(LocalExecutor)
-                .timer(TokioTimer::new())
-                .max_concurrent_streams(MAX_STREAMS)
-                .max_header_list_size(MAX_HEAD as u32)
-                .initial_stream_window_size(STREAM_WINDOW)
-                .initial_connection_window_size(CONNECTION_WINDOW)
-                .serve_connection(TokioIo::new(stream), service)
-        ),
+        HttpVersion::OneZero if !connection.shared.spoken.http10 => {
+            Box::pin(refuse_version(&connection, stream)).await;
+        }
+        HttpVersion::One | HttpVersion::OneZero => serve_http1(connection, stream).await,
+        HttpVersion::Two => Box::pin(serve_http2(connection, stream)).await,
+        HttpVersion::Other => Box::pin(refuse_version(&connection, stream)).await,
+    }
+}
+
+/// Most connections that are kept alive are paused: what a conversation needs, several kilobytes, is there only while one
+/// goes on.
+async fn serve_http1<S>(connection: Rc<Connection>, mut stream: Rewound<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    while let Some(paused) = Box::pin(converse(&connection, stream)).await {
+        stream = paused;
+        if !goes_on(&connection, &mut stream).await {
+            let _ = timeout(LAST_WORDS, stream.shutdown()).await;
+            return;
+        }
+    }
+}
+
+/// Serves requests until the connection has ended, or the client pauses.
+async fn converse<S>(connection: &Rc<Connection>, stream: Rewound<S>) -> Option<Rewound<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut drain = connection.drain.clone();
+    let streams = Streams::new(connection.awaited.clone());
+    let heads = Heads::default();
+    let stream = Watched::new(Patient::new(stream, connection.awaited.clone()), heads.clone());
+    // A response is broken off with its connection.
+    let broken_off = Rc::new(Notify::new());
+    let work = Work {
+        streams: streams.clone(),
+        executor: StreamExecutor::default(),
+        broken_off: Some(broken_off.clone()),
+        heads: Some(heads),
+    };
+    let mut served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HTTP_IDLE)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_READ)
+        .serve_connection(TokioIo::new(stream), service(connection, work))
+        .with_upgrades();
+    let result = loop {
+        tokio::select! {
+            result = &mut served => break result,
+            () = last_call(connection, &mut drain, HttpVersion::One) => {
+                Pin::new(&mut served).graceful_shutdown();
+                tokio::select! {
+                    result = served => break result,
+                    () = broken_off.notified() => return None,
+                }
+            }
+            () = broken_off.notified() => return None,
+            () = streams.none_within(PAUSE) => if connection.awaited.is_paused() {
+                let parts = served.into_parts()?;
+                let mut stream = parts.io.into_inner().into_inner().into_inner();
+                stream.rewind(parts.read_buf);
+                return Some(stream);
+            }
+        }
+    };
+    told(connection, result);
+    None
+}
+
+/// Waits for the next word of a client that pauses. False: none comes.
+async fn goes_on<S: AsyncRead + Unpin>(connection: &Connection, stream: &mut Rewound<S>) -> bool {
+    let mut drain = connection.drain.clone();
+    // What else there is to read is the conversation's business, which has room for it.
+    let mut first = [0; 1];
+    tokio::select! {
+        biased;
+        read = stream.read(&mut first) => {
+            stream.rewind(Bytes::copy_from_slice(&first));
+            read.is_ok_and(|count| count > 0)
+        }
+        () = last_call(connection, &mut drain, HttpVersion::One) => false,
+        () = sleep(HTTP_IDLE.saturating_sub(PAUSE)) => false,
+    }
+}
+
+async fn serve_http2<S>(connection: Rc<Connection>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut drain = connection.drain.clone();
+    let streams = connection.streams.get_or_init(|| Streams::new(Awaited::default())).clone();
+    let (bounds, refusals) = (connection.shared.bounds, connection.shared.counts.refusals.clone());
+    let executor = StreamExecutor::default();
+    let work = Work { streams: streams.clone(), executor: executor.clone(), broken_off: None, heads: None };
+    let mut builder = http2::Builder::new(executor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(bounds.streams)
+        .max_header_list_size(MAX_HEAD as u32)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER);
+    if connection.shared.spoken.http2_websockets {
+        builder.enable_connect_protocol();
+    }
+    let stream = TokioIo::new(Rationed::new(stream, refusals));
+    let mut served = pin!(builder.serve_connection(stream, service(&connection, work)));
+    let result = tokio::select! {
+        result = served.as_mut() => result,
+        () = last_call(&connection, &mut drain, HttpVersion::Two) => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+        () = streams.idle() => {
+            served.as_mut().graceful_shutdown();
+            tokio::select! {
+                result = served => result,
+                () = streams.none_within(LAST_REQUESTS) => Ok(()),
+            }
+        }
+    };
+    told(&connection, result);
+}
+
+/// A client's stream as hyper reads requests of HTTP/1 from it.
+pub(super) type Client<S> = Watched<Patient<S>>;
+
+/// What the requests of a connection have to do with each other.
+struct Work {
+    streams: Streams,
+    /// HTTP/2: runs them.
+    executor: StreamExecutor,
+    /// HTTP/1: told when the response under way is given up.
+    broken_off: Option<Rc<Notify>>,
+    /// HTTP/1: knows what is not shown of their heads.
+    heads: Option<Heads>,
+}
+
+/// Answers each request of a connection, and counts those under way.
+fn service(
+    connection: &Rc<Connection>,
+    work: Work,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<Streamed<Moving>>,
+    Error = Infallible,
+    Future: Future<Output = Result<Response<Streamed<Moving>>, Infallible>> + 'static,
+> + 'static {
+    let (connection, before) = (connection.clone(), Cell::new(0));
+    service_fn(move |request: Request<Incoming>| {
+        let (connection, stream) = (connection.clone(), work.streams.begin());
+        let client = Rc::as_ptr(&connection).addr();
+        let exchange = connection.shared.exchanges.begin(client, work.broken_off.clone());
+        work.executor.begins(exchange.watch());
+        // Not only once it is served: hyper looks for an end before.
+        connection.awaited.begin(request.body().is_end_stream());
+        let number = before.replace(before.get() + 1);
+        let heads = work.heads.clone();
+        async move {
+            let is_plain = heads.as_ref().is_none_or(|heads| heads.is_plain(number));
+            let response = request::serve(&connection, request, is_plain, &exchange).await;
+            if let Some(heads) = heads.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
+                heads.end();
+            }
+            let overload = &connection.shared.overload;
+            Ok(response.map(|body| stream.with(exchange.with(body, overload))))
+        }
+    })
+}
+
+/// Waits until a connection of this version is to take no more requests than those under way: for a drain, for its age, or because
+/// something runs short.
+async fn last_call(connection: &Connection, drain: &mut DrainWatch, version: HttpVersion) {
+    let Shared { bounds, overload, counts, .. } = &*connection.shared;
+    let aged = async {
+        match bounds.age {
+            Some(age) => sleep(age.saturating_sub(connection.ends.since.elapsed())).await,
+            None => std::future::pending().await,
+        }
+        counts.refusals.count(Refusal::Age);
+    };
+    let drained =
+        async { if version == HttpVersion::Two { drain.signaled().await } else { drain.quiet().await } };
+    tokio::select! {
+        () = drained => {}
+        () = aged => {}
+        () = overload.closing() => {}
+    }
+}
+
+/// How a connection ended.
+fn told(connection: &Connection, result: hyper::Result<()>) {
+    if let Err(error) = result {
+        tracing::trace!(peer = %connection.ends.peer, %error, "connection ended");
+        tell_malformed(connection, &error);
+        note_broken(connection, &error);
+    }
+}
+
+/// HTTP/2 that h2 has taken for broken, or for a flood.
+fn note_broken(connection: &Connection, error: &hyper::Error) {
+    let Some(error) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else { return };
+    if error.is_library() {
+        connection.shared.counts.refusals.count(match error.reason() {
+            Some(h2::Reason::ENHANCE_YOUR_CALM) => Refusal::Flood,
+            _ => Refusal::BrokenFrames,
+        });
     }
 }
 
 /// A head that hyper cannot read: it has answered, and nobody has seen a request.
 fn tell_malformed(connection: &Connection, error: &hyper::Error) {
-    if error.is_parse_too_large() {
-        Notes::begin(connection, connection.in_force().logging).refused(RequestError::HeadersTooLarge, 0);
-    } else if error.is_parse() {
-        Notes::begin(connection, connection.in_force().logging).refused(RequestError::Malformed, 0);
-    }
+    let error = match error {
+        error if error.is_parse_too_large() => RequestError::HeadersTooLarge,
+        error if error.is_parse() => RequestError::Malformed,
+        _ => return,
+    };
+    connection.count(error);
+    Notes::begin(connection, connection.in_force().logging).refused(error, 0);
 }
 
 /// Tells a client of another version which one is spoken here, and closes. What it still says is read, so that the close
@@ -270,11 +454,12 @@ fn tell_malformed(connection: &Connection, error: &hyper::Error) {
 async fn refuse_version<S: AsyncRead + AsyncWrite + Unpin>(connection: &Connection, mut stream: S) {
     let error = RequestError::OldVersion;
     let (status, body) = (error.status(), error.body());
+    connection.count(error);
     Notes::begin(connection, connection.in_force().logging).refused(error, body.len());
     let server = connection.shared.server_header.as_ref().and_then(|server| server.to_str().ok());
     let server = server.map(|server| format!("server: {server}\r\n")).unwrap_or_default();
     let answer = format!(
-        "HTTP/1.1 {status}\r\n{server}content-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\n{server}content-type: text/plain\r\ncontent-length: {}\r\nupgrade: HTTP/1.1\r\nconnection: upgrade, close\r\n\r\n{body}",
         body.len()
     );
     let told = async {

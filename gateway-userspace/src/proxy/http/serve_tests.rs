@@ -12,13 +12,14 @@ use tokio::task::{JoinHandle, LocalSet};
 use super::*;
 use crate::datapath::Targets;
 use crate::model::{
-    Ascent, Cluster, ClusterName, Counts, Endpoint, Forward, Health, HostPattern, ListenerKey,
+    Ascent, Cluster, ClusterName, Counts, Endpoint, Forward, Health, HostPattern, Limits, ListenerKey,
     OutlierDetection, Published, Route, RouteAction, RouteMatch, RouteRule, Tier, UpstreamProtocol,
     VirtualHost, WeightedCluster,
 };
 use crate::net::drain::{DrainTrigger, drain};
-use crate::proxy::Runtime;
-use crate::upstream::{Balancer, Pool};
+use crate::proxy::drains::Drains;
+use crate::proxy::{Bounds, Overload, Runtime, Spoken};
+use crate::upstream::{Balancer, LocalExecutor, Pool};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a.example\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -63,11 +64,23 @@ impl Rig {
                 balancer,
                 server_header: None,
                 counts,
+                bounds: Bounds {
+                    streams: 100,
+                    stream_idle: None,
+                    body_rate: None,
+                    age: None,
+                    source: Limits::default(),
+                },
+                overload: Overload::new(1024),
+                exchanges: Rc::default(),
+                spoken: Spoken::default(),
                 highest_tier: Tier::Handoff,
                 ascent: Ascent::default(),
                 handoff: RefCell::new(None),
                 access_log: None,
                 copies: Cell::new(0),
+                drains: Drains::new(Duration::from_secs(10)),
+                is_successor: false,
             }),
             table,
             drain: drain(),
@@ -81,15 +94,20 @@ impl Rig {
 
     fn client_of(&self, version: HttpVersion) -> (DuplexStream, JoinHandle<()>) {
         let (client, server) = tokio::io::duplex(64 * 1024);
+        let server = Rewound::new(Bytes::new(), server);
+        (client, tokio::task::spawn_local(serve(Rc::new(self.connection()), server, version)))
+    }
+
+    fn connection(&self) -> Connection {
         let ends = Ends {
             listener: ListenerKey { bind: None, port: 80 },
             peer: SocketAddr::from(([10, 0, 0, 1], 1)),
             local: SocketAddr::from(([10, 0, 0, 2], 80)),
             since: std::time::Instant::now(),
+            told: None,
         };
-        let connection =
-            Connection::new(self.shared.clone(), ends, None, self.table.clone(), 0, self.drain.watch());
-        (client, tokio::task::spawn_local(serve(connection, server, version)))
+        let in_force = InForce::of(&self.shared.runtime.current().snapshot, self.table.clone());
+        Connection::new(self.shared.clone(), ends, None, in_force, self.drain.watch())
     }
 
     async fn accept(&self) -> TcpStream {
@@ -173,7 +191,7 @@ async fn http_1_0_is_told_to_upgrade_and_the_connection_closed() {
         client.write_all(request).await.unwrap();
         let mut answer = String::new();
         soon(client.read_to_string(&mut answer)).await.unwrap();
-        assert!(answer.contains("connection: close"), "{answer}");
+        assert!(answer.contains("connection: upgrade, close"), "{answer}");
         assert!(answer.ends_with("\r\n\r\nUpgrade Required"), "{answer}");
         soon(serving).await.unwrap();
     })
@@ -213,6 +231,24 @@ async fn a_backend_that_answers_badly_in_a_row_is_ejected() {
         }
         client.write_all(GET.as_bytes()).await.unwrap();
         read_to(&mut client, "no healthy upstream").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn trailers_end_a_request_whose_client_closes_its_side_behind_them() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut client, _serving) = rig.client();
+        let head = "POST / HTTP/1.1\r\nhost: a\r\ntrailer: x-t\r\ntransfer-encoding: chunked\r\n\r\n";
+        client.write_all(format!("{head}5\r\nhello\r\n").as_bytes()).await.unwrap();
+        let mut backend = rig.accept().await;
+        read_to(&mut backend, "hello\r\n").await;
+        client.write_all(b"0\r\nx-t: 1\r\nx-forwarded-for: 6.6.6.6\r\n\r\n").await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(read_to(&mut backend, "\r\n\r\n").await, "0\r\nx-t: 1\r\n\r\n");
+        backend.write_all(OK.as_bytes()).await.unwrap();
+        read_to(&mut client, "ok").await;
     })
     .await;
 }
@@ -327,9 +363,11 @@ async fn a_client_that_goes_frees_its_backend() {
         backend.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nsome").await.unwrap();
         read_to(&mut client, "some").await;
         drop(client);
+        // It might have closed its own side alone, and is waited for some time.
+        tokio::time::pause();
         // The end of the stream or a reset: either way the backend hears of it.
-        let heard = soon(backend.read_u8()).await;
-        assert!(heard.is_err());
+        let heard = tokio::time::timeout(Duration::from_mins(1), backend.read_u8()).await;
+        assert!(heard.expect("within a minute").is_err());
     })
     .await;
 }
@@ -575,20 +613,121 @@ async fn upgrade_asks_for_nothing_unless_connection_names_it() {
     .await;
 }
 
+/// A client that has been answered once.
+async fn answered(rig: &Rig) -> (DuplexStream, JoinHandle<()>, TcpStream) {
+    let (mut client, serving) = rig.client();
+    client.write_all(GET.as_bytes()).await.unwrap();
+    let mut backend = rig.accept().await;
+    read_to(&mut backend, "\r\n\r\n").await;
+    backend.write_all(OK.as_bytes()).await.unwrap();
+    assert!(!read_to(&mut client, "ok").await.contains("close"));
+    (client, serving, backend)
+}
+
 #[tokio::test]
-async fn a_drain_closes_idle_connections_at_once() {
+async fn a_drain_tells_idle_clients_by_their_next_answer() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut client, serving, mut backend) = answered(&rig).await;
+        let draining = tokio::task::spawn_local(rig.drain.drain(Duration::from_mins(1)));
+        tokio::task::yield_now().await;
+        client.write_all(GET.as_bytes()).await.unwrap();
+        read_to(&mut backend, "\r\n\r\n").await;
+        backend.write_all(OK.as_bytes()).await.unwrap();
+        let answer = read_to(&mut client, "ok").await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close\r\n"), "{answer}");
+        assert_eq!(soon(client.read(&mut [0])).await.unwrap(), 0);
+        soon(serving).await.unwrap();
+        assert!(soon(draining).await.unwrap());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_drain_lets_clients_go_that_stay_quiet() {
+    run(async {
+        let rig = Rig::new().await;
+        let (_client, serving, _backend) = answered(&rig).await;
+        let (_silent, silence) = rig.client();
+        tokio::time::pause();
+        let begun = tokio::time::Instant::now();
+        assert!(rig.drain.drain(Duration::from_mins(1)).await);
+        serving.await.unwrap();
+        silence.await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), 5, "not at once, and not at the drain's end");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_has_closed_its_side_is_answered() {
+    run(async {
+        let rig = Rig::new().await;
+        let (_first, _serving, mut backend) = answered(&rig).await;
+        for request in [GET, "POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 4\r\n\r\nbody"] {
+            let (mut client, serving) = rig.client();
+            client.write_all(request.as_bytes()).await.unwrap();
+            client.shutdown().await.unwrap();
+            read_to(&mut backend, if request == GET { "\r\n\r\n" } else { "body" }).await;
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
+            backend.write_all(OK.as_bytes()).await.unwrap();
+            assert!(read_to(&mut client, "ok").await.starts_with("HTTP/1.1 200"));
+            assert_eq!(soon(client.read(&mut [0])).await.unwrap(), 0, "nothing follows");
+            soon(serving).await.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_off_its_request_is_not_waited_for() {
     run(async {
         let rig = Rig::new().await;
         let (mut client, serving) = rig.client();
-        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        client
+            .write_all(b"POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 400\r\n\r\nsome")
+            .await
+            .unwrap();
         let mut backend = rig.accept().await;
-        read_to(&mut backend, "\r\n\r\n").await;
-        backend.write_all(OK.as_bytes()).await.unwrap();
-        read_to(&mut client, "ok").await;
-        let (_silent, silence) = rig.client();
-        assert!(soon(rig.drain.drain(Duration::from_mins(1))).await);
+        read_to(&mut backend, "some").await;
+        client.shutdown().await.unwrap();
         soon(serving).await.unwrap();
-        soon(silence).await.unwrap();
+        assert_eq!(soon(backend.read(&mut [0])).await.unwrap_or(0), 0);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn wherever_a_client_pauses_it_is_served_on_and_between_requests_holds_little() {
+    // Answered without a backend.
+    const ASK: &str = "OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n";
+    run(async {
+        let rig = Rig::new().await;
+        let words = ASK.repeat(3);
+        for cut in 0..words.len() {
+            let (mut client, server) = tokio::io::duplex(1024);
+            let connection = Rc::new(rig.connection());
+            let served = serve_http1(connection.clone(), Rewound::new(Bytes::new(), server));
+            let served = tokio::task::spawn_local(served);
+            let answers = async |client: &mut DuplexStream, count: usize| {
+                for _ in 0..count {
+                    let answer = read_to(client, "\r\n\r\n").await;
+                    assert!(answer.starts_with("HTTP/1.1 404"), "{cut}: {answer}");
+                }
+            };
+            client.write_all(&words.as_bytes()[..cut]).await.unwrap();
+            answers(&mut client, cut / ASK.len()).await;
+            sleep(PAUSE * 3).await;
+            if cut % ASK.len() == 0 {
+                assert_eq!(Rc::strong_count(&connection), 2, "{cut}: the conversation's are gone");
+            }
+            client.write_all(&words.as_bytes()[cut..]).await.unwrap();
+            answers(&mut client, 3 - cut / ASK.len()).await;
+            drop(client);
+            served.await.unwrap();
+        }
     })
     .await;
 }

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
@@ -12,6 +13,7 @@ use tokio::time::sleep;
 
 use super::deadline::{Times, of_request, of_try};
 use super::record::Notes;
+use super::rescue::{Lost, Rescue};
 use super::retry::{Decision, Seen, decide, tries_so_far};
 use super::serve::Connection;
 use super::upgrade;
@@ -37,6 +39,8 @@ pub(super) struct Order<'a> {
     pub(super) upload: &'a Upload,
     /// What has been sent may be sent again.
     pub(super) repeats: bool,
+    /// What is done about endpoints that fail where no document says it.
+    pub(super) rescue: Rescue,
     /// Somebody else still needs the held body.
     pub(super) is_copied: bool,
     pub(super) is_upgrade: bool,
@@ -45,7 +49,12 @@ pub(super) struct Order<'a> {
 
 /// How a try failed.
 enum Failure {
-    Reset { reset: Reset, unsent: Option<Box<Parts>> },
+    Reset {
+        reset: Reset,
+        unsent: Option<Box<Parts>>,
+    },
+    /// It was given up for another endpoint's sake.
+    Lost(Lost),
     Timeout,
 }
 
@@ -90,15 +99,22 @@ impl Order<'_> {
             if !more && !self.is_copied {
                 self.upload.let_go();
             }
-            let kept = (more && self.repeats).then(|| next.clone());
-            let (outcome, endpoint) = self.try_once(next, &mut state, departure).await?;
+            let rescue = if more { self.rescue } else { Rescue::Never };
+            let kept = (more && self.repeats || rescue != Rescue::Never).then(|| next.clone());
+            let (outcome, endpoint) = self.try_once((next, rescue), &mut state, departure).await?;
             let seen = match &outcome {
                 Ok(response) => Seen::Response(response.status(), response.headers()),
                 Err(Failure::Reset { reset, .. }) => Seen::Reset(*reset),
+                Err(Failure::Lost(Lost::Unreached)) => Seen::Reset(Reset::ConnectTimeout),
+                Err(Failure::Lost(_)) => Seen::Reset(Reset::Terminated),
                 Err(Failure::Timeout) => Seen::TryTimeout,
             };
-            let has_head = kept.is_some() || matches!(&outcome, Err(Failure::Reset { unsent: Some(_), .. }));
-            let decision = decide(self.policy, state.made, seen, has_head && self.upload.is_repeatable());
+            let is_unsent = matches!(&outcome, Err(Failure::Reset { unsent: Some(_), .. }));
+            let can_repeat = (self.repeats && kept.is_some() || is_unsent) && self.upload.is_repeatable();
+            let decision = match decide(self.policy, state.made, seen, can_repeat) {
+                Decision::Answer(_) if self.is_rescued(rescue, &outcome, &state) => Decision::Again,
+                decision => decision,
+            };
             departure.reset();
             match (decision, outcome) {
                 (Decision::Answer(tries), outcome) => return self.answer(outcome, tries),
@@ -120,6 +136,21 @@ impl Order<'_> {
         }
     }
 
+    /// Whether a request that is the endpoint's loss goes to another one, though no condition says so.
+    fn is_rescued(
+        &self,
+        rescue: Rescue,
+        outcome: &Result<Response<UpstreamBody>, Failure>,
+        state: &State,
+    ) -> bool {
+        let is_covered = match outcome {
+            Err(Failure::Lost(lost)) => rescue.covers(*lost),
+            Err(Failure::Reset { reset: Reset::Terminated, unsent: None }) => rescue.covers(Lost::Broken),
+            _ => false,
+        };
+        is_covered && self.connection.shared.balancer.has_other(self.cluster, &state.tried)
+    }
+
     fn answer(
         &self,
         outcome: Result<Response<UpstreamBody>, Failure>,
@@ -137,6 +168,8 @@ impl Order<'_> {
                 Ok(response)
             }
             Err(Failure::Reset { reset, .. }) => Err(RequestError::Reset(reset, tries)),
+            Err(Failure::Lost(Lost::Unreached)) => Err(RequestError::Reset(Reset::ConnectTimeout, tries)),
+            Err(Failure::Lost(_)) => Err(RequestError::Reset(Reset::Terminated, tries)),
             Err(Failure::Timeout) => Err(RequestError::TryTimeout(tries)),
         }
     }
@@ -144,14 +177,14 @@ impl Order<'_> {
     /// One try. An error is the answer: there is nobody to ask.
     async fn try_once(
         &self,
-        mut head: Parts,
+        (mut head, rescue): (Parts, Rescue),
         state: &mut State,
         departure: &Departure,
     ) -> Result<(Result<Response<UpstreamBody>, Failure>, SocketAddr), RequestError> {
         let Self { connection, cluster, .. } = self;
         let lease = connection.shared.balancer.choose_beyond(cluster, self.key, self.avoided(state));
         let mut lease = lease.ok_or(RequestError::NoHealthyUpstream)?;
-        let endpoint = lease.address;
+        let (endpoint, peer) = (lease.address, lease.peer());
         self.notes.tried(endpoint);
         state.tried.push(endpoint);
         head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(state.made));
@@ -168,23 +201,38 @@ impl Order<'_> {
             }
         });
         let sending = self.telling_of_connection(sending, departure);
-        let sent = match self.times.of_try {
-            None => Some(sending.await),
-            Some(time) => tokio::select! {
-                sent = sending => Some(sent),
-                () = of_try(time, departure, self.upload.ended()) => None,
-            },
+        let is_elsewhere = || connection.shared.balancer.has_other(cluster, &state.tried);
+        let sent = tokio::select! {
+            biased;
+            sent = sending => Ok(sent),
+            () = of_try(self.times.of_try, departure, self.upload.ended()) => Err(Failure::Timeout),
+            lost = rescue.lost((&peer, departure), is_elsewhere) => Err(Failure::Lost(lost)),
         };
-        let outcome = if let Some(sent) = sent {
-            let outcome = self.judge(sent, endpoint);
-            // Nobody else is to blame, and nothing is left to say again.
-            if matches!(outcome, Err(Failure::Reset { unsent: None, .. })) && self.upload.is_broken() {
-                return Err(RequestError::BrokenBody);
+        let outcome = match sent {
+            Ok(sent) => {
+                let asked = departure.left();
+                let outcome = self.judge(sent, endpoint);
+                if let (Ok(_), Some(asked)) = (&outcome, asked) {
+                    peer.answered(asked.into_std(), Instant::now());
+                }
+                // Nobody else is to blame, and nothing is left to say again.
+                if matches!(outcome, Err(Failure::Reset { unsent: None, .. }))
+                    && let Some(flaw) = self.upload.flaw()
+                {
+                    return Err(RequestError::of(flaw));
+                }
+                outcome
             }
-            outcome
-        } else {
-            self.report(endpoint, Outcome::Timeout);
-            Err(Failure::Timeout)
+            Err(Failure::Lost(lost)) => {
+                tracing::debug!(cluster = %cluster.name, %endpoint, ?lost, "another endpoint is asked");
+                self.report(endpoint, Outcome::LocalOriginFailure);
+                connection.shared.balancer.doubt(cluster, endpoint);
+                Err(Failure::Lost(lost))
+            }
+            Err(failure) => {
+                self.report(endpoint, Outcome::Timeout);
+                Err(failure)
+            }
         };
         Ok((outcome, endpoint))
     }
@@ -225,8 +273,11 @@ impl Order<'_> {
             Err(SendError::Exchange { error, ending }) => {
                 tracing::debug!(cluster = %self.cluster.name, %error, "no response");
                 // No answer counts as no connection, as at Envoy; but not where it is the client that broke off.
-                if !self.upload.is_broken() {
+                if self.upload.flaw().is_none() {
                     self.report(endpoint, Outcome::LocalOriginFailure);
+                    if ending == Ending::Closed {
+                        self.connection.shared.balancer.doubt(self.cluster, endpoint);
+                    }
                 }
                 let reset = match ending {
                     Ending::Closed => Reset::Terminated,
@@ -236,9 +287,15 @@ impl Order<'_> {
                 };
                 Err(Failure::Reset { reset, unsent: None })
             }
+            Err(SendError::Ambiguous) => {
+                tracing::debug!(cluster = %self.cluster.name, %endpoint, "a response that says twice how long it is");
+                self.report(endpoint, Outcome::LocalOriginFailure);
+                Err(Failure::Reset { reset: Reset::Protocol, unsent: None })
+            }
             Err(SendError::Overflow) => Err(Failure::Reset { reset: Reset::Overflow, unsent: None }),
             Err(SendError::Connect { error, request }) => {
                 self.report(endpoint, Outcome::LocalOriginFailure);
+                self.connection.shared.balancer.doubt(self.cluster, endpoint);
                 tcp::report(self.cluster, &error);
                 let reset = Reset::of(&error);
                 Err(Failure::Reset { reset, unsent: Some(Box::new(request.into_parts().0)) })

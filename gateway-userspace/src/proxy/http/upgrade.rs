@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,7 +15,8 @@ use tokio::net::TcpStream;
 
 use super::body::ResponseBody;
 use super::headers;
-use super::serve::Connection;
+use super::idle::{Stream, Streams};
+use super::serve::{Client, Connection};
 use crate::datapath::handoff::Entry;
 use crate::model::{Below, Cluster, ClusterName};
 use crate::net::drain::DrainWatch;
@@ -53,6 +53,8 @@ struct Switched {
     terminates_tls: bool,
     /// What a drain waits for.
     drain: DrainWatch,
+    /// Of a connection that is not to be taken for idle meanwhile.
+    _stream: Option<Stream>,
     since: Instant,
     cluster: ClusterName,
     endpoint: SocketAddr,
@@ -66,16 +68,17 @@ struct Backend {
     answer: Bytes,
 }
 
-/// Refuses upgrades to anything but WebSockets, whatever the route does. h2c is ignored.
+/// Refuses upgrades to anything but WebSockets, whatever the route does, and the choice of several protocols. h2c is ignored.
 pub(super) fn check(headers: &HeaderMap) -> Result<(), RequestError> {
     let known = |protocol: &HeaderValue| {
-        [&b"websocket"[..], b"h2c"].iter().any(|known| protocol.as_bytes().eq_ignore_ascii_case(known))
+        let is = |known: &&[u8]| protocol.as_bytes().eq_ignore_ascii_case(known);
+        [&b"websocket"[..], b"h2c"].iter().any(is) && headers.get_all(UPGRADE).iter().nth(1).is_none()
     };
     if asked(headers).is_none_or(known) { Ok(()) } else { Err(RequestError::UpgradeRefused) }
 }
 
 /// The client's side, if it asks for a WebSocket.
-pub(super) fn wanted(request: &mut Request<Incoming>) -> Option<Wanted> {
+pub(super) fn wanted<B>(request: &mut Request<B>) -> Option<Wanted> {
     let protocol = asked(request.headers())?;
     let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
     is_websocket.then(|| Wanted(hyper::upgrade::on(request)))
@@ -84,6 +87,13 @@ pub(super) fn wanted(request: &mut Request<Incoming>) -> Option<Wanted> {
 /// `Upgrade` asks for nothing unless `Connection` names it (RFC 9110, 7.8).
 fn asked(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.get(UPGRADE).filter(|_| headers::lists(headers, CONNECTION, b"upgrade"))
+}
+
+/// Whether the other side switches to what it was asked for, and to nothing else.
+fn is_websocket(headers: &HeaderMap) -> bool {
+    let mut protocols = headers.get_all(UPGRADE).iter();
+    let first = protocols.next().is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    first && protocols.next().is_none()
 }
 
 /// Puts the question to the backend.
@@ -119,15 +129,15 @@ pub(super) async fn send(
     }
 }
 
-/// The backend has switched: passes its 101 on and carries what follows. A 101 that nobody asked for is a fault of the
-/// backend.
+/// The backend has switched: passes its 101 on and carries what follows. A 101 that nobody asked for, or to something else
+/// than what was asked for (RFC 9110, 7.8), is a fault of the backend.
 pub(super) fn switch(
     connection: &Connection,
     cluster: &Cluster,
     mut response: Response<UpstreamBody>,
     wanted: Option<Wanted>,
 ) -> Response<ResponseBody> {
-    let Some(Wanted(downstream)) = wanted else {
+    let Some(Wanted(downstream)) = wanted.filter(|_| is_websocket(response.headers())) else {
         let mut refused =
             Response::new(ResponseBody::text(RequestError::Reset(Reset::Protocol, Tries::One).body()));
         *refused.status_mut() = StatusCode::BAD_GATEWAY;
@@ -140,16 +150,24 @@ pub(super) fn switch(
         ends: connection.ends,
         terminates_tls: connection.scheme() == "https",
         drain: connection.drain.clone(),
+        _stream: connection.streams.get().map(Streams::begin),
         since: Instant::now(),
         cluster: cluster.name.clone(),
         endpoint: body.endpoint(),
     };
-    tokio::task::spawn_local(async move {
+    let mut drain = switched.drain.clone();
+    let carried = async move {
         // The body holds the endpoint's lease; what follows is what it counts.
         let _held = body;
         match tokio::try_join!(downstream, upstream) {
             Ok((downstream, upstream)) => switched.carry(downstream, upstream).await,
             Err(error) => tracing::debug!(%error, "upgrade failed"),
+        }
+    };
+    tokio::task::spawn_local(async move {
+        tokio::select! {
+            () = carried => {}
+            () = drain.over() => {}
         }
     });
     Response::from_parts(head, ResponseBody::empty())
@@ -187,7 +205,7 @@ impl Switched {
     ) {
         let (shared, ends) = (&self.shared, self.ends);
         let parts = Parts { downstream, upstream, prefix, answer, carried: Carried::default() };
-        let entry = Entry { cluster: Some(self.cluster.clone()), ..Entry::default() };
+        let entry = Entry { cluster: Some(self.cluster.clone()), told: ends.told, ..Entry::default() };
         let climb = Climb::new(shared, ends, (IDLE, self.since), port, entry, self.drain.clone());
         match opaque::between_sockets(shared, (ends, None), climb, (parts, IDLE.into()), || {}).await {
             (_, End::HandedOver(settling)) => {
@@ -234,8 +252,8 @@ fn backend(upstream: Upgraded) -> Option<Backend> {
 
 /// The client's socket, and what was read from it beyond its request; as it was, if it is none.
 fn socket(downstream: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
-    let parts = downstream.downcast::<TokioIo<Rewound<TcpStream>>>()?;
-    let (unread, stream) = parts.io.into_inner().into_parts();
+    let parts = downstream.downcast::<TokioIo<Client<Rewound<TcpStream>>>>()?;
+    let (unread, stream) = parts.io.into_inner().into_inner().into_inner().into_parts();
     // hyper has read from the front of what was put back.
     let prefix = if unread.is_empty() { parts.read_buf } else { [parts.read_buf, unread].concat().into() };
     Ok((stream, prefix))

@@ -1,9 +1,15 @@
 //! What a line of the access log looks like: text with Envoy's command operators, or a JSON object of such texts.
 
+use std::fmt::Write as _;
+
 use super::json::Template;
 use super::operator::{Operator, Value};
 use super::record::Connection;
 use super::rule::Wanted;
+use crate::notation::command::{Part, parts};
+
+/// Bytes that most lines fit in.
+const LINE: usize = 512;
 
 /// Istio's text format.
 const DEFAULT_TEXT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
@@ -103,27 +109,16 @@ impl Default for Text {
 
 impl Text {
     pub(super) fn parse(format: &str) -> Result<Self, String> {
-        let (mut pieces, mut plain, mut rest) = (Vec::new(), String::new(), format);
-        let mut is_quoted = false;
-        while let Some(at) = rest.find('%') {
-            is_quoted ^= rest[..at].matches('"').count() % 2 == 1;
-            plain.push_str(&rest[..at]);
-            rest = &rest[at + 1..];
-            if let Some(tail) = rest.strip_prefix('%') {
-                plain.push('%');
-                rest = tail;
-                continue;
-            }
-            let end = end_of_command(rest).ok_or_else(|| format!("the operator %{rest} has no end"))?;
-            if !plain.is_empty() {
-                pieces.push(Piece::Plain(std::mem::take(&mut plain)));
-            }
-            pieces.push(Piece::Operator { operator: Operator::parse(&rest[..end])?, is_quoted });
-            rest = &rest[end + 1..];
-        }
-        plain.push_str(rest);
-        if !plain.is_empty() {
-            pieces.push(Piece::Plain(plain));
+        let parts = parts(format).map_err(|rest| format!("the operator %{rest} has no end"))?;
+        let (mut pieces, mut is_quoted) = (Vec::with_capacity(parts.len()), false);
+        for part in parts {
+            pieces.push(match part {
+                Part::Text(plain) => {
+                    is_quoted ^= plain.matches('"').count() % 2 == 1;
+                    Piece::Plain(plain)
+                }
+                Part::Command(command) => Piece::Operator { operator: Operator::parse(command)?, is_quoted },
+            });
         }
         Ok(Self(pieces))
     }
@@ -147,8 +142,13 @@ impl Text {
     /// With whatever clients say made harmless to a line's reader.
     fn line(&self, record: &Connection, omits_empty: bool) -> String {
         self.fill(record, omits_empty, |line, value, is_quoted| {
-            let harmless = |c: char| c != '"' && (c.is_ascii_graphic() || (is_quoted && c == ' '));
-            line.extend(value.chars().map(|c| if harmless(c) { c } else { '?' }));
+            let is_harmless = |c: char| c != '"' && (c.is_ascii_graphic() || (is_quoted && c == ' '));
+            // As nearly all are.
+            if value.bytes().all(|byte| is_harmless(byte.into())) {
+                line.push_str(value);
+            } else {
+                line.extend(value.chars().map(|c| if is_harmless(c) { c } else { '?' }));
+            }
         })
     }
 
@@ -158,7 +158,7 @@ impl Text {
     }
 
     fn fill(&self, record: &Connection, omits_empty: bool, add: impl Fn(&mut String, &str, bool)) -> String {
-        let mut text = String::with_capacity(256);
+        let mut text = String::with_capacity(LINE);
         for piece in &self.0 {
             match piece {
                 Piece::Plain(plain) => text.push_str(plain),
@@ -166,23 +166,11 @@ impl Text {
                     Value::None if omits_empty => {}
                     Value::None => text.push('-'),
                     Value::Text(value) => add(&mut text, &value, *is_quoted),
-                    Value::Number(value) => text.push_str(&value.to_string()),
+                    Value::Number(value) => drop(write!(text, "{value}")),
                 },
             }
         }
         text
-    }
-}
-
-/// Where an operator's closing sign is, behind its first one; those in brackets are arguments.
-pub fn end_of_command(rest: &str) -> Option<usize> {
-    let sign = rest.find('%')?;
-    match rest.find('(') {
-        Some(open) if open < sign => {
-            let close = open + rest[open..].find(')')?;
-            Some(close + rest[close..].find('%')?)
-        }
-        _ => Some(sign),
     }
 }
 

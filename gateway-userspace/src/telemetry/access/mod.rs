@@ -14,7 +14,7 @@ mod writer;
 
 pub use encoding::Encoding;
 pub use filter::Filter;
-pub use format::{Format, end_of_command};
+pub use format::Format;
 pub use record::{Connection, Handshake, Request};
 pub use rule::{Logging, Rule, Wanted};
 pub use writer::{AccessLog, probe};

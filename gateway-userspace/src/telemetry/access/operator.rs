@@ -9,6 +9,7 @@ use http::HeaderName;
 use super::record::{Connection, KEPT, Request};
 use super::rule::Wanted;
 use super::time::TimeFormat;
+use crate::notation::command::HeaderArguments;
 use crate::telemetry::{ResponseFlag, clock};
 
 /// What stands for something else in a line.
@@ -208,16 +209,7 @@ fn header_line(name: &str, arguments: &str) -> Option<HeaderLine> {
         "TRAILER" => Of::Trailer,
         _ => return None,
     };
-    let (names, rest) = arguments.split_once(')')?;
-    let length = match rest.strip_prefix(':') {
-        Some(digits) => Some(digits.parse().ok()?),
-        None if rest.is_empty() => None,
-        None => return None,
-    };
-    let (name, or) = match names.split_once('?') {
-        Some((name, or)) => (name, Some(or)),
-        None => (names, None),
-    };
+    let HeaderArguments { name, or, length } = HeaderArguments::parse(arguments)?;
     let header = |name: &str| {
         let name = name.to_ascii_lowercase();
         let plain = name.strip_prefix(':').unwrap_or(&name);

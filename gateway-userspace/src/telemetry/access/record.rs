@@ -53,8 +53,12 @@ pub struct Handshake {
 }
 
 impl Connection {
-    /// One that has just begun, with the gateway's end towards the client, and the client.
-    pub fn begun(local: SocketAddr, remote: SocketAddr, server_name: Option<&str>) -> Self {
+    /// One that has just begun, with the gateway's end towards the client, the client, and whoever the connection is with.
+    pub fn begun(
+        local: SocketAddr,
+        (remote, direct): (SocketAddr, SocketAddr),
+        server_name: Option<&str>,
+    ) -> Self {
         Self {
             started: SystemTime::now(),
             duration: Duration::ZERO,
@@ -66,17 +70,29 @@ impl Connection {
             upstream_local: None,
             downstream_local: local,
             downstream_remote: remote,
-            downstream_direct: remote,
+            downstream_direct: direct,
             server_name: server_name.map(str::to_owned),
             handshake: None,
             request: None,
         }
     }
 
+    /// What is known so far; what had to be allocated for it goes with it.
+    pub fn take(&mut self) -> Self {
+        Self {
+            flags: std::mem::take(&mut self.flags),
+            upstream_cluster: self.upstream_cluster.take(),
+            server_name: self.server_name.take(),
+            request: self.request.take(),
+            ..*self
+        }
+    }
+
     /// Bytes that it has, about.
     pub(super) fn weight(&self) -> usize {
         let of_request = self.request.as_deref().map_or(0, Request::weight);
-        size_of::<Self>() + self.server_name.as_ref().map_or(0, String::len) + of_request
+        let texts = [&self.upstream_cluster, &self.server_name].into_iter().flatten();
+        size_of::<Self>() + texts.map(String::len).sum::<usize>() + of_request
     }
 }
 
@@ -121,8 +137,19 @@ pub struct Request {
 
 impl Request {
     fn weight(&self) -> usize {
-        let Self { path, rewritten, forwarded_for, user_agent, authority, .. } = self;
-        let texts = [path, rewritten, forwarded_for, user_agent, authority];
+        let Self { method, path, rewritten, service_time, forwarded_for, .. } = self;
+        let Self { user_agent, request_id, authority, route_name, .. } = self;
+        let texts = [
+            method,
+            path,
+            rewritten,
+            service_time,
+            forwarded_for,
+            user_agent,
+            request_id,
+            authority,
+            route_name,
+        ];
         let texts = texts.map(|text| text.as_ref().map_or(0, String::len)).iter().sum::<usize>();
         let listed = [&self.headers, &self.response_headers, &self.trailers].into_iter().flatten();
         size_of::<Self>() + texts + listed.map(|(_, value)| value.len()).sum::<usize>()
@@ -175,6 +202,39 @@ pub(super) const KEPT: &[&str] =
 
 fn first<'a>(headers: &'a [(HeaderName, String)], name: &str) -> Option<&'a str> {
     headers.iter().find(|(header, _)| header.as_str() == name).map(|(_, value)| value.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_of_a_record_weighs() {
+        let long = || Some("x".repeat(1000));
+        let header = || vec![(HeaderName::from_static("x-team"), "x".repeat(1000))];
+        let request = Request {
+            method: long(),
+            path: long(),
+            rewritten: long(),
+            service_time: long(),
+            forwarded_for: long(),
+            user_agent: long(),
+            request_id: long(),
+            authority: long(),
+            route_name: long(),
+            headers: header(),
+            response_headers: header(),
+            trailers: header(),
+            ..Request::default()
+        };
+        let mut record =
+            Connection { server_name: long(), upstream_cluster: long(), ..samples::connection() };
+        record.request = Some(Box::new(request));
+        let texts = 14 * 1000;
+        assert_eq!(record.weight(), texts + size_of::<Connection>() + size_of::<Request>());
+        assert_eq!(record.take().weight(), texts + size_of::<Connection>() + size_of::<Request>());
+        assert_eq!(record.weight(), size_of::<Connection>());
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,13 @@ const QUEUE: usize = 16_384;
 /// Bytes that these have at most: clients choose how long what they say is.
 const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 
+/// How long the writer lets records gather. Waking it for each would cost whoever serves the request a system call, and
+/// where the two share a processor, two switches: together a quarter of what a small request takes.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// Bytes of lines that are written at once.
+const BUFFER: usize = 64 * 1024;
+
 /// How long a stop waits for a file that takes no more.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -133,7 +140,11 @@ enum Log {
 impl Writer {
     fn run(mut self, items: &Receiver<Item>) {
         while let Ok(item) = items.recv() {
+            let is_urgent = matches!(item, Item::Flush(_));
             self.take(item);
+            if !is_urgent {
+                std::thread::sleep(GATHER);
+            }
             // As much at once as there is.
             loop {
                 match items.try_recv() {
@@ -191,7 +202,7 @@ impl Writer {
         self.flush();
         for (path, log) in &mut self.files {
             match (self.open)(path) {
-                Ok(file) => *log = Log::Open(BufWriter::new(file)),
+                Ok(file) => *log = Log::Open(BufWriter::with_capacity(BUFFER, file)),
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "access log cannot be opened anew");
                 }
@@ -212,7 +223,7 @@ impl Writer {
 
 fn open_log(open: &Open, path: &Path) -> Log {
     match open(path) {
-        Ok(file) => Log::Open(BufWriter::new(file)),
+        Ok(file) => Log::Open(BufWriter::with_capacity(BUFFER, file)),
         Err(error) => {
             tracing::error!(path = %path.display(), %error, "access log cannot be opened: its lines are lost");
             Log::Refused(Instant::now() + AGAIN)

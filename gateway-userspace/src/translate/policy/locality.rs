@@ -24,14 +24,14 @@ pub(super) fn placement(
     if setting.is_some_and(|setting| setting.enabled == Some(false)) {
         return Placement::Anywhere;
     }
-    let here = here(identity);
     let distribute = setting.map_or([].as_slice(), |setting| setting.distribute.as_slice());
+    if distribute.is_empty() && cluster.outlier.is_none() {
+        return Placement::Anywhere;
+    }
+    let here = here(identity);
     if !distribute.is_empty() {
         let ours = distribute.iter().find(|distribute| matches(&here, &distribute.from));
         return ours.map_or(Placement::Anywhere, |ours| distributed(ours, &cluster.endpoints));
-    }
-    if cluster.outlier.is_none() {
-        return Placement::Anywhere;
     }
     let labels = setting.map_or([].as_slice(), |setting| setting.failover_priority.as_slice());
     let failover = setting.map_or([].as_slice(), |setting| setting.failover.as_slice());

@@ -133,12 +133,21 @@ impl<'a> DestinationRules<'a> {
     pub(super) fn report_unused(&self, identity: &GatewayIdentity, report: &mut Report) {
         let asked = self.asked.borrow();
         let in_force: HashSet<usize> = asked.iter().filter_map(|(_, group)| *group).collect();
-        let unused = self.groups.iter().enumerate().filter(|(group, _)| !in_force.contains(group));
+        let is_unused = |(group, _): &(usize, _)| !in_force.contains(group);
+        let mut unused = self.groups.iter().enumerate().filter(is_unused).peekable();
+        if unused.peek().is_none() {
+            return;
+        }
+        let by_name: HashMap<&str, usize> =
+            asked.iter().enumerate().rev().map(|(at, (host, _))| (&**host, at)).collect();
+        let first_covered = |own: &HostPattern| match own {
+            HostPattern::Exact(name) => by_name.get(&**name).map(|at| &asked[*at]),
+            wide => asked.iter().find(|(host, _)| wide.covers_name(host)),
+        };
         for document in unused.flat_map(|(_, documents)| documents) {
             let own = full_name(&document.spec.host, document.namespace(), &identity.domain);
             let own = HostPattern::new(&own);
-            let covered = asked.iter().find(|(host, _)| own.covers_name(host));
-            report.add(match covered {
+            report.add(match first_covered(&own) {
                 Some((host, group)) => preceded(document, host, group.map(|group| self.groups[group][0])),
                 None => hostless(document),
             });

@@ -99,9 +99,10 @@ pub(super) fn of_slice_alone(slice: &Sourced<EndpointSlice>, workloads: &Workloa
     vec![of_slice(slice, workloads)]
 }
 
-/// Whether there is nothing to report of groups.
-pub(super) fn is_silent(groups: &[Group]) -> bool {
-    groups.iter().all(|group| group.findings.is_empty())
+/// Whether the same is to be reported of groups.
+pub(super) fn same_findings(before: &[Group], now: &[Group]) -> bool {
+    let findings = |groups| <[Group]>::iter(groups).flat_map(|group| &group.findings);
+    findings(before).eq(findings(now))
 }
 
 fn report_orphan(slice: &Sourced<EndpointSlice>, report: &mut Report) {

@@ -66,7 +66,7 @@ impl Patch {
         for (before, now) in changes(before, now)? {
             let known = memo.groups.peek(&Address::of(before))?;
             let made = Arc::new(endpoints::of_slice_alone(now, workloads));
-            if !endpoints::is_silent(known) || !endpoints::is_silent(&made) {
+            if !endpoints::same_findings(known, &made) {
                 return None;
             }
             replaced.insert(Arc::as_ptr(known).addr(), made.clone());
@@ -78,7 +78,7 @@ impl Patch {
         for (address, known) in memo.services.iter() {
             if let Some(groups) = known.groups_with(&replaced) {
                 let made = known.with_groups(groups, workloads, visibility)?;
-                listed.push((known.listed()?.clone(), made.listed()?.clone()));
+                listed.extend(known.listed().cloned().zip(made.listed().cloned()));
                 patch.services.push((*address, Arc::new(made)));
             }
         }
@@ -93,6 +93,9 @@ impl Patch {
         }
         for (address, made) in self.services {
             memo.services.replace(&address, address, made);
+        }
+        if self.units.is_empty() {
+            return true;
         }
         let clusters = Arc::make_mut(&mut known.clusters);
         for (host, unit) in self.units {
@@ -112,6 +115,10 @@ fn units(
     surroundings: &Surroundings,
     known: &Known,
 ) -> Option<Vec<(Arc<str>, Arc<Unit>)>> {
+    let mut differ = listed.iter().filter(|(before, now)| !Arc::ptr_eq(before, now)).peekable();
+    if differ.peek().is_none() {
+        return Some(Vec::new());
+    }
     let identity = &surroundings.identity;
     // What is to be said of rules was said when they came.
     let rules = DestinationRules::new(objects, identity, &mut Report::default());
@@ -122,10 +129,8 @@ fn units(
         let rule = rules.of(&now.host, parts[0].namespace(), identity);
         let ingredients = Ingredients::new(parts, rule.as_ref());
         let made = Unit::new(ingredients, rule, (credentials, identity, &surroundings.mesh));
-        let is_silent = old.findings.is_empty() && made.findings.is_empty();
-        is_silent.then(|| (now.host.clone(), Arc::new(made)))
+        (old.findings == made.findings).then(|| (now.host.clone(), Arc::new(made)))
     };
-    let differ = listed.iter().filter(|(before, now)| !Arc::ptr_eq(before, now));
     differ.map(unit).collect()
 }
 

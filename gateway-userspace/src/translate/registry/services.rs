@@ -85,16 +85,19 @@ impl ListedService {
         any.then(|| self.groups.iter().map(|group| by(group).unwrap_or(group).clone()).collect())
     }
 
-    /// The same Service with other endpoints; `None` if there is something to report of it, or was.
+    /// The same Service with other endpoints; `None` if something else is to be reported of it then.
     pub(super) fn with_groups(
         self: &Arc<Self>,
         groups: Vec<Arc<Vec<Group>>>,
         workloads: &Workloads<'_>,
         visibility: Visibility<'_>,
     ) -> Option<Self> {
-        let service = self.listed.as_ref()?.document.service.as_ref()?;
+        let Some(listed) = &self.listed else {
+            return Some(Self { groups, listed: None, findings: self.findings.clone() });
+        };
+        let service = listed.document.service.as_ref()?;
         let made = Self::new(service, groups, workloads, visibility).unless_same(Some(self));
-        (self.findings.is_empty() && made.findings.is_empty()).then_some(made)
+        (self.findings == made.findings).then_some(made)
     }
 
     /// Goes on with what was listed before if it is the same.

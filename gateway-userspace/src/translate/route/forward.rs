@@ -4,9 +4,9 @@ use regex::Regex;
 
 use crate::api::FieldPath;
 use crate::api::header_text::Direction;
-use crate::api::re2;
 use crate::api::virtual_service::HttpRewrite;
 use crate::model::{Forward, HeaderOps, Rewrite};
+use crate::notation::re2;
 
 use super::headers::operations;
 use super::{Compiler, non_empty, retry};

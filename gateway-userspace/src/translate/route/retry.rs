@@ -18,6 +18,7 @@ pub(super) fn policy(written: Option<&HttpRetry>) -> Option<RetryPolicy> {
         statuses,
         per_try_timeout: written.per_try_timeout.map(|timeout| timeout.0),
         backoff: written.backoff.map_or(default.backoff, |backoff| backoff.0),
+        rescues: written.retry_on.is_empty(),
         avoid_previous: written.retry_ignore_previous_hosts.unwrap_or(default.avoid_previous),
         remote_localities: written.retry_remote_localities.unwrap_or(default.remote_localities),
     })

@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::{
     CipherSuite, ClientCertificates, HttpSettings, KeyGroup, PathForm, ProtocolPolicy, RetryOn, RetryPolicy,
+    SourceAddress, Steering, UserSpaceReason,
 };
 
 fn mesh(text: &str) -> String {
@@ -44,6 +45,7 @@ fn a_rule_without_retries_has_the_meshs() {
         attempts: 7,
         on: RetryOn::default().with(RetryOn::SERVER_ERROR),
         statuses: vec![],
+        rescues: false,
         ..RetryPolicy::default()
     };
     for (text, rule, want) in [
@@ -89,5 +91,60 @@ fn the_meshs_algorithms_hold_towards_backends_and_its_version_does_not() {
             translation.snapshot.clusters.values().find_map(|cluster| cluster.tls.as_ref()).expect("TLS");
         let want = ProtocolPolicy { cipher_suites: suites, key_groups: groups, ..ProtocolPolicy::default() };
         assert_eq!(tls.protocol, want, "{text}");
+    }
+}
+
+#[test]
+fn behind_a_proxy_user_space_reads_who_the_client_is() {
+    const PRESERVE: &str = "sluice.dev/source-address: preserve";
+    // With an HTTP port there is one finding of its own about the annotation.
+    for (text, annotation, behind_proxy, findings) in [
+        ("connectTimeout: 1s", "", false, 0),
+        ("connectTimeout: 1s", PRESERVE, false, 1),
+        ("defaultConfig: {gatewayTopology: {proxyProtocol: {}}}", "", true, 0),
+        ("defaultConfig: {gatewayTopology: {proxyProtocol: {}}}", PRESERVE, true, 2),
+    ] {
+        let translation = world(&[
+            mesh(text),
+            gateway(
+                &format!("{{name: g, annotations: {{{annotation}}}}}"),
+                &["81 x TCP '*'", "80 y HTTP '*'"],
+            ),
+            virtual_service(
+                "{name: v}",
+                "{gateways: [g], hosts: ['*'], tcp: [{route: [{destination: {host: a}}]}]}",
+            ),
+            services(&["a"]),
+        ]);
+        let found = codes(&translation);
+        assert_eq!(found.iter().filter(|code| **code == "SLU0005").count(), findings, "{text}: {found:?}");
+        for listener in &translation.snapshot.listeners {
+            assert_eq!(listener.behind_proxy, behind_proxy, "{text}");
+            let is_told = listener.steering == Steering::UserSpace(UserSpaceReason::BehindProxy);
+            assert_eq!(is_told, behind_proxy && listener.key.port == 81, "{text}");
+            assert!(!behind_proxy || listener.source_address == SourceAddress::Snat);
+        }
+    }
+}
+
+#[test]
+fn requests_of_grpc_web_become_grpc_where_a_server_or_an_annotation_says_so() {
+    for (annotation, protocol, want) in [
+        ("", "HTTP", false),
+        ("", "GRPC", false),
+        ("", "GRPC-WEB", true),
+        ("", "grpc-web", true),
+        ("sluice.dev/grpc-web: 'true'", "HTTP", true),
+        ("sluice.dev/grpc-web: 'false'", "GRPC-WEB", false),
+    ] {
+        let translation = world(&[gateway(
+            &format!("{{name: g, annotations: {{{annotation}}}}}"),
+            &[&format!("80 x {protocol} '*'")],
+        )]);
+        assert_eq!(
+            table(&translation.snapshot, "0.0.0.0_80", None).grpc_web,
+            want,
+            "{annotation} {protocol}"
+        );
     }
 }

@@ -38,6 +38,7 @@ fn a_rules_tries_are_istios_where_it_says_nothing() {
                 statuses: vec![418, 503],
                 per_try_timeout: Some(Duration::from_secs(2)),
                 backoff: Duration::from_millis(7),
+                rescues: false,
                 ..default()
             }),
         ),
@@ -47,6 +48,7 @@ fn a_rules_tries_are_istios_where_it_says_nothing() {
                 attempts: 1,
                 on: on(&[RetryOn::GATEWAY_ERROR, RetryOn::INTERNAL]),
                 avoid_previous: false,
+                rescues: false,
                 ..default()
             }),
         ),

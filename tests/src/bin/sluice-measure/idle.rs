@@ -103,7 +103,8 @@ fn at_rest(gateway: &Gateway) -> Result<f64> {
     resident_mib(gateway.pid())
 }
 
-fn resident_mib(pid: u32) -> Result<f64> {
+/// MiB that a process has.
+pub(crate) fn resident_mib(pid: u32) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;

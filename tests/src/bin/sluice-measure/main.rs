@@ -1,11 +1,14 @@
-//! What the project claims in numbers, measured so that others can measure it again: the data plane of TCP and TLS
-//! passthrough beside their peers', throughput of the kernel's path beside user space's, time from start to serving,
-//! memory at rest. A table for people, JSON for machines.
+//! What the project claims in numbers, measured so that others can measure it again: HTTP and the data plane of TCP and
+//! TLS passthrough beside their peers', throughput of the kernel's path beside user space's, faults and who notices them,
+//! time from start to serving, memory at rest. A table for people, JSON for machines.
 
 mod compare;
+mod faults;
 mod figures;
 mod idle;
 mod l4;
+mod l7;
+mod memory;
 mod sni;
 mod steering;
 
@@ -32,6 +35,8 @@ struct Measure {
 enum What {
     /// The data plane of TCP beside its peers: bulk, new connections, latency, and bulk under a flood of SYNs.
     L4(l4::Options),
+    /// HTTP and TLS beside its peers: requests a second, CPU, latency at a rate that all can bear, memory.
+    L7(l7::Options),
     /// TLS passthrough beside its peers: bulk, new connections, latency, memory, and what is handed over to the kernel.
     Sni(sni::Options),
     /// TCP streams through the kernel's path, through user space's, and with no gateway at all, in turns.
@@ -43,6 +48,8 @@ enum What {
         #[arg(long, default_value_t = 1)]
         streams: u64,
     },
+    /// What clients notice while documents change, agents take over, and backends fail.
+    Faults(faults::Options),
     /// From the start of the process to the first connection accepted and to readiness, on the quickstart's documents.
     Start,
     /// Resident memory of an idle agent: on the quickstart's documents, and on those of a large mesh.
@@ -73,9 +80,11 @@ fn run(measure: &Measure) -> Result<()> {
     let rounds = usize::from(measure.rounds);
     let (table, numbers) = match &measure.what {
         What::L4(options) => l4::run(rounds, options)?,
+        What::L7(options) => l7::run(rounds, options)?,
         What::Sni(options) => sni::run(rounds, options)?,
         What::Hold { share } => return idle_ends::hold(share),
         What::Steering { gib, streams } => steering::run(rounds, *gib, (*streams).max(1))?,
+        What::Faults(options) => faults::run(options)?,
         What::Start => idle::start(rounds)?,
         What::Memory { virtual_services } => idle::memory(rounds, *virtual_services)?,
     };
@@ -83,7 +92,7 @@ fn run(measure: &Measure) -> Result<()> {
         println!("{table}");
     }
     // Those of comparisons are long, and in a file.
-    if measure.json || !matches!(measure.what, What::L4(_) | What::Sni(_)) {
+    if measure.json || !matches!(measure.what, What::L4(_) | What::L7(_) | What::Sni(_)) {
         println!("{numbers}");
     }
     Ok(())

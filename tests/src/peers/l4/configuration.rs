@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use super::super::{envoy_address, envoy_cluster, haproxy_head, nginx_head};
+use super::super::{envoy_address, envoy_cluster, haproxy_tcp_head, nginx_stream_head};
 use super::Contender;
 use crate::arena::{Arena, BULK, REQUESTS, SILENT};
 use crate::documents::{Server, gateway, tcp_route, tcp_service};
@@ -66,7 +66,7 @@ fn nftables(arena: &Arena) -> String {
 }
 
 fn haproxy(arena: &Arena) -> String {
-    let mut text = haproxy_head("");
+    let mut text = haproxy_tcp_head("");
     for Listener { name, at, backends, .. } in listeners(arena) {
         let _ = writeln!(text, "listen {name}\n    bind {at} backlog 16384");
         for (index, backend) in backends.iter().enumerate() {
@@ -77,7 +77,7 @@ fn haproxy(arena: &Arena) -> String {
 }
 
 fn nginx(arena: &Arena) -> String {
-    let mut text = nginx_head();
+    let mut text = nginx_stream_head();
     for Listener { name, at, backends, .. } in listeners(arena) {
         let servers: Vec<_> = backends.iter().map(|backend| format!("server {backend};")).collect();
         let _ = writeln!(text, "  upstream {name} {{ {} }}", servers.join(" "));

@@ -78,6 +78,7 @@ impl Contender {
             program: super::Contender::program(self),
             configuration: configuration::of(self, arena),
             flags: flags.iter().map(|word| (*word).to_owned()).collect(),
+            files: Vec::new(),
             pins: self == Self::Sluice,
         };
         let peer = Peer::start(setup, arena)?;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use super::super::{envoy_address, envoy_cluster, haproxy_head, nginx_head};
+use super::super::{envoy_address, envoy_cluster, haproxy_tcp_head, nginx_stream_head};
 use super::Contender;
 use crate::arena::{Arena, SNI};
 use crate::documents::{Server, gateway, service, sni_route};
@@ -45,7 +45,7 @@ fn sluice(routes: &[Route]) -> String {
 
 /// "SSL/TLS SNI" of the configuration manual's section on `req.ssl_sni`, and `option splice-auto`.
 fn haproxy(at: SocketAddr, routes: &[Route]) -> String {
-    let mut text = haproxy_head("    option splice-auto\n");
+    let mut text = haproxy_tcp_head("    option splice-auto\n");
     let _ = write!(
         text,
         "frontend sni\n    bind {at} backlog 16384\n    tcp-request inspect-delay 5s\n    \
@@ -65,7 +65,7 @@ fn haproxy(at: SocketAddr, routes: &[Route]) -> String {
 
 /// The example of ngx_stream_ssl_preread_module.
 fn nginx(at: SocketAddr, routes: &[Route]) -> String {
-    let mut text = nginx_head() + "  map $ssl_preread_server_name $chosen {\n";
+    let mut text = nginx_stream_head() + "  map $ssl_preread_server_name $chosen {\n";
     for Route { host, label, .. } in routes {
         let _ = writeln!(text, "    {host} {label};");
     }

@@ -79,6 +79,7 @@ impl Contender {
             program: super::Contender::program(self),
             configuration: configuration::of(self, arena),
             flags: flags.iter().flatten().map(|word| (*word).to_owned()).collect(),
+            files: Vec::new(),
             pins: self.tier().is_some(),
         };
         let peer = Peer::start(setup, arena)?;

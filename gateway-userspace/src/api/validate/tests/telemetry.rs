@@ -199,9 +199,8 @@ fn no_field_of_the_mesh_is_passed_over_in_silence() {
             "warning data.mesh: defaultConfig.proxyHeaders is not yet supported: it has no effect here",
         ),
         (
-            "defaultConfig: {gatewayTopology: {proxyProtocol: {}}}",
-            "warning data.mesh: defaultConfig.gatewayTopology.proxyProtocol is not yet supported: connections that begin \
-             with a header of the PROXY protocol fail",
+            "defaultConfig: {gatewayTopology: {proxyProtocol: {version: 2}}}",
+            "error data.mesh: defaultConfig.gatewayTopology.proxyProtocol.version: unknown field \"version\"",
         ),
         (
             "defaultConfig: {gatewayTopology: {numTrustedProxy: 1}}",

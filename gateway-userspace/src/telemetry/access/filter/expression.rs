@@ -107,6 +107,7 @@ impl Expression {
 
     fn value<'a>(&'a self, record: &'a Connection) -> Option<Value<'a>> {
         let truth = match self {
+            Self::Literal(Value::Text(text)) => return Some(Value::Text(Cow::Borrowed(text))),
             Self::Literal(value) => return Some(value.clone()),
             Self::Attribute(attribute) => return attribute.value(record),
             Self::Size(text) => {

@@ -83,6 +83,7 @@ mod tests {
             ("request.path.startsWith('/new/') && request.url_path == '/new/a'", true),
             ("request.query == 'b' && request.host.endsWith('.test') && request.scheme == 'https'", true),
             ("request.useragent.matches('^curl/[0-9]+') && !request.useragent.contains('Mozilla')", true),
+            ("request.useragent.matches('^curl/[[:digit:]]{1,2} [[\"]')", true),
             ("request.method in ['PUT', 'GET']", true),
             ("response.code in [500, 503]", false),
             ("request.duration > duration('1s') && request.duration < duration('1501ms')", true),

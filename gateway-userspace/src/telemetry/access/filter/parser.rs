@@ -1,12 +1,11 @@
 //! From words to an expression whose kinds fit.
 
-use std::time::Duration;
-
 use regex::RegexBuilder;
 
 use super::attribute::{Attribute, Map};
 use super::expression::{Comparison, Expression, Kind, Part, Value};
 use super::lexer::{Token, tokens};
+use crate::notation::{duration, re2};
 
 /// How deep brackets and negations may go.
 const MAX_DEPTH: usize = 64;
@@ -243,7 +242,7 @@ impl Parser {
             }
             "duration" => {
                 let written = self.literal("duration")?;
-                let duration = duration(&written).ok_or_else(|| {
+                let duration = duration::parse(&written).ok_or_else(|| {
                     self.wrong(&format!("'{written}' is no duration such as '1.5s' or '20ms'"))
                 })?;
                 Ok((Expression::Literal(Value::Duration(duration)), Kind::Duration))
@@ -315,37 +314,11 @@ impl Parser {
             Expression::Part(part, Box::new(whole), Box::new(of))
         } else {
             let written = self.literal("matches")?;
-            let regex = RegexBuilder::new(&written).size_limit(MAX_REGEX).build();
+            let regex = RegexBuilder::new(&re2::translated(&written)).size_limit(MAX_REGEX).build();
             let regex = regex.map_err(|error| self.wrong(&error.to_string()))?;
             Expression::Matches(Box::new(whole), regex)
         };
         self.expect(")")?;
         Ok((outcome, Kind::Truth))
     }
-}
-
-/// `1h30m`, `1.5s`, `20ms`.
-fn duration(written: &str) -> Option<Duration> {
-    let (mut total, mut rest) = (Duration::ZERO, written);
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
-        let value: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let seconds = match &rest[..unit] {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        total = total.checked_add(Duration::try_from_secs_f64(value * seconds).ok()?)?;
-        rest = &rest[unit..];
-    }
-    Some(total)
 }

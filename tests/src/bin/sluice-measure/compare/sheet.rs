@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::{Column, plot, report, table};
 
 /// The figures of a contender, one of each round.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Figures(HashMap<&'static str, Vec<f64>>);
 
 impl Figures {
@@ -22,13 +22,6 @@ impl Figures {
     /// Adds the next round's.
     pub(crate) fn note(&mut self, key: &'static str, value: f64) {
         self.0.entry(key).or_default().push(value);
-    }
-
-    /// Forgets those of some columns.
-    pub(crate) fn forget(&mut self, columns: &[Column]) {
-        for column in columns {
-            self.0.remove(column.key);
-        }
     }
 }
 

@@ -46,10 +46,11 @@ pub(crate) fn in_turns<S: Stand>(
                 let name = stand.contender().name();
                 eprintln!("round {round} of {rounds}: {}, {name}", word(kind));
                 uninterrupted()?;
+                let before = (round == 0).then(|| stand.figures().clone());
                 let length = if round == 0 { WARM_UP } else { length };
-                stand.measure(*kind, length).with_context(|| name)?;
-                if round == 0 {
-                    stand.figures().forget(kind.columns());
+                stand.measure(*kind, length).with_context(|| format!("{name}, {}", word(kind)))?;
+                if let Some(before) = before {
+                    *stand.figures() = before;
                 }
             }
         }

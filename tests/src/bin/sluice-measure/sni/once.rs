@@ -8,13 +8,14 @@ use harness::arena::Arena;
 use harness::load::sni::behaviour::{AT_ONCE, Behaviour};
 use harness::load::sni::idle::Holders;
 use harness::peers::sni::Contender;
-use harness::peers::{Contender as _, Peer, Program};
+use harness::peers::{Contender as _, Program};
 use harness::{limits, wait};
 
 use super::columns::{Measure, of_behaviour};
 use super::stand::{Pace, Stand};
 use super::told::Told;
 use crate::compare::{Figures, uninterrupted};
+use crate::memory::Taken;
 
 /// Idle connections: of the contender that hands them over, and of the others.
 const MANY: usize = 50_000;
@@ -27,15 +28,6 @@ const SETTLE: Duration = Duration::from_secs(2);
 pub(super) const WAVES: usize = 4;
 /// Files that a gateway needs beside its connections, or keeps free.
 const OTHERS: u64 = 1000;
-
-/// What a gateway takes at a moment.
-struct Taken {
-    /// Bytes.
-    resident: f64,
-    /// Bytes.
-    slab: f64,
-    sockets: usize,
-}
 
 /// What idle connections take, in an arena of their own.
 pub(crate) fn memory(contender: Contender, figures: &mut Figures) -> Result<Option<String>> {
@@ -92,26 +84,6 @@ fn open(holders: &mut Holders, wanted: usize) -> Result<Option<anyhow::Error>> {
         }
     }
     Ok(None)
-}
-
-impl Taken {
-    fn now(peer: &Peer, arena: &Arena) -> Result<Self> {
-        let resident =
-            peer.processes().into_iter().map(|process| kib(&format!("/proc/{process}/status"), "VmRSS"));
-        Ok(Self {
-            resident: resident.sum::<Result<f64>>()? * 1024.0,
-            slab: kib("/proc/meminfo", "Slab")? * 1024.0,
-            sockets: arena.gateway_sockets()?,
-        })
-    }
-}
-
-/// A field of a file of /proc that is in kB.
-fn kib(path: &str, name: &str) -> Result<f64> {
-    let text = std::fs::read_to_string(path).with_context(|| path.to_owned())?;
-    let of =
-        |line: &str| line.strip_prefix(name)?.strip_prefix(':')?.trim().strip_suffix(" kB")?.parse().ok();
-    text.lines().find_map(of).with_context(|| format!("no {name} in {path}"))
 }
 
 /// Which connections of ours are handed over, of each behaviour, in arenas of their own. Returns what was refused, and

@@ -54,6 +54,13 @@ fn escape<'a>(rest: &'a str, in_class: bool, out: &mut String) -> &'a str {
         ('W', _) => out.push_str("[^0-9A-Za-z_]"),
         ('S', _) => out.push_str("[^\\t\\n\\f\\r ]"),
         ('b', false) => out.push_str("(?-u:\\b)"),
+        // A class or a character by its name in braces, which count nothing.
+        ('p' | 'P' | 'x', _) if rest[1..].starts_with('{') => {
+            let end = rest.find('}').map_or(rest.len(), |at| at + 1);
+            out.push('\\');
+            out.push_str(&rest[..end]);
+            return &rest[end..];
+        }
         (other, _) => {
             out.push('\\');
             out.push(other);
@@ -159,6 +166,10 @@ mod tests {
             (r"\.\/\-\\", r"./-\", "x"),
             (r"[\]\[]+", "[]", "x"),
             (r"(?i)ab|\pL", "AB", "1"),
+            (r"\p{Greek}+", "αβ", "a"),
+            (r"\P{Greek}", "a", "α"),
+            (r"[^\p{Greek}]", "a", "α"),
+            (r"\x{1F600}{2}", "😀😀", "a"),
         ] {
             let regex = Regex::new(&format!("^(?:{})$", translated(pattern)));
             let regex = regex.unwrap_or_else(|error| panic!("{pattern}: {error}"));
@@ -169,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_is_broken_stays_broken() {
-        for pattern in ["[a", "a\\", "(", "*", "[z-a]", r"\Qa\E)", "a{2,1}"] {
+        for pattern in ["[a", "a\\", "(", "*", "[z-a]", r"\Qa\E)", "a{2,1}", r"\p{Greek", r"\x{110000}"] {
             assert!(Regex::new(&translated(pattern)).is_err(), "{pattern}: {}", translated(pattern));
         }
     }

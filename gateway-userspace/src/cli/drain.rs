@@ -1,0 +1,29 @@
+//! `sluice drain`: has a running agent lead its clients away, before it is stopped.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::admin_client;
+use crate::admin::server::DRAIN;
+use crate::settings::default_admin_socket;
+
+/// Flags of `sluice drain`.
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// Return only so many seconds later, when load balancers have noticed: for hooks before a stop.
+    #[arg(long = "for", value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=3600))]
+    pub wait: u64,
+    /// The agent's unix socket.
+    #[arg(long, env = "SLUICE_ADMIN_SOCKET", default_value_os_t = default_admin_socket())]
+    pub admin_socket: PathBuf,
+}
+
+/// Asks the agent, and waits.
+pub fn run(args: &DrainArgs) -> anyhow::Result<ExitCode> {
+    admin_client::stream(&args.admin_socket, DRAIN, |_| Ok(std::ops::ControlFlow::Continue(())))?;
+    std::thread::sleep(Duration::from_secs(args.wait));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,5 @@
+//! Ways of writing things down that documents, filters and formats have in common: expressions, durations, command operators.
+
+pub mod command;
+pub mod duration;
+pub mod re2;

@@ -1,0 +1,330 @@
+//! What the gateway does when memory or descriptors run short, in steps: connections end with their requests, requests are
+//! refused, what clients don't take is given up, connections are refused. Shared by all workers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::watch;
+
+/// Between two looks at the memory in use, when it may soon be short and when not.
+const SOON: Duration = Duration::from_millis(20);
+const SELDOM: Duration = Duration::from_millis(250);
+/// Hundredths of the memory from which on each step is taken; and how much below it is left again.
+const STEPS: [(u64, Level); 3] = [(65, Level::Closing), (75, Level::Refusing), (88, Level::Shedding)];
+const SLACK: u64 = 3;
+/// From here on it may soon be short.
+const HALF: u64 = 50;
+
+/// Descriptors that are nobody's connection: listeners, files, the kernel plane's, those for administration.
+const OWN_DESCRIPTORS: usize = 64;
+/// What a client's connection takes at most while it is served: its own, one to a backend, and one that was left idle by another
+/// worker. One that is idle has its own alone.
+const FOR_EACH_CLIENT: usize = 3;
+/// The part of all descriptors that is left for backends of clients that are idle now.
+const LEFT: usize = 4;
+/// Beyond those who can all be served at once, clients come in little by little, so that what they ask for shows: such a part of all
+/// descriptors between two looks at what is in use.
+const STEP: usize = 64;
+const LOOK: Duration = Duration::from_millis(50);
+/// Hundredths of the clients that can all be served at once, below which those who are idle may stay again.
+const ROOM: usize = 70;
+
+/// How short things are; each step goes beyond the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Not at all.
+    Calm,
+    /// Connections end with the request under way, idle ones at once.
+    Closing,
+    /// Requests are refused, nothing more is read for clients, and what they don't take is given up.
+    Refusing,
+    /// Connections are refused.
+    Shedding,
+}
+
+/// A handle; clones share it.
+#[derive(Debug, Clone)]
+pub struct Overload(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    memory: AtomicU8,
+    clients: AtomicUsize,
+    descriptors: usize,
+    full: AtomicBool,
+    /// Since when it is known how many more may come in beyond those who can all be served.
+    room: Mutex<(Option<Instant>, usize)>,
+    level: watch::Sender<Level>,
+}
+
+/// A client's connection, counted until dropped.
+#[derive(Debug)]
+pub(super) struct Seat(Overload);
+
+impl Overload {
+    /// Of a process that may have so many descriptors.
+    pub fn new(descriptors: u64) -> Self {
+        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+        Self(Arc::new(Inner {
+            memory: AtomicU8::new(Level::Calm as u8),
+            clients: AtomicUsize::new(0),
+            descriptors,
+            full: AtomicBool::new(false),
+            room: Mutex::default(),
+            level: watch::Sender::new(Level::Calm),
+        }))
+    }
+
+    /// The step that is taken.
+    pub fn level(&self) -> Level {
+        *self.0.level.borrow()
+    }
+
+    /// Whether memory is so short that nothing more is read for clients.
+    pub(super) fn is_short(&self) -> bool {
+        self.0.memory.load(Ordering::Relaxed) >= Level::Refusing as u8
+    }
+
+    /// Whether there are descriptors for another client: for as many as can all be served at once, and for more as long as most of
+    /// them are idle. The first time that there are none has idle connections end.
+    pub(super) fn has_seat(&self) -> bool {
+        let has = self.serves_all(100) || self.has_room();
+        if !has {
+            self.set_full(true);
+        }
+        has
+    }
+
+    /// Whether the clients are fewer than so many hundredths of those that can be served at once.
+    fn serves_all(&self, hundredths: usize) -> bool {
+        let most = self.0.descriptors.saturating_sub(OWN_DESCRIPTORS) / FOR_EACH_CLIENT;
+        // One at least is served whatever the limit is.
+        self.0.clients.load(Ordering::Relaxed) < (most.saturating_mul(hundredths) / 100).max(1)
+    }
+
+    /// Whether another one may come in beyond those who can all be served at once.
+    fn has_room(&self) -> bool {
+        // Whatever panics elsewhere leaves two whole numbers.
+        let mut room = self.0.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, left) = &mut *room;
+        if since.is_none_or(|since| since.elapsed() >= LOOK) {
+            (*since, *left) = (Some(Instant::now()), open_descriptors().map_or(0, |used| self.room(used)));
+        }
+        let has = *left > 0;
+        *left = left.saturating_sub(1);
+        has
+    }
+
+    /// How many while so many descriptors are in use.
+    fn room(&self, used: usize) -> usize {
+        let all = self.0.descriptors;
+        (all - all / LEFT).saturating_sub(used).min((all / STEP).max(1))
+    }
+
+    /// Counts a client's connection.
+    pub(super) fn seat(&self) -> Seat {
+        self.0.clients.fetch_add(1, Ordering::Relaxed);
+        Seat(self.clone())
+    }
+
+    fn set_full(&self, full: bool) {
+        if self.0.full.swap(full, Ordering::Relaxed) != full {
+            self.tell();
+        }
+    }
+
+    /// Waits until connections are to end that did not have to when this was asked for.
+    pub(super) async fn closing(&self) {
+        let mut level = self.0.level.subscribe();
+        if *level.borrow_and_update() >= Level::Closing {
+            // Those that come meanwhile end with their requests.
+            let _ = level.wait_for(|level| *level == Level::Calm).await;
+        }
+        let _ = level.wait_for(|level| *level >= Level::Closing).await;
+    }
+
+    /// Waits for another step.
+    pub(super) fn steps(&self) -> watch::Receiver<Level> {
+        self.0.level.subscribe()
+    }
+
+    /// Measures as long as it is polled.
+    pub async fn measure(self, meter: Meter) {
+        loop {
+            let share = meter.share();
+            let before = self.0.memory.load(Ordering::Relaxed);
+            let level = step(share, before);
+            if level as u8 != before {
+                self.0.memory.store(level as u8, Ordering::Relaxed);
+                tracing::warn!(hundredths = share, ?level, "memory");
+                self.tell();
+            }
+            tokio::time::sleep(if share > HALF { SOON } else { SELDOM }).await;
+        }
+    }
+
+    fn tell(&self) {
+        let memory = STEPS
+            .iter()
+            .map(|(_, level)| *level)
+            .rfind(|level| *level as u8 <= self.0.memory.load(Ordering::Relaxed))
+            .unwrap_or(Level::Calm);
+        let full = self.0.full.load(Ordering::Relaxed);
+        let level = memory.max(if full { Level::Closing } else { Level::Calm });
+        self.0.level.send_if_modified(|now| std::mem::replace(now, level) != level);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let overload = &self.0;
+        overload.0.clients.fetch_sub(1, Ordering::Relaxed);
+        if overload.0.full.load(Ordering::Relaxed) && overload.serves_all(ROOM) {
+            overload.set_full(false);
+        }
+    }
+}
+
+/// Descriptors that are open, which Linux tells since 6.2 (commit f1f1f2569901): as the size of the directory.
+fn open_descriptors() -> Option<usize> {
+    let size = fs::metadata("/proc/self/fd").ok()?.len();
+    usize::try_from(size).ok().filter(|count| *count > 0)
+}
+
+/// The step for so many hundredths, where one was taken before.
+fn step(share: u64, before: u8) -> Level {
+    let holds =
+        |(from, level): &&(u64, Level)| share >= if *level as u8 <= before { from - SLACK } else { *from };
+    STEPS.iter().rfind(holds).map_or(Level::Calm, |(_, level)| *level)
+}
+
+/// What of the memory that there is is in use.
+#[derive(Debug)]
+pub struct Meter {
+    limit: u64,
+    of: Of,
+}
+
+#[derive(Debug)]
+enum Of {
+    /// What this process has made use of, without files that are mapped.
+    Process,
+    /// What the control group has, without what the kernel can take back: sockets count too.
+    Group(PathBuf),
+}
+
+impl Meter {
+    /// Of a limit that was said, or else that of the control group, if there is one.
+    pub fn new(said: Option<u64>) -> Option<Self> {
+        match said {
+            Some(0) => None,
+            Some(limit) => Some(Self { limit, of: Of::Process }),
+            None => group_limit().map(|(path, limit)| Self { limit, of: Of::Group(path) }),
+        }
+    }
+
+    /// The limit in bytes.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Hundredths of it.
+    fn share(&self) -> u64 {
+        let used = match &self.of {
+            Of::Process => kibibytes("/proc/self/status", "RssAnon:").map(|count| count * 1024),
+            Of::Group(path) => group_use(path),
+        };
+        // What cannot be read is not held against anybody.
+        used.unwrap_or(0).saturating_mul(100) / self.limit
+    }
+}
+
+fn kibibytes(path: &str, label: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(label))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// The nearest directory with a limit, of the second version of control groups.
+fn group_limit() -> Option<(PathBuf, u64)> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let root = Path::new("/sys/fs/cgroup");
+    root.join(own).ancestors().take_while(|path| path.starts_with(root)).find_map(|path| {
+        let limit = fs::read_to_string(path.join("memory.max")).ok()?.trim().parse().ok()?;
+        Some((path.to_owned(), limit))
+    })
+}
+
+fn group_use(path: &Path) -> Option<u64> {
+    let current: u64 = fs::read_to_string(path.join("memory.current")).ok()?.trim().parse().ok()?;
+    let stat = fs::read_to_string(path.join("memory.stat")).ok()?;
+    let files = stat.lines().filter_map(|line| {
+        let (name, bytes) = line.split_once(' ')?;
+        matches!(name, "active_file" | "inactive_file" | "slab_reclaimable")
+            .then(|| bytes.parse::<u64>().ok())?
+    });
+    Some(current.saturating_sub(files.sum()))
+}
+
+/// Raises the limit of descriptors as far as we are allowed, and returns it.
+pub fn raise_descriptors() -> u64 {
+    let now = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum });
+    let current = if raised.is_ok() { now.maximum } else { now.current };
+    current.unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_left_later_than_they_are_taken() {
+        for (share, before, want) in [
+            (0, Level::Calm, Level::Calm),
+            (64, Level::Calm, Level::Calm),
+            (65, Level::Calm, Level::Closing),
+            (62, Level::Closing, Level::Closing),
+            (61, Level::Closing, Level::Calm),
+            (75, Level::Closing, Level::Refusing),
+            (84, Level::Shedding, Level::Refusing),
+            (71, Level::Shedding, Level::Closing),
+            (88, Level::Calm, Level::Shedding),
+            (200, Level::Refusing, Level::Shedding),
+        ] {
+            assert_eq!(step(share, before as u8), want, "{share} {before:?}");
+        }
+    }
+
+    #[test]
+    fn seats_are_what_descriptors_allow() {
+        let overload = Overload::new(OWN_DESCRIPTORS as u64 + 2);
+        let first = overload.has_seat().then(|| overload.seat());
+        assert!(first.is_some(), "one at least");
+        let files: Vec<_> = (0..OWN_DESCRIPTORS).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+        assert!(!overload.has_seat());
+        assert_eq!(overload.level(), Level::Closing);
+        drop((files, first));
+        assert!(overload.has_seat());
+        assert_eq!(overload.level(), Level::Calm);
+        let roomy = Overload::new(OWN_DESCRIPTORS as u64 + 3_000);
+        let seats: Vec<_> = (0..1_000).map(|_| roomy.seat()).collect();
+        assert!(!roomy.serves_all(100));
+        assert_eq!([2_000, 2_290, 2_300].map(|used| roomy.room(used)), [47, 8, 0]);
+        drop(seats);
+        assert!(roomy.serves_all(ROOM));
+    }
+
+    #[test]
+    fn a_limit_that_is_said_counts_and_none_is_none() {
+        assert!(Meter::new(Some(0)).is_none());
+        let meter = Meter::new(Some(1)).unwrap();
+        assert!(meter.share() > 100 && meter.limit() == 1);
+        assert!(Meter::new(Some(u64::MAX / 200)).unwrap().share() < 50);
+    }
+}

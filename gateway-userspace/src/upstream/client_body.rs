@@ -1,0 +1,135 @@
+//! A client's body in the bytes that its backend is to get: as it comes, or out of base64, as gRPC-Web's text has it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use base64::engine::general_purpose::STANDARD;
+use base64::{DecodeError, Engine as _};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::replay::RequestBodyError;
+
+/// Characters of base64 that stand for something only together.
+const GROUP: usize = 4;
+
+/// See the module.
+#[derive(Debug)]
+pub struct ClientBody {
+    incoming: Incoming,
+    decoder: Option<Decoder>,
+}
+
+impl ClientBody {
+    /// As it comes.
+    pub fn plain(incoming: Incoming) -> Self {
+        Self { incoming, decoder: None }
+    }
+
+    /// Out of base64 with padding, pieces of which may follow each other.
+    pub fn base64(incoming: Incoming) -> Self {
+        Self { incoming, decoder: Some(Decoder::default()) }
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = RequestBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        let Self { incoming, decoder } = &mut *self;
+        loop {
+            let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx)).transpose()?;
+            let Some(decoder) = decoder else { return Poll::Ready(frame.map(Ok)) };
+            let frame = match frame.map(Frame::into_data) {
+                Some(Ok(data)) => Some(Frame::data(decoder.push(&data)?)),
+                Some(Err(other)) => Some(other),
+                None => None,
+            };
+            let is_over = incoming.is_end_stream() || frame.as_ref().is_none_or(Frame::is_trailers);
+            if is_over && !decoder.left.is_empty() {
+                return Poll::Ready(Some(Err(RequestBodyError::NotBase64)));
+            }
+            // What was too little to stand for anything is no news.
+            if is_over || frame.as_ref().and_then(Frame::data_ref).is_none_or(|data| !data.is_empty()) {
+                return Poll::Ready(frame.map(Ok));
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.decoder.is_none() { self.incoming.size_hint() } else { SizeHint::default() }
+    }
+}
+
+/// Out of base64 piece by piece.
+#[derive(Debug, Default)]
+struct Decoder {
+    /// The start of a group whose end has not come.
+    left: Vec<u8>,
+}
+
+impl Decoder {
+    fn push(&mut self, data: &[u8]) -> Result<Bytes, RequestBodyError> {
+        let mut text = std::mem::take(&mut self.left);
+        text.extend_from_slice(data);
+        self.left = text.split_off(text.len() / GROUP * GROUP);
+        decoded(&text).map(Bytes::from).map_err(|_| RequestBodyError::NotBase64)
+    }
+}
+
+/// Padding ends a piece, which is rare: all of it is tried first.
+fn decoded(text: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    if let Ok(whole) = STANDARD.decode(text) {
+        return Ok(whole);
+    }
+    let mut out = Vec::with_capacity(text.len() / GROUP * 3);
+    for group in text.chunks(GROUP) {
+        STANDARD.decode_vec(group, &mut out)?;
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes of a text that is cut at some byte, and what is left over.
+    fn cut(text: &[u8], at: usize) -> Result<(Vec<u8>, usize), RequestBodyError> {
+        let mut decoder = Decoder::default();
+        let mut out = decoder.push(&text[..at])?.to_vec();
+        out.extend(decoder.push(&text[at..])?);
+        Ok((out, decoder.left.len()))
+    }
+
+    #[test]
+    fn base64_is_undone_however_it_is_cut() {
+        for (text, want, left) in [
+            ("aGVsbG8gd29ybGQ=", "hello world", 0),
+            ("aA==ZWxsbw==", "hello", 0),
+            ("aGVs=GVs", "", 0),
+            ("aGVsbG8", "hel", 3),
+            ("", "", 0),
+        ] {
+            for at in 0..=text.len() {
+                match cut(text.as_bytes(), at) {
+                    Ok((out, rest)) => {
+                        assert_eq!((out.as_slice(), rest), (want.as_bytes(), left), "{text} cut at {at}");
+                    }
+                    Err(error) => assert!(text.contains("=G"), "{text} cut at {at}: {error}"),
+                }
+            }
+        }
+        for text in ["a===", "====", "aGV\n", "aGV_", "aG=s", "\u{e4}\u{e4}"] {
+            assert!(cut(text.as_bytes(), 2).is_err(), "{text:?}");
+        }
+    }
+}
