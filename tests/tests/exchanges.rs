@@ -403,6 +403,9 @@ fn differences(right: &[Token], answer: &Answer) -> Vec<String> {
             wrong.push(format!("{what}: expected {want:?}, found {found:?}"));
         }
     }
+    if !wrong.is_empty() && seen.is_none() {
+        wrong.push(format!("the answer says {:?}", answer.body));
+    }
     let asked = seen.as_ref().and_then(|seen| seen["backend"].as_str());
     if backend != asked {
         wrong.push(format!("backend: expected {backend:?}, found {asked:?}"));

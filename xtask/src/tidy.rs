@@ -56,6 +56,7 @@ const UNSAFE: &[&str] = &[
     "gateway-userspace/src/datapath/memory.rs",
     "gateway-userspace/src/datapath/sys.rs",
     "gateway-userspace/src/net/repair.rs",
+    "gateway-userspace/src/proxy/memory.rs",
     "gateway-userspace/tests/kernel_packets/raw.rs",
 ];
 

@@ -84,10 +84,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         is_successor,
         ..proxy_settings(args, access_log.clone(), targets.subscribe(), ledger.clone())
     };
-    if let Some(meter) = Meter::new(args.limits.max_memory) {
-        tracing::debug!(bytes = meter.limit(), "memory is bounded");
-        tokio::spawn(settings.overload.clone().measure(meter));
-    }
+    tokio::spawn(settings.overload.clone().measure());
     let (reports, mut worker_reports) = mpsc::channel(settings.workers * 4);
     let inherited = predecessor.as_mut().map(|it| std::mem::take(&mut it.sockets.listeners));
     let inherited = inherited.unwrap_or_default();
@@ -228,7 +225,7 @@ fn proxy_settings(
         drain_time: Duration::from_secs(args.drain_time),
         server_header: args.server_header.clone(),
         bounds: bounds(&args.limits),
-        overload: Overload::new(raise_descriptors()),
+        overload: Overload::new(raise_descriptors(), Meter::new(args.limits.max_memory)),
         spoken: Spoken { http10: args.http10, http2_websockets: args.http2_websockets },
         highest_tier: args.tier.highest(),
         ascent: args.tier.ascent(),

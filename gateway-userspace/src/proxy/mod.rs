@@ -11,6 +11,7 @@ mod error;
 mod http;
 mod listening;
 mod opaque;
+mod memory;
 mod overload;
 mod reserve;
 mod tcp;
@@ -24,7 +25,8 @@ use crate::tls::{ClientConfigs, ServerConfigs};
 
 pub use http::as_rules_see;
 pub use listening::{BindFailure, Lent};
-pub use overload::{Level, Meter, Overload, raise_descriptors};
+pub use memory::Meter;
+pub use overload::{Level, Overload, raise_descriptors};
 pub use worker::{Bounds, ProxySettings, Spoken, WorkerReport, Workers};
 
 /// What the proxy serves: a snapshot and the TLS configurations made for it, published together.

@@ -2,13 +2,14 @@
 //! refused, what clients don't take is given up, connections are refused. Shared by all workers.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
+
+use super::memory::Meter;
 
 /// Between two looks at the memory in use, when it may soon be short and when not.
 const SOON: Duration = Duration::from_millis(20);
@@ -18,6 +19,10 @@ const STEPS: [(u64, Level); 3] = [(65, Level::Closing), (75, Level::Refusing), (
 const SLACK: u64 = 3;
 /// From here on it may soon be short.
 const HALF: u64 = 50;
+/// The part of the memory that may be taken before somebody looks again, however soon that is.
+const BETWEEN_LOOKS: u64 = 32;
+/// What a request takes beside its body, at least.
+const REQUEST: u64 = 16 * 1024;
 
 /// Descriptors that are nobody's connection: listeners, files, the kernel plane's, those for administration.
 const OWN_DESCRIPTORS: usize = 64;
@@ -52,6 +57,10 @@ pub struct Overload(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    /// Absent where memory has no limit.
+    meter: Option<Meter>,
+    /// Bytes that were taken since somebody looked.
+    taken: AtomicU64,
     memory: AtomicU8,
     clients: AtomicUsize,
     descriptors: usize,
@@ -66,10 +75,12 @@ struct Inner {
 pub(super) struct Seat(Overload);
 
 impl Overload {
-    /// Of a process that may have so many descriptors.
-    pub fn new(descriptors: u64) -> Self {
+    /// Of a process that may have so many descriptors, and memory as the meter says.
+    pub fn new(descriptors: u64, meter: Option<Meter>) -> Self {
         let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
         Self(Arc::new(Inner {
+            meter,
+            taken: AtomicU64::new(0),
             memory: AtomicU8::new(Level::Calm as u8),
             clients: AtomicUsize::new(0),
             descriptors,
@@ -87,6 +98,25 @@ impl Overload {
     /// Whether memory is so short that nothing more is read for clients.
     pub(super) fn is_short(&self) -> bool {
         self.0.memory.load(Ordering::Relaxed) >= Level::Refusing as u8
+    }
+
+    /// Whether memory that is free is to be given back.
+    pub(super) fn is_getting_short(&self) -> bool {
+        self.0.memory.load(Ordering::Relaxed) >= Level::Closing as u8
+    }
+
+    /// Another request.
+    pub(super) fn takes_request(&self) {
+        self.takes(REQUEST);
+    }
+
+    /// So many bytes are held for somebody. A burst is not seen in time by those who look now and then: who takes much looks.
+    pub(super) fn takes(&self, bytes: u64) {
+        let Some(meter) = &self.0.meter else { return };
+        let taken = self.0.taken.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if taken > meter.limit() / BETWEEN_LOOKS {
+            self.look(meter);
+        }
     }
 
     /// Whether there are descriptors for another client: for as many as can all be served at once, and for more as long as most of
@@ -152,19 +182,27 @@ impl Overload {
         self.0.level.subscribe()
     }
 
-    /// Measures as long as it is polled.
-    pub async fn measure(self, meter: Meter) {
+    /// Measures as long as it is polled, if there is a limit.
+    pub async fn measure(self) {
+        let Some(meter) = &self.0.meter else { return };
         loop {
-            let share = meter.share();
-            let before = self.0.memory.load(Ordering::Relaxed);
-            let level = step(share, before);
-            if level as u8 != before {
-                self.0.memory.store(level as u8, Ordering::Relaxed);
-                tracing::warn!(hundredths = share, ?level, "memory");
-                self.tell();
-            }
+            let share = self.look(meter);
             tokio::time::sleep(if share > HALF { SOON } else { SELDOM }).await;
         }
+    }
+
+    /// Hundredths of the memory that are in use, after whatever step that takes.
+    fn look(&self, meter: &Meter) -> u64 {
+        self.0.taken.store(0, Ordering::Relaxed);
+        let share = meter.share();
+        let before = self.0.memory.load(Ordering::Relaxed);
+        let level = step(share, before) as u8;
+        // Another thread may just have seen the same.
+        if level != before && self.0.memory.swap(level, Ordering::Relaxed) != level {
+            tracing::warn!(hundredths = share, level = ?step(share, before), "memory");
+            self.tell();
+        }
+        share
     }
 
     fn tell(&self) {
@@ -202,75 +240,6 @@ fn step(share: u64, before: u8) -> Level {
     STEPS.iter().rfind(holds).map_or(Level::Calm, |(_, level)| *level)
 }
 
-/// What of the memory that there is is in use.
-#[derive(Debug)]
-pub struct Meter {
-    limit: u64,
-    of: Of,
-}
-
-#[derive(Debug)]
-enum Of {
-    /// What this process has made use of, without files that are mapped.
-    Process,
-    /// What the control group has, without what the kernel can take back: sockets count too.
-    Group(PathBuf),
-}
-
-impl Meter {
-    /// Of a limit that was said, or else that of the control group, if there is one.
-    pub fn new(said: Option<u64>) -> Option<Self> {
-        match said {
-            Some(0) => None,
-            Some(limit) => Some(Self { limit, of: Of::Process }),
-            None => group_limit().map(|(path, limit)| Self { limit, of: Of::Group(path) }),
-        }
-    }
-
-    /// The limit in bytes.
-    pub fn limit(&self) -> u64 {
-        self.limit
-    }
-
-    /// Hundredths of it.
-    fn share(&self) -> u64 {
-        let used = match &self.of {
-            Of::Process => kibibytes("/proc/self/status", "RssAnon:").map(|count| count * 1024),
-            Of::Group(path) => group_use(path),
-        };
-        // What cannot be read is not held against anybody.
-        used.unwrap_or(0).saturating_mul(100) / self.limit
-    }
-}
-
-fn kibibytes(path: &str, label: &str) -> Option<u64> {
-    let text = fs::read_to_string(path).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(label))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
-/// The nearest directory with a limit, of the second version of control groups.
-fn group_limit() -> Option<(PathBuf, u64)> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let root = Path::new("/sys/fs/cgroup");
-    root.join(own).ancestors().take_while(|path| path.starts_with(root)).find_map(|path| {
-        let limit = fs::read_to_string(path.join("memory.max")).ok()?.trim().parse().ok()?;
-        Some((path.to_owned(), limit))
-    })
-}
-
-fn group_use(path: &Path) -> Option<u64> {
-    let current: u64 = fs::read_to_string(path.join("memory.current")).ok()?.trim().parse().ok()?;
-    let stat = fs::read_to_string(path.join("memory.stat")).ok()?;
-    let files = stat.lines().filter_map(|line| {
-        let (name, bytes) = line.split_once(' ')?;
-        matches!(name, "active_file" | "inactive_file" | "slab_reclaimable")
-            .then(|| bytes.parse::<u64>().ok())?
-    });
-    Some(current.saturating_sub(files.sum()))
-}
-
 /// Raises the limit of descriptors as far as we are allowed, and returns it.
 pub fn raise_descriptors() -> u64 {
     let now = getrlimit(Resource::Nofile);
@@ -303,7 +272,7 @@ mod tests {
 
     #[test]
     fn seats_are_what_descriptors_allow() {
-        let overload = Overload::new(OWN_DESCRIPTORS as u64 + 2);
+        let overload = Overload::new(OWN_DESCRIPTORS as u64 + 2, None);
         let first = overload.has_seat().then(|| overload.seat());
         assert!(first.is_some(), "one at least");
         let files: Vec<_> = (0..OWN_DESCRIPTORS).map(|_| fs::File::open("/dev/null").unwrap()).collect();
@@ -312,7 +281,7 @@ mod tests {
         drop((files, first));
         assert!(overload.has_seat());
         assert_eq!(overload.level(), Level::Calm);
-        let roomy = Overload::new(OWN_DESCRIPTORS as u64 + 3_000);
+        let roomy = Overload::new(OWN_DESCRIPTORS as u64 + 3_000, None);
         let seats: Vec<_> = (0..1_000).map(|_| roomy.seat()).collect();
         assert!(!roomy.serves_all(100));
         assert_eq!([2_000, 2_290, 2_300].map(|used| roomy.room(used)), [47, 8, 0]);
@@ -321,10 +290,11 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_is_said_counts_and_none_is_none() {
-        assert!(Meter::new(Some(0)).is_none());
-        let meter = Meter::new(Some(1)).unwrap();
-        assert!(meter.share() > 100 && meter.limit() == 1);
-        assert!(Meter::new(Some(u64::MAX / 200)).unwrap().share() < 50);
+    fn who_takes_much_looks() {
+        let overload = Overload::new(1024, Meter::new(Some(1 << 20)));
+        overload.takes((1 << 20) / BETWEEN_LOOKS);
+        assert_eq!(overload.level(), Level::Calm);
+        overload.takes_request();
+        assert_eq!(overload.level(), Level::Shedding, "this process has more than a megabyte");
     }
 }

@@ -20,6 +20,7 @@ use super::Runtime;
 use super::drains::Drains;
 use super::http::{Exchanges, Patience};
 use super::listening::{BindFailure, Inherited, Lent, Open};
+use super::memory;
 use super::overload::{Level, Overload};
 use crate::datapath::Targets;
 use crate::datapath::handoff::{Handoff, Ledger};
@@ -361,11 +362,15 @@ async fn watch(shared: Rc<Shared>) {
     let mut steps = shared.overload.steps();
     loop {
         let sheds = *steps.borrow_and_update() >= Level::Refusing;
+        let is_getting_short = shared.overload.is_getting_short();
+        if is_getting_short {
+            memory::give_back();
+        }
         let now = Instant::now();
         let patience = Patience { idle: stream_idle, body_rate, sheds };
         shared.exchanges.look(now, patience, |refusal| shared.counts.refusals.count(refusal));
         tokio::select! {
-            () = tokio::time::sleep(if sheds { PRESSED } else { calm }) => {}
+            () = tokio::time::sleep(if sheds || is_getting_short { PRESSED } else { calm }) => {}
             changed = steps.changed() => {
                 if changed.is_err() {
                     return;

@@ -261,6 +261,9 @@ impl Body for Moving {
         let frame = std::task::ready!(Pin::new(body).poll_frame(cx));
         state.asked.set(false);
         state.frames.set(state.frames.get() + 1);
+        if let (Some(overload), Some(Ok(frame))) = (overload, &frame) {
+            overload.takes(frame.data_ref().map_or(0, |data| data.len() as u64));
+        }
         Poll::Ready(frame)
     }
 

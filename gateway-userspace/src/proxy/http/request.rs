@@ -138,6 +138,7 @@ async fn answer(
     (notes, exchange): (&Notes, &Exchange),
 ) -> Result<Response<ResponseBody>, RequestError> {
     let started = SystemTime::now();
+    connection.shared.overload.takes_request();
     if connection.shared.overload.level() >= Level::Refusing {
         notes.heard(&request);
         return Err(RequestError::Overloaded);

@@ -71,7 +71,7 @@ impl Rig {
                     age: None,
                     source: Limits::default(),
                 },
-                overload: Overload::new(1024),
+                overload: Overload::new(1024, None),
                 exchanges: Rc::default(),
                 spoken: Spoken::default(),
                 highest_tier: Tier::Handoff,
