@@ -152,14 +152,20 @@ fn every_worker_takes_the_tickets_of_each_and_of_generations_before() {
     ];
     for (name, text) in changes {
         site.gateway.apply(name, &text);
-        VERSIONS.iter().for_each(|version| site.resumes(0, version, ""));
+        for version in VERSIONS {
+            site.resumes(0, version, "");
+        }
     }
     // A chain that goes and comes back is the same.
     site.gateway.apply("edge", &edge(&site.ports, &[GUESTS], &[]));
-    VERSIONS.iter().for_each(|version| assert!(!is_resumed(&site.back(0, version, ""))));
+    for version in VERSIONS {
+        assert!(!is_resumed(&site.back(0, version, "")));
+    }
     site.gateway.apply("edge", &edge(&site.ports, &[SIMPLE], &[]));
     wait::until("the chain of before", || is_served(&site.request(0, "")).then_some(()));
-    VERSIONS.iter().for_each(|version| site.resumes(0, version, ""));
+    for version in VERSIONS {
+        site.resumes(0, version, "");
+    }
 }
 
 #[test]
@@ -213,21 +219,29 @@ fn what_decides_who_gets_in_and_who_answers_ends_sessions_when_it_changes() {
         ("the highest version", "edge", server("maxProtocolVersion: TLSV1_2")),
         ("the lowest version", "edge", server("minProtocolVersion: TLSV1_3")),
     ] {
-        let spoken = |version: &&&str| match what {
-            "the highest version" => **version == "-tls1_2",
-            "the lowest version" => **version == "-tls1_3",
+        let spoken = |version: &&str| match what {
+            "the highest version" => *version == "-tls1_2",
+            "the lowest version" => *version == "-tls1_3",
             _ => true,
         };
         println!("{what}");
-        VERSIONS.iter().for_each(|version| site.begin(0, version, ALICE));
+        for version in VERSIONS {
+            site.begin(0, version, ALICE);
+        }
         site.gateway.apply(name, &text);
-        VERSIONS.iter().filter(spoken).for_each(|version| site.begins_anew(0, version, ALICE));
+        for version in VERSIONS.into_iter().filter(spoken) {
+            site.begins_anew(0, version, ALICE);
+        }
         site.restore(name);
-        VERSIONS.iter().for_each(|version| site.resumes(0, version, ALICE));
+        for version in VERSIONS {
+            site.resumes(0, version, ALICE);
+        }
     }
     // Whoever was let in and is revoked by now.
     let bob = "-cert bob.crt -key bob.key";
-    VERSIONS.iter().for_each(|version| site.begin(0, version, bob));
+    for version in VERSIONS {
+        site.begin(0, version, bob);
+    }
     let revoking = opaque_secret("own-cacert", &[("ca.crt", &authority), ("ca.crl", &list)]);
     site.gateway.apply("own-cacert", &revoking);
     for version in VERSIONS {
@@ -239,7 +253,9 @@ fn what_decides_who_gets_in_and_who_answers_ends_sessions_when_it_changes() {
 #[test]
 fn a_successor_takes_the_tickets_of_the_agent_before_and_a_new_agent_does_not() {
     let mut site = Site::new(&[STAFF, SIMPLE], &["--drain-time", "1"]);
-    VERSIONS.iter().for_each(|version| site.begin(0, version, ALICE));
+    for version in VERSIONS {
+        site.begin(0, version, ALICE);
+    }
     for _ in 0..3 {
         site.gateway.replace().expect_end();
         for version in VERSIONS {
@@ -249,7 +265,9 @@ fn a_successor_takes_the_tickets_of_the_agent_before_and_a_new_agent_does_not() 
     }
     assert!(site.gateway.stop().success());
     site.gateway.restart();
-    VERSIONS.iter().for_each(|version| site.begins_anew(0, version, ALICE));
+    for version in VERSIONS {
+        site.begins_anew(0, version, ALICE);
+    }
 }
 
 /// What an agent gives to whoever asks for its sockets.
@@ -275,14 +293,18 @@ fn offered(gateway: &Gateway) -> Value {
 #[test]
 fn keys_are_given_to_a_successor_and_told_to_nobody() {
     let site = Site::new(&[SIMPLE], &["--log", "trace"]);
-    VERSIONS.iter().for_each(|version| site.begin(0, version, ""));
+    for version in VERSIONS {
+        site.begin(0, version, "");
+    }
     let mut offer = offered(&site.gateway);
     let keys = offer["ticketKeys"].take();
     let keys = keys.as_array().expect("keys");
     assert_eq!(keys.len(), 1, "both sessions have the same one");
     let secret: Vec<u8> = serde_json::from_value(keys[0]["secret"].clone()).expect("octets");
     assert_eq!(secret.len(), 32);
-    VERSIONS.iter().for_each(|version| site.resumes(0, version, ""));
+    for version in VERSIONS {
+        site.resumes(0, version, "");
+    }
     let list = |separator| secret.iter().map(u8::to_string).collect::<Vec<_>>().join(separator);
     let forms = [hex(&secret), hex(&secret).to_uppercase(), list(", "), list(",")];
     let told = ["/config_dump", "/status", "/proxy-config/secrets"].map(|path| site.gateway.ask(path));

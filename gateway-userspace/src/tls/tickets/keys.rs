@@ -1,9 +1,9 @@
 //! The keys of an agent, for all its workers, chains and generations: a new one every six hours, and the one before for as
 //! long again. Read without a lock.
 //!
-//! Whoever learns a key reads the sessions that it sealed, recorded ones of TLS 1.2 among them, so that forward secrecy begins
-//! when a key is gone: after twelve hours at the latest, and at once with the last agent that had it. RFC 8446 (4.6.1)
-//! would let tickets live for a week.
+//! Whoever learns a key reads the sessions that it sealed, of TLS 1.2 also what was recorded of them: forward secrecy begins when
+//! a key is gone. So that is after twelve hours at the latest, as rustls's own tickets have it; RFC 8446 (4.6.1) would let them
+//! live for a week.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,11 +64,11 @@ impl TicketKeys {
         if let Some(youngest) = self.youngest(now) {
             return Some(youngest);
         }
-        let next = Dated { key: Arc::new(Key::random()?), made: now };
+        let next = [Dated { key: Arc::new(Key::random()?), made: now }];
         self.ring.rcu(|ring| match ring.first() {
             // Another thread was faster.
             Some(youngest) if youngest.seals(now) => ring.to_vec(),
-            _ => [&[next.clone()], &*opening(ring, now)].concat(),
+            _ => [&next, &*opening(ring, now)].concat(),
         });
         self.youngest(now)
     }
