@@ -287,6 +287,7 @@ fn no_key_is_in_debug_output() {
     let keys = Arc::new(TicketKeys::default());
     keys.inherit(from_value(json!([{"name": ([77; 16]), "secret": ([123; 32]), "age": 99}])).unwrap());
     let debug = format!("{keys:?} {:?} {:#?}", keys.hand_over(), Chain::ticketer(&keys));
-    assert!(debug.contains("99") && debug.contains("Ticketer"), "{debug}");
-    assert!(!debug.contains("123") && !debug.contains("77"), "{debug}");
+    let debug: String = debug.split_whitespace().collect();
+    assert!(debug.contains("age:99") && debug.contains("Ticketer"), "{debug}");
+    assert!(!debug.contains("123,123") && !debug.contains("77,77"), "{debug}");
 }
