@@ -6,7 +6,6 @@ pub mod balance;
 pub mod body;
 pub mod client_body;
 pub mod connect;
-mod conversation;
 mod departure;
 mod dial;
 pub mod ending;

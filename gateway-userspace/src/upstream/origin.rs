@@ -6,11 +6,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hyper::client::conn::http2;
+use hyper::client::conn::{http1, http2};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::conversation::Conversation;
 use super::dial::Dial;
 use super::limits::Place;
 use super::opening::Opening;
@@ -131,7 +130,7 @@ impl Rules {
 /// An HTTP/1.1 connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) conversation: Conversation,
+    pub(super) sender: http1::SendRequest<RequestBody>,
     pub(super) unheard: Unheard,
     /// Our end.
     pub(super) local: Option<SocketAddr>,
@@ -147,13 +146,13 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(
-        (conversation, unheard, local): (Conversation, Unheard, Option<SocketAddr>),
+        (sender, unheard, local): (http1::SendRequest<RequestBody>, Unheard, Option<SocketAddr>),
         (cluster, spot): (&Cluster, &Spot),
         seat: Seat,
     ) -> Self {
         let (rules, since) = (Rules::of(cluster), Instant::now());
         Self {
-            conversation,
+            sender,
             unheard,
             local,
             cluster: cluster.name.clone(),
@@ -309,7 +308,7 @@ impl Origin {
 
     /// Closes what is idle for too long; false if nothing is left.
     pub(super) fn sweep(&mut self) -> bool {
-        self.idle.retain_mut(|idle| !idle.is_stale() && !idle.conversation.is_closed());
+        self.idle.retain(|idle| !idle.sender.is_closed() && !idle.is_stale());
         self.multiplexed.retain(Multiplexed::is_usable);
         let is_open = !self.idle.is_empty() || !self.multiplexed.is_empty();
         is_open || !self.dials.is_empty() || Rc::strong_count(&self.crowd) > 1

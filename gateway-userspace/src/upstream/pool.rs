@@ -7,21 +7,17 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, Response, Version};
-use http_body::Frame;
-use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
+use super::alone;
 use super::balance::Lease;
 use super::body::{Loan, UpstreamBody};
 use super::connect::ConnectError;
-use super::conversation::Conversation;
 use super::departure::Departure;
 use super::dial::{Dial, Opened};
 use super::ending::Ending;
@@ -135,27 +131,17 @@ pub(super) struct Returnable {
 }
 
 impl Returnable {
-    /// More of the body of its response.
-    pub(super) fn poll_frame(
-        &mut self,
-        body: &mut Incoming,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        self.connection.conversation.poll_frame(body, cx)
-    }
-
     /// A response may end before its request has been sent: then the connection is still the slow client's, and
     /// whoever took it from the pool would wait for that client.
     pub(super) fn give_back(mut self) {
-        let Connection { conversation, .. } = &mut *self.connection;
-        if conversation.is_closed() || self.connection.is_spent() {
+        if self.connection.sender.is_closed() || self.connection.is_spent() {
             return;
         }
-        if self.connection.conversation.is_ready() {
+        if self.connection.sender.is_ready() {
             return self.keep();
         }
         tokio::task::spawn_local(async move {
-            if self.connection.conversation.ready().await {
+            if self.connection.sender.ready().await.is_ok() {
                 self.keep();
             }
         });
@@ -214,7 +200,7 @@ impl Pool {
             connection.serve();
             departure.leave(spot.address);
             lease.local = connection.local;
-            match connection.conversation.send(request).await {
+            match connection.sender.try_send_request(request).await {
                 Ok(mut response) => {
                     // Otherwise the connection ends here.
                     framing::settle(&mut response)?;
@@ -261,8 +247,8 @@ impl Pool {
                 let stream = spot.opening.open(spot.address, cluster).await?;
                 let local = stream.socket().local_addr().ok();
                 let (stream, unheard) = Witnessed::new(stream);
-                let conversation = Conversation::begin(stream, spot.address).await?;
-                let connection = Connection::new((conversation, unheard, local), (cluster, spot), seat);
+                let sender = alone::begin(stream, spot.address).await?;
+                let connection = Connection::new((sender, unheard, local), (cluster, spot), seat);
                 return Ok((Box::new(connection), false));
             }
             waiting.get_or_insert_with(|| Waiting::new(crowd.clone()));
@@ -282,7 +268,7 @@ impl Pool {
                 // connections are spared that: it is a system call.
                 tokio::task::yield_now().await;
             }
-            if !idle.is_stale() && !idle.conversation.is_closed() && idle.conversation.is_ready() {
+            if !idle.is_stale() && idle.sender.ready().await.is_ok() {
                 return Some(idle);
             }
         }

@@ -20,7 +20,7 @@ async fn fill(pool: &Pool, cluster: &Cluster, endpoints: u16) -> Vec<DuplexStrea
         let spot = Spot { address, opening: Opening::default() };
         let crowd = pool.origin(&cluster.name, &spot, |origin| origin.crowd.clone());
         let connection = Connection::new(
-            (conversation, Unheard::default(), None),
+            (sender, Unheard::default(), None),
             (cluster, &spot),
             Seat::new(crowd, None),
         );
