@@ -11,7 +11,10 @@ const CARGO_DENY: &str = "0.20.2";
 
 /// Runs all steps; the first failure ends it.
 pub(crate) fn run() -> Result<()> {
-    step("format", || cargo(&["fmt", "--all", "--check"]))?;
+    step("format", || {
+        cargo(&["fmt", "--all", "--check"])?;
+        cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"])
+    })?;
     step("tidy", tidy::run)?;
     step("tools", || {
         toolchain::ensure()?;
