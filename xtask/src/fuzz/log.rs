@@ -40,12 +40,14 @@ pub(super) fn failure(log: &str) -> Option<&str> {
     log.rsplit_once("Test unit written to ")?.1.lines().next()
 }
 
-/// What a target said before it ended, from its panic on, if it was one.
+/// What a target said before it ended, from its panic on, if it was one; and the input, for whoever cannot get at the file.
 pub(super) fn last_words(log: &str) -> String {
-    let begin =
-        log.find("panicked at").or_else(|| log.find("==")).map_or(0, |at| log[..at].rfind('\n').unwrap_or(0));
-    let lines: Vec<&str> = log[begin..].lines().filter(|line| !line.is_empty()).take(LAST_LINES).collect();
-    lines.join("\n")
+    let lines: Vec<&str> = log.lines().filter(|line| !line.is_empty()).collect();
+    let first = |words: &str| lines.iter().position(|line| line.contains(words));
+    let begin = first("panicked at").or_else(|| first("ERROR: libFuzzer")).unwrap_or_default();
+    let input = lines.iter().rfind(|line| line.starts_with("Base64: "));
+    let said = lines[begin..].iter().take(LAST_LINES).filter(|line| !line.starts_with("Base64: "));
+    said.chain(input).copied().collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
