@@ -39,5 +39,8 @@ fn deny() -> Result<()> {
     if !process::is_there("cargo-deny") {
         cargo(&["install", "cargo-deny", "--locked", "--quiet", "--version", CARGO_DENY])?;
     }
-    cargo(&["deny", "--workspace", "check", "bans", "licenses", "sources"])
+    for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        cargo(&["deny", "--workspace", "--manifest-path", manifest, "check", "bans", "licenses", "sources"])?;
+    }
+    Ok(())
 }
