@@ -40,14 +40,13 @@ pub(super) fn failure(log: &str) -> Option<&str> {
     log.rsplit_once("Test unit written to ")?.1.lines().next()
 }
 
-/// What a target said before it ended, from its panic on, if it was one; and the input, for whoever cannot get at the file.
+/// What a target said before it ended, from its panic on, if it was one.
 pub(super) fn last_words(log: &str) -> String {
     let lines: Vec<&str> = log.lines().filter(|line| !line.is_empty()).collect();
     let first = |words: &str| lines.iter().position(|line| line.contains(words));
     let begin = first("panicked at").or_else(|| first("ERROR: libFuzzer")).unwrap_or_default();
-    let input = lines.iter().rfind(|line| line.starts_with("Base64: "));
-    let said = lines[begin..].iter().take(LAST_LINES).filter(|line| !line.starts_with("Base64: "));
-    said.chain(input).copied().collect::<Vec<_>>().join("\n")
+    let said: Vec<&str> = lines[begin..].iter().take(LAST_LINES).copied().collect();
+    said.join("\n")
 }
 
 #[cfg(test)]

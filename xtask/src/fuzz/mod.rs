@@ -171,9 +171,12 @@ impl Target {
             println!("{:14} {sum}", self.name);
             return Ok(true);
         }
-        let failure = log::failure(&log).unwrap_or_default();
         println!("{:14} failed ({})\n{}", self.name, self.log.display(), log::last_words(&log));
-        println!("{:14} repeat it with: cargo xtask fuzz {} --input {failure}", "", self.name);
+        if let Some(input) = log::failure(&log) {
+            // Whoever reads this elsewhere has no file: printf(1) makes it.
+            println!("{:14} on: {}", "", std::fs::read(input)?.escape_ascii());
+            println!("{:14} repeat it with: cargo xtask fuzz {} --input {input}", "", self.name);
+        }
         Ok(false)
     }
 
