@@ -1,23 +1,62 @@
-//! Requests of HTTP/1 are counted alike however they are cut, and nothing makes the counting panic. The first byte of an
-//! input says how long the pieces are, the rest is what the client sends.
+//! Requests of HTTP/1 that are served can be read in one way only: hyper, which reads them, and the agent, which looks at
+//! them on their way to it, agree with a reading of RFC 9112 to the letter, however the octets are cut. Nor is there anything in
+//! a head that is served which some other reader could take for the length of a body.
+//!
+//! The first byte of an input says how long the pieces are, and whether requests are answered before their bodies were read;
+//! the rest is what the client sends.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-
-/// The file itself and not the agent: instrumenting its hundred other crates would find nothing and take minutes.
-#[path = "../../gateway-userspace/src/net/heads/scanner.rs"]
-mod scanner;
-
-use scanner::Scanner;
+use sluice_fuzz::reading::{Body, Framing, Written, requests};
+use sluice_fuzz::served::{Served, serve};
 
 fuzz_target!(|input: &[u8]| {
-    let Some((length, bytes)) = input.split_first() else { return };
-    assert_eq!(read_cut(bytes, usize::from(*length).max(1)), read_cut(bytes, bytes.len().max(1)));
+    let Some((first, octets)) = input.split_first() else { return };
+    let (piece, reads_bodies) = (usize::from(first & 0x7f) + 1, first & 0x80 == 0);
+    let (served, written) = (serve(octets, piece, reads_bodies), requests(octets));
+    for (at, served) in served.iter().enumerate() {
+        match written.get(at) {
+            Some(written) => compare(octets, served, written),
+            None => assert!(!served.is_plain, "request {at} begins nowhere: {served:?}"),
+        }
+    }
+    if reads_bodies {
+        assert_eq!(serve(octets, octets.len().max(1), true), served, "in pieces of {piece}");
+    }
 });
 
-fn read_cut(bytes: &[u8], length: usize) -> (u64, Option<u64>) {
-    let mut scanner = Scanner::default();
-    bytes.chunks(length).for_each(|piece| scanner.feed(piece));
-    (scanner.heads(), scanner.ambiguous())
+/// hyper may refuse what can be read, and then does not say so here: there is no such request, or its body breaks off.
+fn compare(octets: &[u8], served: &Served, written: &Written) {
+    let head = &octets[written.head.clone()];
+    let is_plain = !matches!(written.framing, Framing::Ambiguous | Framing::Unreadable);
+    assert_eq!(served.is_plain, is_plain, "{served:?} of {written:?}");
+    if !is_plain {
+        return;
+    }
+    assert_eq!(served.method, written.method);
+    if let path @ [b'/', ..] = written.target.as_bytes() {
+        let path = path.split(|octet| *octet == b'#').next();
+        assert_eq!(Some(served.target.as_bytes()), path);
+    }
+    assert_eq!(lengths(head), written.lengths, "{}", head.escape_ascii());
+    match (&served.body, &written.body) {
+        (Some(served), Body::Whole(written)) => assert_eq!(served, written),
+        (Some(served), Body::Broken) => panic!("{} of a body that breaks off", served.escape_ascii()),
+        (Some(_), Body::Unreadable) | (None, _) => {}
+    }
+}
+
+/// How many lines behind the first say a length to the most forgiving reader: one to whom lines end at every control
+/// character, and blanks are nothing.
+fn lengths(head: &[u8]) -> usize {
+    let is_end = |octet: &u8| octet.is_ascii_control() && *octet != b'\t';
+    let lines = head.split(is_end).filter(|line| !line.is_empty()).skip(1);
+    let names = lines.filter_map(|line| line.split(|octet| *octet == b':').next());
+    let plain =
+        |name: &[u8]| name.iter().filter(|octet| octet.is_ascii_graphic()).copied().collect::<Vec<_>>();
+    let is_length = |name: &Vec<u8>| {
+        name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"transfer-encoding")
+    };
+    names.map(plain).filter(is_length).count()
 }

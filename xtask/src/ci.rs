@@ -11,7 +11,10 @@ const CARGO_DENY: &str = "0.20.2";
 
 /// Runs all steps; the first failure ends it.
 pub(crate) fn run() -> Result<()> {
-    step("format", || cargo(&["fmt", "--all", "--check"]))?;
+    step("format", || {
+        cargo(&["fmt", "--all", "--check"])?;
+        cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"])
+    })?;
     step("tidy", tidy::run)?;
     step("tools", || {
         toolchain::ensure()?;
@@ -36,5 +39,8 @@ fn deny() -> Result<()> {
     if !process::is_there("cargo-deny") {
         cargo(&["install", "cargo-deny", "--locked", "--quiet", "--version", CARGO_DENY])?;
     }
-    cargo(&["deny", "--workspace", "check", "bans", "licenses", "sources"])
+    for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        cargo(&["deny", "--workspace", "--manifest-path", manifest, "check", "bans", "licenses", "sources"])?;
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@ mod cargo;
 mod ci;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod h2spec;
 mod peers;
 mod process;
@@ -46,6 +47,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Feed what reads bytes from the network, and documents, with bytes that nobody has thought of.
+    Fuzz(fuzz::FuzzArgs),
     /// What CI checks before it runs the tests: format, order, lints, licences, kernel programs.
     Ci,
 }
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Setup { peers } => setup(peers),
         Command::Tidy => tidy::run(),
         Command::Bench { args } => bench(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Ci => ci::run(),
     };
     match result {

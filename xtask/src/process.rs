@@ -108,6 +108,11 @@ impl Running {
         Ok(self.child.try_wait()?)
     }
 
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
+        self.child.wait().with_context(|| format!("cannot wait for {}", self.name))
+    }
+
     /// Waits until `ready` holds; an end of the program before that is an error.
     pub(crate) fn wait_until(&mut self, limit: Duration, ready: impl Fn() -> bool) -> Result<()> {
         let deadline = Instant::now() + limit;

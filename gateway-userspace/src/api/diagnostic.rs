@@ -129,12 +129,12 @@ impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{}] ", self.code)?;
         if let Some(document) = &self.document {
-            write!(f, "{document}: ")?;
+            write!(f, "{}: ", in_a_line(&document.to_string()))?;
         }
         if let Some(field) = &self.field {
-            write!(f, "{field}: ")?;
+            write!(f, "{}: ", in_a_line(field))?;
         }
-        f.write_str(&self.message)?;
+        f.write_str(&in_a_line(&self.message))?;
         if let Some(position) = &self.position {
             write!(f, " ({}:{}:{})", position.file, position.line, position.column)?;
         }
@@ -177,10 +177,12 @@ pub fn render(diagnostic: &Diagnostic, colour: bool) -> String {
     }
     if let Some(document) = &diagnostic.document {
         let field = diagnostic.field.as_ref().map(|field| format!(", field {field}")).unwrap_or_default();
-        let _ = writeln!(out, "{:width$} {blue}={off} document: {document}{field}", "");
+        let named = in_a_line(&format!("{document}{field}"));
+        let _ = writeln!(out, "{:width$} {blue}={off} document: {named}", "");
     }
     for related in &diagnostic.related {
-        let _ = writeln!(out, "{:width$} {blue}={off} note: {}: {}", "", related.document, related.message);
+        let (document, message) = (in_a_line(&related.document.to_string()), printable(&related.message));
+        let _ = writeln!(out, "{:width$} {blue}={off} note: {document}: {message}", "");
         if let Some(position) = &related.position {
             render_position(&mut out, position, width, blue, &paint);
         }
@@ -217,6 +219,11 @@ fn render_position(out: &mut String, position: &Position, width: usize, mark: &s
 /// Tabs become arrows of four columns, so that they are seen and the underline stays below its text.
 fn expand(text: &str) -> String {
     printable(&text.replace('\t', "→   "))
+}
+
+/// The names that documents give themselves and their fields may be anything, and must not look like lines of ours.
+fn in_a_line(text: &str) -> String {
+    printable(&text.replace('\n', " "))
 }
 
 /// Control characters must not reach a terminal.
@@ -277,6 +284,25 @@ error[IST0106]: port number 0 is wrong
             line,
             "[IST0106] Gateway default/web: spec.servers[0].port.number: port number 0 is wrong (a.yaml:12:7)"
         );
+    }
+
+    #[test]
+    fn names_neither_paint_nor_begin_lines() {
+        let mut diagnostic = sample();
+        let document = ObjectRef::new("Gateway", "default", "a\n   = help: \u{1b}[31mnone");
+        diagnostic.document = Some(document.clone());
+        let message = "beside \u{7}it".to_owned();
+        let diagnostic = diagnostic.related(Related { message, document, position: None });
+        let shown = render(&diagnostic, false);
+        assert!(
+            shown.contains("= document: Gateway default/a    = help: \u{fffd}[31mnone, field spec"),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("= note: Gateway default/a    = help: \u{fffd}[31mnone: beside \u{fffd}it\n"),
+            "{shown}"
+        );
+        assert!(!diagnostic.to_string().contains(char::is_control), "{diagnostic}");
     }
 
     #[test]

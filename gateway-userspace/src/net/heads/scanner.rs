@@ -95,10 +95,14 @@ impl Scanner {
         behind
     }
 
-    /// A line without its LF. One that ends in LF alone ends for hyper, too.
+    /// A line without its LF. One of a head that ends in LF alone ends for hyper, too. Between chunks it is refused, and in
+    /// trailers a part of the line: hyper waits for CRLF, and leaves out whatever stands behind an empty line that is none to it.
+    /// What is a request to others then is none to hyper, so that nobody can say any more which is which.
     fn line(&mut self, line: &[u8]) {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let whole = line.strip_suffix(b"\r");
+        let line = whole.unwrap_or(line);
         match self.at {
+            At::ChunkSize | At::Trailers if whole.is_none() => self.lose(),
             At::Start if !line.is_empty() => {
                 (self.lengths, self.codings, self.at) = (0, 0, At::Fields);
             }
@@ -205,6 +209,9 @@ mod tests {
             ),
             ("P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG /\r\n\r\n", 2),
             ("P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n\r\nG /\r\n\r\n", 1),
+            ("P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\n\r\nG /\r\n\r\n", 1),
+            ("P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\nG /\r\n\r\nG /\r\n\r\n", 1),
+            ("P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\n\nG /\r\n\r\nG /\r\n\r\n", 1),
             ("P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nG /\r\n\r\n", 1),
             ("P / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\nG /\r\n\r\n", 1),
             ("P / HTTP/1.1\r\nContent-Length: +1\r\n\r\nG /\r\n\r\n", 1),
