@@ -1,12 +1,13 @@
 //! The wiring: builds every part, joins them, and keeps the order of start and stop. The only module that sees
 //! everything; it decides nothing about routing.
 //!
-//! Start: log → admin socket (which also finds a second agent) → documents → workers → kernel plane → ready.
+//! Start: log → admin socket (which also finds a second agent) → documents → workers → first health checks → kernel plane → ready.
 //! Stop: not ready → kernel steers nothing new → workers drain, and hand over what they can → kernel plane is left to itself
 //! → workers have drained → socket gone. Flows in the kernel go on by their pins.
 //! Succession: sockets of the agent before → documents → workers → admin socket in its place → it drains → kernel plane,
 //! which steers all the time. The one that is relieved stops likewise, and leaves the plane as it is.
 
+mod checks;
 mod configuration;
 mod kernel;
 mod service;
@@ -24,6 +25,7 @@ use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use self::checks::Checks;
 use self::configuration::{Configuration, Generation};
 use self::kernel::{HandedOver, Inbox, KernelThread, Left};
 use self::succession::{Predecessor, Sockets};
@@ -39,6 +41,9 @@ use crate::proxy::{
 use crate::settings::{AfterHandOver, KernelMode, LimitArgs, RunArgs};
 use crate::telemetry::{self, AccessLog, access};
 use crate::{net, source};
+
+/// How long an agent that starts waits for the first health checks before it serves.
+const FIRST_CHECKS: Duration = Duration::from_secs(2);
 
 /// How long connections that the kernel can carry may wait for the right moment when the agent stops. After that the next
 /// agent may have the kernel plane.
@@ -94,7 +99,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let mut kernel = KernelThread::start(
         inbox,
         (&args.kernel, is_successor),
-        &counts.outliers,
+        &counts.fitness,
         targets,
         handed_over,
         access_log.clone(),
@@ -102,12 +107,14 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let mut agent = Agent {
         runtime,
         view,
+        checks: Checks::new(counts.fitness.checks.clone()),
         counts,
         access_log: access_log.clone(),
         kernel: kernel.handle(),
         progress: Progress::new(&settings, started),
     };
     if let Some(first) = first {
+        agent.check_first(&first).await;
         agent.put_in_force(first);
     }
 
@@ -359,6 +366,7 @@ struct Agent {
     view: Published<View>,
     /// Shared by the workers, for the kernel plane to share.
     counts: Counts,
+    checks: Checks,
     access_log: AccessLog,
     kernel: kernel::Handle,
     progress: Progress,
@@ -371,11 +379,24 @@ impl Agent {
         }
     }
 
+    /// Learns how the endpoints are, so that the first requests do not go to those that are not well. One that keeps silent
+    /// does not hold up the others for long.
+    async fn check_first(&mut self, first: &Generation) {
+        self.counts.fitness.checks.note(&first.runtime.snapshot);
+        let mut checked = self.checks.apply(&first.runtime);
+        // Nothing is ever sent: it closes.
+        if tokio::time::timeout(FIRST_CHECKS, checked.recv()).await.is_err() {
+            tracing::warn!("not every endpoint has been checked yet; serving all the same");
+        }
+    }
+
     fn put_in_force(&mut self, next: Generation) {
         let snapshot = next.runtime.snapshot.clone();
         let tls = next.runtime.tls.clone();
         self.counts.warming.note(&snapshot, Instant::now());
-        self.runtime.publish(Arc::new(next.runtime));
+        self.counts.fitness.checks.note(&snapshot);
+        self.checks.apply(&next.runtime);
+        self.runtime.publish(next.runtime);
         self.counts.retain(&snapshot, Instant::now());
         self.kernel.apply(snapshot.clone());
         self.access_log.keep(snapshot.logging.clone());
