@@ -18,7 +18,7 @@ use crate::proxy::Runtime;
 use crate::upstream::probe;
 
 /// Checks at a time. Others wait, which is not of the time that they may take.
-const MOST_AT_ONCE: usize = 128;
+const MOST_AT_ONCE: usize = 512;
 
 /// Each check begins up to so much of its interval sooner or later.
 const JITTER: f64 = 0.1;

@@ -29,8 +29,10 @@ pub const PORTS: &str = "sluice.dev/health-check-ports";
 const MOST_ITEMS: usize = 64;
 /// Bytes of a path, host or service's name.
 const LONGEST: usize = 1024;
-/// Between two checks, and for one.
-const TIMES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_hours(24);
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST_INTERVAL: Duration = Duration::from_hours(24);
+/// A check that takes its time takes the place of others.
+const LONGEST_TIMEOUT: Duration = Duration::from_mins(1);
 const MOST_CHECKS: u32 = 1000;
 
 /// The annotations, read; what is not said is `None`.
@@ -42,7 +44,7 @@ pub struct HealthCheckAnnotations {
     pub statuses: Option<Vec<RangeInclusive<u16>>>,
     /// [`INTERVAL`], 10 ms to 24 h.
     pub interval: Option<Duration>,
-    /// [`TIMEOUT`], 10 ms to 24 h.
+    /// [`TIMEOUT`], 10 ms to 1 min.
     pub timeout: Option<Duration>,
     /// [`HEALTHY_THRESHOLD`], 1 to 1000.
     pub healthy_threshold: Option<u32>,
@@ -105,8 +107,8 @@ impl HealthCheckAnnotations {
         match key {
             HEALTH_CHECK => self.probe = Some(probe(value)?),
             STATUSES => self.statuses = Some(statuses(value)?),
-            INTERVAL => self.interval = Some(time(value)?),
-            TIMEOUT => self.timeout = Some(time(value)?),
+            INTERVAL => self.interval = Some(interval(value)?),
+            TIMEOUT => self.timeout = Some(timeout(value)?),
             HEALTHY_THRESHOLD => self.healthy_threshold = Some(threshold(value)?),
             UNHEALTHY_THRESHOLD => self.unhealthy_threshold = Some(threshold(value)?),
             PORTS => self.ports = Some(ports(value)?),
@@ -169,9 +171,16 @@ fn list<T>(value: &str, item: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
     value.split(',').map(item).collect()
 }
 
-fn time(value: &str) -> Result<Duration, &'static str> {
-    let time = duration::parse(value).filter(|time| TIMES.contains(time));
-    time.ok_or("expected a time from 10ms to 24h, such as `5s` or `500ms`")
+fn interval(value: &str) -> Result<Duration, &'static str> {
+    time(value, LONGEST_INTERVAL).ok_or("expected a time from 10ms to 24h, such as `5s` or `500ms`")
+}
+
+fn timeout(value: &str) -> Result<Duration, &'static str> {
+    time(value, LONGEST_TIMEOUT).ok_or("expected a time from 10ms to 1m, such as `1s` or `500ms`")
+}
+
+fn time(value: &str, longest: Duration) -> Option<Duration> {
+    duration::parse(value).filter(|time| (SHORTEST..=longest).contains(time))
 }
 
 fn threshold(value: &str) -> Result<u32, &'static str> {
@@ -260,6 +269,7 @@ mod tests {
             (INTERVAL, "9ms"),
             (INTERVAL, "25h"),
             (TIMEOUT, "-1s"),
+            (TIMEOUT, "61s"),
             (HEALTHY_THRESHOLD, "0"),
             (UNHEALTHY_THRESHOLD, "1001"),
             (UNHEALTHY_THRESHOLD, "three"),

@@ -153,7 +153,7 @@ impl HealthChecks {
     /// subset nor another name makes a healthy endpoint unhealthy.
     pub fn note(&self, snapshot: &Snapshot) {
         let mut clusters = self.clusters();
-        let known = by_address(&clusters);
+        let known = if has_news(&clusters, snapshot) { by_address(&clusters) } else { HashMap::new() };
         for (name, cluster) in snapshot.clusters.iter() {
             let Some(rules) = &cluster.health_check else { continue };
             let is_new = !clusters.contains_key(name);
@@ -256,6 +256,15 @@ impl HealthChecks {
         }
         self.shared.failing.store(Arc::new(all));
     }
+}
+
+/// Whether a snapshot has endpoints to check that nobody knows in their cluster.
+fn has_news(clusters: &HashMap<ClusterName, Conditions>, snapshot: &Snapshot) -> bool {
+    let is_checked = |(_, cluster): &(&ClusterName, &Arc<Cluster>)| cluster.health_check.is_some();
+    snapshot.clusters.iter().filter(is_checked).any(|(name, cluster)| {
+        let known = clusters.get(name).map(|conditions| &conditions.endpoints);
+        cluster.healthy().any(|endpoint| known.is_none_or(|known| !known.contains_key(&endpoint.address)))
+    })
 }
 
 /// Whether each endpoint is healthy, as some cluster finds it.

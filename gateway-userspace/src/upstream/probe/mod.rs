@@ -30,10 +30,13 @@ const OURSELVES: &str = "Sluice/HC";
 /// Bytes of an answer's head, and of its body: what is beyond is not read.
 const MOST: usize = 64 * 1024;
 
+/// Characters that are told of a fault: some of them are the endpoint's own.
+const LONGEST: usize = 200;
+
 /// Why there is no sound answer.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
-    #[error(transparent)]
+    #[error("{}", words(.0))]
     Connect(#[from] ConnectError),
     #[error("{0}")]
     Exchange(#[from] hyper::Error),
@@ -50,12 +53,24 @@ impl Fault {
     /// What it says of the endpoint; nothing where it is the gateway that lacks something.
     fn judged(&self) -> Option<Checked> {
         match self {
-            Self::Status(_) | Self::Grpc(_) => Some(Checked::Failed(self.to_string())),
+            Self::Status(_) | Self::Grpc(_) => Some(Checked::Failed(self.told())),
             Self::Connect(error) if is_our_own(error) => None,
-            Self::Connect(_) | Self::Exchange(_) | Self::Request(_) => {
-                Some(Checked::Unanswered(self.to_string()))
-            }
+            Self::Connect(_) | Self::Exchange(_) | Self::Request(_) => Some(Checked::Unanswered(self.told())),
         }
+    }
+
+    fn told(&self) -> String {
+        self.to_string().chars().filter(|it| !it.is_control()).take(LONGEST).collect()
+    }
+}
+
+/// Without the address, which whoever is told knows.
+fn words(error: &ConnectError) -> String {
+    match error {
+        ConnectError::Failed { source, .. } => source.to_string(),
+        ConnectError::Handshake { source, .. } => format!("TLS: {source}"),
+        ConnectError::Timeout { timeout, .. } => format!("no connection within {timeout:?}"),
+        ConnectError::Name { .. } | ConnectError::Policy(_) => error.to_string(),
     }
 }
 
