@@ -10,7 +10,7 @@ use harness::client::{self, Answer, get, request, send};
 use harness::documents::{self, Server, destination_rule};
 use harness::gateway::Gateway;
 use harness::program::{curl, run};
-use harness::serve::Place;
+use harness::serve::{self, Place};
 use harness::{port, wait};
 use http_body_util::Full;
 use hyper::StatusCode;
@@ -261,4 +261,38 @@ fn the_backend_is_told_what_was_rewritten_and_how_long_it_has() {
         assert_eq!(seen["headers"][name], want, "{name} in {seen}");
     }
     assert_eq!((seen["path"].as_str(), seen["host"].as_str()), (Some("/newold?x=1"), Some("inner.test")));
+}
+
+/// Answers the first request of each connection, and closes when the second one has come.
+async fn answer_once(mut stream: tokio::net::TcpStream) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut held = Vec::new();
+    while !held.ends_with(b"\r\n\r\n") && stream.read_buf(&mut held).await.is_ok_and(|count| count > 0) {}
+    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    let _ = stream.read_buf(&mut held).await;
+}
+
+#[test]
+fn a_connection_that_its_backend_closes_just_then_costs_no_request_that_may_be_repeated() {
+    let off = "retries: {attempts: 0}";
+    for (more, method, want) in [
+        ("name: default", "GET", [200; 3]),
+        ("name: default", "DELETE", [200; 3]),
+        ("name: default", "POST", [200, 503, 200]),
+        (off, "GET", [200, 503, 200]),
+    ] {
+        let backend = serve::Server::start(Place::loopback(), answer_once);
+        let site = Site::new("http", &[backend.address], more, "{outlierDetection: {}}");
+        let seen = client::runtime().block_on(async {
+            let mut client = client::Connection::open(site.address).await.expect("a connection");
+            let mut seen = [0; 3];
+            for status in &mut seen {
+                let answer = client.send(request(method, HOST, "/", &[])).await.expect("an answer");
+                *status = answer.status.as_u16();
+            }
+            seen
+        });
+        assert_eq!(seen, want, "{method} {more}");
+        assert_eq!(backend.accepted(), seen.iter().filter(|status| **status == 200).count(), "{method} {more}");
+    }
 }

@@ -59,6 +59,6 @@ where
             framing::settle(&mut response)?;
             Ok(response.map(|body| UpstreamBody::new(body, None, lease)))
         }
-        Err(unsent) => Err(SendError::exchange(unsent.into_error())),
+        Err(unsent) => Err(SendError::exchange(unsent.into_error(), false)),
     }
 }

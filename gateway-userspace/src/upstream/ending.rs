@@ -7,6 +7,8 @@ use std::error::Error;
 pub enum Ending {
     /// The connection was closed or broke.
     Closed,
+    /// Likewise, one that other requests came before on: it may have been closed just before this one came.
+    Stale,
     /// The backend reset the stream (HTTP/2 `RST_STREAM`).
     Reset,
     /// Likewise, and says that it did nothing (`REFUSED_STREAM`; RFC 9113, 8.7).
@@ -16,7 +18,15 @@ pub enum Ending {
 }
 
 impl Ending {
-    pub(super) fn of(error: &hyper::Error) -> Self {
+    /// Of an exchange on a connection that other requests may have come before on.
+    pub(super) fn on(error: &hyper::Error, is_reused: bool) -> Self {
+        match Self::of(error) {
+            Self::Closed if is_reused => Self::Stale,
+            ending => ending,
+        }
+    }
+
+    fn of(error: &hyper::Error) -> Self {
         match error.source().and_then(|source| source.downcast_ref::<h2::Error>()) {
             Some(error) if error.is_remote() && error.is_reset() => match error.reason() {
                 Some(h2::Reason::REFUSED_STREAM) => Self::Refused,

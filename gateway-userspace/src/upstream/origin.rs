@@ -177,6 +177,11 @@ impl Connection {
         self.rules.most_requests.is_some_and(|most| self.served >= most) || self.rules.is_too_old(self.made)
     }
 
+    /// Since when it is idle, or was when it was taken.
+    pub(super) fn idle_since(&self) -> Instant {
+        self.since
+    }
+
     pub(super) fn idle_for(&self) -> Duration {
         self.since.elapsed()
     }

@@ -69,8 +69,8 @@ pub enum SendError {
 }
 
 impl SendError {
-    pub(super) fn exchange(error: hyper::Error) -> Self {
-        Self::Exchange { ending: Ending::of(&error), error }
+    pub(super) fn exchange(error: hyper::Error, is_reused: bool) -> Self {
+        Self::Exchange { ending: Ending::on(&error, is_reused), error }
     }
 }
 
@@ -211,7 +211,12 @@ impl Pool {
                 // The backend had closed an idle connection: not a byte was sent, so another one is tried.
                 Err(mut unsent) => match unsent.take_message() {
                     Some(unchanged) if reused => request = unchanged,
-                    _ => return Err(SendError::exchange(unsent.into_error())),
+                    _ => {
+                        // Those that have been idle for longer will hardly be better.
+                        let since = connection.idle_since();
+                        self.origin(&cluster.name, spot, |origin| origin.close_idle_since(since));
+                        return Err(SendError::exchange(unsent.into_error(), reused));
+                    }
                 },
             }
         }
@@ -290,7 +295,7 @@ impl Pool {
                         request = unchanged;
                         self.origin(&cluster.name, spot, |origin| origin.forget(&stream));
                     }
-                    _ => return Err(SendError::exchange(unsent.into_error())),
+                    _ => return Err(SendError::exchange(unsent.into_error(), !is_first)),
                 },
             }
         }

@@ -1,7 +1,8 @@
 //! Requests that an endpoint loses, where no document says what is to be done: it breaks the connection off, says nothing at
 //! all any more, or cannot be reached in good time. Another endpoint is asked, if there is one that nothing speaks against, and
-//! no endpoint is asked twice. Only a request that its method allows to repeat (RFC 9110, 9.2.2) is sent again; what has not
-//! been sent may go anywhere.
+//! no endpoint is asked twice; but where a connection that was kept from other requests broke off, which happens when its endpoint
+//! closes it just as this one comes, the same one may be asked (RFC 9112, 9.3.1). Only a request that its method allows to repeat
+//! (RFC 9110, 9.2.2) is sent again; what has not been sent may go anywhere.
 
 use std::time::Duration;
 
@@ -20,9 +21,11 @@ const CONNECTING: Duration = Duration::from_millis(1250);
 pub(super) enum Rescue {
     /// Nothing.
     Never,
+    /// What was sent on a connection that was kept is sent on another.
+    Stale,
     /// What has not been sent is sent elsewhere.
     Unsent,
-    /// Also what has been.
+    /// All of it, and what has been sent.
     Always,
 }
 
@@ -33,6 +36,8 @@ pub(super) enum Lost {
     Unreached,
     /// The connection broke off.
     Broken,
+    /// Likewise, one that was kept from other requests.
+    Stale,
     /// It answers nothing any more, whoever asks.
     Silent,
 }
@@ -45,12 +50,14 @@ impl Rescue {
         (method, body): (&Method, Option<u64>),
         is_upgrade: bool,
     ) -> Self {
-        let rescues = policy.is_some_and(|policy| policy.rescues) && cluster.endpoints.len() > 1;
-        match (rescues, method.is_idempotent() && body == Some(0)) {
-            (true, _) if is_upgrade => Self::Never,
+        if is_upgrade || policy.is_none_or(|policy| !policy.rescues) {
+            return Self::Never;
+        }
+        match (cluster.endpoints.len() > 1, method.is_idempotent() && body == Some(0)) {
             (true, true) => Self::Always,
             (true, false) => Self::Unsent,
-            (false, _) => Self::Never,
+            (false, true) => Self::Stale,
+            (false, false) => Self::Never,
         }
     }
 
@@ -58,6 +65,7 @@ impl Rescue {
     pub(super) fn covers(self, lost: Lost) -> bool {
         match self {
             Self::Never => false,
+            Self::Stale => lost == Lost::Stale,
             Self::Unsent => lost == Lost::Unreached,
             Self::Always => true,
         }
@@ -69,7 +77,7 @@ impl Rescue {
         (peer, departure): (&Peer, &Departure),
         is_elsewhere: impl Fn() -> bool,
     ) -> Lost {
-        if self == Self::Never {
+        if matches!(self, Self::Never | Self::Stale) {
             std::future::pending::<()>().await;
         }
         loop {
@@ -118,7 +126,7 @@ mod tests {
 
     #[test]
     fn what_may_be_repeated_is_rescued_where_no_document_says_otherwise() {
-        use Rescue::{Always, Never, Unsent};
+        use Rescue::{Always, Never, Stale, Unsent};
         let (default, written) =
             (RetryPolicy::default(), RetryPolicy { rescues: false, ..RetryPolicy::default() });
         for (policy, endpoints, method, body, is_upgrade, want) in [
@@ -128,7 +136,10 @@ mod tests {
             (Some(&default), 2, Method::PUT, Some(4), false, Unsent),
             (Some(&default), 2, Method::POST, Some(0), false, Unsent),
             (Some(&default), 2, Method::GET, None, false, Unsent),
-            (Some(&default), 1, Method::GET, Some(0), false, Never),
+            (Some(&default), 1, Method::GET, Some(0), false, Stale),
+            (Some(&default), 1, Method::POST, Some(0), false, Never),
+            (Some(&default), 1, Method::PUT, Some(4), false, Never),
+            (Some(&default), 1, Method::GET, Some(0), true, Never),
             (Some(&default), 2, Method::GET, Some(0), true, Never),
             (Some(&written), 2, Method::GET, Some(0), false, Never),
             (None, 2, Method::GET, Some(0), false, Never),
@@ -136,8 +147,8 @@ mod tests {
             let got = Rescue::of(policy, &cluster(endpoints), (&method, body), is_upgrade);
             assert_eq!(got, want, "{method} {body:?} {endpoints}");
         }
-        for (rescue, covered) in [(Never, 0), (Unsent, 1), (Always, 3)] {
-            let all = [Lost::Unreached, Lost::Broken, Lost::Silent];
+        for (rescue, covered) in [(Never, 0), (Stale, 1), (Unsent, 1), (Always, 4)] {
+            let all = [Lost::Unreached, Lost::Broken, Lost::Stale, Lost::Silent];
             assert_eq!(all.into_iter().filter(|lost| rescue.covers(*lost)).count(), covered);
         }
     }

@@ -53,6 +53,8 @@ enum Failure {
         reset: Reset,
         unsent: Option<Box<Parts>>,
     },
+    /// It was sent on a connection that was kept, and broke off.
+    Stale,
     /// It was given up for another endpoint's sake.
     Lost(Lost),
     Timeout,
@@ -106,9 +108,10 @@ impl Order<'_> {
                 Ok(response) => Seen::Response(response.status(), response.headers()),
                 Err(Failure::Reset { reset, .. }) => Seen::Reset(*reset),
                 Err(Failure::Lost(Lost::Unreached)) => Seen::Reset(Reset::ConnectTimeout),
-                Err(Failure::Lost(_)) => Seen::Reset(Reset::Terminated),
+                Err(Failure::Lost(_) | Failure::Stale) => Seen::Reset(Reset::Terminated),
                 Err(Failure::Timeout) => Seen::TryTimeout,
             };
+            let is_stale = matches!(outcome, Err(Failure::Stale));
             let is_unsent = matches!(&outcome, Err(Failure::Reset { unsent: Some(_), .. }));
             let can_repeat = (self.repeats && kept.is_some() || is_unsent) && self.upload.is_repeatable();
             let decision = match decide(self.policy, state.made, seen, can_repeat) {
@@ -132,7 +135,9 @@ impl Order<'_> {
                 }
             }
             tracing::debug!(cluster = %self.cluster.name, %endpoint, made = state.made, "another try");
-            self.pause(state.made).await;
+            if !is_stale {
+                self.pause(state.made).await;
+            }
         }
     }
 
@@ -144,6 +149,8 @@ impl Order<'_> {
         state: &State,
     ) -> bool {
         let is_covered = match outcome {
+            // Nothing speaks against the endpoint.
+            Err(Failure::Stale) => return rescue.covers(Lost::Stale),
             Err(Failure::Lost(lost)) => rescue.covers(*lost),
             Err(Failure::Reset { reset: Reset::Terminated, unsent: None }) => rescue.covers(Lost::Broken),
             _ => false,
@@ -169,7 +176,7 @@ impl Order<'_> {
             }
             Err(Failure::Reset { reset, .. }) => Err(RequestError::Reset(reset, tries)),
             Err(Failure::Lost(Lost::Unreached)) => Err(RequestError::Reset(Reset::ConnectTimeout, tries)),
-            Err(Failure::Lost(_)) => Err(RequestError::Reset(Reset::Terminated, tries)),
+            Err(Failure::Lost(_) | Failure::Stale) => Err(RequestError::Reset(Reset::Terminated, tries)),
             Err(Failure::Timeout) => Err(RequestError::TryTimeout(tries)),
         }
     }
@@ -211,7 +218,7 @@ impl Order<'_> {
         let outcome = match sent {
             Ok(sent) => {
                 let asked = departure.left();
-                let outcome = self.judge(sent, endpoint);
+                let outcome = self.judge(sent, endpoint, rescue);
                 if let (Ok(_), Some(asked)) = (&outcome, asked) {
                     peer.answered(asked.into_std(), Instant::now());
                 }
@@ -263,6 +270,7 @@ impl Order<'_> {
         &self,
         sent: Result<Response<UpstreamBody>, SendError>,
         endpoint: SocketAddr,
+        rescue: Rescue,
     ) -> Result<Response<UpstreamBody>, Failure> {
         match sent {
             Ok(response) => {
@@ -270,17 +278,20 @@ impl Order<'_> {
                 self.report(endpoint, Outcome::Status(response.status().as_u16()));
                 Ok(response)
             }
+            Err(SendError::Exchange { ending: Ending::Stale, .. }) if rescue.covers(Lost::Stale) => {
+                Err(Failure::Stale)
+            }
             Err(SendError::Exchange { error, ending }) => {
                 tracing::debug!(cluster = %self.cluster.name, %error, "no response");
                 // No answer counts as no connection, as at Envoy; but not where it is the client that broke off.
                 if self.upload.flaw().is_none() {
                     self.report(endpoint, Outcome::LocalOriginFailure);
-                    if ending == Ending::Closed {
+                    if matches!(ending, Ending::Closed | Ending::Stale) {
                         self.connection.shared.balancer.doubt(self.cluster, endpoint);
                     }
                 }
                 let reset = match ending {
-                    Ending::Closed => Reset::Terminated,
+                    Ending::Closed | Ending::Stale => Reset::Terminated,
                     Ending::Reset => Reset::Remote,
                     Ending::Refused => Reset::Refused,
                     Ending::NotHttp => Reset::Protocol,
