@@ -293,6 +293,10 @@ fn a_connection_that_its_backend_closes_just_then_costs_no_request_that_may_be_r
             seen
         });
         assert_eq!(seen, want, "{method} {more}");
-        assert_eq!(backend.accepted(), seen.iter().filter(|status| **status == 200).count(), "{method} {more}");
+        assert_eq!(
+            backend.accepted(),
+            seen.iter().filter(|status| **status == 200).count(),
+            "{method} {more}"
+        );
     }
 }
