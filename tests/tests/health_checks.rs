@@ -172,7 +172,9 @@ fn where_nobody_is_healthy_nobody_is_asked_unless_the_rule_says_so() {
     let [one, two] = ["one", "two"].map(Backend::http);
     let panicking = "{outlierDetection: {minHealthPercent: 50}, loadBalancer: {simple: ROUND_ROBIN}}";
     for (policy, answers) in [(TURNS, false), (panicking, true)] {
-        [&one, &two].into_iter().for_each(|backend| backend.feel(Some(500)));
+        for backend in [&one, &two] {
+            backend.feel(Some(500));
+        }
         let site = Site::with("http", &[HEALTHZ, OFTEN], policy, &[&one, &two]);
         if answers {
             assert_eq!(site.answering(), ["one", "two"]);

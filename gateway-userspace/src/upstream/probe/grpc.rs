@@ -1,8 +1,8 @@
 //! The messages of `grpc.health.v1.Health/Check` (grpc/grpc-proto, health.proto), read and written by hand: a field each.
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::CONTENT_TYPE as CONTENT_TYPE_NAME;
+use http::{HeaderMap, HeaderValue};
 
 pub(super) const PATH: &str = "/grpc.health.v1.Health/Check";
 pub(super) const CONTENT_TYPE: &str = "application/grpc";
@@ -71,7 +71,7 @@ pub(super) fn judge(
     }
     // An answer without a message has its status in the head.
     let said = trailers.and_then(|trailers| trailers.get("grpc-status")).or_else(|| head.get("grpc-status"));
-    match said.map(|value| value.as_bytes()) {
+    match said.map(HeaderValue::as_bytes) {
         Some(b"0") => serving(body),
         Some(other) => {
             Err(Unwell::Status(String::from_utf8_lossy(&other[..other.len().min(8)]).into_owned()))

@@ -52,7 +52,7 @@ async fn answers(words: &'static str) -> Checked {
     asked(&cluster(), http(), move |mut stream| async move {
         head(&mut stream).await;
         stream.write_all(words.as_bytes()).await.unwrap();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await
 }
