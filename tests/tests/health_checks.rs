@@ -244,8 +244,10 @@ fn documents_that_change_cost_no_request_of_endpoints_that_are_healthy() {
 #[test]
 fn an_agent_that_starts_knows_how_endpoints_are_before_it_serves() {
     let [good, bad] = ["good", "bad"].map(Backend::http);
-    let mut site = Site::new(&[HEALTHZ, OFTEN], &[&good, &bad]);
-    bad.feel(Some(503));
+    // It takes a while to find out, in which requests would go astray.
+    let slow = ["sluice.dev/health-check-timeout: 300ms", "sluice.dev/health-check-unhealthy-threshold: '1'"];
+    let mut site = Site::new(&[HEALTHZ, OFTEN, slow[0], slow[1]], &[&good, &bad]);
+    bad.feel(None);
     site.expect_answering(&["good"]);
     site.gateway.kill();
     site.gateway.restart();
