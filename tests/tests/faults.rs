@@ -271,7 +271,10 @@ fn an_agent_starts_its_successor_and_the_service_manager_is_told() {
     let said = told();
     let second = said.strip_prefix("READY=1\nMAINPID=").and_then(|pid| pid.trim().parse::<i32>().ok());
     let second = Stranger(Pid::from_raw(second.unwrap_or_else(|| panic!("{said}"))));
-    assert_eq!(stand.gateway.status()["process"], second.0.as_raw());
+    // The first one's socket is the second one's too, and for a moment either may take a call.
+    wait::until("the second agent's word", || {
+        (stand.gateway.status()["process"] == second.0.as_raw()).then_some(())
+    });
     load.expect_unharmed();
     drop(load);
     let ended = wait::until("the first agent's end", || stand.gateway.ended());

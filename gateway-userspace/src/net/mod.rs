@@ -35,6 +35,7 @@ macro_rules! writes_to_inner {
 use writes_to_inner;
 
 pub mod drain;
+pub mod gather;
 pub mod heads;
 pub mod keeping;
 pub mod passing;

@@ -107,7 +107,11 @@ impl Body for UpstreamBody {
             self.loan = None;
             return Poll::Ready(Some(Err(BodyError::Timeout)));
         }
-        let mut frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let Self { inner, loan, .. } = &mut *self;
+        let mut frame = std::task::ready!(match loan {
+            Some(Loan::Connection(connection)) => connection.poll_frame(inner, cx),
+            _ => Pin::new(inner).poll_frame(cx),
+        });
         if let Some(Ok(frame)) = &mut frame
             && let Some(trailers) = frame.trailers_mut()
         {

@@ -7,7 +7,7 @@ use std::error::Error;
 pub enum Ending {
     /// The connection was closed or broke.
     Closed,
-    /// Likewise, one that other requests came before on: it may have been closed just before this one came.
+    /// Likewise, one that was kept from other requests, before this one had come to the endpoint.
     Stale,
     /// The backend reset the stream (HTTP/2 `RST_STREAM`).
     Reset,
@@ -18,10 +18,10 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// Of an exchange on a connection that other requests may have come before on.
-    pub(super) fn on(error: &hyper::Error, is_reused: bool) -> Self {
+    /// Of an exchange on a connection that may have ended before the request came there.
+    pub(super) fn on(error: &hyper::Error, is_stale: bool) -> Self {
         match Self::of(error) {
-            Self::Closed if is_reused => Self::Stale,
+            Self::Closed if is_stale => Self::Stale,
             ending => ending,
         }
     }

@@ -6,6 +6,7 @@ pub mod balance;
 pub mod body;
 pub mod client_body;
 pub mod connect;
+mod conversation;
 mod departure;
 mod dial;
 pub mod ending;
@@ -22,6 +23,7 @@ pub mod replay;
 mod stream;
 mod trailers;
 mod turns;
+mod witness;
 
 pub use alone::send_alone;
 pub use balance::{Balancer, Key, Lease};

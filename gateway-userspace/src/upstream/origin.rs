@@ -6,14 +6,16 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::conversation::Conversation;
 use super::dial::Dial;
 use super::limits::Place;
 use super::opening::Opening;
 use super::replay::RequestBody;
+use super::witness::Unheard;
 use crate::model::{Cluster, ClusterName};
 
 /// Idle connections kept for one endpoint by one worker.
@@ -129,7 +131,8 @@ impl Rules {
 /// An HTTP/1.1 connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) sender: http1::SendRequest<RequestBody>,
+    pub(super) conversation: Conversation,
+    pub(super) unheard: Unheard,
     /// Our end.
     pub(super) local: Option<SocketAddr>,
     cluster: ClusterName,
@@ -144,13 +147,14 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(
-        (sender, local): (http1::SendRequest<RequestBody>, Option<SocketAddr>),
+        (conversation, unheard, local): (Conversation, Unheard, Option<SocketAddr>),
         (cluster, spot): (&Cluster, &Spot),
         seat: Seat,
     ) -> Self {
         let (rules, since) = (Rules::of(cluster), Instant::now());
         Self {
-            sender,
+            conversation,
+            unheard,
             local,
             cluster: cluster.name.clone(),
             spot: spot.clone(),
@@ -305,7 +309,7 @@ impl Origin {
 
     /// Closes what is idle for too long; false if nothing is left.
     pub(super) fn sweep(&mut self) -> bool {
-        self.idle.retain(|idle| !idle.sender.is_closed() && !idle.is_stale());
+        self.idle.retain_mut(|idle| !idle.is_stale() && !idle.conversation.is_closed());
         self.multiplexed.retain(Multiplexed::is_usable);
         let is_open = !self.idle.is_empty() || !self.multiplexed.is_empty();
         is_open || !self.dials.is_empty() || Rc::strong_count(&self.crowd) > 1

@@ -7,17 +7,21 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response, Version};
+use http_body::Frame;
+use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
-use super::alone;
 use super::balance::Lease;
 use super::body::{Loan, UpstreamBody};
 use super::connect::ConnectError;
+use super::conversation::Conversation;
 use super::departure::Departure;
 use super::dial::{Dial, Opened};
 use super::ending::Ending;
@@ -30,6 +34,7 @@ use super::origin::{
     CONNECTION_WINDOW, Connection, Multiplexed, Origin, Rules, STREAM_WINDOW, Seat, Spot, Waiting,
 };
 use super::replay::RequestBody;
+use super::witness::Witnessed;
 use crate::model::{Cluster, ClusterName, Counts, Pings};
 
 /// Idle connections of a worker to all endpoints together. Clusters whose connections begin with what a client says of
@@ -69,8 +74,8 @@ pub enum SendError {
 }
 
 impl SendError {
-    pub(super) fn exchange(error: hyper::Error, is_reused: bool) -> Self {
-        Self::Exchange { ending: Ending::on(&error, is_reused), error }
+    pub(super) fn exchange(error: hyper::Error, is_stale: bool) -> Self {
+        Self::Exchange { ending: Ending::on(&error, is_stale), error }
     }
 }
 
@@ -130,17 +135,27 @@ pub(super) struct Returnable {
 }
 
 impl Returnable {
+    /// More of the body of its response.
+    pub(super) fn poll_frame(
+        &mut self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        self.connection.conversation.poll_frame(body, cx)
+    }
+
     /// A response may end before its request has been sent: then the connection is still the slow client's, and
     /// whoever took it from the pool would wait for that client.
     pub(super) fn give_back(mut self) {
-        if self.connection.sender.is_closed() || self.connection.is_spent() {
+        let Connection { conversation, .. } = &mut *self.connection;
+        if conversation.is_closed() || self.connection.is_spent() {
             return;
         }
-        if self.connection.sender.is_ready() {
+        if self.connection.conversation.is_ready() {
             return self.keep();
         }
         tokio::task::spawn_local(async move {
-            if self.connection.sender.ready().await.is_ok() {
+            if self.connection.conversation.ready().await {
                 self.keep();
             }
         });
@@ -199,7 +214,7 @@ impl Pool {
             connection.serve();
             departure.leave(spot.address);
             lease.local = connection.local;
-            match connection.sender.try_send_request(request).await {
+            match connection.conversation.send(request).await {
                 Ok(mut response) => {
                     // Otherwise the connection ends here.
                     framing::settle(&mut response)?;
@@ -215,7 +230,8 @@ impl Pool {
                         // Those that have been idle for longer will hardly be better.
                         let since = connection.idle_since();
                         self.origin(&cluster.name, spot, |origin| origin.close_idle_since(since));
-                        return Err(SendError::exchange(unsent.into_error(), reused));
+                        let is_stale = reused && connection.unheard.is_so();
+                        return Err(SendError::exchange(unsent.into_error(), is_stale));
                     }
                 },
             }
@@ -244,8 +260,9 @@ impl Pool {
                 drop(waiting);
                 let stream = spot.opening.open(spot.address, cluster).await?;
                 let local = stream.socket().local_addr().ok();
-                let sender = alone::begin(stream, spot.address).await?;
-                let connection = Connection::new((sender, local), (cluster, spot), seat);
+                let (stream, unheard) = Witnessed::new(stream);
+                let conversation = Conversation::begin(stream, spot.address).await?;
+                let connection = Connection::new((conversation, unheard, local), (cluster, spot), seat);
                 return Ok((Box::new(connection), false));
             }
             waiting.get_or_insert_with(|| Waiting::new(crowd.clone()));
@@ -265,7 +282,7 @@ impl Pool {
                 // connections are spared that: it is a system call.
                 tokio::task::yield_now().await;
             }
-            if !idle.is_stale() && idle.sender.ready().await.is_ok() {
+            if !idle.is_stale() && !idle.conversation.is_closed() && idle.conversation.is_ready() {
                 return Some(idle);
             }
         }
@@ -295,7 +312,7 @@ impl Pool {
                         request = unchanged;
                         self.origin(&cluster.name, spot, |origin| origin.forget(&stream));
                     }
-                    _ => return Err(SendError::exchange(unsent.into_error(), !is_first)),
+                    _ => return Err(SendError::exchange(unsent.into_error(), false)),
                 },
             }
         }

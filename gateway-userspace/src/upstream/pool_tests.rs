@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::DuplexStream;
 use tokio::task::LocalSet;
 
+use super::super::witness::Unheard;
 use super::*;
 use crate::model::UpstreamProtocol;
 
@@ -15,10 +16,14 @@ async fn fill(pool: &Pool, cluster: &Cluster, endpoints: u16) -> Vec<DuplexStrea
     for port in 0..endpoints {
         let (ours, theirs) = tokio::io::duplex(16);
         let address = SocketAddr::from(([10, 0, 0, 1], port));
-        let sender = alone::begin(ours, address).await.expect("a connection");
+        let conversation = Conversation::begin(ours, address).await.expect("a connection");
         let spot = Spot { address, opening: Opening::default() };
         let crowd = pool.origin(&cluster.name, &spot, |origin| origin.crowd.clone());
-        let connection = Connection::new((sender, None), (cluster, &spot), Seat::new(crowd, None));
+        let connection = Connection::new(
+            (conversation, Unheard::default(), None),
+            (cluster, &spot),
+            Seat::new(crowd, None),
+        );
         Returnable { pool: pool.clone(), connection: Box::new(connection) }.keep();
         ends.push(theirs);
         tokio::time::advance(Duration::from_secs(1)).await;

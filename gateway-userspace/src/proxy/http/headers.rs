@@ -130,9 +130,7 @@ pub(super) fn add_forwarding(
     (peer, scheme): (SocketAddr, &'static str),
     trusted: u32,
 ) -> Asker {
-    for name in OURS_TO_SAY {
-        headers.remove(*name);
-    }
+    remove_ours_to_say(headers);
     let told = (trusted > 0).then(|| forwarded_by(headers, trusted as usize)).flatten();
     let address = told.map_or(peer, |ip| SocketAddr::new(ip, 0));
     append_forwarded_for(headers, peer.ip());
@@ -148,6 +146,15 @@ pub(super) fn add_forwarding(
     let said = headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes).unwrap_or_default();
     let is = |word: &'static str| said.eq_ignore_ascii_case(word.as_bytes()).then_some(word);
     Asker { address, scheme: is("https").or_else(|| is("http")).unwrap_or(scheme) }
+}
+
+/// Most requests have none of it: a look at their names is less than one for each of ours.
+fn remove_ours_to_say(headers: &mut HeaderMap) {
+    let is_ours =
+        |name: &&HeaderName| name.as_str().starts_with("x-envoy-") && OURS_TO_SAY.contains(&name.as_str());
+    while let Some(name) = headers.keys().find(is_ours).cloned() {
+        headers.remove(name);
+    }
 }
 
 /// What the outermost of so many proxies says of its client: each has added the one before it at the end.

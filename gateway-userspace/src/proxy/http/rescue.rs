@@ -1,7 +1,7 @@
 //! Requests that an endpoint loses, where no document says what is to be done: it breaks the connection off, says nothing at
 //! all any more, or cannot be reached in good time. Another endpoint is asked, if there is one that nothing speaks against, and
-//! no endpoint is asked twice; but where a connection that was kept from other requests broke off, which happens when its endpoint
-//! closes it just as this one comes, the same one may be asked (RFC 9112, 9.3.1). Only a request that its method allows to repeat
+//! no endpoint is asked twice; but where its endpoint had closed a connection that was kept from other requests before this one came
+//! there, the same one may be asked (RFC 9112, 9.3.1). Only a request that its method allows to repeat
 //! (RFC 9110, 9.2.2) is sent again; what has not been sent may go anywhere.
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ const CONNECTING: Duration = Duration::from_millis(1250);
 pub(super) enum Rescue {
     /// Nothing.
     Never,
-    /// What was sent on a connection that was kept is sent on another.
+    /// What was sent on a connection that was closed by then is sent on another.
     Stale,
     /// What has not been sent is sent elsewhere.
     Unsent,
@@ -36,7 +36,7 @@ pub(super) enum Lost {
     Unreached,
     /// The connection broke off.
     Broken,
-    /// Likewise, one that was kept from other requests.
+    /// Likewise, one that was kept from other requests, before this one had come.
     Stale,
     /// It answers nothing any more, whoever asks.
     Silent,

@@ -3,7 +3,8 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
 use std::error::Error as _;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ use crate::model::{
     UpstreamProtocol,
 };
 use crate::net::drain::DrainWatch;
+use crate::net::gather::gather;
 use crate::net::heads::{Heads, Watched};
 use crate::net::patient::{Awaited, Patient};
 use crate::net::repair::{self, TcpInfo};
@@ -333,18 +335,27 @@ where
     if connection.shared.spoken.http2_websockets {
         builder.enable_connect_protocol();
     }
-    let stream = TokioIo::new(Rationed::new(stream, refusals));
-    let mut served = pin!(builder.serve_connection(stream, service(&connection, work)));
+    let (stream, outflow) = gather(Rationed::new(stream, refusals));
+    let served = pin!(builder.serve_connection(TokioIo::new(stream), service(&connection, work)));
+    let served = RefCell::new(served);
+    let turns = || {
+        poll_fn(|cx| {
+            let result = served.borrow_mut().as_mut().poll(cx);
+            // What it says meanwhile goes out together. That it cannot is heard in the next turn.
+            let _ = outflow.poll(cx);
+            result
+        })
+    };
     let result = tokio::select! {
-        result = served.as_mut() => result,
+        result = turns() => result,
         () = last_call(&connection, &mut drain, HttpVersion::Two) => {
-            served.as_mut().graceful_shutdown();
-            served.await
+            served.borrow_mut().as_mut().graceful_shutdown();
+            turns().await
         }
         () = streams.idle() => {
-            served.as_mut().graceful_shutdown();
+            served.borrow_mut().as_mut().graceful_shutdown();
             tokio::select! {
-                result = served => result,
+                result = turns() => result,
                 () = streams.none_within(LAST_REQUESTS) => Ok(()),
             }
         }
@@ -374,7 +385,8 @@ fn service(
     Request<Incoming>,
     Response = Response<Streamed<Moving>>,
     Error = Infallible,
-    Future: Future<Output = Result<Response<Streamed<Moving>>, Infallible>> + 'static,
+    // In a box, as hyper and the runtime move it about until it begins.
+    Future = Pin<Box<dyn Future<Output = Result<Response<Streamed<Moving>>, Infallible>>>>,
 > + 'static {
     let (connection, before) = (connection.clone(), Cell::new(0));
     service_fn(move |request: Request<Incoming>| {
@@ -386,7 +398,7 @@ fn service(
         connection.awaited.begin(request.body().is_end_stream());
         let number = before.replace(before.get() + 1);
         let heads = work.heads.clone();
-        async move {
+        Box::pin(async move {
             let is_plain = heads.as_ref().is_none_or(|heads| heads.is_plain(number));
             let response = request::serve(&connection, request, is_plain, &exchange).await;
             if let Some(heads) = heads.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
@@ -394,7 +406,7 @@ fn service(
             }
             let overload = &connection.shared.overload;
             Ok(response.map(|body| stream.with(exchange.with(body, overload))))
-        }
+        }) as Pin<Box<dyn Future<Output = _>>>
     })
 }
 

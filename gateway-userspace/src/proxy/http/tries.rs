@@ -53,7 +53,7 @@ enum Failure {
         reset: Reset,
         unsent: Option<Box<Parts>>,
     },
-    /// It was sent on a connection that was kept, and broke off.
+    /// It was sent on a connection that was kept, and closed before it came.
     Stale,
     /// It was given up for another endpoint's sake.
     Lost(Lost),
