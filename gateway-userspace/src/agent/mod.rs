@@ -114,15 +114,14 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         progress: Progress::new(&settings, started),
     };
     if let Some(first) = first {
-        agent.check_first(&first).await;
-        agent.put_in_force(first);
+        agent.take(first).await;
     }
 
     let (taken, mut is_taken) = mpsc::channel(1);
     let successor = loop {
         tokio::select! {
-            () = watcher.changed() => agent.reload(&mut configuration),
-            () = configuration.changed() => agent.reload(&mut configuration),
+            () = watcher.changed() => agent.reload(&mut configuration).await,
+            () = configuration.changed() => agent.reload(&mut configuration).await,
             Some(report) = worker_reports.recv() => agent.worker_reported(report),
             Some(state) = kernel.changed() => {
                 if args.kernel.kernel == KernelMode::Require && let Some(reason) = &state.off {
@@ -147,7 +146,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
             Some(successor) = is_taken.recv() => break Some(successor),
             _ = signals.hangup.recv() => {
                 access_log.reopen();
-                agent.reload(&mut configuration);
+                agent.reload(&mut configuration).await;
             }
             _ = signals.successor.recv() => successor::start(),
             _ = signals.terminate.recv() => break None,
@@ -373,10 +372,18 @@ struct Agent {
 }
 
 impl Agent {
-    fn reload(&mut self, configuration: &mut Configuration) {
+    async fn reload(&mut self, configuration: &mut Configuration) {
         if let Some(next) = configuration.next(&self.runtime.current()) {
-            self.put_in_force(next);
+            self.take(next).await;
         }
+    }
+
+    async fn take(&mut self, next: Generation) {
+        let is_first = self.runtime.current().snapshot.generation == 0;
+        if is_first {
+            self.check_first(&next).await;
+        }
+        self.put_in_force(next);
     }
 
     /// Learns how the endpoints are, so that the first requests do not go to those that are not well. One that keeps silent
