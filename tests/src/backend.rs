@@ -217,7 +217,9 @@ async fn answer(
 ) -> Result<Response<ResponseBody>, NoAnswer> {
     if let Some(wish) = request.headers().get("x-answer") {
         let wish = String::from_utf8_lossy(wish.as_bytes()).into_owned();
-        return grant(memory, tls, &wish, &request);
+        let response = grant(memory, tls, &wish, &request)?;
+        take_short_body(request).await;
+        return Ok(response);
     }
     let path = request.uri().path().to_owned();
     let mut parts = path.trim_start_matches('/').splitn(2, '/');
@@ -244,7 +246,11 @@ async fn answer(
             released.wait_for(|released| *released).await.expect("the backend has the sender");
             describe(&memory.name, tls, &request)
         }
-        _ => describe(&memory.name, tls, &request),
+        _ => {
+            let response = describe(&memory.name, tls, &request);
+            take_short_body(request).await;
+            response
+        }
     };
     Ok(response)
 }
@@ -270,6 +276,13 @@ fn serving(health: StatusCode) -> Response<ResponseBody> {
     let mut response = Response::new(message.with_trailers(async { Some(Ok(trailers)) }).boxed());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
+}
+
+/// A body that nobody reads ends its connection, and whatever request has just come on it.
+async fn take_short_body(request: Request<Incoming>) {
+    if request.body().size_hint().exact().is_some_and(|length| length < 1024) {
+        let _ = request.into_body().collect().await;
+    }
 }
 
 /// Turns are those of the requests that say the same and call themselves the same (`user-agent`).

@@ -3,14 +3,16 @@
 
 use std::io::Write as _;
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use harness::authority::Authority;
 use harness::documents::{Server, gateway, http_route, http_service, secret};
 use harness::gateway::Gateway;
 use harness::hostile::Recorder;
+use harness::program::Said;
 use harness::tls::{TlsClient, exchange, in_records};
-use harness::{client, port};
+use harness::{client, port, wait};
 
 const NAME: &str = "a.test";
 /// No row is waited for longer.
@@ -308,15 +310,44 @@ fn has_alert(mut records: &[u8]) -> bool {
     false
 }
 
+/// A gateway that ends TLS, and who records what comes to its backend.
+struct Site {
+    authority: Authority,
+    backend: Recorder,
+    gateway: Gateway,
+    port: u16,
+}
+
+impl Site {
+    fn start() -> Self {
+        let (authority, backend, port) = (Authority::new("the test's"), Recorder::start(), port::free());
+        let documents = gateway("edge", &[Server::https(port, "SIMPLE", "a-credential", &[NAME])])
+            + &http_route("a", NAME, "edge", "a")
+            + &http_service("a", &[backend.address])
+            + &secret("a-credential", &authority.issue(&[NAME]), None);
+        Self { gateway: Gateway::arrange().document("site", &documents).start(), authority, backend, port }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.gateway.at(self.port)
+    }
+
+    /// Nothing has reached the backend, and who comes next does.
+    #[track_caller]
+    fn expect_unharmed(&self) {
+        assert_eq!(self.backend.take(0), []);
+        let client = TlsClient::new(self.authority.roots(), NAME);
+        let mut stream = client.connect(self.address()).expect("a connection");
+        let request = format!("GET /next HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n");
+        let answer = exchange(&mut stream, &request).expect("an answer");
+        assert!(answer.ends_with("/next"), "{answer}");
+    }
+}
+
 #[test]
 fn hostile_hellos_are_refused_and_reach_nobody() {
-    let (authority, backend, port) = (Authority::new("the test's"), Recorder::start(), port::free());
-    let documents = gateway("edge", &[Server::https(port, "SIMPLE", "a-credential", &[NAME])])
-        + &http_route("a", NAME, "edge", "a")
-        + &http_service("a", &[backend.address])
-        + &secret("a-credential", &authority.issue(&[NAME]), None);
-    let gateway = Gateway::arrange().document("site", &documents).start();
-    let (address, rows) = (gateway.at(port), rows());
+    let (site, rows) = (Site::start(), rows());
+    let address = site.address();
     assert!(rows.len() > 80, "{} rows", rows.len());
     let wrong: Vec<_> = std::thread::scope(|scope| {
         let parts = rows.chunks(rows.len().div_ceil(8));
@@ -324,11 +355,33 @@ fn hostile_hellos_are_refused_and_reach_nobody() {
         threads.into_iter().flat_map(|thread| thread.join().expect("rows that can be asked")).collect()
     });
     assert!(wrong.is_empty(), "of {} rows:\n{}", rows.len(), wrong.join("\n"));
-    assert_eq!(backend.take(0), []);
-    let mut stream = TlsClient::new(authority.roots(), NAME).connect(address).expect("a connection");
-    let request = format!("GET /next HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n");
-    let answer = exchange(&mut stream, &request).expect("an answer");
-    assert!(answer.ends_with("/next"), "{answer}");
+    site.expect_unharmed();
+}
+
+/// RFC 5746 has made it safe to do so again; it is not safe from whoever has a server make handshakes without end.
+#[test]
+fn a_client_that_wants_to_negotiate_again_is_refused() {
+    let site = Site::start();
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-tls1_2", "-servername", NAME, "-connect", &site.address().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("openssl; install it with: apt-get install openssl");
+    // It reads this once the handshake is through, and would end with its input.
+    let mut input = client.stdin.take().expect("standard input is piped");
+    input.write_all(b"R\n").expect("a word for openssl");
+    let ended = wait::within(PATIENCE, || client.try_wait().expect("state of a child"));
+    if ended.is_none() {
+        client.kill().expect("openssl");
+    }
+    drop(input);
+    let said = Said::from(client.wait_with_output().expect("output of a child"));
+    assert!(ended.is_some(), "still open: {}", said.all());
+    assert!(said.all().contains("RENEGOTIATING"), "it has not asked: {}", said.all());
+    assert!(said.all().contains("no renegotiation"), "{}", said.all());
+    site.expect_unharmed();
 }
 
 fn faults(address: SocketAddr, rows: &[(&str, Vec<u8>, Answer)]) -> Vec<String> {

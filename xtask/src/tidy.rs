@@ -22,6 +22,7 @@ const LEVELS: &[&[&str]] = &[
 
 /// Outside crates that belong to some modules only.
 const OWNERS: &[(&str, &[&str])] = &[
+    ("aws_lc_rs", &["tls"]),
     ("aya", &["datapath"]),
     ("clap", &["settings", "cli", "main"]),
     ("clap_complete", &["cli"]),

@@ -40,6 +40,7 @@ use crate::proxy::{
 };
 use crate::settings::{AfterHandOver, KernelMode, LimitArgs, RunArgs};
 use crate::telemetry::{self, AccessLog, access};
+use crate::tls::{ServerConfigs, TicketKeys};
 use crate::{net, source};
 
 /// How long an agent that starts waits for the first health checks before it serves.
@@ -81,9 +82,18 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let mut watcher = source::watch(&args.config);
     let mut signals = Signals::new()?;
 
+    let ticket_keys = Arc::new(TicketKeys::default());
+    if let Some(before) = &mut predecessor {
+        ticket_keys.inherit(std::mem::take(&mut before.ticket_keys));
+    }
+    let clearing = ticket_keys.clone();
+    tokio::spawn(async move { clearing.clear().await });
     let mut configuration = Configuration::new(args);
-    let first = configuration.next(&Runtime::default());
-    let runtime = Published::new(Runtime::default());
+    let runtime = Published::new(Runtime {
+        tls: Arc::new(ServerConfigs::sharing(ticket_keys.clone())),
+        ..Runtime::default()
+    });
+    let first = configuration.next(&runtime.current());
     let targets = Published::default();
     let settings = ProxySettings {
         is_successor,
@@ -140,7 +150,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
                     let lending = workers.lend();
                     // On its own: workers that report meanwhile wait for this loop.
                     let sockets = async move { Sockets::of(lending.await, &admin) };
-                    succession::offer(stream, sockets, taken.clone());
+                    succession::offer(stream, sockets, ticket_keys.clone(), taken.clone());
                 }
             },
             Some(successor) = is_taken.recv() => break Some(successor),

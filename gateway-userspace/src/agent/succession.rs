@@ -1,6 +1,6 @@
 //! How one agent takes the place of another without losing a connection. The new one asks on the admin socket, gets copies of
-//! all listening sockets, and accepts from them beside the old one; once it serves, it says so, and only then does the old
-//! one let go. Whichever dies on the way, the other one has all sockets and serves.
+//! all listening sockets and of the keys of session tickets, and accepts beside the old one; once it serves, it says so, and
+//! only then does the old one let go. Whichever dies on the way, the other one has all sockets and serves.
 //!
 //! ```text
 //! new: POST /hand-over              old: 101
@@ -12,6 +12,7 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -20,11 +21,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use crate::admin::server::{AdminListener, HAND_OVER, Scope};
 use crate::model::ListenerKey;
 use crate::net::passing;
 use crate::proxy::Lent;
+use crate::tls::{HandedKey, TicketKeys};
 
 /// Each step is a matter of microseconds; an agent that takes longer is not well.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,14 +36,21 @@ const START: Duration = Duration::from_mins(5);
 /// Of the head of an answer, and of an offer: 64 Ki listeners would fit.
 const MOST_HEAD: usize = 8 * 1024;
 const MOST_OFFER: u32 = 4 * 1024 * 1024;
+/// Of an offer without sockets, and for each of these.
+const ROOM: usize = 4 * 1024;
+const ROOM_OF_SOCKET: usize = 128;
 
 const TAKEN: u8 = b'T';
 const BYE: u8 = b'B';
 
-/// What is given, in order.
+/// What is given: the sockets in order, then keys.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Offer {
     sockets: Vec<Role>,
+    /// What an agent of another version does not know it passes over: keys of another form are to have another name.
+    #[serde(default)]
+    ticket_keys: Vec<HandedKey>,
 }
 
 /// What a socket is for.
@@ -76,19 +86,19 @@ impl Sockets {
         Some(self.admin.swap_remove(index).1)
     }
 
-    fn offer(&self) -> Offer {
+    fn roles(&self) -> Vec<Role> {
         let listeners =
             self.listeners.iter().map(|(key, _)| Role::Listener { bind: key.bind, port: key.port });
         let admin = self.admin.iter().map(|(scope, _)| match scope {
             Scope::Readiness => Role::Ready,
             Scope::Owner | Scope::Everything => Role::Admin,
         });
-        Offer { sockets: listeners.chain(admin).collect() }
+        listeners.chain(admin).collect()
     }
 
-    fn taken(offer: Offer, descriptors: Vec<OwnedFd>) -> Self {
+    fn taken(roles: Vec<Role>, descriptors: Vec<OwnedFd>) -> Self {
         let mut taken = Self::default();
-        for (role, socket) in offer.sockets.into_iter().zip(descriptors) {
+        for (role, socket) in roles.into_iter().zip(descriptors) {
             match role {
                 Role::Listener { bind, port } => taken.listeners.push((ListenerKey { bind, port }, socket)),
                 Role::Admin => taken.admin.push((Scope::Everything, socket)),
@@ -99,16 +109,17 @@ impl Sockets {
     }
 }
 
-/// The old one's side: gives its sockets, and tells `taken` when the new one serves. A new one that goes away before has
-/// changed nothing.
+/// The old one's side: gives its sockets and keys, and tells `taken` when the new one serves. A new one that goes away before
+/// has changed nothing.
 pub(super) fn offer(
     mut stream: UnixStream,
     sockets: impl Future<Output = Sockets> + Send + 'static,
+    ticket_keys: Arc<TicketKeys>,
     taken: mpsc::Sender<UnixStream>,
 ) {
     tokio::spawn(async move {
         let given = async {
-            timeout(PATIENCE, async { give(&mut stream, sockets.await).await }).await??;
+            timeout(PATIENCE, async { give(&mut stream, sockets.await, &ticket_keys).await }).await??;
             timeout(START, stream.read_u8()).await?
         };
         match given.await {
@@ -119,13 +130,23 @@ pub(super) fn offer(
     });
 }
 
-async fn give(stream: &mut UnixStream, sockets: Sockets) -> io::Result<()> {
-    let offer = serde_json::to_vec(&sockets.offer())?;
-    stream.write_u32(u32::try_from(offer.len()).map_err(io::Error::other)?).await?;
-    stream.write_all(&offer).await?;
+async fn give(stream: &mut UnixStream, sockets: Sockets, ticket_keys: &TicketKeys) -> io::Result<()> {
+    let ticket_keys = if is_ours(stream) { ticket_keys.hand_over() } else { Vec::new() };
+    let offer = Offer { sockets: sockets.roles(), ticket_keys };
+    // With room: one that grows leaves copies behind.
+    let mut written = Zeroizing::new(Vec::with_capacity(ROOM + offer.sockets.len() * ROOM_OF_SOCKET));
+    serde_json::to_writer(&mut *written, &offer)?;
+    stream.write_u32(u32::try_from(written.len()).map_err(io::Error::other)?).await?;
+    stream.write_all(&written).await?;
     let listeners = sockets.listeners.iter().map(|(_, socket)| socket.as_fd());
     let admin = sockets.admin.iter().map(|(_, socket)| socket.as_fd());
     passing::send(stream, &listeners.chain(admin).collect::<Vec<_>>()).await
+}
+
+/// Whether the other end is of our user, as the socket's mode has it unless somebody has changed that: who may have the agent
+/// replaced need not be able to read what clients send.
+fn is_ours(stream: &UnixStream) -> bool {
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == rustix::process::geteuid().as_raw())
 }
 
 /// Tells the new one that this one lets go.
@@ -138,6 +159,8 @@ pub(super) async fn confirm(mut stream: UnixStream) {
 pub(super) struct Predecessor {
     stream: UnixStream,
     pub(super) sockets: Sockets,
+    /// None from an agent that does not know of them, or is another user's.
+    pub(super) ticket_keys: Vec<HandedKey>,
 }
 
 impl Predecessor {
@@ -174,11 +197,15 @@ impl Predecessor {
         if length > MOST_OFFER {
             bail!("its offer cannot be read");
         }
-        let mut offer = vec![0; length as usize];
+        let mut offer = Zeroizing::new(vec![0; length as usize]);
         stream.read_exact(&mut offer).await?;
         let offer: Offer = serde_json::from_slice(&offer).context("its offer cannot be read")?;
         let descriptors = passing::receive(&stream, offer.sockets.len()).await?;
-        Ok(Self { stream, sockets: Sockets::taken(offer, descriptors) })
+        Ok(Self {
+            stream,
+            sockets: Sockets::taken(offer.sockets, descriptors),
+            ticket_keys: offer.ticket_keys,
+        })
     }
 
     /// Has it let go: everything is served here.
@@ -199,6 +226,8 @@ impl Predecessor {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+
+    use serde_json::json;
 
     use super::*;
 
@@ -223,11 +252,19 @@ mod tests {
         old
     }
 
+    /// Keys, as many as are in use.
+    fn keys(count: u32) -> Arc<TicketKeys> {
+        let keys = TicketKeys::default();
+        let made = (0..count).map(|at| json!({"name": ([at; 16]), "secret": ([at; 32]), "age": at}));
+        keys.inherit(serde_json::from_value(made.collect()).unwrap());
+        Arc::new(keys)
+    }
+
     /// An agent that is asked by another one, what that got, where the first one is told, and where the sockets listen.
     async fn asked() -> (Predecessor, mpsc::Receiver<UnixStream>, Vec<SocketAddr>) {
         let ((sockets, addresses), (old, new)) = (sockets(), UnixStream::pair().unwrap());
         let (taken, is_taken) = mpsc::channel(1);
-        let offering = async { offer(switched(old).await, async { sockets }, taken) };
+        let offering = async { offer(switched(old).await, async { sockets }, keys(2), taken) };
         let (asking, ()) = tokio::join!(Predecessor::ask(new), offering);
         (asking.unwrap(), is_taken, addresses)
     }
@@ -238,6 +275,11 @@ mod tests {
         assert!(is_taken.try_recv().is_err(), "nobody serves yet");
         let found: Vec<_> = asking.sockets.listeners.iter().map(|(key, _)| key.port).collect();
         assert_eq!(found, [80, 443]);
+        let keys = serde_json::to_value(&asking.ticket_keys).unwrap();
+        let wanted: Vec<_> = (0..2).map(|at| json!([([at; 16]), ([at; 32])])).collect();
+        let found: Vec<_> =
+            keys.as_array().unwrap().iter().map(|it| json!([it["name"], it["secret"]])).collect();
+        assert_eq!(found, wanted);
         assert!(asking.sockets.take_admin(Scope::Everything, addresses[3]).is_none(), "readiness alone");
         assert!(asking.sockets.take_admin(Scope::Readiness, addresses[3]).is_some());
         let relieved = tokio::spawn(asking.relieve());
@@ -250,6 +292,25 @@ mod tests {
         let (asking, mut is_taken, _) = asked().await;
         drop(asking);
         assert!(is_taken.recv().await.is_none());
+    }
+
+    #[test]
+    fn offers_of_other_versions_are_read() {
+        for (text, keys) in [
+            (r#"{"sockets":["admin"]}"#, 0),
+            (r#"{"sockets":["admin"],"ticketKeys":[],"ofTheFuture":{"secret":"x"}}"#, 0),
+        ] {
+            let offer: Offer = serde_json::from_str(text).unwrap();
+            assert_eq!((offer.sockets.as_slice(), offer.ticket_keys.len()), (&[Role::Admin][..], keys));
+        }
+    }
+
+    #[test]
+    fn keys_are_in_no_debug_output_of_an_offer() {
+        let offer = Offer { sockets: vec![Role::Admin], ticket_keys: keys(3).hand_over() };
+        let debug = format!("{offer:?} {:?}", keys(3));
+        assert!(debug.contains("age: 2") && debug.matches("Key").count() > 3, "{debug}");
+        assert!(!debug.contains("[2, 2"), "{debug}");
     }
 
     #[tokio::test]

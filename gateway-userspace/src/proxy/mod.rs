@@ -15,6 +15,7 @@ mod opaque;
 mod overload;
 mod reserve;
 mod tcp;
+mod terminated;
 mod tls;
 mod worker;
 

@@ -9,13 +9,13 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::server::TlsStream;
 
 use super::access::Line;
 use super::connection::{Ends, HTTP_IDLE, Stay, first_bytes, refuse, until};
 use super::detect::{self, DetectError, HttpVersion};
 use super::drains::Place;
 use super::tcp::{Downstream, Introduction};
+use super::terminated::Terminated;
 use super::worker::Shared;
 use super::{Runtime, http, tcp};
 use crate::model::{ChainAction, FilterChain, ListenerKind};
@@ -26,9 +26,6 @@ use crate::tls::{ClientHello, agreed, client_certificate};
 
 /// Time for the whole handshake, the ClientHello included (Istio's default).
 const HANDSHAKE: Duration = Duration::from_secs(15);
-
-/// A client's stream whose TLS ends here.
-pub(super) type Terminated = TlsStream<Rewound<TcpStream>>;
 
 /// Serves a connection on a TLS port. A name that no chain serves, or bytes that are no ClientHello: reset.
 pub(super) async fn serve(
@@ -109,20 +106,20 @@ fn select(runtime: &Runtime, ends: Ends, hello: &ClientHello) -> Option<Arc<Filt
 
 /// What was agreed on, as the access log tells it.
 pub(super) fn handshake_of(stream: &Terminated) -> access::Handshake {
-    let (version, cipher) = agreed(stream.get_ref().1);
-    access::Handshake { version, cipher, is_mutual: stream.get_ref().1.peer_certificates().is_some() }
+    let (version, cipher) = agreed(stream.session());
+    access::Handshake { version, cipher, is_mutual: stream.session().peer_certificates().is_some() }
 }
 
 /// What backends are told of the certificate that a client has shown.
 fn certificate(stream: &Terminated) -> Option<HeaderValue> {
-    let shown = stream.get_ref().1.peer_certificates()?.first()?;
+    let shown = stream.session().peer_certificates()?.first()?;
     HeaderValue::try_from(client_certificate(shown)?).ok()
 }
 
 /// ALPN says which HTTP; a client that offered none is known by its first bytes, as at Envoy. Either way they are
 /// waited for as on a cleartext port: hyper would wait for an HTTP/2 preface for ever.
 async fn serve_http(connection: http::Connection, mut stream: Box<Terminated>) {
-    let agreed = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+    let agreed = stream.session().alpn_protocol().map(<[u8]>::to_vec);
     let mut drain = connection.drain();
     let detected = Box::pin(first_bytes(&mut drain, detect::http_version(&mut stream, HTTP_IDLE))).await;
     drop(drain);
@@ -159,7 +156,7 @@ impl Handshake<'_> {
             return None;
         };
         match timeout_at(self.deadline, TlsAcceptor::from(config).accept(stream)).await {
-            Ok(Ok(stream)) => Some(Box::new(stream)),
+            Ok(Ok(stream)) => Some(Box::new(Terminated::new(stream))),
             Ok(Err(error)) => {
                 tracing::debug!(listener = %ends.listener, peer = %ends.peer, %chain, %error, "handshake failed");
                 None

@@ -1,4 +1,4 @@
-//! TLS: reading a ClientHello, parsing certificates, and the rustls configurations of terminating servers. The
+//! TLS: reading a ClientHello, parsing certificates, session tickets, and the rustls configurations of terminating servers. The
 //! only module that configures rustls.
 
 mod agreed;
@@ -11,6 +11,7 @@ pub mod forwarded;
 mod ocsp;
 mod protocol;
 pub mod server;
+mod tickets;
 mod verifier;
 mod version_one;
 
@@ -19,3 +20,4 @@ pub use client::{ClientConfigs, ClientFault};
 pub use client_hello::{ClientHello, HelloError, HelloReader};
 pub use forwarded::client_certificate;
 pub use server::{CredentialFault, ServerConfigs};
+pub use tickets::{HandedKey, TicketKeys};

@@ -1,5 +1,5 @@
 //! The rustls configurations of all terminating chains of a snapshot, made once for each credential and policy and
-//! kept over generations, so that session tickets survive a change of routes.
+//! kept over generations. Session tickets are sealed by keys of the agent's, not of a configuration's: they survive it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,9 +12,11 @@ use rustls::server::danger::ClientCertVerifier;
 use super::certificate::{self, CertificateError};
 use super::chooser::{Candidate, Chooser};
 use super::protocol;
+use super::tickets::{Context, TicketKeys, Ticketer};
 use super::verifier::Verifier;
 use crate::model::{
-    Credential, CredentialProblem, CredentialSource, ListenerKey, ListenerKind, ServerTls, Snapshot, TlsMode,
+    Credential, CredentialProblem, CredentialSource, FilterChain, HostPattern, ListenerKey, ListenerKind,
+    ServerTls, Snapshot, TlsMode,
 };
 
 /// A chain whose credential does not work; its clients are reset, all else is served.
@@ -33,28 +35,44 @@ type ChainId = (ListenerKey, Arc<str>);
 /// Configurations by chain.
 #[derive(Debug, Default)]
 pub struct ServerConfigs {
-    by_chain: HashMap<ChainId, (Arc<ServerTls>, Arc<ServerConfig>)>,
+    by_chain: HashMap<ChainId, Built>,
+    ticket_keys: Arc<TicketKeys>,
+}
+
+/// A configuration, and what it was made from.
+#[derive(Debug, Clone)]
+struct Built {
+    tls: Arc<ServerTls>,
+    names: Vec<HostPattern>,
+    config: Arc<ServerConfig>,
 }
 
 impl ServerConfigs {
-    /// Builds what a snapshot needs, taking over from `previous` whatever is unchanged.
+    /// None yet; whatever is built with these as the ones before gives and takes tickets by the same keys.
+    pub fn sharing(ticket_keys: Arc<TicketKeys>) -> Self {
+        Self { by_chain: HashMap::new(), ticket_keys }
+    }
+
+    /// Builds what a snapshot needs, taking over from `previous` whatever is unchanged, and the keys of tickets.
     pub fn build(snapshot: &Snapshot, previous: &Self) -> (Self, Vec<CredentialFault>) {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let (mut configs, mut faults) = (Self::default(), Vec::new());
+        let (mut configs, mut faults) = (Self::sharing(previous.ticket_keys.clone()), Vec::new());
         for (key, chain, tls) in terminating_chains(snapshot) {
-            let id = (key, chain.clone());
+            let id = (key, chain.name.clone());
             let before = previous.by_chain.get(&id);
             // As Istio's gateway goes on with the certificate it had when a new one cannot be used or the Secret is gone.
-            let kept = before.filter(|(before, _)| before.asks_the_same_as(tls)).cloned();
+            let kept = before.filter(|before| before.tls.asks_the_same_as(tls)).cloned();
             let built = match &tls.credential {
-                Ok(_) if before.is_some_and(|(before, _)| before == tls) => kept,
-                Ok(credential) => match server_config(tls, credential, &provider) {
-                    Ok(config) => Some((tls.clone(), config)),
-                    Err((credential, error)) => {
-                        faults.push(CredentialFault { credential, chain: chain.clone(), error });
-                        kept
+                Ok(_) if before.is_some_and(|before| before.tls == *tls && before.names == chain.sni) => kept,
+                Ok(credential) => {
+                    match server_config((&chain.sni, tls, credential), &configs.ticket_keys, &provider) {
+                        Ok(config) => Some(Built { tls: tls.clone(), names: chain.sni.clone(), config }),
+                        Err((credential, error)) => {
+                            faults.push(CredentialFault { credential, chain: chain.name.clone(), error });
+                            kept
+                        }
                     }
-                },
+                }
                 Err(CredentialProblem::NotFound { .. } | CredentialProblem::Unusable { .. }) => kept,
                 Err(CredentialProblem::Refused { .. }) => None,
             };
@@ -65,19 +83,19 @@ impl ServerConfigs {
 
     /// The configuration of a chain; `None` resets the client.
     pub fn get(&self, listener: ListenerKey, chain: &Arc<str>) -> Option<Arc<ServerConfig>> {
-        self.by_chain.get(&(listener, chain.clone())).map(|(_, config)| config.clone())
+        self.by_chain.get(&(listener, chain.clone())).map(|built| built.config.clone())
     }
 }
 
 fn terminating_chains(
     snapshot: &Snapshot,
-) -> impl Iterator<Item = (ListenerKey, &Arc<str>, &Arc<ServerTls>)> {
+) -> impl Iterator<Item = (ListenerKey, &FilterChain, &Arc<ServerTls>)> {
     snapshot.listeners.iter().flat_map(|listener| {
         let chains = match &listener.kind {
             ListenerKind::Tls(tls) => tls.chains.as_slice(),
             _ => &[],
         };
-        chains.iter().filter_map(|chain| Some((listener.key, &chain.name, chain.action.server_tls()?)))
+        chains.iter().filter_map(|chain| Some((listener.key, &**chain, chain.action.server_tls()?)))
     })
 }
 
@@ -85,20 +103,25 @@ fn terminating_chains(
 type Fault = (CredentialSource, CertificateError);
 
 fn server_config(
-    tls: &ServerTls,
-    credential: &Credential,
+    (names, tls, credential): (&[HostPattern], &ServerTls, &Credential),
+    ticket_keys: &Arc<TicketKeys>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, Fault> {
     let chooser = chooser(credential, provider)?;
     let verifier = client_verifier(tls, credential, provider)?;
     // Whatever else is wrong is not one credential's; the first stands for all.
-    configured(tls, chooser, verifier, provider).map_err(|error| (first_source(credential), error))
+    let first = |error| (first_source(credential), error);
+    let context = Context::of(names, tls, credential);
+    let context = context.map_err(|error| first(CertificateError::BadSettings(error.to_string())))?;
+    let ticketer = Ticketer::new(ticket_keys.clone(), context, verifier.clone());
+    configured(tls, chooser, verifier, ticketer, provider).map_err(first)
 }
 
 fn configured(
     tls: &ServerTls,
     chooser: Chooser,
     verifier: Option<Arc<dyn ClientCertVerifier>>,
+    ticketer: Ticketer,
     provider: &CryptoProvider,
 ) -> Result<Arc<ServerConfig>, CertificateError> {
     let bad = |error: rustls::Error| CertificateError::BadSettings(error.to_string());
@@ -116,7 +139,7 @@ fn configured(
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Stateless tickets instead of a session store, which would belong to one worker and grow with the clients.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = aws_lc_rs::Ticketer::new().map_err(bad)?;
+    config.ticketer = Arc::new(ticketer);
     Ok(Arc::new(config))
 }
 
