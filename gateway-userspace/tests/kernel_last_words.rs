@@ -11,7 +11,7 @@ use gateway_common::flow::ticks;
 use gateway_common::{Address, Half, State};
 use gateway_userspace::datapath::flows::{Flows, Kind};
 use gateway_userspace::datapath::{KernelPlane, stats};
-use gateway_userspace::model::{Outliers, Published};
+use gateway_userspace::model::{Fitness, Published};
 use kernel::lab::{GATEWAY, Lab, PORT, arguments};
 use kernel::{Namespace, PinDirectory, eventually, snapshot};
 
@@ -45,7 +45,7 @@ fn both_ends_are_reset_wherever_the_records_numbers_are() {
     let reader = targets.subscribe();
     let mut plane = lab
         .gateway
-        .enter(|| KernelPlane::start(&arguments, &Outliers::default(), targets, std::time::Duration::ZERO))
+        .enter(|| KernelPlane::start(&arguments, &Fitness::default(), targets, std::time::Duration::ZERO))
         .unwrap();
     lab.gateway.enter(|| plane.apply(snapshot(1, PORT, &endpoints))).unwrap();
     let told = reader.current();

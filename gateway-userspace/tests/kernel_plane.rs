@@ -11,7 +11,7 @@ use std::path::Path;
 use gateway_userspace::cli::{cleanup, maps};
 use gateway_userspace::datapath::{KernelPlane, Placement};
 use gateway_userspace::model::ListenerKey;
-use gateway_userspace::model::{Outliers, Published};
+use gateway_userspace::model::{Fitness, Published};
 use kernel::lab::{GATEWAY, Lab, PORT, arguments, parse, report};
 use kernel::{Connection, Namespace, PinDirectory, bulk, eventually, snapshot};
 
@@ -151,7 +151,7 @@ fn a_machine_that_cannot_have_a_kernel_plane_says_why() {
         let problem = namespace.enter(|| {
             KernelPlane::start(
                 &arguments(pins, interface),
-                &Outliers::default(),
+                &Fitness::default(),
                 Published::default(),
                 std::time::Duration::ZERO,
             )

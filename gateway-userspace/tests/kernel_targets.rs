@@ -14,7 +14,7 @@ use gateway_common::{Addr4, Address, Be16, Flow, FlowKey, State};
 use gateway_userspace::datapath::targets::{NoTarget, Tables, Target};
 use gateway_userspace::datapath::{KernelPlane, Targets};
 use gateway_userspace::model::{
-    Listener, ListenerKey, Outliers, Published, Snapshot, Steering, Subscription, UserSpaceReason,
+    Fitness, Listener, ListenerKey, Published, Snapshot, Steering, Subscription, UserSpaceReason,
 };
 use kernel::lab::{Lab, PORT, arguments};
 use kernel::{PinDirectory, eventually, snapshot};
@@ -35,7 +35,7 @@ fn start(lab: &Lab, pins: &Path) -> (KernelPlane, Subscription<Targets>) {
     let reader = targets.subscribe();
     let plane = lab
         .gateway
-        .enter(|| KernelPlane::start(&arguments, &Outliers::default(), targets, std::time::Duration::ZERO))
+        .enter(|| KernelPlane::start(&arguments, &Fitness::default(), targets, std::time::Duration::ZERO))
         .unwrap();
     (plane, reader)
 }

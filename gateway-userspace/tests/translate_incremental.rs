@@ -99,7 +99,16 @@ fn document(kind: &str, at: usize, rng: &mut Rng) -> String {
             servers(rng)
         }
         "VirtualService" => rules(rng),
-        "DestinationRule" => policy(rng),
+        "DestinationRule" => {
+            if rng.u8(..3) == 0 {
+                let (check, ports) = (one(rng, &["tcp", "grpc"]), one(rng, &["80", "90,91"]));
+                let _ = write!(
+                    more,
+                    ", annotations: {{sluice.dev/health-check: {check}, sluice.dev/health-check-ports: '{ports}'}}"
+                );
+            }
+            policy(rng)
+        }
         "Service" => {
             name = format!("s{}", at % 4);
             let own = at == 0 && rng.u8(..4) == 0;

@@ -14,6 +14,8 @@
 //! |               | follows behind a slash tells paths apart                               |
 //! | `/echo`       | 200, the request's type and its headers as `x-seen-…`; the body as it  |
 //! |               | comes, then its trailers as `x-seen-…` and `grpc-status: 0`            |
+//! | `/healthz`    | what [`Backend::feel`] says, at first 200; likewise, in HTTP/2, a call |
+//! |               | of `grpc.health.v1.Health/Check`: SERVING if that is 200              |
 //! | `/held`       | as anything else, once [`Backend::release`] was called                 |
 //! | anything else | 200 and JSON: backend, method, path, version, host, scheme, headers, tls |
 //!
@@ -70,6 +72,10 @@ struct Memory {
     /// Requests for each path of turns.
     turns: Mutex<HashMap<String, usize>>,
     released: watch::Sender<bool>,
+    /// `None`: says nothing.
+    health: Mutex<Option<StatusCode>>,
+    /// Who asked for it.
+    asked_by: Mutex<Vec<String>>,
 }
 
 impl Memory {
@@ -105,8 +111,13 @@ impl Backend {
 
     fn start_with(name: &str, version: Version, tls: Option<TlsAcceptor>, place: Place) -> Self {
         let requests = Arc::new(AtomicUsize::new(0));
-        let memory =
-            Memory { name: name.to_owned(), turns: Mutex::default(), released: watch::Sender::default() };
+        let memory = Memory {
+            name: name.to_owned(),
+            turns: Mutex::default(),
+            released: watch::Sender::default(),
+            health: Mutex::new(Some(StatusCode::OK)),
+            asked_by: Mutex::default(),
+        };
         let memory = Arc::new(memory);
         let (count, who) = (requests.clone(), memory.clone());
         let server = Server::start(place, move |stream| {
@@ -130,6 +141,17 @@ impl Backend {
     /// Requests that came.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
+    }
+
+    /// Answers questions about its health by a status from now on, or not at all.
+    pub fn feel(&self, status: Option<u16>) {
+        let status = status.map(|status| StatusCode::from_u16(status).expect("a status"));
+        *self.memory.health.lock().expect("no panic elsewhere") = status;
+    }
+
+    /// The `user-agent` of each question about its health.
+    pub fn asked_by(&self) -> Vec<String> {
+        self.memory.asked_by.lock().expect("no panic elsewhere").clone()
     }
 
     /// Lets held requests be answered, and those to come.
@@ -210,6 +232,12 @@ async fn answer(
         ("bytes", length) => Response::new(Zeros { left: length.parse().unwrap_or(0) }.boxed()),
         ("digest", _) => text(&digest(request).await),
         ("echo", _) => echo(request),
+        ("healthz", _) => {
+            let mut response = text("");
+            *response.status_mut() = health(memory, &request).await;
+            response
+        }
+        ("grpc.health.v1.Health", "Check") => serving(health(memory, &request).await),
         ("stall", _) => std::future::pending().await,
         ("hang-up", _) => return Err(NoAnswer(None)),
         ("turns", turns) => return take_turn(memory, turns, request).await,
@@ -225,6 +253,29 @@ async fn answer(
         }
     };
     Ok(response)
+}
+
+/// How it feels, if it says so at all.
+async fn health(memory: &Memory, request: &Request<Incoming>) -> StatusCode {
+    let agent = request.headers().get("user-agent").map(|agent| String::from_utf8_lossy(agent.as_bytes()));
+    let agent = agent.unwrap_or_default().into_owned();
+    memory.asked_by.lock().expect("no panic elsewhere").push(agent);
+    let status = *memory.health.lock().expect("no panic elsewhere");
+    match status {
+        Some(status) => status,
+        None => std::future::pending().await,
+    }
+}
+
+/// A `HealthCheckResponse`: SERVING is 1, NOT_SERVING 2 (grpc/grpc-proto, health.proto).
+fn serving(health: StatusCode) -> Response<ResponseBody> {
+    let status = if health == StatusCode::OK { 1 } else { 2 };
+    let message = Full::from(vec![0, 0, 0, 0, 2, 0x08, status]);
+    let trailers =
+        HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
+    let mut response = Response::new(message.with_trailers(async { Some(Ok(trailers)) }).boxed());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
 }
 
 /// A body that nobody reads ends its connection, and whatever request has just come on it.

@@ -115,6 +115,13 @@ pub fn destination_rule(host: &str, policy: &str) -> String {
     )
 }
 
+/// A DestinationRule with annotations, one a word of the form `name: value`.
+pub fn annotated_rule(host: &str, annotations: &[&str], policy: &str) -> String {
+    let metadata = format!("namespace: {NAMESPACE}}}");
+    let annotated = format!("namespace: {NAMESPACE}, annotations: {{{}}}}}", annotations.join(", "));
+    destination_rule(host, policy).replacen(&metadata, &annotated, 1)
+}
+
 /// A VirtualService; `rules` is what stands below `spec`, indented by two, e.g. `  http: […]`.
 pub fn virtual_service(name: &str, hosts: &[&str], gateway: &str, rules: &str) -> String {
     format!(

@@ -2,16 +2,17 @@
 //! where the kernel plane cannot be had.
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use harness::backend::{Backend, Version};
 use harness::chatter::Chatter;
-use harness::client::{LIMIT, line};
-use harness::documents::NAMESPACE;
+use harness::client::{LIMIT, connect, line, read_line};
+use harness::documents::{NAMESPACE, annotated_rule};
 use harness::lab::{Family, Lab};
 use harness::namespace;
 use harness::serve::{Place, Server};
@@ -169,6 +170,52 @@ fn a_silent_backend_is_got_round_ejected_and_taken_back() {
 #[test]
 fn a_silent_backend_over_ipv6_is_got_round_ejected_and_taken_back() {
     is_got_round::<Silent>(Family::V6, "unanswered");
+}
+
+#[test]
+fn a_backend_that_is_not_well_gets_no_new_flow_and_keeps_those_it_has() {
+    let lab = Lab::new(2).expect("namespaces");
+    let [bad, good] = [("bad", 0), ("good", 1)]
+        .map(|(name, at)| Backend::start(name, Version::Http1, place(&lab, Family::V4, at)));
+    let backends = [bad.server.address, good.server.address];
+    let steered = Steered::start(lab, &Wishes::default(), &backends, &[]);
+    let check = ["'sluice.dev/health-check': 'http:///healthz'", "sluice.dev/health-check-interval: 50ms"];
+    steered.gateway.apply("check", &annotated_rule("backend", &check, "{outlierDetection: {}}"));
+    let address = steered.address(Family::V4);
+    let asked = |stream: &mut TcpStream| {
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("sending");
+        let mut heard = String::new();
+        while !heard.ends_with("\r\n\r\n") {
+            heard += &read_line(stream);
+        }
+        let length = heard.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let mut body = vec![0; length.and_then(|length| length.parse().ok()).expect("a length")];
+        stream.read_exact(&mut body).expect("a body");
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        body["backend"].as_str().expect("a name").to_owned()
+    };
+    let open = || steered.lab.client.enter(move || connect(address));
+    let mut kept = wait::until("a flow at the backend that will be unwell", || {
+        let mut stream = open();
+        (asked(&mut stream) == "bad").then_some(stream)
+    });
+    let is_steered_to = |backend: SocketAddr| {
+        let listeners = steered.dump("LISTENERS");
+        listeners.iter().all(|row| row["backends"].to_string().contains(&backend.to_string()))
+    };
+    assert!(is_steered_to(backends[0]) && is_steered_to(backends[1]));
+
+    bad.feel(Some(503));
+    wait::until("tables without it", || (!is_steered_to(backends[0])).then_some(()));
+    assert!(is_steered_to(backends[1]));
+    for _ in 0..20 {
+        assert_eq!(asked(&mut open()), "good");
+        assert_eq!(asked(&mut kept), "bad");
+    }
+    bad.feel(Some(200));
+    wait::until("tables with it", || is_steered_to(backends[0]).then_some(()));
+    wait::until("a flow at the backend that is well again", || (asked(&mut open()) == "bad").then_some(()));
+    assert!(steered.steers(kept.local_addr().expect("an address")), "the kernel carries them");
 }
 
 #[test]

@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use super::view::View;
 use crate::model::{
-    ChainAction, Credential, CredentialProblem, CredentialSource, FilterChain, Listener, ListenerKind,
-    PathMatch, Route, RouteTable, ServerTls, StringMatch, TcpRoute, Tier, UpstreamProtocol, VirtualHost,
+    ChainAction, Credential, CredentialProblem, CredentialSource, FilterChain, Health, Listener,
+    ListenerKind, PathMatch, Route, RouteTable, ServerTls, StringMatch, TcpRoute, Tier, UpstreamProtocol,
+    VirtualHost,
 };
 use crate::tls::certificate;
 
@@ -100,7 +101,7 @@ pub fn items(view: &View, kind: Kind) -> Vec<Item> {
 pub fn config(view: &View) -> Value {
     let mut whole = object(&*view.snapshot);
     let now = Instant::now();
-    let ejected = view.counts.outliers.ejected(now).into_iter().map(|ejection| {
+    let ejected = view.counts.fitness.outliers.ejected(now).into_iter().map(|ejection| {
         let seconds = (ejection.until - now).as_secs_f64();
         serde_json::json!({
             "cluster": ejection.cluster, "endpoint": ejection.endpoint, "ejected_for_seconds": seconds,
@@ -108,6 +109,7 @@ pub fn config(view: &View) -> Value {
     });
     if let Value::Object(fields) = &mut whole {
         fields.insert("ejected".to_owned(), ejected.collect());
+        fields.insert("unhealthy".to_owned(), object(&view.counts.fitness.checks.unhealthy()));
     }
     whole
 }
@@ -310,10 +312,17 @@ fn cluster_items(view: &View) -> Vec<Item> {
 
 fn endpoint_items(view: &View) -> Vec<Item> {
     let (mut items, now) = (Vec::new(), Instant::now());
-    let ejected = view.counts.outliers.ejected(now);
+    let ejected = view.counts.fitness.outliers.ejected(now);
     for cluster in view.snapshot.clusters.values() {
+        let failing = view.counts.fitness.checks.failing_of(cluster);
         for endpoint in &cluster.endpoints {
-            let health = object(&endpoint.health).as_str().unwrap_or_default().to_owned();
+            let failure = failing.as_ref().and_then(|failing| failing.reason(endpoint.address));
+            let is_unhealthy = endpoint.health == Health::Healthy && failure.is_some();
+            let shown = if is_unhealthy { Health::Unhealthy } else { endpoint.health };
+            let mut health = object(&shown).as_str().unwrap_or_default().to_owned();
+            if let Some(reason) = failure {
+                let _ = write!(health, " ({reason})");
+            }
             let ejection = ejected
                 .iter()
                 .find(|ejection| ejection.endpoint == endpoint.address && ejection.cluster == cluster.name);
@@ -324,8 +333,8 @@ fn endpoint_items(view: &View) -> Vec<Item> {
                 port: Some(endpoint.address.port()),
                 cells: vec![endpoint.address.to_string(), health, check, cluster.name.to_string()],
                 object: Some(serde_json::json!({
-                    "address": endpoint.address, "health": endpoint.health, "cluster": cluster.name,
-                    "ejected_for_seconds": seconds,
+                    "address": endpoint.address, "health": shown, "cluster": cluster.name,
+                    "ejected_for_seconds": seconds, "failed_check": failure,
                 })),
             });
         }

@@ -33,7 +33,7 @@ pub struct View {
     pub tls: Arc<ServerConfigs>,
     /// Errors and warnings about documents, one line each.
     pub diagnostics: Vec<String>,
-    /// Ejected endpoints and refused connections, as they are at the moment.
+    /// Ejected and unhealthy endpoints and refused connections, as they are at the moment.
     pub counts: Counts,
     /// Answers for the kernel plane.
     pub kernel_plane: Kernel,
@@ -80,6 +80,9 @@ pub struct Status {
     /// What was refused, by reason: requests and answers for what they are, and whatever for the gateway's own protection.
     #[serde(default)]
     pub refused: BTreeMap<String, u64>,
+    /// Endpoints that get nothing new as they do not answer their health checks well.
+    #[serde(default)]
+    pub unhealthy: Vec<String>,
     /// State and counters of the kernel plane, if there is one.
     pub kernel: Option<datapath::Status>,
 }
@@ -90,13 +93,13 @@ impl View {
         self.counts.connections.view(Instant::now())
     }
 
-    /// The way of a request, with the endpoints that are not ejected at the moment.
+    /// The way of a request, with the endpoints that are neither ejected nor unhealthy at the moment.
     /// `None`: its path is refused before any rule.
     pub fn explain(&self, question: Question) -> Option<Explanation> {
         let now = Instant::now();
         let state = State {
             available: &|cluster| {
-                let available = cluster.available(&self.counts.outliers, now);
+                let available = cluster.available(&self.counts.fitness, now);
                 available.map(|candidate| candidate.endpoint.address).collect()
             },
             terminates: &|listener, chain| self.tls.get(listener, &chain.name).is_some(),
@@ -125,6 +128,7 @@ impl View {
             access_logs: self.snapshot.logging.rules().iter().map(ToString::to_string).collect(),
             access_log_dropped: self.access_log.as_ref().map(AccessLog::dropped),
             refused: self.counts.refusals.view(),
+            unhealthy: self.counts.fitness.checks.unhealthy().iter().map(ToString::to_string).collect(),
             kernel,
         }
     }

@@ -21,7 +21,7 @@ const WARMING: Duration = Duration::from_secs(2);
 
 /// One generation, ready to be put in force.
 pub(super) struct Generation {
-    pub(super) runtime: Runtime,
+    pub(super) runtime: Arc<Runtime>,
     pub(super) credential_faults: Vec<(String, String)>,
     /// One line each, for the status.
     pub(super) diagnostics: Vec<String>,
@@ -100,7 +100,7 @@ impl Configuration {
         self.say(&diagnostics);
         let of = |fault: &CredentialFault| (fault.credential.to_string(), fault.error.to_string());
         Some(Generation {
-            runtime: Runtime { snapshot, tls: Arc::new(tls), upstream_tls },
+            runtime: Arc::new(Runtime { snapshot, tls: Arc::new(tls), upstream_tls }),
             credential_faults: credential_faults.iter().map(of).collect(),
             diagnostics: diagnostics
                 .iter()

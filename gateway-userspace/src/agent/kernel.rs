@@ -16,7 +16,7 @@ use crate::admin::trace::{Line, Wanted};
 use crate::datapath::handoff::{Entry, Identity, Ledger};
 use crate::datapath::tally::Ended;
 use crate::datapath::{Applied, DatapathError, KernelPlane, Placement, Status, Stopped, Targets, stats};
-use crate::model::{KernelPlaneState, Lengths, Outliers, Published, Snapshot};
+use crate::model::{Fitness, KernelPlaneState, Lengths, Published, Snapshot};
 use crate::settings::KernelArgs;
 use crate::telemetry::AccessLog;
 
@@ -92,16 +92,16 @@ impl KernelThread {
     pub(super) fn start(
         Inbox { commands, inbox }: Inbox,
         (args, is_successor): (&KernelArgs, bool),
-        outliers: &Outliers,
+        fitness: &Fitness,
         targets: Published<Targets>,
         handed_over: HandedOver,
         access_log: AccessLog,
     ) -> std::io::Result<Self> {
         let (reports, states) = mpsc::unbounded_channel();
-        let (args, outliers) = (args.clone(), outliers.clone());
+        let (args, fitness) = (args.clone(), fitness.clone());
         let thread = std::thread::Builder::new().name("sluice-kernel".to_owned()).spawn(move || {
             let patience = if is_successor { PREDECESSOR } else { Duration::ZERO };
-            match KernelPlane::start(&args, &outliers, targets, patience) {
+            match KernelPlane::start(&args, &fitness, targets, patience) {
                 Ok(plane) => Driver::new(plane, &reports, handed_over, access_log).drive(&inbox),
                 Err(off) => {
                     say_off(&reports, off.to_string());

@@ -1,12 +1,13 @@
 //! The wiring: builds every part, joins them, and keeps the order of start and stop. The only module that sees
 //! everything; it decides nothing about routing.
 //!
-//! Start: log → admin socket (which also finds a second agent) → documents → workers → kernel plane → ready.
+//! Start: log → admin socket (which also finds a second agent) → documents → workers → first health checks → kernel plane → ready.
 //! Stop: not ready → kernel steers nothing new → workers drain, and hand over what they can → kernel plane is left to itself
 //! → workers have drained → socket gone. Flows in the kernel go on by their pins.
 //! Succession: sockets of the agent before → documents → workers → admin socket in its place → it drains → kernel plane,
 //! which steers all the time. The one that is relieved stops likewise, and leaves the plane as it is.
 
+mod checks;
 mod configuration;
 mod kernel;
 mod service;
@@ -24,6 +25,7 @@ use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use self::checks::Checks;
 use self::configuration::{Configuration, Generation};
 use self::kernel::{HandedOver, Inbox, KernelThread, Left};
 use self::succession::{Predecessor, Sockets};
@@ -40,6 +42,9 @@ use crate::settings::{AfterHandOver, KernelMode, LimitArgs, RunArgs};
 use crate::telemetry::{self, AccessLog, access};
 use crate::tls::{ServerConfigs, TicketKeys};
 use crate::{net, source};
+
+/// How long an agent that starts waits for the first health checks before it serves.
+const FIRST_CHECKS: Duration = Duration::from_secs(2);
 
 /// How long connections that the kernel can carry may wait for the right moment when the agent stops. After that the next
 /// agent may have the kernel plane.
@@ -104,7 +109,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let mut kernel = KernelThread::start(
         inbox,
         (&args.kernel, is_successor),
-        &counts.outliers,
+        &counts.fitness,
         targets,
         handed_over,
         access_log.clone(),
@@ -112,20 +117,21 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let mut agent = Agent {
         runtime,
         view,
+        checks: Checks::new(counts.fitness.checks.clone()),
         counts,
         access_log: access_log.clone(),
         kernel: kernel.handle(),
         progress: Progress::new(&settings, started),
     };
     if let Some(first) = first {
-        agent.put_in_force(first);
+        agent.take(first).await;
     }
 
     let (taken, mut is_taken) = mpsc::channel(1);
     let successor = loop {
         tokio::select! {
-            () = watcher.changed() => agent.reload(&mut configuration),
-            () = configuration.changed() => agent.reload(&mut configuration),
+            () = watcher.changed() => agent.reload(&mut configuration).await,
+            () = configuration.changed() => agent.reload(&mut configuration).await,
             Some(report) = worker_reports.recv() => agent.worker_reported(report),
             Some(state) = kernel.changed() => {
                 if args.kernel.kernel == KernelMode::Require && let Some(reason) = &state.off {
@@ -150,7 +156,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
             Some(successor) = is_taken.recv() => break Some(successor),
             _ = signals.hangup.recv() => {
                 access_log.reopen();
-                agent.reload(&mut configuration);
+                agent.reload(&mut configuration).await;
             }
             _ = signals.successor.recv() => successor::start(),
             _ = signals.terminate.recv() => break None,
@@ -369,15 +375,35 @@ struct Agent {
     view: Published<View>,
     /// Shared by the workers, for the kernel plane to share.
     counts: Counts,
+    checks: Checks,
     access_log: AccessLog,
     kernel: kernel::Handle,
     progress: Progress,
 }
 
 impl Agent {
-    fn reload(&mut self, configuration: &mut Configuration) {
+    async fn reload(&mut self, configuration: &mut Configuration) {
         if let Some(next) = configuration.next(&self.runtime.current()) {
-            self.put_in_force(next);
+            self.take(next).await;
+        }
+    }
+
+    async fn take(&mut self, next: Generation) {
+        let is_first = self.runtime.current().snapshot.generation == 0;
+        if is_first {
+            self.check_first(&next).await;
+        }
+        self.put_in_force(next);
+    }
+
+    /// Learns how the endpoints are, so that the first requests do not go to those that are not well. One that keeps silent
+    /// does not hold up the others for long.
+    async fn check_first(&mut self, first: &Generation) {
+        self.counts.fitness.checks.note(&first.runtime.snapshot);
+        let mut checked = self.checks.apply(&first.runtime);
+        // Nothing is ever sent: it closes.
+        if tokio::time::timeout(FIRST_CHECKS, checked.recv()).await.is_err() {
+            tracing::warn!("not every endpoint has been checked yet; serving all the same");
         }
     }
 
@@ -385,7 +411,9 @@ impl Agent {
         let snapshot = next.runtime.snapshot.clone();
         let tls = next.runtime.tls.clone();
         self.counts.warming.note(&snapshot, Instant::now());
-        self.runtime.publish(Arc::new(next.runtime));
+        self.counts.fitness.checks.note(&snapshot);
+        self.checks.apply(&next.runtime);
+        self.runtime.publish(next.runtime);
         self.counts.retain(&snapshot, Instant::now());
         self.kernel.apply(snapshot.clone());
         self.access_log.keep(snapshot.logging.clone());

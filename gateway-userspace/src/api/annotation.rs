@@ -1,4 +1,4 @@
-//! Our own annotations on a Gateway: what Istio's documents have no field for.
+//! Our own annotations on a Gateway: what Istio's documents have no field for. Those on a DestinationRule are in `health_check`.
 
 use std::collections::BTreeMap;
 
@@ -65,17 +65,8 @@ pub struct AnnotationError {
 impl GatewayAnnotations {
     /// Reads `metadata.annotations`; those of others are none of our business.
     pub fn read(annotations: &BTreeMap<String, String>) -> (Self, Vec<AnnotationError>) {
-        let (mut read, mut errors) = (Self::default(), Vec::new());
-        for (key, value) in annotations.iter().filter(|(key, _)| key.starts_with(PREFIX)) {
-            if let Err(help) = read.set(key, value) {
-                let message = if help == KNOWN {
-                    format!("unknown annotation \"{key}\"")
-                } else {
-                    format!("unknown value \"{value}\" of the annotation {key}")
-                };
-                errors.push(AnnotationError { key: key.clone(), message, help });
-            }
-        }
+        let mut read = Self::default();
+        let errors = read_each(annotations, |key, value| read.set(key, value));
         (read, errors)
     }
 
@@ -110,8 +101,29 @@ impl GatewayAnnotations {
     }
 }
 
-const KNOWN: &str = "known are sluice.dev/source-address, proxy-protocol, max-connections, \
-                     max-new-connections-per-second and grpc-web";
+/// What there is to be known of which kind.
+pub(super) const KNOWN: &str = "a Gateway has sluice.dev/source-address, proxy-protocol, max-connections, max-new-connections-per-second and grpc-web, \
+     a DestinationRule sluice.dev/health-check, and with it health-check-statuses, -interval, -timeout, -healthy-threshold, \
+     -unhealthy-threshold and -ports";
+
+/// Gives each of our annotations to `set`, whose error is what to do ([`KNOWN`]: there is no such annotation).
+pub(super) fn read_each(
+    annotations: &BTreeMap<String, String>,
+    mut set: impl FnMut(&str, &str) -> Result<(), &'static str>,
+) -> Vec<AnnotationError> {
+    let mut errors = Vec::new();
+    for (key, value) in annotations.iter().filter(|(key, _)| key.starts_with(PREFIX)) {
+        if let Err(help) = set(key, value) {
+            let message = if help == KNOWN {
+                format!("unknown annotation \"{key}\"")
+            } else {
+                format!("unknown value \"{value}\" of the annotation {key}")
+            };
+            errors.push(AnnotationError { key: key.clone(), message, help });
+        }
+    }
+    errors
+}
 
 fn positive(value: &str) -> Result<u32, &'static str> {
     value.parse().ok().filter(|number| *number > 0).ok_or(

@@ -12,6 +12,7 @@ pub mod document;
 pub mod duration;
 pub mod gateway;
 pub mod header_text;
+pub mod health_check;
 pub mod kubernetes;
 pub mod mesh_config;
 pub mod object;

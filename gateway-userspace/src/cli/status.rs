@@ -13,6 +13,9 @@ use crate::datapath::Status as KernelStatus;
 use crate::datapath::tally::Traffic;
 use crate::settings::default_admin_socket;
 
+/// Unhealthy endpoints that are named; `sluice proxy-config endpoints` has all of them.
+const UNHEALTHY_SHOWN: usize = 10;
+
 /// Flags of `sluice status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -55,6 +58,12 @@ fn words(status: &Status) -> Result<String, fmt::Error> {
     }
     for (listener, reason) in &status.bind_failures {
         writeln!(out, "not open:      {listener}: {reason}")?;
+    }
+    for endpoint in status.unhealthy.iter().take(UNHEALTHY_SHOWN) {
+        writeln!(out, "unhealthy:     {endpoint}")?;
+    }
+    if status.unhealthy.len() > UNHEALTHY_SHOWN {
+        writeln!(out, "unhealthy:     {} more", status.unhealthy.len() - UNHEALTHY_SHOWN)?;
     }
     for diagnostic in &status.diagnostics {
         writeln!(out, "document:      {diagnostic}")?;

@@ -34,8 +34,8 @@ pub struct Surroundings {
     pub routes: BTreeMap<IpAddr, Result<Route, NoRoute>>,
     /// Interfaces that the programs cannot be attached to, and why, in words.
     pub unattachable: BTreeMap<u32, String>,
-    /// Endpoints that get nothing new for now (DestinationRule outlierDetection).
-    pub ejected: BTreeSet<(ClusterName, SocketAddr)>,
+    /// Endpoints that get nothing new for now (DestinationRule outlierDetection, `sluice.dev/health-check`).
+    pub unfit: BTreeSet<(ClusterName, SocketAddr)>,
 }
 
 /// A backend, and whether its flows keep the client's source address and port: two entries of the maps if some do and
@@ -429,9 +429,9 @@ fn weigh(
     for destination in destinations {
         let name = destination.name.to_string();
         let Some(cluster) = &destination.cluster else { return Err(Refusal::NoService(name)) };
-        let is_ejected = |address| surroundings.ejected.contains(&(cluster.name.clone(), address));
+        let is_unfit = |address| surroundings.unfit.contains(&(cluster.name.clone(), address));
         let candidates: Vec<Candidate<'_>> = cluster
-            .eligible(Some(is_ejected))
+            .eligible(Some(is_unfit))
             .filter(|candidate| family.has(candidate.endpoint.address.ip()))
             .collect();
         if candidates.is_empty() {

@@ -84,7 +84,7 @@ fn surroundings() -> Surroundings {
         .map(|(ip, route)| (ip.parse().unwrap(), route))
         .into(),
         unattachable: [(9, "tun0 carries no Ethernet".to_owned())].into(),
-        ejected: BTreeSet::new(),
+        unfit: BTreeSet::new(),
     }
 }
 
@@ -399,7 +399,7 @@ fn a_backend_that_goes_another_way_rewrites_the_tables_that_name_it() {
 #[test]
 fn an_ejected_endpoint_gets_nothing_new_from_its_own_cluster() {
     let mut surroundings = surroundings();
-    surroundings.ejected.insert((name("tcp"), "10.0.0.2:80".parse().unwrap()));
+    surroundings.unfit.insert((name("tcp"), "10.0.0.2:80".parse().unwrap()));
     let backends = |host: &str, surroundings: &Surroundings| {
         let both = healthy(&["10.0.0.2:80", "10.0.0.3:80"]);
         let plan =

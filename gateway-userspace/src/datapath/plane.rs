@@ -15,7 +15,7 @@ use gateway_common::ports::PORTS_PER_WORD;
 use gateway_common::{Address, Config, Event, Link, ListenerId};
 use serde::Serialize;
 
-use crate::model::{Cluster, ClusterName, ListenerKey, Outcome, Outliers, Published, Snapshot};
+use crate::model::{Cluster, ClusterName, Fitness, ListenerKey, Outcome, Published, Snapshot};
 use crate::settings::{Datapath, KernelArgs, KernelMode, Prefix};
 
 use super::ageing::Sweep;
@@ -203,7 +203,7 @@ pub struct KernelPlane {
     sweep6: Sweep,
     orphans: Orphans,
     /// Shared with user space.
-    outliers: Outliers,
+    fitness: Fitness,
     /// For those who hand connections over.
     tables: Arc<Tables>,
     targets: Published<Targets>,
@@ -227,11 +227,11 @@ impl KernelPlane {
     /// where connections can be handed over to for as long as it lives. Another agent's is waited for, as long as `patience`.
     pub fn start(
         args: &KernelArgs,
-        outliers: &Outliers,
+        fitness: &Fitness,
         targets: Published<Targets>,
         patience: Duration,
     ) -> Result<Self, Unavailable> {
-        let started = Self::try_start(args, outliers, targets, patience);
+        let started = Self::try_start(args, fitness, targets, patience);
         if started.is_err() && rustix::process::geteuid().is_root() {
             takeover::leave(&Pins::below(&args.pin_dir), Duration::ZERO);
         }
@@ -240,7 +240,7 @@ impl KernelPlane {
 
     fn try_start(
         args: &KernelArgs,
-        outliers: &Outliers,
+        fitness: &Fitness,
         targets: Published<Targets>,
         patience: Duration,
     ) -> Result<Self, Unavailable> {
@@ -289,7 +289,7 @@ impl KernelPlane {
             sweep4: Sweep::default(),
             sweep6: Sweep::default(),
             orphans,
-            outliers: outliers.clone(),
+            fitness: fitness.clone(),
             tables,
             targets,
             opaque: Opaque::default(),
@@ -681,7 +681,7 @@ impl KernelPlane {
                 Err(error) => drop(surroundings.unattachable.insert(index, error.to_string())),
             }
         }
-        surroundings.ejected = self.ejected(snapshot);
+        surroundings.unfit = self.unfit(snapshot);
         loop {
             let plan = plan::plan(snapshot, &surroundings);
             let failed: BTreeMap<u32, String> = plan
@@ -697,14 +697,14 @@ impl KernelPlane {
         }
     }
 
-    fn ejected(&self, snapshot: &Snapshot) -> BTreeSet<(ClusterName, SocketAddr)> {
+    fn unfit(&self, snapshot: &Snapshot) -> BTreeSet<(ClusterName, SocketAddr)> {
         let now = Instant::now();
         let of_cluster = |cluster: &Arc<Cluster>| {
-            let ejected = self.outliers.ejected_of(cluster);
+            let unfit = self.fitness.unfit(cluster, now);
             let cluster = cluster.clone();
-            ejected.into_iter().flat_map(move |ejected| {
+            unfit.into_iter().flat_map(move |unfit| {
                 let endpoints = cluster.endpoints.iter().map(|endpoint| endpoint.address);
-                let gone: Vec<_> = endpoints.filter(|address| ejected.contains(*address, now)).collect();
+                let gone: Vec<_> = endpoints.filter(|address| unfit.contains(*address)).collect();
                 gone.into_iter().map(|address| (cluster.name.clone(), address)).collect::<Vec<_>>()
             })
         };
@@ -718,7 +718,7 @@ impl KernelPlane {
         let outcome = if failure.is_some() { Outcome::LocalOriginFailure } else { Outcome::Connected };
         for cluster in snapshot.clusters.values() {
             if cluster.endpoints.iter().any(|endpoint| endpoint.address == backend)
-                && let Some(ejection) = self.outliers.report(cluster, backend, outcome, now)
+                && let Some(ejection) = self.fitness.outliers.report(cluster, backend, outcome, now)
             {
                 tracing::warn!(cluster = %ejection.cluster, endpoint = %backend, "endpoint ejected");
             }

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use super::cluster::ClusterName;
 use super::connections::Connections;
+use super::fitness::Fitness;
 use super::lengths::Lengths;
 use super::limiter::Limiter;
 use super::listener::ListenerKey;
-use super::outlier::Outliers;
 use super::refusals::Refusals;
 use super::snapshot::Snapshot;
 use super::strangers::Strangers;
@@ -19,7 +19,7 @@ use super::warmup::Warming;
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
     /// Endpoints that fail.
-    pub outliers: Outliers,
+    pub fitness: Fitness,
     /// Connections of listeners with limits.
     pub listeners: Limiter<ListenerKey>,
     /// Connections of source addresses, where those are bounded; of an IPv6 address its first 64 bits count.
@@ -47,7 +47,7 @@ pub struct Counts {
 impl Counts {
     /// Forgets what the snapshot does not know.
     pub fn retain(&self, snapshot: &Snapshot, now: Instant) {
-        self.outliers.retain(snapshot, now);
+        self.fitness.retain(snapshot, now);
         self.listeners.retain(|key| snapshot.listener(*key).is_some());
         for limiter in [&self.clusters, &self.requests, &self.pending, &self.retries] {
             limiter.retain(|name| snapshot.clusters.contains_key(name));

@@ -1,7 +1,7 @@
 //! Counting, ejecting, coming back, on a clock that stands still.
 
 use super::*;
-use crate::model::{Endpoint, Health, UpstreamProtocol};
+use crate::model::{Endpoint, Fitness, Health, UpstreamProtocol};
 
 fn address(index: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], 1000 + index))
@@ -40,7 +40,8 @@ impl Watch {
     }
 
     fn available(&self) -> usize {
-        self.cluster.available(&self.outliers, self.now).count()
+        let fitness = Fitness { outliers: self.outliers.clone(), ..Fitness::default() };
+        self.cluster.available(&fitness, self.now).count()
     }
 }
 

@@ -223,7 +223,7 @@ fn run(
     let handoff = Handoff::open(settings.ledger)
         .inspect_err(|error| tracing::warn!(worker = index, %error, "hands no connection over"));
     let handoff = RefCell::new(handoff.ok());
-    let balancer = Balancer::new(counts.outliers.clone()).with_warming(counts.warming.clone());
+    let balancer = Balancer::new(counts.fitness.clone()).with_warming(counts.warming.clone());
     let pool = Pool::new(counts.clone());
     let shared = Rc::new(Shared {
         runtime,

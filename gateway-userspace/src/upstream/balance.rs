@@ -1,5 +1,5 @@
 //! Chooses destinations by weight, and endpoints as the cluster says: by what keeps a client or a request at one, or else by
-//! least request, in turns or at random. Endpoints that fail in a row are left out.
+//! least request, in turns or at random. Endpoints that fail in a row, or their health checks, are left out.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use super::limits::Place;
 use super::peer::Peer;
 use super::turns::Turns;
 use crate::model::{
-    Balance, Candidate, Cluster, ClusterName, Cold, Outcome, Outliers, Warming, WeightedCluster,
+    Balance, Candidate, Cluster, ClusterName, Cold, Fitness, Outcome, Warming, WeightedCluster,
 };
 
 /// One worker's view of how busy each endpoint is and whose turn it is, and all workers' of which fail.
@@ -22,7 +22,7 @@ pub struct Balancer {
     /// Until when the last of them is in doubt.
     doubted: Cell<Option<Instant>>,
     turns: RefCell<HashMap<ClusterName, Turns>>,
-    outliers: Outliers,
+    fitness: Fitness,
     warming: Warming,
 }
 
@@ -90,8 +90,8 @@ pub fn by_weight(destinations: &[WeightedCluster]) -> Option<usize> {
 
 impl Balancer {
     /// A worker's balancer that heeds what all have found out about endpoints.
-    pub fn new(outliers: Outliers) -> Self {
-        Self { outliers, ..Self::default() }
+    pub fn new(fitness: Fitness) -> Self {
+        Self { fitness, ..Self::default() }
     }
 
     /// Gives new endpoints their share little by little, as all have found out how new they are.
@@ -114,7 +114,7 @@ impl Balancer {
         (tried, spent): (&[SocketAddr], &[SocketAddr]),
     ) -> Option<Lease> {
         let now = Instant::now();
-        let all = cluster.available_beyond(&self.outliers, now, spent);
+        let all = cluster.available_beyond(&self.fitness, now, spent);
         let fresh = all.clone().filter(|candidate| !tried.contains(&candidate.endpoint.address));
         let cold = self.warming.cold(cluster, now);
         let cold = cold.as_ref();
@@ -131,7 +131,7 @@ impl Balancer {
     pub fn has_other(&self, cluster: &Cluster, tried: &[SocketAddr]) -> bool {
         let now = Instant::now();
         let is_other = |address: SocketAddr| !tried.contains(&address) && !self.is_doubted(address, now);
-        cluster.available(&self.outliers, now).any(|candidate| is_other(candidate.endpoint.address))
+        cluster.available(&self.fitness, now).any(|candidate| is_other(candidate.endpoint.address))
     }
 
     /// An endpoint could not be reached, broke a connection off, or is silent. Documents that say how outliers are judged
@@ -226,7 +226,7 @@ impl Balancer {
             return;
         }
         let now = Instant::now();
-        if let Some(ejection) = self.outliers.report(cluster, endpoint, outcome, now) {
+        if let Some(ejection) = self.fitness.outliers.report(cluster, endpoint, outcome, now) {
             let seconds = (ejection.until - now).as_secs_f64();
             tracing::info!(cluster = %cluster.name, %endpoint, seconds, "endpoint ejected");
         }
@@ -286,7 +286,10 @@ mod tests {
     use std::net::IpAddr;
     use std::time::Duration;
 
-    use crate::model::{Affinity, Endpoint, Health, OutlierDetection, Snapshot, UpstreamProtocol, Warmup};
+    use crate::model::{
+        Affinity, Checked, Endpoint, Health, HealthCheck, OutlierDetection, Probe, Snapshot,
+        UpstreamProtocol, Warmup,
+    };
 
     fn cluster(healths: &[Health]) -> Cluster {
         let endpoint = |(index, health): (usize, &Health)| {
@@ -375,8 +378,8 @@ mod tests {
     fn endpoints_that_fail_are_left_out() {
         let mut cluster = cluster(&[Health::Healthy, Health::Healthy]);
         cluster.outlier = Some(OutlierDetection { consecutive_5xx: 2, ..OutlierDetection::default() });
-        let outliers = Outliers::default();
-        let (one, other) = (Balancer::new(outliers.clone()), Balancer::new(outliers));
+        let fitness = Fitness::default();
+        let (one, other) = (Balancer::new(fitness.clone()), Balancer::new(fitness));
         let bad = cluster.endpoints[0].address;
         one.report(&cluster, bad, Outcome::LocalOriginFailure);
         other.report(&cluster, bad, Outcome::Status(503));
@@ -387,12 +390,55 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_new_endpoint_has_a_part_of_its_share() {
-        let snapshot = |cluster: &Cluster| Snapshot {
+    fn snapshot(cluster: &Cluster) -> Snapshot {
+        Snapshot {
             clusters: std::sync::Arc::new([(cluster.name.clone(), cluster.clone().into())].into()),
             ..Snapshot::default()
-        };
+        }
+    }
+
+    #[test]
+    fn endpoints_that_fail_their_check_are_left_out_whatever_requests_find() {
+        let mut cluster = cluster(&[Health::Healthy; 3]);
+        cluster.outlier = Some(OutlierDetection { consecutive_5xx: 1, ..OutlierDetection::default() });
+        cluster.health_check = Some(HealthCheck::new(Probe::Tcp).into());
+        let [ejected, failing, sound] = [0, 1, 2].map(|at: usize| cluster.endpoints[at].address);
+        let fitness = Fitness::default();
+        let balancer = Balancer::new(fitness.clone());
+        fitness.checks.note(&snapshot(&cluster));
+        balancer.report(&cluster, ejected, Outcome::Status(503));
+        for (checked, others) in
+            [(Checked::Failed("status 503".into()), &[sound][..]), (Checked::Passed, &[failing, sound])]
+        {
+            for endpoint in [ejected, failing] {
+                fitness.checks.report(&cluster.name, endpoint, &checked);
+            }
+            for _ in 0..20 {
+                let chosen = balancer.choose(&cluster, None, &[]).unwrap().address;
+                assert!(others.contains(&chosen), "{chosen} when {checked:?}");
+            }
+            assert!(!balancer.has_other(&cluster, others));
+        }
+    }
+
+    #[test]
+    fn when_too_few_are_fit_all_that_are_ready_are_used() {
+        let mut cluster = cluster(&[Health::Healthy; 2]);
+        cluster.outlier = Some(OutlierDetection { min_health_percent: 60, ..OutlierDetection::default() });
+        cluster.health_check = Some(HealthCheck::new(Probe::Tcp).into());
+        let (fitness, bad) = (Fitness::default(), cluster.endpoints[0].address);
+        let balancer = Balancer::new(fitness.clone());
+        fitness.checks.note(&snapshot(&cluster));
+        fitness.checks.report(&cluster.name, bad, &Checked::Failed("status 503".into()));
+        let is_chosen =
+            |cluster: &Cluster| (0..200).any(|_| balancer.choose(cluster, None, &[]).unwrap().address == bad);
+        assert!(is_chosen(&cluster));
+        cluster.outlier = None;
+        assert!(!is_chosen(&cluster), "no document asks for it");
+    }
+
+    #[test]
+    fn a_new_endpoint_has_a_part_of_its_share() {
         for balance in [Balance::RoundRobin, Balance::LeastRequest] {
             let mut cluster = cluster(&[Health::Healthy; 3]);
             cluster.balance = balance;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use gateway_userspace::cli::maps;
 use gateway_userspace::datapath::{KernelPlane, Unavailable};
-use gateway_userspace::model::{Outliers, Published};
+use gateway_userspace::model::{Fitness, Published};
 use gateway_userspace::settings::{Datapath, KernelArgs, KernelMode, Mark};
 
 use super::{Connection, Namespace, backend};
@@ -70,7 +70,7 @@ impl Lab {
         self.gateway.enter(|| {
             KernelPlane::start(
                 arguments,
-                &Outliers::default(),
+                &Fitness::default(),
                 Published::default(),
                 std::time::Duration::ZERO,
             )

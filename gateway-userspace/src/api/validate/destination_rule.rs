@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 
+use crate::api::annotation;
 use crate::api::destination_rule::{
     ClientTlsSettings, ConnectionPoolSettings, DestinationRule, LoadBalancerSettings, OutlierDetection,
     PortTrafficPolicy, TrafficPolicy,
 };
 use crate::api::diagnostic::{Code, Diagnostic, Severity};
+use crate::api::health_check::HealthCheckAnnotations;
 use crate::api::object::Sourced;
 use crate::api::path::FieldPath;
 
@@ -35,10 +37,24 @@ pub fn destination_rule(document: &Sourced<DestinationRule>) -> Vec<Diagnostic> 
         check_policy(&mut found, &field.field("trafficPolicy"), subset.traffic_policy.as_ref(), &mut places);
     }
     check_authorities(&mut found, spec);
+    check_annotations(&mut found, document);
     for place in &places {
         unsupported::report_below(&mut found, place, rows::TRAFFIC_POLICY);
     }
     found.list
+}
+
+fn check_annotations(found: &mut Findings<'_>, document: &Sourced<DestinationRule>) {
+    let (read, errors) = HealthCheckAnnotations::read(&document.metadata.annotations);
+    if errors.is_empty() {
+        for (key, why) in read.idle() {
+            let message = format!("{key} has no effect: {why}");
+            found.add(Severity::Warning, Code::NoEffect, &annotation::field(key), message);
+        }
+    }
+    for wrong in errors {
+        found.error_with_help(&annotation::field(&wrong.key), wrong.message, wrong.help);
+    }
 }
 
 /// Checks a policy and those of its ports; notes the place of each.

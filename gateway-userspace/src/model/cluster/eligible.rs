@@ -1,5 +1,6 @@
 //! Which endpoints of a cluster may get new requests and flows, and their shares: the one answer that both planes ask
-//! for, so that a client finds the same backends whichever of them carries it. Pure: who is ejected comes from outside.
+//! for, so that a client finds the same backends whichever of them carries it. Pure: who is ejected, or fails its health check,
+//! comes from outside.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,8 +17,9 @@ pub struct Candidate<'a> {
 }
 
 impl Cluster {
-    /// Endpoints that are ready and not ejected. When fewer than `minHealthPercent` of the ready ones are left, all of
-    /// those; unready ones never. Where the cluster says who comes first, those that do, with their shares. `ejected` is `None` where nobody can be, which spares the counting.
+    /// Endpoints that are ready and not ejected, nor fail their health check, which is the same here. When fewer than
+    /// `minHealthPercent` of the ready ones are left, all of those; unready ones never. Where the cluster says who comes
+    /// first, those that do, with their shares. `ejected` is `None` where nobody can be, which spares the counting.
     pub fn eligible<'a, F>(&'a self, ejected: Option<F>) -> impl Iterator<Item = Candidate<'a>> + Clone
     where
         F: Fn(SocketAddr) -> bool + Clone + 'a,

@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
 
+use super::fitness::Fitness;
+use super::health::HealthCheck;
 use super::origin::Origin;
-use super::outlier::{OutlierDetection, Outliers};
+use super::outlier::OutlierDetection;
 use super::snapshot::DocumentRef;
 use super::warmup::Warmup;
 
@@ -95,6 +97,9 @@ pub struct Cluster {
     pub affinity: Affinity,
     /// DestinationRule outlierDetection.
     pub outlier: Option<OutlierDetection>,
+    /// DestinationRule annotations `sluice.dev/health-check…`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<Arc<HealthCheck>>,
     /// DestinationRule proxyProtocol: TCP connections to the endpoints begin with this header.
     pub proxy_protocol: Option<ProxyVersion>,
     /// DestinationRule tls; None is cleartext.
@@ -124,6 +129,7 @@ impl Cluster {
             warmup: None,
             affinity: Affinity::None,
             outlier: None,
+            health_check: None,
             proxy_protocol: None,
             tls: None,
         }
@@ -143,29 +149,25 @@ impl Cluster {
         self.affinity != Affinity::None
     }
 
-    /// Endpoints that are ready, ejected or not.
+    /// Endpoints that are ready by the documents, ejected or not.
     pub fn healthy(&self) -> impl Iterator<Item = &Endpoint> + Clone {
         self.endpoints.iter().filter(|endpoint| endpoint.health == Health::Healthy)
     }
 
-    /// The eligible endpoints at `now`, by what a tracker knows.
-    pub fn available(
-        &self,
-        outliers: &Outliers,
-        now: Instant,
-    ) -> impl Iterator<Item = Candidate<'_>> + Clone {
-        self.available_beyond(outliers, now, &[])
+    /// The eligible endpoints at `now`, by what is known of them.
+    pub fn available(&self, fitness: &Fitness, now: Instant) -> impl Iterator<Item = Candidate<'_>> + Clone {
+        self.available_beyond(fitness, now, &[])
     }
 
     /// Likewise, from other priorities of places than those of `spent` as long as there are any.
     pub fn available_beyond<'a>(
         &'a self,
-        outliers: &Outliers,
+        fitness: &Fitness,
         now: Instant,
         spent: &[SocketAddr],
     ) -> impl Iterator<Item = Candidate<'a>> + Clone + use<'a> {
-        let ejected = outliers.ejected_of(self);
-        self.eligible_beyond(ejected.map(|ejected| move |address| ejected.contains(address, now)), spent)
+        let unfit = fitness.unfit(self, now);
+        self.eligible_beyond(unfit.map(|unfit| move |address| unfit.contains(address)), spent)
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn step(
     step.notes.push(summary(cluster, chosen_from.len()));
     step.notes.extend(cluster.endpoints.iter().take(SHOWN).map(|endpoint| {
         let may_be_chosen = chosen_from.contains(&endpoint.address);
-        format!("{} {}", endpoint.address, state(endpoint, may_be_chosen))
+        format!("{} {}", endpoint.address, state(cluster, endpoint, may_be_chosen))
     }));
     if cluster.endpoints.len() > SHOWN {
         step.notes.push(format!("and {} more", cluster.endpoints.len() - SHOWN));
@@ -64,9 +64,12 @@ fn summary(cluster: &Cluster, chosen_from: usize) -> String {
     }
 }
 
-fn state(endpoint: &Endpoint, may_be_chosen: bool) -> &'static str {
+fn state(cluster: &Cluster, endpoint: &Endpoint, may_be_chosen: bool) -> &'static str {
     match endpoint.health {
         Health::Healthy if may_be_chosen => "ready",
+        Health::Healthy if cluster.health_check.is_some() => {
+            "ready, but fails its health check, is ejected, or of a lower priority"
+        }
         Health::Healthy => "ready, but ejected or of a lower priority",
         Health::Unhealthy => "not ready",
         Health::Draining => "ending: takes no new ones",

@@ -12,7 +12,7 @@ use crate::model::{Cluster, Keepalive, OutlierDetection, ProxyVersion, UpstreamP
 
 use super::blocks::{Blocks, PlacedPolicy};
 use super::tls::Facts;
-use super::{PlacedSubset, ServiceRule, balance, limits, locality, tls};
+use super::{PlacedSubset, ServiceRule, balance, health, limits, locality, tls};
 use crate::translate::report::Report;
 
 /// `idleTimeout: 0s` is none; this is as good, and clocks hold it.
@@ -45,6 +45,7 @@ impl<'a> ServiceRule<'_, 'a> {
         let placed = blocks.tls.take();
         // What is offered by TLS depends on the rest.
         blocks.put_in_force(cluster, service);
+        cluster.health_check = health::check(self.documents, port).map(Arc::new);
         if let Some(placed) = placed {
             // Where the client's version is spoken, connections for HTTP/2 offer that by themselves.
             cluster.tls = tls::upstream(&placed, cluster.speaks(false), service, report).map(Arc::new);

@@ -6,6 +6,7 @@
 mod apply;
 mod balance;
 mod blocks;
+mod health;
 mod limits;
 mod locality;
 mod tls;
@@ -108,6 +109,7 @@ impl<'a> DestinationRules<'a> {
         for ((place, host), kin) in by_host {
             let in_force = kin.in_force(report).map(|documents| {
                 report_doubles(&documents, report);
+                health::report_doubles(&documents, report);
                 groups.push(documents);
                 groups.len() - 1
             });
@@ -336,6 +338,7 @@ impl<'a> ServiceRule<'_, 'a> {
             if full_name(&document.spec.host, document.namespace(), &identity.domain) != host {
                 continue;
             }
+            health::report_ports(document, (host, ports), report);
             let own = document.spec.traffic_policy.iter().map(|policy| (FieldPath::spec(), policy));
             let subsets = all_subsets(std::slice::from_ref(document))
                 .filter_map(|placed| Some((placed.field(), placed.subset.traffic_policy.as_ref()?)));

@@ -6,8 +6,8 @@ use super::*;
 use crate::api::MeshConfig;
 use crate::api::duration::DurationText;
 use crate::model::{
-    Affinity, Balance, Cluster, CookieAffinity, GatewayIdentity, Keepalive, Limits, OutlierDetection, Pings,
-    ProxyVersion, SourceAddress, UpstreamProtocol, Warmup,
+    Affinity, Balance, Cluster, CookieAffinity, GatewayIdentity, HealthCheck, Keepalive, Limits,
+    OutlierDetection, Pings, Probe, ProxyVersion, SourceAddress, UpstreamProtocol, Warmup,
 };
 
 /// A Service `a` in a namespace, with two ports and two endpoints of which only the first has the label `version: v1`.
@@ -285,6 +285,66 @@ fn outlier_detection_has_envoys_defaults() {
         let spec = format!("{{host: a, trafficPolicy: {{outlierDetection: {written}}}}}");
         let translation = world(&[service_of("default"), rule("{name: r}", &spec)]);
         assert_eq!(cluster(&translation, "outbound|80||").outlier, Some(want), "{written}");
+    }
+}
+
+/// A DestinationRule of `a` with annotations and no more.
+fn checking(metadata: &str, annotations: &str) -> String {
+    let annotations = annotations.replace("health-check", "sluice.dev/health-check");
+    rule(&format!("{{{metadata}, annotations: {{{annotations}}}}}"), "{host: a, subsets: [{name: v1}]}")
+}
+
+#[test]
+fn health_checks_are_those_of_the_annotations() {
+    let http = |host: Option<&str>, path: &str, expected: &[std::ops::RangeInclusive<u16>]| {
+        let host = host.map(Into::into);
+        HealthCheck::new(Probe::Http { host, path: path.into(), expected: expected.to_vec() })
+    };
+    let both = ["outbound|80||", "outbound|80|v1|", "outbound|81||", "outbound|81|v1|"];
+    for (annotations, want, clusters) in [
+        ("health-check: tcp", HealthCheck::new(Probe::Tcp), &both[..]),
+        ("health-check: grpc", HealthCheck::new(Probe::Grpc { service: "".into() }), &both),
+        ("health-check: 'grpc:a.B'", HealthCheck::new(Probe::Grpc { service: "a.B".into() }), &both),
+        ("health-check: 'http:///healthz'", http(None, "/healthz", &[200..=200]), &both),
+        (
+            "health-check: 'http://a.test/', health-check-statuses: '200-299,404', health-check-ports: '81'",
+            http(Some("a.test"), "/", &[200..=299, 404..=404]),
+            &both[2..],
+        ),
+        (
+            "health-check: tcp, health-check-interval: 1m, health-check-timeout: 100ms, health-check-healthy-threshold: '2', \
+             health-check-unhealthy-threshold: '4'",
+            HealthCheck {
+                interval: Duration::from_mins(1),
+                timeout: Duration::from_millis(100),
+                healthy_threshold: 2,
+                unhealthy_threshold: 4,
+                ..HealthCheck::new(Probe::Tcp)
+            },
+            &both,
+        ),
+    ] {
+        let translation = world(&[service_of("default"), checking("name: r", annotations)]);
+        for name in both {
+            let found = cluster(&translation, name).health_check.as_deref();
+            assert_eq!(found, clusters.contains(&name).then_some(&want), "{name}: {annotations}");
+        }
+    }
+    let plain = world(&[service_of("default"), checking("name: r", "health-check-interval: 1s")]);
+    assert!(both.iter().all(|name| cluster(&plain, name).health_check.is_none()));
+}
+
+#[test]
+fn of_several_checks_the_oldest_is_in_force() {
+    let (old, young) = (
+        checking("name: r1, creationTimestamp: '2020-01-01T00:00:00Z'", "health-check-ports: '80'"),
+        checking("name: r2, creationTimestamp: '2021-01-01T00:00:00Z'", "health-check: grpc"),
+    );
+    let youngest = checking("name: r3, creationTimestamp: '2022-01-01T00:00:00Z'", "health-check: tcp");
+    let translation = world(&[service_of("default"), youngest, young, old]);
+    for name in ["outbound|80||", "outbound|81||"] {
+        let found = cluster(&translation, name).health_check.as_ref().map(|check| check.probe.clone());
+        assert_eq!(found, Some(Probe::Grpc { service: "".into() }), "{name}");
     }
 }
 

@@ -545,4 +545,50 @@ fn our_annotations_are_checked_with_their_place() {
     assert!(read(&text.replace("v3", "v2")).object.is_some());
     let number = read(&text.replace("sluice.dev/proxy-protocol: v3", "sluice.dev/max-connections: 9"));
     assert!(number.diagnostics[0].help.as_ref().is_some_and(|help| help.contains("quotes")), "{number:?}");
+    let misplaced = read(&text.replace("proxy-protocol: v3", "health-check: tcp"));
+    assert!(misplaced.diagnostics[0].help.as_ref().is_some_and(|help| help.contains("a DestinationRule")));
+}
+
+#[test]
+fn health_checks_are_checked_with_their_place() {
+    let file: Arc<str> = "t.yaml".into();
+    for (annotations, want) in [
+        ("health-check: 'http:///healthz'", &[][..]),
+        (
+            "health-check: /healthz",
+            &["error unknown value \"/healthz\" of the annotation sluice.dev/health-check"],
+        ),
+        (
+            "health-check: tcp, health-check-statuses: '200', health-check-timeout: 1s",
+            &["warning sluice.dev/health-check-statuses has no effect: only checks of HTTP have statuses"],
+        ),
+        (
+            "health-check-timeout: 1s",
+            &[
+                "warning sluice.dev/health-check-timeout has no effect: without sluice.dev/health-check nothing is checked",
+            ],
+        ),
+        ("health-checks: tcp", &["error unknown annotation \"sluice.dev/health-checks\""]),
+        ("max-connections: '5'", &["error unknown annotation \"sluice.dev/max-connections\""]),
+    ] {
+        let annotations: Vec<String> =
+            annotations.split(", ").map(|annotation| format!("sluice.dev/{annotation}")).collect();
+        let text = format!(
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata:\n  name: x\n  annotations: {{{}}}\nspec: \
+             {{host: a}}\n",
+            annotations.join(", ")
+        );
+        let reading = read_document(&file, split(&text)[0], "default").remove(0);
+        let found: Vec<String> =
+            reading.diagnostics.iter().map(|it| format!("{} {}", it.severity.as_str(), it.message)).collect();
+        assert_eq!(found, want, "{text}");
+        assert_eq!(reading.is_refused(), want.iter().any(|it| it.starts_with("error")), "{text}");
+        for it in &reading.diagnostics {
+            let field = it.field.as_deref().unwrap_or_default();
+            assert!(
+                field.starts_with("metadata.annotations[\"sluice.dev/") && it.position.is_some(),
+                "{it:?}"
+            );
+        }
+    }
 }
