@@ -68,11 +68,6 @@ fn words(status: &Status) -> Result<String, fmt::Error> {
     for diagnostic in &status.diagnostics {
         writeln!(out, "document:      {diagnostic}")?;
     }
-    if !status.refused.is_empty() {
-        let refused: Vec<_> =
-            status.refused.iter().map(|(label, count)| format!("{label} {count}")).collect();
-        writeln!(out, "refused:       {}", refused.join(", "))?;
-    }
     if let Some(kernel) = &status.kernel {
         tables(&mut out, kernel)?;
         handoff(&mut out, kernel)?;

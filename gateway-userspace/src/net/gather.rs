@@ -77,7 +77,9 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
         if length >= LARGE {
             return Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         }
-        bufs.iter().for_each(|buf| self.held.extend_from_slice(buf));
+        for buf in bufs {
+            self.held.extend_from_slice(buf);
+        }
         Poll::Ready(Ok(length))
     }
 }
@@ -177,7 +179,7 @@ mod tests {
             drop((stream, outflow));
         };
         let mut all = Vec::new();
-        let (_, read) = tokio::join!(sending, far.read_to_end(&mut all));
+        let ((), read) = tokio::join!(sending, far.read_to_end(&mut all));
         assert_eq!(read.unwrap(), 256_000);
         assert!(all.chunks(1_000).zip(0..=255).all(|(chunk, byte)| chunk == [byte; 1_000]));
     }

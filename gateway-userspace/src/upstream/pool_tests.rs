@@ -16,14 +16,11 @@ async fn fill(pool: &Pool, cluster: &Cluster, endpoints: u16) -> Vec<DuplexStrea
     for port in 0..endpoints {
         let (ours, theirs) = tokio::io::duplex(16);
         let address = SocketAddr::from(([10, 0, 0, 1], port));
-        let conversation = Conversation::begin(ours, address).await.expect("a connection");
+        let sender = alone::begin(ours, address).await.expect("a connection");
         let spot = Spot { address, opening: Opening::default() };
         let crowd = pool.origin(&cluster.name, &spot, |origin| origin.crowd.clone());
-        let connection = Connection::new(
-            (sender, Unheard::default(), None),
-            (cluster, &spot),
-            Seat::new(crowd, None),
-        );
+        let connection =
+            Connection::new((sender, Unheard::default(), None), (cluster, &spot), Seat::new(crowd, None));
         Returnable { pool: pool.clone(), connection: Box::new(connection) }.keep();
         ends.push(theirs);
         tokio::time::advance(Duration::from_secs(1)).await;

@@ -377,17 +377,15 @@ struct Work {
     heads: Option<Heads>,
 }
 
+/// A request that is being answered; in a box, as hyper and the runtime move it about until it begins.
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Streamed<Moving>>, Infallible>>>>;
+
 /// Answers each request of a connection, and counts those under way.
 fn service(
     connection: &Rc<Connection>,
     work: Work,
-) -> impl Service<
-    Request<Incoming>,
-    Response = Response<Streamed<Moving>>,
-    Error = Infallible,
-    // In a box, as hyper and the runtime move it about until it begins.
-    Future = Pin<Box<dyn Future<Output = Result<Response<Streamed<Moving>>, Infallible>>>>,
-> + 'static {
+) -> impl Service<Request<Incoming>, Response = Response<Streamed<Moving>>, Error = Infallible, Future = Answering>
++ 'static {
     let (connection, before) = (connection.clone(), Cell::new(0));
     service_fn(move |request: Request<Incoming>| {
         let (connection, stream) = (connection.clone(), work.streams.begin());
@@ -406,7 +404,7 @@ fn service(
             }
             let overload = &connection.shared.overload;
             Ok(response.map(|body| stream.with(exchange.with(body, overload))))
-        }) as Pin<Box<dyn Future<Output = _>>>
+        }) as Answering
     })
 }
 
