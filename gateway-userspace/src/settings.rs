@@ -145,6 +145,9 @@ pub struct LimitArgs {
     /// idle; 0 for no such bound. gRPC and what is answered already has none.
     #[arg(long, default_value_t = 240, value_name = "BYTES")]
     pub min_body_rate: u32,
+    /// Bytes that a request's body may have, such as 10Mi; 0 for no such bound. One that is longer is answered with 413.
+    #[arg(long, default_value_t = 0, value_name = "BYTES", value_parser = parse_bytes)]
+    pub max_request_body: u64,
     /// Seconds after which an HTTP connection takes no further requests; 0 for no such bound.
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     pub max_connection_age: u64,

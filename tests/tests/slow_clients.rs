@@ -131,6 +131,34 @@ fn a_body_that_trickles_is_given_up_and_its_backend_let_go() {
 }
 
 #[test]
+fn bodies_are_no_longer_than_they_may_be() {
+    let site = Site::new(&["--max-request-body", "10Ki"]);
+    let whole = |length: usize| format!("content-length: {length}\r\n\r\n{}", "x".repeat(length));
+    let chunk = |length: usize| format!("{length:x}\r\n{}\r\n", "x".repeat(length));
+    let chunks = |lengths: &[usize]| {
+        let body: String = lengths.iter().map(|length| chunk(*length)).collect();
+        format!("transfer-encoding: chunked\r\n\r\n{body}0\r\n\r\n")
+    };
+    for (framed, status, refused) in [
+        (whole(10_240), "200", 0),
+        (chunks(&[10_000, 240]), "200", 0),
+        ("content-length: 10241\r\n\r\n".to_owned(), "413", 1),
+        (chunks(&[10_000, 241]), "413", 2),
+    ] {
+        let stream =
+            site.says(&format!("POST /digest HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n{framed}"));
+        let answer = answer(stream);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert_eq!(site.refused("body_too_long"), refused);
+    }
+    let mut connection = Connection::open(site.address, &[]);
+    connection.send(&frame(HEADERS, END_HEADERS, 1, &block(POST)));
+    connection.send(&frame(DATA, 0, 1, &[0; 10_241]));
+    assert_eq!(connection.outcome(1), Outcome::Answered(413));
+    assert_eq!(site.refused("body_too_long"), 3);
+}
+
+#[test]
 fn a_connection_that_is_old_takes_no_more_requests() {
     let site = Site::new(&["--max-connection-age", "1"]);
     let start = Instant::now();

@@ -260,6 +260,7 @@ fn bounds(limits: &LimitArgs) -> Bounds {
         streams: limits.max_concurrent_streams,
         stream_idle: time(limits.stream_idle_timeout),
         body_rate: NonZeroU32::new(limits.min_body_rate),
+        body: (limits.max_request_body > 0).then_some(limits.max_request_body),
         age: time(limits.max_connection_age),
         source: Limits { connections: (source > 0).then_some(source), new_per_second: None },
     }

@@ -32,6 +32,8 @@ refusals! {
     Answer = "answer",
     /// A body that is not in the form that its head says.
     Body = "body",
+    /// A body that is longer than bodies may be.
+    BodyTooLong = "body_too_long",
     /// No Host, several, or one that no host can have.
     Host = "host",
     /// A head that cannot be read.

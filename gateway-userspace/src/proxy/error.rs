@@ -18,6 +18,8 @@ pub(super) enum RequestError {
     BrokenBody,
     /// A body of gRPC-Web that is no base64, though its head says so.
     NotBase64,
+    /// A body longer than any that is taken.
+    BodyTooLong,
     /// A head that cannot be read.
     Malformed,
     /// A body in a transfer coding other than `chunked`.
@@ -104,6 +106,7 @@ impl RequestError {
         match flaw {
             Flaw::Framing => Self::BrokenBody,
             Flaw::Base64 => Self::NotBase64,
+            Flaw::TooLong => Self::BodyTooLong,
         }
     }
 
@@ -122,6 +125,7 @@ impl RequestError {
             | Self::NotBase64
             | Self::Malformed
             | Self::UnknownMethod => StatusCode::BAD_REQUEST,
+            Self::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::NoRoute | Self::NoTunnel => StatusCode::NOT_FOUND,
@@ -143,6 +147,7 @@ impl RequestError {
             Self::InvalidTarget | Self::InvalidPath | Self::SchemeMismatch => Refusal::Target,
             Self::TargetTooLong | Self::HeadersTooLarge => Refusal::TooLong,
             Self::BrokenBody | Self::NotBase64 => Refusal::Body,
+            Self::BodyTooLong => Refusal::BodyTooLong,
             Self::Malformed | Self::InvalidHops => Refusal::Malformed,
             Self::UnknownTransferCoding => Refusal::TransferCoding,
             Self::AmbiguousLength => Refusal::AmbiguousLength,
@@ -178,6 +183,7 @@ impl RequestError {
                 | Self::InvalidHost
                 | Self::BrokenBody
                 | Self::NotBase64
+                | Self::BodyTooLong
                 | Self::TargetTooLong
                 | Self::HeadersTooLarge
                 | Self::Idle { .. }
@@ -207,6 +213,7 @@ impl RequestError {
             | Self::Malformed
             | Self::UnknownMethod => "Bad Request",
             Self::NotBase64 => "Bad gRPC-web request, invalid base64 data.",
+            Self::BodyTooLong => "Payload Too Large",
             Self::TargetTooLong => "URI Too Long",
             Self::HeadersTooLarge => "Request Header Fields Too Large",
             Self::Idle { .. } => "stream timeout",
@@ -226,6 +233,7 @@ impl RequestError {
             Self::MissingHost
             | Self::InvalidPath
             | Self::NotBase64
+            | Self::BodyTooLong
             | Self::UpgradeRefused
             | Self::SchemeMismatch => &[],
             Self::OldVersion
@@ -283,6 +291,7 @@ impl RequestError {
             | Self::Malformed
             | Self::UnknownMethod => "http1.codec_error",
             Self::AmbiguousLength => "http1.content_length_and_chunked_not_allowed",
+            Self::BodyTooLong => "request_payload_too_large",
             Self::TargetTooLong => "http1.url_too_long",
             Self::HeadersTooLarge => "http1.headers_too_large",
             Self::SchemeMismatch => "scheme_mismatch",

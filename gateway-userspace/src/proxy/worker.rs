@@ -71,6 +71,8 @@ pub struct Bounds {
     pub stream_idle: Option<Duration>,
     /// Bytes a second that a body has to come at, in the long run.
     pub body_rate: Option<NonZeroU32>,
+    /// Bytes of a request's body.
+    pub body: Option<u64>,
     /// How long an HTTP connection takes new requests.
     pub age: Option<Duration>,
     /// Connections of a source address.

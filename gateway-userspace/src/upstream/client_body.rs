@@ -19,17 +19,24 @@ const GROUP: usize = 4;
 pub struct ClientBody {
     incoming: Incoming,
     decoder: Option<Decoder>,
+    /// Bytes that may come yet, as the client sends them.
+    room: u64,
 }
 
 impl ClientBody {
     /// As it comes.
     pub fn plain(incoming: Incoming) -> Self {
-        Self { incoming, decoder: None }
+        Self { incoming, decoder: None, room: u64::MAX }
     }
 
     /// Out of base64 with padding, pieces of which may follow each other.
     pub fn base64(incoming: Incoming) -> Self {
-        Self { incoming, decoder: Some(Decoder::default()) }
+        Self { incoming, decoder: Some(Decoder::default()), room: u64::MAX }
+    }
+
+    /// Of so many bytes at most, if that is said.
+    pub fn within(self, most: Option<u64>) -> Self {
+        Self { room: most.unwrap_or(u64::MAX), ..self }
     }
 }
 
@@ -41,9 +48,11 @@ impl Body for ClientBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        let Self { incoming, decoder } = &mut *self;
+        let Self { incoming, decoder, room } = &mut *self;
         loop {
             let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx)).transpose()?;
+            let length = frame.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len);
+            *room = room.checked_sub(length as u64).ok_or(RequestBodyError::TooLong)?;
             let Some(decoder) = decoder else { return Poll::Ready(frame.map(Ok)) };
             let frame = match frame.map(Frame::into_data) {
                 Some(Ok(data)) => Some(Frame::data(decoder.push(&data)?)),

@@ -27,6 +27,9 @@ pub enum RequestBodyError {
     /// It is no base64, which its client has said it is.
     #[error("the request's body is no base64")]
     NotBase64,
+    /// It is longer than bodies may be.
+    #[error("the request's body is too long")]
+    TooLong,
     /// A later try has the body, or nobody can have it again.
     #[error("the request's body belongs to another try")]
     Superseded,
@@ -51,6 +54,8 @@ pub enum Flaw {
     Framing,
     /// It is no base64, which its client has said it is.
     Base64,
+    /// It is longer than bodies may be.
+    TooLong,
 }
 
 impl Progress {
@@ -153,8 +158,11 @@ impl Source {
                 self.keep(frame);
             }
             Some(Err(error)) => {
-                let is_text = matches!(error, RequestBodyError::NotBase64);
-                let flaw = if is_text { Flaw::Base64 } else { Flaw::Framing };
+                let flaw = match error {
+                    RequestBodyError::NotBase64 => Flaw::Base64,
+                    RequestBodyError::TooLong => Flaw::TooLong,
+                    RequestBodyError::Client(_) | RequestBodyError::Superseded => Flaw::Framing,
+                };
                 self.end.send_replace(Progress::Broken(flaw));
             }
             None => self.finish(),

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::body::ResponseBody;
@@ -192,6 +193,7 @@ async fn answer(
                 Some(web) => web.translate(request),
                 None => request.map(ClientBody::plain),
             };
+            let request = request.map(|body| body.within(connection.shared.bounds.body));
             return Ok(forwarded(&facts, action, (target, request), is_grpc, notes).await);
         }
     };
@@ -262,6 +264,7 @@ fn target(
     check_version(connection, request.version())?;
     check_framing(request)?;
     check_size(request)?;
+    check_length(request, connection.shared.bounds.body)?;
     if request.version() == Version::HTTP_2 {
         check_fields(request)?;
     } else {
@@ -295,6 +298,12 @@ fn check_size(request: &Request<Incoming>) -> Result<(), RequestError> {
     }
     let size = target + request.headers().iter().map(line).sum::<usize>();
     if size > MAX_HEADERS { Err(RequestError::HeadersTooLarge) } else { Ok(()) }
+}
+
+/// A body that says how long it is, and is longer than bodies may be, is not waited for.
+fn check_length(request: &Request<Incoming>, most: Option<u64>) -> Result<(), RequestError> {
+    let is_longer = most.is_some_and(|most| request.body().size_hint().lower() > most);
+    if is_longer { Err(RequestError::BodyTooLong) } else { Ok(()) }
 }
 
 /// What h2 lets pass of HTTP/2. A value that begins or ends with a blank makes a request malformed (RFC 9113, 8.2.1): a rule would

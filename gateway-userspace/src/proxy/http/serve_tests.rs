@@ -65,6 +65,7 @@ impl Rig {
                 server_header: None,
                 counts,
                 bounds: Bounds {
+                    body: None,
                     streams: 100,
                     stream_idle: None,
                     body_rate: None,
