@@ -11,10 +11,8 @@ use harness::documents::{
 };
 use harness::gateway::Gateway;
 use harness::program::{curl, run};
-use harness::serve::{self, Place};
 use harness::tls::{TlsClient, exchange};
-use harness::{port, wait};
-use tokio::io::AsyncReadExt as _;
+use harness::{canned, port, wait};
 
 const HOST: &str = "webapp.istioinaction.io";
 const LINE: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.9 4711 443\r\n";
@@ -108,23 +106,9 @@ fn who_says_nothing_or_something_else_is_refused_and_counted() {
     assert!(listeners.contains(&format!("{} without a PROXY header", all.len())), "{listeners}");
 }
 
-/// A backend that tells what it heard up to the end of the client's words.
-fn listening() -> (serve::Server, std::sync::mpsc::Receiver<Vec<u8>>) {
-    let (heard, hears) = std::sync::mpsc::channel();
-    let server = serve::Server::start(Place::loopback(), move |mut stream| {
-        let heard = heard.clone();
-        async move {
-            let mut all = Vec::new();
-            stream.read_to_end(&mut all).await.expect("receiving");
-            heard.send(all).expect("the test waits");
-        }
-    });
-    (server, hears)
-}
-
 #[test]
 fn opaque_connections_are_the_clients_too() {
-    let ((backend, hears), port) = (listening(), port::free());
+    let ((backend, hears), port) = (canned::listen(), port::free());
     let log = tempfile::tempdir().expect("a directory");
     let file = log.path().join("access.log");
     let site = annotated_gateway("edge", &["sluice.dev/proxy-protocol: v1"], &[Server::tcp(port)])
@@ -154,7 +138,7 @@ fn opaque_connections_are_the_clients_too() {
 fn tls_comes_behind_the_header_whoever_ends_it() {
     let authority = Authority::new("the test's");
     let backend = Backend::http("webapp");
-    let (passed, hears) = listening();
+    let (passed, hears) = canned::listen();
     let port = port::free();
     let servers =
         [Server::https(port, "SIMPLE", "webapp", &[HOST]), Server::passthrough(port, &["through.test"])];

@@ -1,19 +1,15 @@
 //! Floods through the real gateway: what costs a client little must not cost the gateway, or others, much. Each flood ends its
 //! own connection, is counted, and leaves a good client served.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use harness::backend::{Backend, Version};
+use harness::backend::Version;
 use harness::client::get;
-use harness::documents::{self, Server, http_route, service};
 use harness::frames::{
     Connection, DATA, END_HEADERS, END_STREAM, HEADERS, Outcome, PING, PRIORITY, RST_STREAM, SETTINGS,
     WINDOW_UPDATE, block, frame, setting,
 };
-use harness::gateway::Gateway;
-use harness::port;
-use harness::serve::Place;
+use harness::site::Site;
 
 const HOST: &str = "a.test";
 /// A flood that is not stopped within this is taken for one that is let pass.
@@ -22,42 +18,9 @@ const HEAD: &str = ":method: GET|:scheme: http|:authority: a.test|:path: /stall"
 /// `SETTINGS_INITIAL_WINDOW_SIZE`.
 const WINDOW: u16 = 4;
 
-struct Site {
-    gateway: Gateway,
-    backend: Backend,
-    address: SocketAddr,
-}
-
-impl Site {
-    fn new(version: Version, flags: &[&str]) -> Self {
-        let backend = Backend::start("webapp", version, Place::loopback());
-        let port = port::free();
-        let port_name = if version == Version::Http2 { "http2" } else { "http" };
-        let documents = documents::gateway("edge", &[Server::http(port, &["*"])])
-            + &http_route("webapp", "*", "edge", "webapp")
-            + &service("webapp", port_name, &[backend.server.address]);
-        let gateway = Gateway::arrange().document("site", &documents).flags(flags).start();
-        Self { address: gateway.at(port), gateway, backend }
-    }
-
-    fn refused(&self, reason: &str) -> u64 {
-        self.gateway.status()["refused"][reason].as_u64().unwrap_or(0)
-    }
-
-    /// Bytes of memory that the gateway has, without what it shares with others.
-    fn memory(&self) -> usize {
-        let path = format!("/proc/{}/status", self.gateway.pid());
-        let status = std::fs::read_to_string(path).expect("a process that runs");
-        let line =
-            status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a line of the kernel's");
-        let kibibytes = line.split_whitespace().next().and_then(|number| number.parse::<usize>().ok());
-        kibibytes.expect("a number") * 1024
-    }
-}
-
 #[test]
 fn frames_that_say_nothing_end_their_connection() {
-    let site = Site::new(Version::Http1, &[]);
+    let site = Site::new(&[]);
     let open = frame(HEADERS, END_HEADERS, 1, &block(&HEAD.replace("/stall", "/digest")));
     for (name, begin, flood, reason) in [
         ("PING", Vec::new(), frame(PING, 0, 0, &[0; 8]), "http2_flood"),
@@ -80,7 +43,7 @@ fn frames_that_say_nothing_end_their_connection() {
 
 #[test]
 fn what_a_busy_client_says_is_no_flood() {
-    let site = Site::new(Version::Http1, &[]);
+    let site = Site::new(&[]);
     let mut connection = Connection::open(site.address, &[]);
     for at in 0..300 {
         let stream = at * 2 + 1;
@@ -95,7 +58,7 @@ fn what_a_busy_client_says_is_no_flood() {
 
 #[test]
 fn a_client_that_asks_and_takes_back_is_stopped() {
-    let site = Site::new(Version::Http1, &[]);
+    let site = Site::new(&[]);
     let mut connection = Connection::open(site.address, &[]);
     let rounds = (0..20_000_u32).map(|at| {
         let stream = at * 2 + 1;
@@ -114,7 +77,7 @@ fn a_client_that_asks_and_takes_back_is_stopped() {
 
 #[test]
 fn streams_beyond_those_that_may_be_open_are_refused() {
-    let site = Site::new(Version::Http1, &["--max-concurrent-streams", "10"]);
+    let site = Site::new(&["--max-concurrent-streams", "10"]);
     let mut connection = Connection::open(site.address, &[]);
     for at in 0..11 {
         connection.get(at * 2 + 1, "/stall");
@@ -130,7 +93,7 @@ fn a_client_that_never_reads_costs_little() {
     // A backend of HTTP/2 sends as much as its stream's window has room for, whoever reads.
     for (version, bound) in [(Version::Http1, 40 << 20), (Version::Http2, 80 << 20)] {
         for window in [65_535, 0x7fff_ffff] {
-            let site = Site::new(version, &[]);
+            let site = Site::speaking(version, &[]);
             assert_eq!(get(site.address, HOST, "/").backend(), "webapp");
             let before = site.memory();
             let mut connection = Connection::open(site.address, &setting(WINDOW, window));

@@ -10,7 +10,7 @@ use harness::documents::{self, Server, http_route};
 use harness::gateway::Gateway;
 use harness::program::{curl, run};
 use harness::serve::{self, Place};
-use harness::{port, wait};
+use harness::{canned, port, wait};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http2;
 use hyper::{Request, StatusCode};
@@ -29,21 +29,6 @@ fn start(port_name: &str, endpoint: SocketAddr) -> (Gateway, SocketAddr) {
     let gateway = Gateway::arrange().document("site", &documents).start();
     let address = gateway.at(port);
     (gateway, address)
-}
-
-/// A backend that answers every connection with the same bytes, once it has read a head, and closes.
-fn canned(answer: &'static [u8]) -> serve::Server {
-    serve::Server::start(Place::loopback(), move |mut stream| async move {
-        let mut head = Vec::new();
-        while !head.windows(4).any(|window| window == b"\r\n\r\n") {
-            match stream.read_u8().await {
-                Ok(byte) => head.push(byte),
-                Err(_) => return,
-            }
-        }
-        let _ = stream.write_all(answer).await;
-        let _ = stream.shutdown().await;
-    })
 }
 
 /// Sends bytes, says that these were all, and returns the answer.
@@ -224,7 +209,8 @@ fn a_websocket_that_does_not_come_about_is_answered_like_any_request() {
     const FORBIDDEN: &[u8] =
         b"HTTP/1.1 403 Forbidden\r\ncontent-length: 4\r\nx-kept: 1\r\nconnection: close\r\n\r\nshut";
     let refused = port::free();
-    let (forbids, mute, rambles) = (canned(FORBIDDEN), canned(b""), canned(b"SSH-2.0-OpenSSH\r\n"));
+    let (forbids, mute, rambles) =
+        (canned::answer(FORBIDDEN), canned::answer(b""), canned::answer(b"SSH-2.0-OpenSSH\r\n"));
     for (endpoint, status, words) in [
         (forbids.address, StatusCode::FORBIDDEN, "shut"),
         (mute.address, StatusCode::SERVICE_UNAVAILABLE, "reset reason: connection termination"),
@@ -245,7 +231,7 @@ fn a_websocket_that_does_not_come_about_is_answered_like_any_request() {
 
 #[test]
 fn a_websocket_finds_the_endpoint_that_is_alive() {
-    let alive = canned(
+    let alive = canned::answer(
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\nhello\n",
     );
     let dead = SocketAddr::from(([127, 0, 0, 1], port::free()));
@@ -303,7 +289,7 @@ fn a_broken_answer_is_not_passed_on() {
         b"HTTP/1.1 abc\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
     ] {
-        let server = canned(answer);
+        let server = canned::answer(answer);
         let (_gateway, address) = start("http", server.address);
         let status = get(address, HOST, "/").status;
         assert!(status == StatusCode::BAD_GATEWAY || status == StatusCode::SERVICE_UNAVAILABLE, "{status}");
@@ -316,7 +302,7 @@ fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
         &b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nonly this"[..],
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nonly this\r\n",
     ] {
-        let server = canned(answer);
+        let server = canned::answer(answer);
         let (_gateway, address) = start("http", server.address);
         let error = client::try_send(address, client::request("GET", HOST, "/", &[]));
         assert!(error.is_err(), "half an answer must not look whole: {error:?}");
@@ -325,14 +311,14 @@ fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
 
 #[test]
 fn an_answer_that_ends_with_the_connection_is_whole() {
-    let server = canned(b"HTTP/1.1 200 OK\r\n\r\nuntil the end");
+    let server = canned::answer(b"HTTP/1.1 200 OK\r\n\r\nuntil the end");
     let (_gateway, address) = start("http", server.address);
     assert_eq!(get(address, HOST, "/").text(), "until the end");
 }
 
 #[test]
 fn early_hints_do_not_stand_for_the_answer() {
-    let server = canned(
+    let server = canned::answer(
         b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nreal",
     );
     let (_gateway, address) = start("http", server.address);
@@ -365,8 +351,9 @@ fn a_connection_that_the_backend_has_closed_is_not_used_again() {
 
 #[test]
 fn an_answer_before_the_end_of_the_request_is_passed_on() {
-    let server =
-        canned(b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno!");
+    let server = canned::answer(
+        b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno!",
+    );
     let (_gateway, address) = start("http", server.address);
     let mut stream = client::connect(address);
     write!(stream, "POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 1000000000\r\n\r\nfirst")

@@ -11,14 +11,13 @@ use harness::backend::{Backend, Version};
 use harness::client::{self, LIMIT, line, read_to_end};
 use harness::documents::{self, Server, http_route};
 use harness::gateway::Gateway;
-use harness::port;
-use harness::serve::{self, Place};
+use harness::serve::Place;
+use harness::{canned, port};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -129,7 +128,7 @@ fn trailers_go_both_ways() {
     let text = String::from_utf8_lossy(&read_to_end(&mut stream).0).into_owned();
     assert!(text.starts_with("HTTP/1.1 200") && text.contains("1\r\nx\r\n"), "{text}");
 
-    let chunked = canned(
+    let chunked = canned::answer_openly(
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-checksum\r\n\r\n1\r\nx\r\n0\r\nx-checksum: 7\r\n\r\n",
     );
     let (_gateway, address) = start("http", chunked.address);
@@ -137,21 +136,6 @@ fn trailers_go_both_ways() {
         let behind = Post::open(Version::Http2, address, "x").await.end().await;
         assert_eq!(behind["x-checksum"], "7");
     });
-}
-
-/// A backend that answers every connection with the same bytes, once it has read a head.
-fn canned(answer: &'static [u8]) -> serve::Server {
-    serve::Server::start(Place::loopback(), move |mut stream| async move {
-        let mut head = Vec::new();
-        while !head.windows(4).any(|window| window == b"\r\n\r\n") {
-            match stream.read_u8().await {
-                Ok(byte) => head.push(byte),
-                Err(_) => return,
-            }
-        }
-        let _ = stream.write_all(answer).await;
-        let _ = stream.read_to_end(&mut head).await;
-    })
 }
 
 #[test]
@@ -162,7 +146,8 @@ fn a_client_that_waits_before_it_sends_a_body_is_told_once_and_only_if_it_is_wan
         )
     };
     // A backend that says so too, though nobody has asked it.
-    let eager = canned(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    let eager =
+        canned::answer_openly(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
     let (_gateway, address) = start("http", eager.address);
     let mut stream = client::connect(address);
     assert!(line(&mut stream, &head(HOST)).starts_with("HTTP/1.1 100"));

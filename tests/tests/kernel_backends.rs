@@ -230,8 +230,9 @@ fn flows_of_a_removed_backend_are_reset_after_the_drain_time_and_no_others() {
     let address = steered.address(Family::V4);
     let leaving = Chatter::start(&steered.lab.client, address, 20);
     let mut silent = steered.greet(Family::V4);
-    steered.gateway.apply("site", &wishes.documents(&[kept]));
+    // No later than the agent has it.
     let removed = Instant::now();
+    steered.gateway.apply("site", &wishes.documents(&[kept]));
     let mut others = Vec::new();
     wait::until("new flows at the backend that stays alone", || {
         others.push(steered.greet(Family::V4));

@@ -4,12 +4,11 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use harness::backend::Backend;
+use harness::backend::Version;
 use harness::client::{self, get};
-use harness::documents::{self, Server, http_route, http_service};
 use harness::frames::{Connection, WINDOW_UPDATE, frame, setting};
-use harness::gateway::Gateway;
-use harness::{limits, port, wait};
+use harness::site::Site;
+use harness::{limits, wait};
 
 const HOST: &str = "a.test";
 /// `SETTINGS_INITIAL_WINDOW_SIZE`.
@@ -18,51 +17,19 @@ const MEMORY: usize = 80 << 20;
 /// What may be taken between two looks at the memory, of which there is one whenever half as much was.
 const OVERSHOOT: usize = MEMORY / 16;
 
-struct Site {
-    gateway: Gateway,
-    backend: Backend,
-    address: SocketAddr,
+/// The status of an answer to a GET, if there is one.
+fn asked(site: &Site) -> Option<u16> {
+    client::try_send(site.address, client::request("GET", HOST, "/", &[]))
+        .ok()
+        .map(|answer| answer.status.as_u16())
 }
 
-impl Site {
-    fn new(arrange: impl FnOnce(harness::gateway::Arrangement) -> harness::gateway::Arrangement) -> Self {
-        let backend = Backend::http("webapp");
-        let port = port::free();
-        let documents = documents::gateway("edge", &[Server::http(port, &["*"])])
-            + &http_route("webapp", "*", "edge", "webapp")
-            + &http_service("webapp", &[backend.server.address]);
-        let gateway = arrange(Gateway::arrange().document("site", &documents)).start();
-        Self { address: gateway.at(port), gateway, backend }
-    }
-
-    fn refused(&self, reason: &str) -> u64 {
-        self.gateway.status()["refused"][reason].as_u64().unwrap_or(0)
-    }
-
-    /// The status of an answer to a GET, if there is one.
-    fn asked(&self) -> Option<u16> {
-        client::try_send(self.address, client::request("GET", HOST, "/", &[]))
-            .ok()
-            .map(|answer| answer.status.as_u16())
-    }
-
-    /// Bytes of memory that the gateway has made use of.
-    fn memory(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.gateway.pid())).expect("alive");
-        let line =
-            status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a line of the kernel's");
-        let kibibytes = line.split_whitespace().next().and_then(|number| number.parse::<usize>().ok());
-        kibibytes.expect("a number") * 1024
-    }
-
-    /// Seconds that its threads have run.
-    fn processor(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.gateway.pid())).expect("alive");
-        let (_, behind) = stat.rsplit_once(") ").expect("the kernel's form");
-        let ticks: Vec<f64> =
-            behind.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse().ok()).collect();
-        ticks.iter().sum::<f64>() / 100.0
-    }
+/// Seconds that the gateway's threads have run.
+fn processor(site: &Site) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", site.gateway.pid())).expect("alive");
+    let (_, behind) = stat.rsplit_once(") ").expect("the kernel's form");
+    let ticks: Vec<f64> = behind.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse().ok()).collect();
+    ticks.iter().sum::<f64>() / 100.0
 }
 
 /// A client that asks for much and reads nothing.
@@ -77,8 +44,8 @@ fn greedy(address: SocketAddr) -> Connection {
 
 #[test]
 fn memory_that_runs_short_is_kept_for_those_who_read() {
-    let site = Site::new(|gateway| gateway.flags(&["--max-memory", "80Mi"]));
-    assert_eq!(site.asked(), Some(200));
+    let site = Site::arranged(Version::Http1, |gateway| gateway.flags(&["--max-memory", "80Mi"]));
+    assert_eq!(asked(&site), Some(200));
     let mut most = 0;
     for wave in 0..2 {
         let before = site.refused("memory_stalled");
@@ -97,7 +64,7 @@ fn memory_that_runs_short_is_kept_for_those_who_read() {
         // While the greedy ones are still there.
         wait::until("a good client's answer", || {
             most = most.max(site.memory());
-            (site.asked() == Some(200)).then_some(())
+            (asked(&site) == Some(200)).then_some(())
         });
         assert!(most < MEMORY + OVERSHOOT, "{most} bytes of {MEMORY} in wave {wave}");
         drop(crowd);
@@ -110,7 +77,7 @@ fn memory_that_runs_short_is_kept_for_those_who_read() {
 
 #[test]
 fn descriptors_that_run_out_are_waited_for() {
-    let site = Site::new(|gateway| gateway.descriptors(256));
+    let site = Site::arranged(Version::Http1, |gateway| gateway.descriptors(256));
     let ask = format!("GET /held HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
     let mut crowd: Vec<TcpStream> = Vec::new();
     for _ in 0..300 {
@@ -119,13 +86,13 @@ fn descriptors_that_run_out_are_waited_for() {
         crowd.push(stream);
     }
     wait::until("the last place", || (site.refused("descriptors") > 0).then_some(()));
-    let (before, since) = (site.processor(), Instant::now());
+    let (before, since) = (processor(&site), Instant::now());
     wait::until("a second", || (since.elapsed() > Duration::from_secs(1)).then_some(()));
-    let burnt = (site.processor() - before) / since.elapsed().as_secs_f64();
+    let burnt = (processor(&site) - before) / since.elapsed().as_secs_f64();
     assert!(burnt < 0.1, "{burnt} of a processor to wait");
     let freed = Instant::now();
     site.backend.release();
-    assert_eq!(site.asked(), Some(200));
+    assert_eq!(asked(&site), Some(200));
     let took = freed.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?} to recover");
     assert!(!site.gateway.log().contains("Too many open files"), "{}", site.gateway.log());
@@ -136,7 +103,7 @@ fn two_thousand_at_once_are_all_served() {
     const CROWD: usize = 2_000;
     limits::descriptors();
     for descriptors in [None, Some(256)] {
-        let site = Site::new(|gateway| match descriptors {
+        let site = Site::arranged(Version::Http1, |gateway| match descriptors {
             None => gateway,
             Some(count) => gateway.descriptors(count),
         });
@@ -159,7 +126,7 @@ fn two_thousand_at_once_are_all_served() {
 
 #[test]
 fn idle_connections_make_room_for_others() {
-    let site = Site::new(|gateway| gateway.descriptors(256));
+    let site = Site::arranged(Version::Http1, |gateway| gateway.descriptors(256));
     let ask = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
     let mut idle: Vec<TcpStream> = Vec::new();
     for _ in 0..200 {
@@ -177,7 +144,7 @@ fn idle_connections_make_room_for_others() {
 
 #[test]
 fn the_limit_of_descriptors_is_raised_to_what_is_allowed() {
-    let site = Site::new(|gateway| gateway);
+    let site = Site::arranged(Version::Http1, |gateway| gateway);
     let text = std::fs::read_to_string(format!("/proc/{}/limits", site.gateway.pid())).expect("alive");
     let line = text.lines().find(|line| line.starts_with("Max open files")).expect("a line of the kernel's");
     let words: Vec<_> = line.split_whitespace().collect();

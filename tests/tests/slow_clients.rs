@@ -1,57 +1,22 @@
 //! Clients that take their time, through the real gateway: each has some, and none of them costs the others theirs.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use harness::backend::{Backend, Version};
+use harness::backend::Version;
 use harness::client::{self, get, read_to_end};
-use harness::documents::{self, Server, http_route, service};
 use harness::frames::code::CANCEL;
 use harness::frames::{
     Connection, DATA, END_HEADERS, HEADERS, Outcome, PING, WINDOW_UPDATE, block, frame, setting,
 };
-use harness::gateway::Gateway;
-use harness::serve::Place;
-use harness::{limits, port, wait};
+use harness::site::Site;
+use harness::{limits, wait};
 
 const HOST: &str = "a.test";
 /// `SETTINGS_INITIAL_WINDOW_SIZE`.
 const WINDOW: u16 = 4;
 const POST: &str = ":method: POST|:scheme: http|:authority: a.test|:path: /digest";
-
-struct Site {
-    gateway: Gateway,
-    backend: Backend,
-    address: SocketAddr,
-}
-
-impl Site {
-    fn new(flags: &[&str]) -> Self {
-        Self::speaking(Version::Http1, flags)
-    }
-
-    fn speaking(version: Version, flags: &[&str]) -> Self {
-        let backend = Backend::start("webapp", version, Place::loopback());
-        let port = port::free();
-        let port_name = if version == Version::Http2 { "http2" } else { "http" };
-        let documents = documents::gateway("edge", &[Server::http(port, &["*"])])
-            + &http_route("webapp", "*", "edge", "webapp")
-            + &service("webapp", port_name, &[backend.server.address]);
-        let gateway = Gateway::arrange().document("site", &documents).flags(flags).start();
-        Self { address: gateway.at(port), gateway, backend }
-    }
-
-    fn refused(&self, reason: &str) -> u64 {
-        self.gateway.status()["refused"][reason].as_u64().unwrap_or(0)
-    }
-
-    fn says(&self, text: &str) -> TcpStream {
-        let mut stream = client::connect(self.address);
-        stream.write_all(text.as_bytes()).expect("sending");
-        stream
-    }
-}
 
 fn answer(mut stream: TcpStream) -> String {
     String::from_utf8_lossy(&read_to_end(&mut stream).0).into_owned()

@@ -10,7 +10,7 @@ use harness::documents::{self, Server, annotated_gateway, destination_rule, tcp_
 use harness::echo;
 use harness::gateway::Gateway;
 use harness::serve::{self, Place};
-use harness::{port, wait};
+use harness::{canned, port, wait};
 
 fn documents(port: u16, endpoints: &[SocketAddr]) -> String {
     documents::gateway("edge", &[Server::tcp(port)])
@@ -279,21 +279,6 @@ fn a_backend_that_resets_before_it_says_anything_is_ejected() {
     assert!(before >= 3 && bad.accepted() == before);
 }
 
-/// A backend that tells what it heard up to the end of the client's words.
-fn listening() -> (serve::Server, std::sync::mpsc::Receiver<Vec<u8>>) {
-    let (heard, hears) = std::sync::mpsc::channel();
-    let server = serve::Server::start(Place::loopback(), move |mut stream| {
-        let heard = heard.clone();
-        async move {
-            use tokio::io::AsyncReadExt as _;
-            let mut all = Vec::new();
-            stream.read_to_end(&mut all).await.expect("receiving");
-            heard.send(all).expect("the test waits");
-        }
-    });
-    (server, hears)
-}
-
 #[test]
 fn the_backend_hears_first_who_the_client_is() {
     for (annotations, policy) in [
@@ -301,7 +286,7 @@ fn the_backend_hears_first_who_the_client_is() {
         (&["sluice.dev/proxy-protocol: v2"], "{proxyProtocol: {version: V1}}"),
         (&[], "{proxyProtocol: {version: V1}}"),
     ] {
-        let (backend, hears) = listening();
+        let (backend, hears) = canned::listen();
         let (gateway, address) = policed(annotations, policy, &[backend.address]);
         let mut client = connect_from([127, 0, 3, 4], address);
         client.write_all(b"first words").expect("sending");

@@ -15,14 +15,18 @@ use super::memory::Meter;
 const SOON: Duration = Duration::from_millis(20);
 const SELDOM: Duration = Duration::from_millis(250);
 /// Hundredths of the memory from which on each step is taken; and how much below it is left again.
-const STEPS: [(u64, Level); 3] = [(65, Level::Closing), (75, Level::Refusing), (88, Level::Shedding)];
+const STEPS: Steps = [(65, Level::Closing), (75, Level::Refusing), (88, Level::Shedding)];
 const SLACK: u64 = 3;
+/// What may still be taken for those who were let in before each step, however little the memory is; and how many hundredths
+/// sooner that has a step taken at most.
+const ROOM_ABOVE: [u64; 3] = [36 << 20, 28 << 20, 16 << 20];
+const SOONER: u64 = 15;
 /// From here on it may soon be short.
 const HALF: u64 = 50;
 /// The part of the memory that may be taken before somebody looks again, however soon that is.
 const BETWEEN_LOOKS: u64 = 32;
-/// What a request takes beside its body, at least.
-const REQUEST: u64 = 16 * 1024;
+/// What a request takes until its answer is read: most of it for what its backend sends ahead.
+const REQUEST: u64 = 64 * 1024;
 
 /// Descriptors that are nobody's connection: listeners, files, the kernel plane's, those for administration.
 const OWN_DESCRIPTORS: usize = 64;
@@ -51,6 +55,9 @@ pub enum Level {
     Shedding,
 }
 
+/// From which hundredths of the memory on each level holds, the lowest first.
+type Steps = [(u64, Level); 3];
+
 /// A handle; clones share it.
 #[derive(Debug, Clone)]
 pub struct Overload(Arc<Inner>);
@@ -59,6 +66,7 @@ pub struct Overload(Arc<Inner>);
 struct Inner {
     /// Absent where memory has no limit.
     meter: Option<Meter>,
+    steps: Steps,
     /// Bytes that were taken since somebody looked.
     taken: AtomicU64,
     memory: AtomicU8,
@@ -79,6 +87,7 @@ impl Overload {
     pub fn new(descriptors: u64, meter: Option<Meter>) -> Self {
         let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
         Self(Arc::new(Inner {
+            steps: meter.as_ref().map_or(STEPS, |meter| steps(meter.limit())),
             meter,
             taken: AtomicU64::new(0),
             memory: AtomicU8::new(Level::Calm as u8),
@@ -196,10 +205,10 @@ impl Overload {
         self.0.taken.store(0, Ordering::Relaxed);
         let share = meter.share();
         let before = self.0.memory.load(Ordering::Relaxed);
-        let level = step(share, before) as u8;
+        let level = step(&self.0.steps, share, before);
         // Another thread may just have seen the same.
-        if level != before && self.0.memory.swap(level, Ordering::Relaxed) != level {
-            tracing::warn!(hundredths = share, level = ?step(share, before), "memory");
+        if level as u8 != before && self.0.memory.swap(level as u8, Ordering::Relaxed) != level as u8 {
+            tracing::warn!(hundredths = share, ?level, "memory");
             self.tell();
         }
         share
@@ -233,11 +242,21 @@ fn open_descriptors() -> Option<usize> {
     usize::try_from(size).ok().filter(|count| *count > 0)
 }
 
+/// Those of a limit in bytes.
+fn steps(limit: u64) -> Steps {
+    let mut steps = STEPS;
+    for ((from, _), room) in steps.iter_mut().zip(ROOM_ABOVE) {
+        let below = limit.saturating_sub(room).saturating_mul(100) / limit;
+        *from = below.clamp(*from - SOONER, *from);
+    }
+    steps
+}
+
 /// The step for so many hundredths, where one was taken before.
-fn step(share: u64, before: u8) -> Level {
+fn step(steps: &Steps, share: u64, before: u8) -> Level {
     let holds =
         |(from, level): &&(u64, Level)| share >= if *level as u8 <= before { from - SLACK } else { *from };
-    STEPS.iter().rfind(holds).map_or(Level::Calm, |(_, level)| *level)
+    steps.iter().rfind(holds).map_or(Level::Calm, |(_, level)| *level)
 }
 
 /// Raises the limit of descriptors as far as we are allowed, and returns it.
@@ -266,7 +285,16 @@ mod tests {
             (88, Level::Calm, Level::Shedding),
             (200, Level::Refusing, Level::Shedding),
         ] {
-            assert_eq!(step(share, before as u8), want, "{share} {before:?}");
+            assert_eq!(step(&STEPS, share, before as u8), want, "{share} {before:?}");
+        }
+    }
+
+    #[test]
+    fn little_memory_is_short_sooner() {
+        for (mebibytes, want) in
+            [(1, [50, 60, 73]), (80, [55, 65, 80]), (128, [65, 75, 87]), (4096, [65, 75, 88])]
+        {
+            assert_eq!(steps(mebibytes << 20).map(|(from, _)| from), want, "{mebibytes}");
         }
     }
 

@@ -133,14 +133,15 @@ pub(super) fn add_forwarding(
     remove_ours_to_say(headers);
     let told = (trusted > 0).then(|| forwarded_by(headers, trusted as usize)).flatten();
     let address = told.map_or(peer, |ip| SocketAddr::new(ip, 0));
-    append_forwarded_for(headers, peer.ip());
-    if let Ok(value) = HeaderValue::from_str(&address.ip().to_string()) {
+    let hop = peer.ip().to_string();
+    append(headers, FORWARDED_FOR, hop.as_bytes());
+    if let Ok(value) = HeaderValue::try_from(told.map_or(hop, |ip| ip.to_string())) {
         headers.insert(EXTERNAL_ADDRESS, value);
     }
     if trusted == 0 || !headers.contains_key(FORWARDED_PROTO) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
-    if let Ok(value) = HeaderValue::from_str(&request_id()) {
+    if let Ok(value) = HeaderValue::from_bytes(&request_id()) {
         headers.insert(REQUEST_ID, value);
     }
     let said = headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -184,10 +185,13 @@ pub(super) fn tell_certificate(
 
 /// Adds a word to a header that holds a list, whose lines become one.
 fn append(headers: &mut HeaderMap, name: HeaderName, word: &[u8]) {
-    let mut lines: Vec<_> = headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
-    lines.retain(|line| !line.is_empty());
-    lines.push(word);
-    if let Ok(value) = HeaderValue::from_bytes(&lines.join(&b","[..])) {
+    let mut whole = Vec::new();
+    for line in headers.get_all(&name).iter().filter(|line| !line.is_empty()) {
+        whole.extend_from_slice(line.as_bytes());
+        whole.push(b',');
+    }
+    whole.extend_from_slice(word);
+    if let Ok(value) = HeaderValue::try_from(whole) {
         headers.insert(name, value);
     }
 }
@@ -217,10 +221,14 @@ pub(super) fn append_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) {
 }
 
 /// A random UUID (RFC 9562, version 4). It names a request in logs and protects nothing, so a fast generator will do.
-fn request_id() -> String {
+fn request_id() -> [u8; 36] {
     let bits = (fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    let hex = format!("{bits:032x}");
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+    let mut id = [b'-'; 36];
+    let places = (0..id.len()).filter(|place| !matches!(place, 8 | 13 | 18 | 23));
+    for (nibble, place) in places.enumerate() {
+        id[place] = b"0123456789abcdef"[(bits >> (124 - 4 * nibble) & 0xf) as usize];
+    }
+    id
 }
 
 /// Whether the client speaks gRPC and wants failures as it knows them.
@@ -381,7 +389,8 @@ mod tests {
     #[test]
     fn request_ids_are_version_4_uuids() {
         for _ in 0..100 {
-            let id = request_id();
+            let id = String::from_utf8(request_id().to_vec()).unwrap();
+            assert!(id.bytes().all(|byte| matches!(byte, b'-' | b'0'..=b'9' | b'a'..=b'f')), "{id}");
             let parts: Vec<_> = id.split('-').map(str::len).collect();
             assert_eq!(parts, [8, 4, 4, 4, 12]);
             assert_eq!(id.as_bytes()[14], b'4');

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderMap, HeaderName, USER_AGENT};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -119,9 +119,8 @@ impl Notes {
     pub(super) fn forwarded(&self, (head, address): (&Parts, &Address), received: Rc<Cell<u64>>) {
         self.note(|line| {
             let path = address.path_and_query().as_str();
-            line.asked.rewritten =
-                Some(path.to_owned()).filter(|path| line.asked.path.as_ref() != Some(path));
-            line.asked.authority = Some(address.authority().to_owned());
+            line.asked.rewritten = (line.asked.path.as_deref() != Some(path)).then(|| path.to_owned());
+            renew(&mut line.asked.authority, Some(address.authority().as_bytes()));
             line.headers(&head.headers);
             line.received = received;
         });
@@ -198,6 +197,13 @@ impl Notes {
     }
 }
 
+/// Most of what is told of a request stays the same on its way.
+fn renew(told: &mut Option<String>, now: Option<&[u8]>) {
+    if told.as_deref().map(str::as_bytes) != now {
+        *told = now.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    }
+}
+
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
@@ -212,9 +218,13 @@ impl Line {
     /// What the line tells of headers.
     fn headers(&mut self, headers: &HeaderMap) {
         self.asked.headers = Wanted::of(&self.logging.wanted().request, headers);
-        self.asked.forwarded_for = text(headers, &FORWARDED_FOR);
-        self.asked.user_agent = text(headers, &USER_AGENT);
-        self.asked.request_id = text(headers, &REQUEST_ID);
+        for (told, name) in [
+            (&mut self.asked.forwarded_for, FORWARDED_FOR),
+            (&mut self.asked.user_agent, USER_AGENT),
+            (&mut self.asked.request_id, REQUEST_ID),
+        ] {
+            renew(told, headers.get(name).map(HeaderValue::as_bytes));
+        }
     }
 
     /// Adds flags in the order in which they are raised, each once.
