@@ -22,8 +22,10 @@ impl<S> Rewound<S> {
 
     /// Puts bytes back in front of what is still to be read.
     pub fn rewind(&mut self, read: Bytes) {
-        self.prefix =
-            if self.prefix.is_empty() { read } else { [read, self.prefix.split_off(0)].concat().into() };
+        // Nothing may be the end of a large buffer, which it would hold.
+        if !read.is_empty() {
+            self.prefix = [read, std::mem::take(&mut self.prefix)].concat().into();
+        }
     }
 
     /// The bytes not read again yet, and the stream.

@@ -365,7 +365,8 @@ async fn watch(shared: Rc<Shared>) {
     loop {
         let sheds = *steps.borrow_and_update() >= Level::Refusing;
         let is_getting_short = shared.overload.is_getting_short();
-        if is_getting_short {
+        // What a crowd has left behind, too, once nobody has to wait for that.
+        if is_getting_short || shared.exchanges.is_empty() {
             memory::give_back();
         }
         let now = Instant::now();

@@ -95,6 +95,11 @@ impl Exchanges {
         Exchange { state, all: self.clone() }
     }
 
+    /// Whether nothing is under way.
+    pub(in crate::proxy) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
     /// Gives up what takes too long, and tells why of each.
     pub(in crate::proxy) fn look(&self, now: Instant, patience: Patience, mut tell: impl FnMut(Refusal)) {
         let all = self.0.borrow();
