@@ -18,8 +18,8 @@ use crate::memory::Taken;
 pub(crate) const CONNECTIONS: usize = 2000;
 /// Before these, so that what the first ones need is there.
 const FIRST: usize = 100;
-/// How long what is freed or counted later may take.
-const SETTLE: Duration = Duration::from_secs(2);
+/// Connections are idle for so long before they are counted: what is freed with a delay is free by then.
+const SETTLE: Duration = Duration::from_secs(12);
 
 /// Each kind in an arena of its own.
 pub(crate) fn measure(contender: Contender, common: &Common, figures: &mut Figures) -> Result<()> {
