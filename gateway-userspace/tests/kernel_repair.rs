@@ -6,6 +6,7 @@ mod kernel;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gateway_userspace::net::repair::{self, Queue};
@@ -14,8 +15,13 @@ use socket2::{Domain, Socket, Type};
 
 const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
 
+/// Held by whoever starts processes or closes sockets: until a new process executes its program it holds all
+/// sockets of this one, so that those that another test closes meanwhile are not gone.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// A connection over loopback, which nobody else uses.
 struct Pair {
+    alone: MutexGuard<'static, ()>,
     namespace: Namespace,
     near: TcpStream,
     far: TcpStream,
@@ -23,6 +29,7 @@ struct Pair {
 
 impl Pair {
     fn new(ip: &str) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let namespace = Namespace::new();
         let ip: IpAddr = ip.parse().unwrap();
         let listener = namespace.enter(|| TcpListener::bind((ip, 0)).unwrap());
@@ -31,7 +38,7 @@ impl Pair {
         for stream in [&near, &far] {
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
         }
-        Self { namespace, near, far }
+        Self { alone, namespace, near, far }
     }
 
     /// Withdraws the near end.
@@ -40,12 +47,13 @@ impl Pair {
         repair::enter(&self.near).unwrap();
         let numbers =
             [Queue::Send, Queue::Receive].map(|queue| repair::queue_sequence(&self.near, queue).unwrap());
-        Withdrawn { namespace: self.namespace, far: self.far, addresses, numbers }
+        Withdrawn { _alone: self.alone, namespace: self.namespace, far: self.far, addresses, numbers }
     }
 }
 
 /// A connection with one end.
 struct Withdrawn {
+    _alone: MutexGuard<'static, ()>,
     namespace: Namespace,
     far: TcpStream,
     /// Of the end that is gone, and of the other.
