@@ -70,8 +70,11 @@ fn parse_labels(text: &str) -> Result<BTreeMap<String, String>, String> {
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
     /// Files or directories of YAML documents; watched, changes are live within a second.
-    #[arg(long, required = true, num_args = 1.., value_name = "DIR-OR-FILE")]
+    #[arg(long, required_unless_present = "kubernetes", num_args = 1.., value_name = "DIR-OR-FILE")]
     pub config: Vec<PathBuf>,
+    /// Documents of a cluster's API server, beside those of `--config`, if both are given.
+    #[command(flatten)]
+    pub kubernetes: KubernetesArgs,
     /// Worker threads of the user-space plane. Default: one for each core.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
@@ -129,6 +132,34 @@ pub struct RunArgs {
     /// The admin interface.
     #[command(flatten)]
     pub admin: AdminArgs,
+}
+
+/// Documents out of a cluster.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Kubernetes")]
+pub struct KubernetesArgs {
+    /// Serve the documents of a cluster's API server, and follow their changes.
+    #[arg(long, env = "SLUICE_KUBERNETES", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    pub kubernetes: bool,
+    /// Namespace whose documents are read; may be given several times. Default: all of them.
+    #[arg(long = "watch-namespace", value_name = "NAMESPACE", requires = "kubernetes")]
+    pub watch_namespaces: Vec<String>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// Which cluster, and as whom it is asked.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Kubernetes")]
+pub struct ClusterArgs {
+    /// File that says how the API server is reached. Default: `KUBECONFIG`, `~/.kube/config`, or, in a pod, its service
+    /// account.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of that file. Default: its current one.
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
 }
 
 /// What clients of the user-space plane may ask of it.

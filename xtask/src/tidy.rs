@@ -28,7 +28,10 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli"]),
     ("h2", &["upstream", "proxy"]),
     ("hyper", &["upstream", "proxy", "admin", "cli"]),
-    ("hyper_util", &["upstream", "proxy", "admin", "cli"]),
+    ("hyper_rustls", &["source"]),
+    ("hyper_util", &["source", "upstream", "proxy", "admin", "cli"]),
+    ("k8s_openapi", &["source"]),
+    ("kube", &["source", "cli"]),
     ("notify", &["source"]),
     ("rustls", &["tls"]),
     ("rustls_native_certs", &["tls"]),
@@ -36,6 +39,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("serde_saphyr", &["api", "cli"]),
     ("simple_dns", &["resolve"]),
     ("tls_parser", &["tls"]),
+    ("tower", &["source"]),
     ("x509_parser", &["tls"]),
 ];
 

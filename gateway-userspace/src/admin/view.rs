@@ -13,6 +13,7 @@ use crate::datapath::handoff::Ledger;
 use crate::model::explain::{Explanation, Question, State, decide};
 use crate::model::{ConnectionView, Counts, KernelPlaneState, Snapshot};
 use crate::settings::TierLimit;
+use crate::source::kubernetes::{Link, LinkView};
 use crate::telemetry::AccessLog;
 use crate::tls::ServerConfigs;
 
@@ -33,6 +34,8 @@ pub struct View {
     pub tls: Arc<ServerConfigs>,
     /// Errors and warnings about documents, one line each.
     pub diagnostics: Vec<String>,
+    /// How things stand with the API server, if documents are read from one.
+    pub cluster: Option<Link>,
     /// Ejected and unhealthy endpoints and refused connections, as they are at the moment.
     pub counts: Counts,
     /// Answers for the kernel plane.
@@ -72,6 +75,9 @@ pub struct Status {
     pub credential_faults: Vec<(String, String)>,
     /// About documents.
     pub diagnostics: Vec<String>,
+    /// How things stand with the API server, if documents are read from one.
+    #[serde(default)]
+    pub cluster: Option<LinkView>,
     /// Access logs in force.
     #[serde(default)]
     pub access_logs: Vec<String>,
@@ -125,6 +131,7 @@ impl View {
             bind_failures: self.bind_failures.clone(),
             credential_faults: self.credential_faults.clone(),
             diagnostics: self.diagnostics.clone(),
+            cluster: self.cluster.as_ref().map(Link::view),
             access_logs: self.snapshot.logging.rules().iter().map(ToString::to_string).collect(),
             access_log_dropped: self.access_log.as_ref().map(AccessLog::dropped),
             refused: self.counts.refusals.view(),

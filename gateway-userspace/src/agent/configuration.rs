@@ -5,18 +5,19 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::analysis::{Analysis, Analyst};
 use crate::api::diagnostic::{Diagnostic, Severity, render};
 use crate::proxy::Runtime;
 use crate::resolve::{self, Resolver};
 use crate::settings::RunArgs;
-use crate::source::{FileSource, NamedFiles};
+use crate::source::kubernetes::{Link, client};
+use crate::source::{FileSource, KubernetesSource, NamedFiles, Sources};
 use crate::tls::CredentialFault;
 use crate::translate::{LogSettings, Surroundings};
 
-/// How long a generation waits for the addresses of names that are new in it.
+/// How long a generation waits for the addresses of names, and for Secrets, that are new in it.
 const WARMING: Duration = Duration::from_secs(2);
 
 /// One generation, ready to be put in force.
@@ -29,7 +30,7 @@ pub(super) struct Generation {
 
 /// The sources, and what has been said about them.
 pub(super) struct Configuration {
-    source: FileSource,
+    sources: Sources,
     /// Certificates and keys that documents name by path.
     named: NamedFiles,
     surroundings: Surroundings,
@@ -43,9 +44,17 @@ pub(super) struct Configuration {
 }
 
 impl Configuration {
-    pub(super) fn new(args: &RunArgs) -> Self {
-        Self {
-            source: FileSource::new(args.config.clone(), &args.identity.default_namespace),
+    pub(super) async fn new(args: &RunArgs) -> anyhow::Result<Self> {
+        let files = FileSource::new(args.config.clone(), &args.identity.default_namespace);
+        let cluster = if args.kubernetes.kubernetes {
+            let config = client::config(&args.kubernetes.cluster).await?;
+            let namespaces = args.kubernetes.watch_namespaces.clone();
+            Some(KubernetesSource::start(config, args.identity.identity(), namespaces)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            sources: Sources::new(files, cluster),
             named: NamedFiles::default(),
             surroundings: Surroundings {
                 logs: LogSettings {
@@ -60,13 +69,19 @@ impl Configuration {
             generation: 0,
             said: Said::default(),
             colour: std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
-        }
+        })
     }
 
-    /// Waits until a file that documents name changes, or names stand for other addresses than before; where a generation waits
-    /// for theirs, until all are told or it has waited long enough.
+    /// How things stand with the API server, if documents are read from one.
+    pub(super) fn link(&self) -> Option<Link> {
+        self.sources.link()
+    }
+
+    /// Waits until a cluster has other documents, a file that documents name changes, or names stand for other addresses than
+    /// before; where a generation waits for theirs, until all are told or it has waited long enough.
     pub(super) async fn changed(&mut self) {
         tokio::select! {
+            () = self.sources.changed() => {}
             () = self.named.changed() => {}
             () = Self::resolved(&mut self.resolver, self.waiting) => {}
         }
@@ -75,15 +90,17 @@ impl Configuration {
     async fn resolved(resolver: &mut Resolver, waiting: Option<Instant>) {
         match waiting {
             // Late is as good as told: whoever waits is to look.
+            Some(latest) if resolver.is_settled() => sleep_until(latest).await,
             Some(latest) => drop(timeout_at(latest, resolver.settled()).await),
             None => resolver.changed().await,
         }
     }
 
-    /// Reads, translates, and builds what can be kept from `previous`. `None` while names of the documents are being asked for
-    /// the first time: what is in force stays so meanwhile, and `changed` tells when to ask again.
+    /// Reads, translates, and builds what can be kept from `previous`. `None` while a cluster's documents are being listed, and
+    /// while names of the documents, or Secrets that they name, are being asked for the first time: what is in force stays so
+    /// meanwhile, and `changed` tells when to ask again.
     pub(super) fn next(&mut self, previous: &Runtime) -> Option<Generation> {
-        let loaded = self.source.load();
+        let loaded = self.sources.load()?;
         self.surroundings.learn(&loaded.objects);
         self.surroundings.files = self.named.read(&loaded.objects.files());
         self.surroundings.resolved.clone_from(self.resolver.resolved());
@@ -110,11 +127,13 @@ impl Configuration {
         })
     }
 
-    /// Whether names are still being asked for and may be waited for, so that a cluster does not begin without endpoints.
+    /// Whether names or Secrets are still being asked for and may be waited for, so that a cluster does not begin without
+    /// endpoints, nor a listener without its certificate.
     fn has_to_wait(&mut self) -> bool {
         let now = Instant::now();
         let latest = *self.waiting.get_or_insert(now + WARMING);
-        let has_to = !self.resolver.is_settled() && now < latest;
+        let is_settled = self.resolver.is_settled() && self.sources.is_complete();
+        let has_to = !is_settled && now < latest;
         self.waiting = Some(latest).filter(|_| has_to);
         has_to
     }

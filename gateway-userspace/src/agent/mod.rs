@@ -65,7 +65,9 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let inbox = Inbox::new();
     let ledger = Arc::new(Ledger::default());
     let (orders, mut ordered) = Orders::new();
+    let mut configuration = Configuration::new(args).await?;
     let view = Published::new(View {
+        cluster: configuration.link(),
         counts: counts.clone(),
         kernel_plane: inbox.asker(),
         orders,
@@ -88,7 +90,6 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     }
     let clearing = ticket_keys.clone();
     tokio::spawn(async move { clearing.clear().await });
-    let mut configuration = Configuration::new(args);
     let runtime = Published::new(Runtime {
         tls: Arc::new(ServerConfigs::sharing(ticket_keys.clone())),
         ..Runtime::default()

@@ -68,9 +68,16 @@ pub fn read_shared(
 ) -> Vec<Reading> {
     match yaml::parse(text, first_line) {
         Ok(None) => Vec::new(),
-        Ok(Some(root)) => Place { file, text, first_line, default_namespace }.read(root),
+        Ok(Some(root)) => Place { file: Some(file), text, first_line, default_namespace }.read(root),
         Err(error) => vec![unparsable(file, Chunk { text, first_line }, default_namespace, error)],
     }
+}
+
+/// Reads a document of the API server's, which stands in no file.
+pub fn read_tree(root: Node) -> Reading {
+    let place = Place { file: None, text: &Arc::default(), first_line: 1, default_namespace: "" };
+    // One document is one reading, whatever it is, but for a list: the API server has none among its objects.
+    place.read(root).pop().unwrap_or_else(|| place.nothing())
 }
 
 fn unparsable(file: &Arc<str>, chunk: Chunk<'_>, default_namespace: &str, error: YamlError) -> Reading {
@@ -105,7 +112,7 @@ fn guess_reference(text: &str, default_namespace: &str) -> Option<ObjectRef> {
 
 #[derive(Clone, Copy)]
 struct Place<'a> {
-    file: &'a Arc<str>,
+    file: Option<&'a Arc<str>>,
     text: &'a Arc<str>,
     first_line: u32,
     default_namespace: &'a str,
@@ -139,7 +146,7 @@ impl Place<'_> {
             Content::Mapping(entries) => entries.first().map_or(root.span, |entry| entry.key_span),
             _ => root.span,
         };
-        diagnostic.position = Some(position(self.file, self.text, self.first_line, span));
+        diagnostic.position = self.file.map(|file| position(file, self.text, self.first_line, span));
         Reading {
             reference: None,
             is_yaml: true,
@@ -187,7 +194,7 @@ impl Place<'_> {
         let reference = ObjectRef::new(kind, &metadata.namespace, &metadata.name);
         let source = Arc::new(Source {
             reference: reference.clone(),
-            file: Some(self.file.clone()),
+            file: self.file.cloned(),
             text: if is_secret { Arc::default() } else { self.text.clone() },
             first_line: self.first_line,
             places: Arc::new(Places::new(&root)),
@@ -222,7 +229,7 @@ impl Place<'_> {
         let reference = ObjectRef::new(kind, self.default_namespace, name);
         let source = Source {
             reference: reference.clone(),
-            file: Some(self.file.clone()),
+            file: self.file.cloned(),
             text: if kind == "Secret" { Arc::default() } else { self.text.clone() },
             first_line: self.first_line,
             places: Arc::new(Places::new(&root)),

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::credential_name::CredentialName;
+
 /// `Gateway.spec`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -94,6 +96,19 @@ impl ServerTlsSettings {
     pub fn credentials(&self) -> impl Iterator<Item = &str> {
         let one = Some(self.credential_name.as_str()).filter(|name| !name.is_empty());
         one.into_iter().chain(self.credential_names.iter().map(String::as_str))
+    }
+
+    /// The names of those and of the credentials that hold CAs, said or implied: of all that a gateway looks for.
+    pub fn all_credentials(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.credentials().map(str::to_owned).collect();
+        match (all.first(), self.ca_cert_credential_name.as_str()) {
+            (Some(first), "") if self.mode.verifies_clients() => {
+                all.push(CredentialName::of_authority(first))
+            }
+            (_, "") => {}
+            (_, authority) => all.push(authority.to_owned()),
+        }
+        all
     }
 
     /// The files of certificates with those of their keys, either of which may be empty; not heeded where there is a

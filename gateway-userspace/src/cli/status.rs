@@ -12,6 +12,7 @@ use crate::admin::view::Status;
 use crate::datapath::Status as KernelStatus;
 use crate::datapath::tally::Traffic;
 use crate::settings::default_admin_socket;
+use crate::source::kubernetes::LinkView;
 
 /// Unhealthy endpoints that are named; `sluice proxy-config endpoints` has all of them.
 const UNHEALTHY_SHOWN: usize = 10;
@@ -45,6 +46,9 @@ fn words(status: &Status) -> Result<String, fmt::Error> {
     if !status.interfaces.is_empty() {
         writeln!(out, "interfaces:    {}", status.interfaces.join(", "))?;
     }
+    if let Some(cluster) = &status.cluster {
+        link(&mut out, cluster)?;
+    }
     for log in &status.access_logs {
         writeln!(out, "access log:    {log}")?;
     }
@@ -76,6 +80,22 @@ fn words(status: &Status) -> Result<String, fmt::Error> {
         out.push_str(&backends(kernel));
     }
     Ok(out)
+}
+
+fn link(out: &mut String, cluster: &LinkView) -> fmt::Result {
+    let age = match cluster.state_age {
+        _ if cluster.lost.is_empty() => "all changes are heard".to_owned(),
+        age => format!("changes have not been heard for {age} s"),
+    };
+    writeln!(out, "API server:    {} documents, {age}", cluster.documents)?;
+    for (what, why) in &cluster.lost {
+        writeln!(out, "not heard:     {what}: {why}")?;
+    }
+    if !cluster.absent.is_empty() {
+        let kinds: Vec<_> = cluster.absent.iter().map(String::as_str).collect();
+        writeln!(out, "not defined:   {}: the cluster has no such kinds", kinds.join(", "))?;
+    }
+    Ok(())
 }
 
 fn tables(out: &mut String, kernel: &KernelStatus) -> fmt::Result {

@@ -18,6 +18,13 @@ pub struct GatewayIdentity {
     pub own_gateways_only: bool,
 }
 
+impl GatewayIdentity {
+    /// Whether it has all these labels, as a selector asks for.
+    pub fn has(&self, labels: &BTreeMap<String, String>) -> bool {
+        labels.iter().all(|(key, value)| self.labels.get(key) == Some(value))
+    }
+}
+
 impl Default for GatewayIdentity {
     fn default() -> Self {
         Self {

@@ -8,25 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::api::{
-    Chunk, Code, Diagnostic, FieldPath, Object, ObjectRef, Objects, Position, Reading, Severity, cut,
-    read_shared, without_mark,
+    Chunk, Code, Diagnostic, FieldPath, Object, ObjectRef, Position, Reading, Severity, cut, read_shared,
+    without_mark,
 };
 
 use super::directory::{self, STDIN};
+use super::together::{Loaded, in_force};
 
 /// Largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 4 * 1024 * 1024;
-
-/// What a load found.
-#[derive(Debug, Default)]
-pub struct Loaded {
-    /// Sound documents, and the last sound state of broken ones.
-    pub objects: Objects,
-    /// What is wrong with the others, in the order of files and lines.
-    pub diagnostics: Vec<Diagnostic>,
-    /// Documents found, sound or not.
-    pub documents: usize,
-}
 
 /// Reads the documents of files and directories, again and again.
 #[derive(Debug)]
@@ -114,8 +104,15 @@ impl FileSource {
         }
     }
 
-    /// What the files say now.
+    /// What the files say now, alone.
     pub fn load(&mut self) -> Loaded {
+        let (diagnostics, documents) = self.read();
+        Loaded { objects: self.good.values().cloned().collect(), diagnostics, documents }
+    }
+
+    /// Reads what the files say now: what is wrong with it, in the order of files and lines, and how many documents there are,
+    /// sound or not.
+    pub fn read(&mut self) -> (Vec<Diagnostic>, usize) {
         let mut round = Round::default();
         let mut read = HashMap::new();
         for found in directory::files(&self.paths) {
@@ -137,11 +134,12 @@ impl FileSource {
         round.keep_broken(&self.good, &read);
         self.read = read;
         self.good = round.objects;
-        Loaded {
-            objects: self.good.values().cloned().collect(),
-            diagnostics: round.diagnostics,
-            documents: round.documents,
-        }
+        (round.diagnostics, round.documents)
+    }
+
+    /// Sound documents, and the last sound state of broken ones, as they were read last.
+    pub fn objects(&self) -> &BTreeMap<ObjectRef, Object> {
+        &self.good
     }
 
     fn read_file(&self, path: &Path) -> (Arc<str>, Arc<FileReading>) {
@@ -241,7 +239,7 @@ impl Round {
     }
 }
 
-fn duplicate(first: &Object, second: &Object) -> Diagnostic {
+pub(super) fn duplicate(first: &Object, second: &Object) -> Diagnostic {
     let name = FieldPath::metadata().field("name");
     let message = format!("{} is there already", second.reference());
     second
@@ -249,16 +247,6 @@ fn duplicate(first: &Object, second: &Object) -> Diagnostic {
         .diagnostic(Severity::Error, Code::DuplicateDocument, &name, message)
         .related(first.source().related(&name, "the first one, which is in force"))
         .help("remove one of them, or give it another name or namespace")
-}
-
-fn in_force(object: &Object) -> Diagnostic {
-    let mut found = Diagnostic::new(
-        Severity::Warning,
-        Code::LastGoodInForce,
-        "the document is broken: its last sound state stays in force until it is mended or removed",
-    );
-    found.document = Some(object.reference().clone());
-    found
 }
 
 #[cfg(test)]

@@ -2,9 +2,13 @@
 
 mod directory;
 pub mod file;
+pub mod kubernetes;
 pub mod named;
+pub mod together;
 pub mod watch;
 
-pub use file::{FileSource, Loaded};
+pub use file::FileSource;
+pub use kubernetes::KubernetesSource;
 pub use named::{NamedFiles, read_named};
+pub use together::{Loaded, Sources};
 pub use watch::{Watcher, watch};

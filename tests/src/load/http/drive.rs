@@ -4,6 +4,7 @@
 //! connection that breaks, or an answer that is not as it should be, ends the run: who answers errors fast does not win.
 
 use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ const STUCK: Duration = Duration::from_secs(5);
 /// Between two ticks of a rate: more often would cost more than it tells.
 const TICK: Duration = Duration::from_micros(100);
 const TIMER: u64 = u64::MAX;
+/// Clients that are not free are passed over, so many of them.
+const TAKEN: u32 = 16;
 /// Of handshakes, where sessions are to be resumed: others are those of the beginning.
 const RESUMED: f64 = 0.98;
 
@@ -135,6 +138,7 @@ struct Load {
     demand: Demand,
     epoll: Epoll,
     ports: Ports,
+    passed_over: u32,
     slots: Vec<Option<Slot>>,
     /// Places that have had an answer.
     served: Vec<bool>,
@@ -163,6 +167,7 @@ impl Load {
             demand: Demand::Due,
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             ports,
+            passed_over: 0,
             slots: Vec::new(),
             served: Vec::new(),
             free: VecDeque::new(),
@@ -255,9 +260,7 @@ impl Load {
 
     /// Opens a connection in a place, for a request that was due then if there is one.
     fn open(&mut self, place: usize, first: Option<Instant>) -> Result<()> {
-        let number = self.ports.take();
-        let target = self.targets[number as usize % self.targets.len()];
-        let wire = Wire::connect(arena::client(number), target, self.sealing.as_ref())?;
+        let wire = self.connect()?;
         self.epoll.add(&wire, EpollEvent::new(EpollFlags::EPOLLIN, place as u64))?;
         let dialect = self.work.dialect();
         if place >= self.slots.len() {
@@ -275,6 +278,23 @@ impl Load {
             last_answer,
         });
         self.advance(place)
+    }
+
+    /// From the next client that is free: who asked before whether the gateway serves may have left its tuple behind.
+    fn connect(&mut self) -> Result<Wire> {
+        loop {
+            let number = self.ports.take();
+            let target = self.targets[number as usize % self.targets.len()];
+            let wire = Wire::connect(arena::client(number), target, self.sealing.as_ref());
+            let is_taken = |error: &anyhow::Error| {
+                let cause = error.root_cause().downcast_ref::<io::Error>();
+                cause.is_some_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
+            };
+            match wire {
+                Err(error) if is_taken(&error) && self.passed_over < TAKEN => self.passed_over += 1,
+                wire => return wire,
+            }
+        }
     }
 
     /// Waits for events and does what is to be done then. Returns whether the timer was one of them.

@@ -1,0 +1,179 @@
+//! Documents out of a cluster's API server: what is there is listed and then watched, on a thread of its own, so that
+//! reading tens of thousands of documents holds up nobody. While the server is not heard the last state stays in force.
+
+pub mod client;
+mod kinds;
+mod link;
+mod raw;
+mod store;
+mod wanted;
+mod watch;
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use kube::Config;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
+
+pub use self::link::{Link, LinkView};
+
+use self::kinds::Scope;
+use self::store::Store;
+use self::watch::{Follower, News};
+use crate::api::{Diagnostic, Object, Objects};
+use crate::model::GatewayIdentity;
+
+/// What comes within this time of other news is put in force with it.
+const TOGETHER: Duration = Duration::from_millis(5);
+/// News that may wait to be heard. Each is a document.
+const UNHEARD: usize = 1024;
+/// How often it is said what a start still waits for.
+const WAITING: Duration = Duration::from_secs(10);
+
+/// See the module.
+#[derive(Debug)]
+pub struct KubernetesSource {
+    store: Store,
+    link: Link,
+    identity: GatewayIdentity,
+    namespaces: Vec<String>,
+    news: mpsc::Receiver<News>,
+    orders: mpsc::UnboundedSender<BTreeSet<Scope>>,
+    /// There is something that was not told, and by then it will be.
+    due: Option<Instant>,
+    /// When to say the next time what a start waits for.
+    patience: Instant,
+    /// All that there is has been known once.
+    has_begun: bool,
+}
+
+impl KubernetesSource {
+    /// Begins to read the documents of these namespaces, or of all, for a gateway. Must be called within a runtime.
+    pub fn start(config: Config, identity: GatewayIdentity, namespaces: Vec<String>) -> anyhow::Result<Self> {
+        let (sender, news) = mpsc::channel(UNHEARD);
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let client = {
+            let _within = runtime.enter();
+            client::multiplexing(&config)?
+        };
+        tracing::info!(server = %config.cluster_url, "reading documents from the API server");
+        std::thread::Builder::new()
+            .name("sluice-kube".to_owned())
+            .spawn(move || runtime.block_on(follow(client, ordered, sender)))?;
+        let mut source = Self {
+            store: Store::default(),
+            link: Link::default(),
+            identity,
+            namespaces,
+            news,
+            orders,
+            due: None,
+            patience: Instant::now() + WAITING,
+            has_begun: false,
+        };
+        source.want(&Objects::default());
+        Ok(source)
+    }
+
+    /// How things stand with the API server.
+    pub fn link(&self) -> Link {
+        self.link.clone()
+    }
+
+    /// Whether all documents have been told, so that none is missing but those that there are not.
+    pub fn is_complete(&self) -> bool {
+        self.store.is_complete()
+    }
+
+    /// The same at least once: before that, what is known is no state that the cluster ever was in.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// Sound documents, and the last sound state of broken ones.
+    pub fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.store.objects()
+    }
+
+    /// What is wrong with the others.
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        self.store.diagnostics()
+    }
+
+    /// How many documents there are, sound or not.
+    pub fn documents(&self) -> usize {
+        self.store.documents()
+    }
+
+    /// Reads from here on what all these documents, wherever they come from, lead to: Secrets, ConfigMaps, Pods.
+    pub fn want(&mut self, objects: &Objects) {
+        let scopes = wanted::scopes(objects, &self.identity, &self.namespaces);
+        self.link.keep(&scopes);
+        let are_fewer = self.store.len() > scopes.len();
+        if !self.store.keep(&scopes).is_empty() || are_fewer {
+            // A thread that has ended has said why.
+            let _ = self.orders.send(scopes);
+        }
+    }
+
+    /// Waits until there are other documents than those told last, and all of them are known. Nothing is lost if this is dropped.
+    pub async fn changed(&mut self) {
+        loop {
+            let news = match self.due {
+                Some(due) if self.store.is_complete() => match timeout_at(due, self.news.recv()).await {
+                    Ok(news) => news,
+                    Err(_) => break,
+                },
+                _ => match timeout_at(self.patience, self.news.recv()).await {
+                    Ok(news) => news,
+                    Err(_) => {
+                        self.say_what_is_missing();
+                        continue;
+                    }
+                },
+            };
+            // The thread has ended, by a fault of its own.
+            let Some((scope, event)) = news else { return std::future::pending().await };
+            self.link.hear(&scope, &event);
+            if self.store.take(&scope, event) {
+                self.due.get_or_insert_with(|| Instant::now() + TOGETHER);
+            }
+        }
+        self.due = None;
+        self.has_begun = true;
+        self.link.count(self.store.documents());
+    }
+
+    fn say_what_is_missing(&mut self) {
+        self.patience += WAITING;
+        if !self.has_begun {
+            let missing: Vec<_> = self.store.missing().map(Scope::words).collect();
+            tracing::warn!("waiting for the API server to list {}", missing.join(", "));
+        }
+    }
+}
+
+/// Has each scope followed that is ordered, and no other, until nobody orders any more.
+async fn follow(
+    client: kube::Client,
+    mut orders: mpsc::UnboundedReceiver<BTreeSet<Scope>>,
+    news: mpsc::Sender<News>,
+) {
+    let mut followed: HashMap<Scope, AbortHandle> = HashMap::new();
+    while let Some(scopes) = orders.recv().await {
+        followed.retain(|scope, task| {
+            let is_wanted = scopes.contains(scope);
+            if !is_wanted {
+                task.abort();
+            }
+            is_wanted
+        });
+        for scope in scopes {
+            let follower = || Follower::new(client.clone(), scope.clone(), news.clone());
+            followed.entry(scope.clone()).or_insert_with(|| tokio::spawn(follower().run()).abort_handle());
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What is known of a cluster's documents. A document that breaks keeps its last sound state in force until it is mended or
+//! deleted, as one in a file does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::api::{Diagnostic, Object, ObjectRef, Reading};
+use crate::source::together::in_force;
+
+use super::kinds::Scope;
+use super::watch::Event;
+
+/// One document.
+#[derive(Debug)]
+struct Held {
+    /// What is wrong with it as it is.
+    diagnostics: Vec<Diagnostic>,
+    /// As it is, or as it was when it was sound last.
+    object: Option<Object>,
+}
+
+/// The documents of a scope.
+#[derive(Debug, Default)]
+struct Shelf {
+    held: BTreeMap<ObjectRef, Held>,
+    /// All that there were have been told at least once, or that there are none of the kind.
+    is_complete: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    shelves: BTreeMap<Scope, Shelf>,
+}
+
+impl Store {
+    /// Holds documents of these scopes, and no others. Says which are new.
+    pub(super) fn keep(&mut self, scopes: &BTreeSet<Scope>) -> Vec<Scope> {
+        self.shelves.retain(|scope, _| scopes.contains(scope));
+        let new: Vec<Scope> =
+            scopes.iter().filter(|scope| !self.shelves.contains_key(scope)).cloned().collect();
+        self.shelves.extend(new.iter().map(|scope| (scope.clone(), Shelf::default())));
+        new
+    }
+
+    /// How many scopes there are.
+    pub(super) fn len(&self) -> usize {
+        self.shelves.len()
+    }
+
+    /// Whether all documents of all scopes have been told.
+    pub(super) fn is_complete(&self) -> bool {
+        self.shelves.values().all(|shelf| shelf.is_complete)
+    }
+
+    /// What has not been told yet.
+    pub(super) fn missing(&self) -> impl Iterator<Item = &Scope> {
+        self.shelves.iter().filter(|(_, shelf)| !shelf.is_complete).map(|(scope, _)| scope)
+    }
+
+    /// Takes note of what became of a document. Whether there is something else to be in force, or all is known for the first
+    /// time.
+    pub(super) fn take(&mut self, scope: &Scope, event: Event) -> bool {
+        // Of a scope that nobody wants any more.
+        let Some(shelf) = self.shelves.get_mut(scope) else { return false };
+        match event {
+            Event::Is(reference, reading) => {
+                shelf.put(reference, *reading);
+                true
+            }
+            Event::Gone(reference) => shelf.held.remove(&reference).is_some(),
+            Event::Complete | Event::Absent => !std::mem::replace(&mut shelf.is_complete, true),
+            Event::Lost(_) | Event::Regained => false,
+        }
+    }
+
+    /// All sound documents, and the last sound state of broken ones.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.held().filter_map(|(_, held)| held.object.as_ref())
+    }
+
+    /// What is wrong with the others.
+    pub(super) fn diagnostics(&self) -> Vec<Diagnostic> {
+        let mut all = Vec::new();
+        for (_, held) in self.held().filter(|(_, held)| !held.diagnostics.is_empty()) {
+            all.extend(held.diagnostics.iter().cloned());
+            let is_broken = held.diagnostics.iter().any(Diagnostic::is_error);
+            all.extend(held.object.as_ref().filter(|_| is_broken).map(in_force));
+        }
+        all
+    }
+
+    /// How many there are, sound or not.
+    pub(super) fn documents(&self) -> usize {
+        self.shelves.values().map(|shelf| shelf.held.len()).sum()
+    }
+
+    fn held(&self) -> impl Iterator<Item = (&ObjectRef, &Held)> {
+        self.shelves.values().flat_map(|shelf| &shelf.held)
+    }
+}
+
+impl Shelf {
+    fn put(&mut self, reference: ObjectRef, reading: Reading) {
+        let is_refused = reading.is_refused();
+        let before = self.held.remove(&reference).and_then(|held| held.object).filter(|_| is_refused);
+        let held = Held { diagnostics: reading.diagnostics, object: reading.object.or(before) };
+        self.held.insert(reference, held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kinds::WHOLE;
+    use super::*;
+    use crate::api::read_tree;
+
+    fn is(name: &str, port: u32) -> Event {
+        let text = format!(
+            r#"{{"apiVersion": "networking.istio.io/v1", "kind": "Gateway", "metadata": {{"name": "{name}", "namespace": "shop"}},
+                "spec": {{"servers": [{{"port": {{"number": {port}, "name": "http", "protocol": "HTTP"}}, "hosts": ["*"]}}]}}}}"#
+        );
+        let reading = read_tree(serde_json::from_str(&text).unwrap());
+        Event::Is(ObjectRef::new("Gateway", "shop", name), Box::new(reading))
+    }
+
+    fn ports(store: &Store) -> Vec<u32> {
+        let port = |object: &Object| match object {
+            Object::Gateway(gateway) => gateway.spec.servers[0].port.as_ref().unwrap().number,
+            other => panic!("{other:?}"),
+        };
+        store.objects().map(port).collect()
+    }
+
+    #[test]
+    fn a_document_that_breaks_stays_as_it_was_until_it_is_mended_or_deleted() {
+        let scope = Scope::all(&WHOLE[0], None);
+        let mut store = Store::default();
+        assert_eq!(store.keep(&[scope.clone()].into()), [scope.clone()]);
+        let codes = |store: &Store| -> Vec<&str> {
+            store.diagnostics().iter().map(|found| found.code.as_str()).collect()
+        };
+        let mut see = |event| {
+            store.take(&scope, event);
+            (ports(&store), codes(&store))
+        };
+        assert_eq!(see(is("a", 80)), (vec![80], vec![]));
+        assert_eq!(see(is("a", 0)), (vec![80], vec!["IST0106", "SLU0008"]));
+        assert_eq!(see(is("b", 0)), (vec![80], vec!["IST0106", "SLU0008", "IST0106"]));
+        assert_eq!(see(is("a", 81)), (vec![81], vec!["IST0106"]));
+        assert_eq!(see(is("a", 0)).0, [81]);
+        assert_eq!(see(Event::Gone(ObjectRef::new("Gateway", "shop", "a"))), (vec![], vec!["IST0106"]));
+    }
+
+    #[test]
+    fn all_is_known_once_each_scope_was_listed_or_has_no_such_kind() {
+        let [gateways, services, secret] = [
+            Scope::all(&WHOLE[0], None),
+            Scope::all(&WHOLE[6], None),
+            Scope::one(&super::super::kinds::SECRET, "a", "b"),
+        ];
+        let mut store = Store::default();
+        store.keep(&[gateways.clone(), services.clone()].into());
+        assert!(store.take(&gateways, Event::Absent), "news");
+        assert!(!store.take(&gateways, Event::Complete), "none");
+        assert!(!store.is_complete());
+        assert!(store.take(&services, Event::Complete));
+        assert!(store.is_complete());
+        assert_eq!(store.keep(&[gateways.clone(), services, secret.clone()].into()), [secret.clone()]);
+        assert!(store.missing().eq([&secret]));
+        store.keep(&[gateways].into());
+        assert!(store.is_complete(), "nobody wants it any more");
+        assert!(!store.take(&secret, is("a", 80)));
+        assert_eq!(store.documents(), 0);
+    }
+}

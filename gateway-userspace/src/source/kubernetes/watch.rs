@@ -1,0 +1,332 @@
+//! Follows the documents of a scope: lists them, then watches from there on, and lists them again where the server has
+//! forgotten what changed since. Only what is another document than before is told.
+
+use std::collections::HashMap;
+use std::hash::RandomState;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use http::StatusCode;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::core::Request;
+use kube::{Client, Error};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use crate::api::yaml::Node;
+use crate::api::{ObjectRef, Reading};
+
+use super::kinds::Scope;
+use super::raw::Raw;
+
+/// Documents to a page of a list.
+const PAGE: u32 = 500;
+/// Seconds after which the server ends a watch, and it is begun anew. Spread, so that not all of them end at once.
+const WATCH: std::ops::Range<u32> = 240..300;
+/// How much later than that a watch that says nothing is given up.
+const GRACE: Duration = Duration::from_secs(10);
+/// Pause after the first failure; each further one doubles it, up to the longest. Spread over half of it, so that not all
+/// gateways of a cluster come back at once.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// How often it is asked whether a kind that the server does not know is there by now.
+const ABSENT: Duration = Duration::from_secs(3);
+
+/// What became of a scope's documents.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A document is there, or another than before.
+    Is(ObjectRef, Box<Reading>),
+    /// It is gone.
+    Gone(ObjectRef),
+    /// All that there are have been told.
+    Complete,
+    /// The server does not know the kind.
+    Absent,
+    /// What changes is not learnt for now, and why.
+    Lost(String),
+    /// It is again.
+    Regained,
+}
+
+/// Of a scope.
+pub(super) type News = (Scope, Event);
+
+/// Nobody listens any more.
+struct Unheard;
+
+/// A page of a list.
+#[derive(Deserialize)]
+struct Page {
+    metadata: PageMetadata,
+    /// `null` where there are none.
+    items: Option<Vec<Node>>,
+}
+
+#[derive(Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+#[derive(Default)]
+struct PageMetadata {
+    resource_version: String,
+    #[serde(rename = "continue")]
+    next: String,
+}
+
+/// How a watch ended.
+enum End {
+    /// As it does, or the connection did.
+    Over,
+    /// The server has forgotten what happened since.
+    Forgotten,
+    Failed(Error),
+}
+
+/// Follows one scope until the task is dropped or nobody listens.
+pub(super) struct Follower {
+    client: Client,
+    scope: Scope,
+    news: mpsc::Sender<News>,
+    /// Which of the kind's versions the server has.
+    version: usize,
+    keys: RandomState,
+    /// Documents that have been told, with their digests.
+    told: HashMap<ObjectRef, u64>,
+    is_lost: bool,
+    pause: Duration,
+}
+
+impl Follower {
+    pub(super) fn new(client: Client, scope: Scope, news: mpsc::Sender<News>) -> Self {
+        Self {
+            client,
+            scope,
+            news,
+            version: 0,
+            keys: RandomState::new(),
+            told: HashMap::new(),
+            is_lost: false,
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        // It ends when nobody listens any more.
+        while self.round().await.is_ok() {}
+    }
+
+    /// One list, and watches for as long as they follow it.
+    async fn round(&mut self) -> Result<(), Unheard> {
+        let mut at = match self.list().await? {
+            Ok(at) => at,
+            Err(error) if is(&error, StatusCode::NOT_FOUND) => return self.absent().await,
+            // A page that took too long to be asked for: from the beginning.
+            Err(error) if is(&error, StatusCode::GONE) => return Ok(()),
+            Err(error) => return self.failed(&error).await,
+        };
+        loop {
+            match self.watch(&mut at).await? {
+                End::Over => breath().await,
+                End::Forgotten => {
+                    breath().await;
+                    return Ok(());
+                }
+                End::Failed(error) if is(&error, StatusCode::NOT_FOUND) => return Ok(()),
+                End::Failed(error) => self.failed(&error).await?,
+            }
+        }
+    }
+
+    fn api_version(&self) -> &'static str {
+        self.scope.kind.versions[self.version % self.scope.kind.versions.len()]
+    }
+
+    fn request(&self) -> Request {
+        Request::new(self.scope.kind.path(self.api_version(), self.scope.namespace.as_deref()))
+    }
+
+    fn fields(&self) -> Option<String> {
+        self.scope.name.as_ref().map(|name| format!("metadata.name={name}"))
+    }
+
+    /// All of them, and from where on they are to be watched.
+    async fn list(&mut self) -> Result<Result<String, Error>, Unheard> {
+        let mut listed = HashMap::with_capacity(self.told.len());
+        let mut parameters = ListParams {
+            limit: Some(PAGE),
+            field_selector: self.fields(),
+            label_selector: self.scope.labels.clone(),
+            ..ListParams::default()
+        };
+        loop {
+            let request = self.request().list(&parameters).map_err(Error::BuildRequest);
+            let page = match request {
+                Ok(request) => self.client.request::<Page>(request).await,
+                Err(error) => Err(error),
+            };
+            let page = match page {
+                Ok(page) => page,
+                Err(error) => return Ok(Err(error)),
+            };
+            for tree in page.items.into_iter().flatten() {
+                if let Some((reference, digest)) = self.tell(tree).await? {
+                    listed.insert(reference, digest);
+                }
+            }
+            if page.metadata.next.is_empty() {
+                self.forget_all_but(&listed).await?;
+                self.told = listed;
+                self.regained().await?;
+                self.send(Event::Complete).await?;
+                return Ok(Ok(page.metadata.resource_version));
+            }
+            parameters.continue_token = Some(page.metadata.next);
+        }
+    }
+
+    /// Tells of a document, if it is another than before.
+    async fn tell(&mut self, tree: Node) -> Result<Option<(ObjectRef, u64)>, Unheard> {
+        let kind = self.scope.kind;
+        let Some(raw) = Raw::new(tree, kind, &kind.api_version(self.api_version())) else { return Ok(None) };
+        let (reference, digest) = (raw.reference.clone(), raw.digest(&self.keys));
+        if self.told.get(&reference) != Some(&digest) {
+            self.send(Event::Is(reference.clone(), Box::new(raw.read()))).await?;
+        }
+        Ok(Some((reference, digest)))
+    }
+
+    async fn forget_all_but(&mut self, listed: &HashMap<ObjectRef, u64>) -> Result<(), Unheard> {
+        let gone: Vec<_> = self.told.keys().filter(|name| !listed.contains_key(*name)).cloned().collect();
+        for reference in gone {
+            self.send(Event::Gone(reference)).await?;
+        }
+        Ok(())
+    }
+
+    async fn watch(&mut self, at: &mut String) -> Result<End, Unheard> {
+        let seconds = fastrand::u32(WATCH);
+        let parameters = WatchParams {
+            timeout: Some(seconds),
+            field_selector: self.fields(),
+            label_selector: self.scope.labels.clone(),
+            ..WatchParams::default()
+        };
+        let request = match self.request().watch(&parameters, at) {
+            Ok(request) => request,
+            Err(error) => return Ok(End::Failed(Error::BuildRequest(error))),
+        };
+        let events = match self.client.request_events::<Node>(request).await {
+            Ok(events) => events,
+            Err(error) if is(&error, StatusCode::GONE) => return Ok(End::Forgotten),
+            Err(error) => return Ok(End::Failed(error)),
+        };
+        let mut events = std::pin::pin!(events);
+        self.regained().await?;
+        let patience = Duration::from_secs(seconds.into()) + GRACE;
+        while let Ok(Some(event)) = timeout(patience, events.next()).await {
+            match event {
+                Ok(event) => {
+                    if let Some(end) = self.take(event, at).await? {
+                        return Ok(end);
+                    }
+                }
+                Err(error) if is(&error, StatusCode::GONE) => return Ok(End::Forgotten),
+                Err(error) => return Ok(End::Failed(error)),
+            }
+        }
+        Ok(End::Over)
+    }
+
+    async fn take(&mut self, event: WatchEvent<Node>, at: &mut String) -> Result<Option<End>, Unheard> {
+        match event {
+            WatchEvent::Added(tree) | WatchEvent::Modified(tree) => {
+                set(at, &tree);
+                if let Some((reference, digest)) = self.tell(tree).await? {
+                    self.told.insert(reference, digest);
+                }
+            }
+            WatchEvent::Deleted(tree) => {
+                set(at, &tree);
+                let kind = self.scope.kind;
+                let gone = Raw::new(tree, kind, &kind.api_version(self.api_version()));
+                if let Some(gone) = gone
+                    && self.told.remove(&gone.reference).is_some()
+                {
+                    self.send(Event::Gone(gone.reference)).await?;
+                }
+            }
+            WatchEvent::Bookmark(mark) => *at = mark.metadata.resource_version,
+            WatchEvent::Error(status) if status.code == StatusCode::GONE.as_u16() => {
+                return Ok(Some(End::Forgotten));
+            }
+            WatchEvent::Error(status) => return Ok(Some(End::Failed(Error::Api(status)))),
+        }
+        Ok(None)
+    }
+
+    /// The server has no such kind, in this version: the next one is asked for, or none is there.
+    async fn absent(&mut self) -> Result<(), Unheard> {
+        self.version += 1;
+        if self.version < self.scope.kind.versions.len() {
+            return Ok(());
+        }
+        self.version = 0;
+        self.forget_all_but(&HashMap::new()).await?;
+        self.told.clear();
+        self.regained().await?;
+        self.send(Event::Absent).await?;
+        sleep(ABSENT).await;
+        Ok(())
+    }
+
+    async fn failed(&mut self, error: &Error) -> Result<(), Unheard> {
+        if !std::mem::replace(&mut self.is_lost, true) {
+            self.send(Event::Lost(in_words(error))).await?;
+        }
+        let half = self.pause / 2;
+        sleep(half + half.mul_f64(fastrand::f64())).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+
+    async fn regained(&mut self) -> Result<(), Unheard> {
+        self.pause = FIRST_PAUSE;
+        if std::mem::take(&mut self.is_lost) { self.send(Event::Regained).await } else { Ok(()) }
+    }
+
+    async fn send(&self, event: Event) -> Result<(), Unheard> {
+        self.news.send((self.scope.clone(), event)).await.map_err(|_| Unheard)
+    }
+}
+
+/// A server that ends all watches at once is not to be asked in a circle.
+async fn breath() {
+    sleep(Duration::from_millis(fastrand::u64(10..100))).await;
+}
+
+/// From where a watch goes on.
+fn set(at: &mut String, tree: &Node) {
+    let metadata = tree.get("metadata").map(|entry| &entry.value);
+    let version = metadata.and_then(|node| node.get("resourceVersion")).and_then(|entry| entry.value.text());
+    if let Some(version) = version {
+        version.clone_into(at);
+    }
+}
+
+fn is(error: &Error, code: StatusCode) -> bool {
+    matches!(error, Error::Api(status) if status.code == code.as_u16())
+}
+
+/// With what is behind it, which says most.
+fn in_words(error: &Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !words.contains(&more) {
+            words = format!("{words}: {more}");
+        }
+        cause = error.source();
+    }
+    words
+}

@@ -1,0 +1,84 @@
+//! Documents of all sources together.
+
+use crate::api::{Code, Diagnostic, Object, Objects, Severity};
+
+use super::file::{self, FileSource};
+use super::kubernetes::{KubernetesSource, Link};
+
+/// What a load found.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Sound documents, and the last sound state of broken ones.
+    pub objects: Objects,
+    /// What is wrong with the others: of files in the order of their lines, then of a cluster.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Documents found, sound or not.
+    pub documents: usize,
+}
+
+/// Files, a cluster, or both.
+#[derive(Debug)]
+pub struct Sources {
+    files: FileSource,
+    cluster: Option<KubernetesSource>,
+}
+
+impl Sources {
+    /// Reads these from now on. Of a document that is in both the file's counts.
+    pub fn new(files: FileSource, cluster: Option<KubernetesSource>) -> Self {
+        Self { files, cluster }
+    }
+
+    /// What they say now. `None`: not all that a cluster has is known yet; `changed` tells when.
+    pub fn load(&mut self) -> Option<Loaded> {
+        let cluster = match &mut self.cluster {
+            None => return Some(self.files.load()),
+            Some(cluster) if !cluster.has_begun() => return None,
+            Some(cluster) => cluster,
+        };
+        let (mut diagnostics, mut documents) = self.files.read();
+        let of_files = self.files.objects();
+        let (mut both, mut theirs) = (Vec::new(), Vec::new());
+        for object in cluster.objects() {
+            match of_files.get(object.reference()) {
+                Some(first) => both.push(file::duplicate(first, object)),
+                None => theirs.push(object),
+            }
+        }
+        let objects: Objects = of_files.values().chain(theirs).cloned().collect();
+        diagnostics.extend(cluster.diagnostics());
+        diagnostics.extend(both);
+        documents += cluster.documents();
+        cluster.want(&objects);
+        Some(Loaded { objects, diagnostics, documents })
+    }
+
+    /// Whether nothing is missing that documents lead to.
+    pub fn is_complete(&self) -> bool {
+        self.cluster.as_ref().is_none_or(KubernetesSource::is_complete)
+    }
+
+    /// Waits until a cluster has other documents. Nothing is lost if this is dropped. Of files, `watch` tells.
+    pub async fn changed(&mut self) {
+        match &mut self.cluster {
+            Some(cluster) => cluster.changed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// How things stand with the API server, if one is read from.
+    pub fn link(&self) -> Option<Link> {
+        self.cluster.as_ref().map(KubernetesSource::link)
+    }
+}
+
+/// Tells that an older state of a document is in force.
+pub(super) fn in_force(object: &Object) -> Diagnostic {
+    let mut found = Diagnostic::new(
+        Severity::Warning,
+        Code::LastGoodInForce,
+        "the document is broken: its last sound state stays in force until it is mended or removed",
+    );
+    found.document = Some(object.reference().clone());
+    found
+}
