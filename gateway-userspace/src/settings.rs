@@ -144,6 +144,9 @@ pub struct KubernetesArgs {
     /// Namespace whose documents are read; may be given several times. Default: all of them.
     #[arg(long = "watch-namespace", value_name = "NAMESPACE", requires = "kubernetes")]
     pub watch_namespaces: Vec<String>,
+    /// Write nothing into the status of documents. Otherwise one of all gateways of the namespace does, by a Lease.
+    #[arg(long, requires = "kubernetes")]
+    pub no_status: bool,
     /// Which cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,

@@ -49,7 +49,12 @@ impl Configuration {
         let cluster = if args.kubernetes.kubernetes {
             let config = client::config(&args.kubernetes.cluster).await?;
             let namespaces = args.kubernetes.watch_namespaces.clone();
-            Some(KubernetesSource::start(config, args.identity.identity(), namespaces)?)
+            Some(KubernetesSource::start(
+                config,
+                args.identity.identity(),
+                namespaces,
+                !args.kubernetes.no_status,
+            )?)
         } else {
             None
         };
@@ -115,6 +120,7 @@ impl Configuration {
         }
         self.generation += 1;
         self.say(&diagnostics);
+        self.sources.report(&diagnostics);
         let of = |fault: &CredentialFault| (fault.credential.to_string(), fault.error.to_string());
         Some(Generation {
             runtime: Arc::new(Runtime { snapshot, tls: Arc::new(tls), upstream_tls }),

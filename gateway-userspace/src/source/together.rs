@@ -53,6 +53,13 @@ impl Sources {
         Some(Loaded { objects, diagnostics, documents })
     }
 
+    /// Has what was found told where documents come from: in the status of a cluster's.
+    pub fn report(&mut self, findings: &[Diagnostic]) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.report(findings);
+        }
+    }
+
     /// Whether nothing is missing that documents lead to.
     pub fn is_complete(&self) -> bool {
         self.cluster.as_ref().is_none_or(KubernetesSource::is_complete)

@@ -29,6 +29,11 @@ impl Kind {
         Self { name, group, versions: &["v1"], plural, is_istios: false }
     }
 
+    /// Whether findings are written into the status of its documents, as Istio does with those that routing begins with.
+    pub(super) fn gets_status(&self) -> bool {
+        self.is_istios && ["Gateway", "VirtualService"].contains(&self.name)
+    }
+
     /// `apiVersion`.
     pub(super) fn api_version(&self, version: &str) -> String {
         if self.group.is_empty() { version.to_owned() } else { format!("{}/{version}", self.group) }

@@ -72,7 +72,7 @@ impl Link {
             }
             Event::Absent => drop(state.absent.insert(scope.clone())),
             Event::Complete => drop(state.absent.remove(scope)),
-            Event::Is(..) | Event::Gone(_) => {}
+            Event::Is(..) | Event::Stands(..) | Event::Gone(_) => {}
         }
     }
 

@@ -3,23 +3,27 @@
 
 pub mod client;
 mod kinds;
+mod lease;
 mod link;
 mod raw;
+mod standing;
 mod store;
 mod wanted;
 mod watch;
+mod writer;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use kube::Config;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as watch_channel};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 pub use self::link::{Link, LinkView};
 
 use self::kinds::Scope;
+use self::lease::Candidate;
 use self::store::Store;
 use self::watch::{Follower, News};
 use crate::api::{Diagnostic, Object, Objects};
@@ -40,7 +44,13 @@ pub struct KubernetesSource {
     identity: GatewayIdentity,
     namespaces: Vec<String>,
     news: mpsc::Receiver<News>,
-    orders: mpsc::UnboundedSender<BTreeSet<Scope>>,
+    wishes: mpsc::UnboundedSender<BTreeSet<Scope>>,
+    /// What is to be written into the status of documents.
+    orders: writer::Orders,
+    /// Whether it is this gateway that writes them.
+    leads: watch_channel::Receiver<bool>,
+    /// What was found last.
+    findings: Vec<Diagnostic>,
     /// There is something that was not told, and by then it will be.
     due: Option<Instant>,
     /// When to say the next time what a start waits for.
@@ -50,26 +60,46 @@ pub struct KubernetesSource {
 }
 
 impl KubernetesSource {
-    /// Begins to read the documents of these namespaces, or of all, for a gateway. Must be called within a runtime.
-    pub fn start(config: Config, identity: GatewayIdentity, namespaces: Vec<String>) -> anyhow::Result<Self> {
+    /// Begins to read the documents of these namespaces, or of all, for a gateway, and, if it is to, to write what is reported
+    /// into their status, unless another gateway does.
+    pub fn start(
+        config: Config,
+        identity: GatewayIdentity,
+        namespaces: Vec<String>,
+        writes_status: bool,
+    ) -> anyhow::Result<Self> {
         let (sender, news) = mpsc::channel(UNHEARD);
-        let (orders, ordered) = mpsc::unbounded_channel();
+        let (wishes, wished) = mpsc::unbounded_channel();
+        let (holds, leads) = watch_channel::channel(false);
+        let orders = writer::Orders::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let client = {
             let _within = runtime.enter();
             client::multiplexing(&config)?
         };
         tracing::info!(server = %config.cluster_url, "reading documents from the API server");
-        std::thread::Builder::new()
-            .name("sluice-kube".to_owned())
-            .spawn(move || runtime.block_on(follow(client, ordered, sender)))?;
+        std::thread::Builder::new().name("sluice-kube".to_owned()).spawn({
+            let (orders, namespace) = (orders.clone(), identity.namespace.clone());
+            move || {
+                runtime.block_on(async move {
+                    if writes_status {
+                        tokio::spawn(Candidate::new(client.clone(), &namespace, holds).run());
+                        tokio::spawn(writer::run(client.clone(), orders));
+                    }
+                    follow(client, wished, sender).await;
+                });
+            }
+        })?;
         let mut source = Self {
             store: Store::default(),
             link: Link::default(),
             identity,
             namespaces,
             news,
+            wishes,
             orders,
+            leads,
+            findings: Vec::new(),
             due: None,
             patience: Instant::now() + WAITING,
             has_begun: false,
@@ -115,25 +145,39 @@ impl KubernetesSource {
         let are_fewer = self.store.len() > scopes.len();
         if !self.store.keep(&scopes).is_empty() || are_fewer {
             // A thread that has ended has said why.
-            let _ = self.orders.send(scopes);
+            let _ = self.wishes.send(scopes);
+        }
+    }
+
+    /// Has what was found, about whatever document, written into the status of those that are for this gateway.
+    pub fn report(&mut self, findings: &[Diagnostic]) {
+        self.findings = findings.to_vec();
+        self.order();
+    }
+
+    fn order(&self) {
+        if *self.leads.borrow() && self.has_begun {
+            self.orders.replace(self.store.orders(&self.findings, &self.identity));
         }
     }
 
     /// Waits until there are other documents than those told last, and all of them are known. Nothing is lost if this is dropped.
     pub async fn changed(&mut self) {
         loop {
-            let news = match self.due {
-                Some(due) if self.store.is_complete() => match timeout_at(due, self.news.recv()).await {
-                    Ok(news) => news,
-                    Err(_) => break,
-                },
-                _ => match timeout_at(self.patience, self.news.recv()).await {
-                    Ok(news) => news,
-                    Err(_) => {
-                        self.say_what_is_missing();
-                        continue;
+            let is_due = self.due.filter(|_| self.store.is_complete());
+            let news = tokio::select! {
+                news = self.news.recv() => news,
+                () = sleep_until(is_due.unwrap_or(self.patience)) => {
+                    if is_due.is_some() {
+                        break;
                     }
-                },
+                    self.say_what_is_missing();
+                    continue;
+                }
+                Ok(()) = self.leads.changed() => {
+                    self.order();
+                    continue;
+                }
             };
             // The thread has ended, by a fault of its own.
             let Some((scope, event)) = news else { return std::future::pending().await };
@@ -156,14 +200,14 @@ impl KubernetesSource {
     }
 }
 
-/// Has each scope followed that is ordered, and no other, until nobody orders any more.
+/// Has each scope followed that is wished for, and no other, until nobody wishes any more.
 async fn follow(
     client: kube::Client,
-    mut orders: mpsc::UnboundedReceiver<BTreeSet<Scope>>,
+    mut wishes: mpsc::UnboundedReceiver<BTreeSet<Scope>>,
     news: mpsc::Sender<News>,
 ) {
     let mut followed: HashMap<Scope, AbortHandle> = HashMap::new();
-    while let Some(scopes) = orders.recv().await {
+    while let Some(scopes) = wishes.recv().await {
         followed.retain(|scope, task| {
             let is_wanted = scopes.contains(scope);
             if !is_wanted {

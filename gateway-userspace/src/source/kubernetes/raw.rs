@@ -6,6 +6,7 @@ use crate::api::yaml::{Content, Entry, Node, Span};
 use crate::api::{ObjectRef, Reading, read_tree};
 
 use super::kinds::{Kind, POD};
+use super::standing::Standing;
 
 /// Annotations that change often or are long, and say nothing to a gateway.
 const IDLE_ANNOTATIONS: [&str; 2] =
@@ -19,20 +20,23 @@ const IDLE_METADATA: [&str; 6] =
 pub(super) struct Raw {
     tree: Node,
     pub(super) reference: ObjectRef,
+    /// Of kinds that get a status here.
+    pub(super) standing: Option<Standing>,
 }
 
 impl Raw {
     /// `None`: it has no name, which no document of the API server's lacks.
-    pub(super) fn new(mut tree: Node, kind: &Kind, api_version: &str) -> Option<Self> {
+    pub(super) fn new(mut tree: Node, kind: &Kind, version: &'static str) -> Option<Self> {
         let metadata = tree.get("metadata").map(|entry| &entry.value);
         let word = |key: &str| metadata?.get(key)?.value.text().map(str::to_owned);
         let namespace = word("namespace").unwrap_or_default();
         let reference = ObjectRef::new(kind.name, &namespace, &word("name")?);
+        let standing = kind.gets_status().then(|| Standing::of(&tree, version));
         prune(&mut tree, kind);
         // Of what is listed, Kubernetes' own kinds don't say what they are.
         name(&mut tree, "kind", kind.name);
-        name(&mut tree, "apiVersion", api_version);
-        Some(Self { tree, reference })
+        name(&mut tree, "apiVersion", &kind.api_version(version));
+        Some(Self { tree, reference, standing })
     }
 
     /// Tells two states of a document apart, within this process.
@@ -111,7 +115,7 @@ mod tests {
                 "managedFields": [{{"time": "{version}"}}]}}{more}}}"#
         );
         let kind = WHOLE.iter().find(|known| known.name == kind).unwrap();
-        Raw::new(serde_json::from_str(&text).unwrap(), kind, &kind.api_version("v1")).unwrap()
+        Raw::new(serde_json::from_str(&text).unwrap(), kind, "v1").unwrap()
     }
 
     #[test]

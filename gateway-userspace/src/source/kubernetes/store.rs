@@ -1,13 +1,16 @@
 //! What is known of a cluster's documents. A document that breaks keeps its last sound state in force until it is mended or
 //! deleted, as one in a file does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::api::{Diagnostic, Object, ObjectRef, Reading};
+use crate::model::GatewayIdentity;
 use crate::source::together::in_force;
 
 use super::kinds::Scope;
+use super::standing::{Standing, Status};
 use super::watch::Event;
+use super::writer::Order;
 
 /// One document.
 #[derive(Debug)]
@@ -16,6 +19,8 @@ struct Held {
     diagnostics: Vec<Diagnostic>,
     /// As it is, or as it was when it was sound last.
     object: Option<Object>,
+    /// Of kinds that get a status.
+    standing: Option<Standing>,
 }
 
 /// The documents of a scope.
@@ -63,9 +68,15 @@ impl Store {
         // Of a scope that nobody wants any more.
         let Some(shelf) = self.shelves.get_mut(scope) else { return false };
         match event {
-            Event::Is(reference, reading) => {
-                shelf.put(reference, *reading);
+            Event::Is(reference, reading, standing) => {
+                shelf.put(reference, *reading, standing);
                 true
+            }
+            Event::Stands(reference, standing) => {
+                if let Some(held) = shelf.held.get_mut(&reference) {
+                    held.standing = Some(standing);
+                }
+                false
             }
             Event::Gone(reference) => shelf.held.remove(&reference).is_some(),
             Event::Complete | Event::Absent => !std::mem::replace(&mut shelf.is_complete, true),
@@ -94,16 +105,65 @@ impl Store {
         self.shelves.values().map(|shelf| shelf.held.len()).sum()
     }
 
+    /// What is to be written into the status of documents that are for this gateway, where these are all findings.
+    pub(super) fn orders(
+        &self,
+        diagnostics: &[Diagnostic],
+        identity: &GatewayIdentity,
+    ) -> BTreeMap<ObjectRef, Order> {
+        let mut findings: HashMap<&ObjectRef, Vec<&Diagnostic>> = HashMap::new();
+        for found in diagnostics {
+            if let Some(document) = &found.document {
+                findings.entry(document).or_default().push(found);
+            }
+        }
+        let gateways: HashSet<&ObjectRef> =
+            self.objects().filter(|object| selects(object, identity)).map(Object::reference).collect();
+        let mut orders = BTreeMap::new();
+        for (scope, shelf) in self.shelves.iter().filter(|(scope, _)| scope.kind.gets_status()) {
+            for (reference, held) in &shelf.held {
+                let is_ours = held.object.as_ref().is_none_or(|object| is_for(object, &gateways));
+                let Some(standing) = held.standing.as_ref().filter(|_| is_ours) else { continue };
+                let found = findings.get(reference).map_or(&[][..], Vec::as_slice);
+                let is_in_force = !held.diagnostics.iter().any(Diagnostic::is_error);
+                let status = Status::wanted(standing.generation, is_in_force, found);
+                if standing.status.as_ref().is_none_or(|before| !before.says_as(&status)) {
+                    let order = Order { kind: scope.kind, standing: standing.clone(), status };
+                    orders.insert(reference.clone(), order);
+                }
+            }
+        }
+        orders
+    }
+
     fn held(&self) -> impl Iterator<Item = (&ObjectRef, &Held)> {
         self.shelves.values().flat_map(|shelf| &shelf.held)
     }
 }
 
+/// Whether it is a Gateway for us.
+fn selects(object: &Object, identity: &GatewayIdentity) -> bool {
+    let Object::Gateway(gateway) = object else { return false };
+    let is_near = !identity.own_gateways_only || **gateway.namespace() == *identity.namespace;
+    is_near && identity.has(&gateway.spec.selector)
+}
+
+/// Whether it is one of these Gateways, or bound to one.
+fn is_for(object: &Object, gateways: &HashSet<&ObjectRef>) -> bool {
+    match object {
+        Object::VirtualService(it) => it.spec.gateways.iter().any(|name| {
+            let (namespace, name) = name.split_once('/').unwrap_or((it.namespace(), name));
+            gateways.contains(&ObjectRef::new("Gateway", namespace, name))
+        }),
+        other => gateways.contains(other.reference()),
+    }
+}
+
 impl Shelf {
-    fn put(&mut self, reference: ObjectRef, reading: Reading) {
+    fn put(&mut self, reference: ObjectRef, reading: Reading, standing: Option<Standing>) {
         let is_refused = reading.is_refused();
         let before = self.held.remove(&reference).and_then(|held| held.object).filter(|_| is_refused);
-        let held = Held { diagnostics: reading.diagnostics, object: reading.object.or(before) };
+        let held = Held { diagnostics: reading.diagnostics, object: reading.object.or(before), standing };
         self.held.insert(reference, held);
     }
 }
@@ -120,7 +180,8 @@ mod tests {
                 "spec": {{"servers": [{{"port": {{"number": {port}, "name": "http", "protocol": "HTTP"}}, "hosts": ["*"]}}]}}}}"#
         );
         let reading = read_tree(serde_json::from_str(&text).unwrap());
-        Event::Is(ObjectRef::new("Gateway", "shop", name), Box::new(reading))
+        let standing = Standing { version: "v1", uid: "u".to_owned(), generation: port.into(), status: None };
+        Event::Is(ObjectRef::new("Gateway", "shop", name), Box::new(reading), Some(standing))
     }
 
     fn ports(store: &Store) -> Vec<u32> {
@@ -171,5 +232,30 @@ mod tests {
         assert!(store.is_complete(), "nobody wants it any more");
         assert!(!store.take(&secret, is("a", 80)));
         assert_eq!(store.documents(), 0);
+    }
+
+    #[test]
+    fn a_status_is_written_where_another_one_stands() {
+        let scope = Scope::all(&WHOLE[0], None);
+        let mut store = Store::default();
+        store.keep(&[scope.clone()].into());
+        for event in [is("sound", 80), is("broken", 0)] {
+            store.take(&scope, event);
+        }
+        let orders = |store: &Store| {
+            let found = store.diagnostics();
+            let orders = store.orders(&found, &GatewayIdentity::default());
+            orders.into_iter().map(|(name, order)| (name.name.to_string(), order)).collect::<Vec<_>>()
+        };
+        let first = orders(&store);
+        let said: Vec<_> = first.iter().map(|(name, order)| (&**name, order.status.is_in_force)).collect();
+        assert_eq!(said, [("broken", Some(false)), ("sound", Some(true))]);
+        for (name, order) in first {
+            let standing = Standing { status: Some(order.status), ..order.standing };
+            store.take(&scope, Event::Stands(ObjectRef::new("Gateway", "shop", &name), standing));
+        }
+        assert!(orders(&store).is_empty(), "it stands there");
+        store.take(&scope, is("sound", 81));
+        assert_eq!(orders(&store).len(), 1, "of another state");
     }
 }

@@ -2,7 +2,7 @@
 //! forgotten what changed since. Only what is another document than before is told.
 
 use std::collections::HashMap;
-use std::hash::RandomState;
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -19,6 +19,7 @@ use crate::api::{ObjectRef, Reading};
 
 use super::kinds::Scope;
 use super::raw::Raw;
+use super::standing::Standing;
 
 /// Documents to a page of a list.
 const PAGE: u32 = 500;
@@ -37,7 +38,9 @@ const ABSENT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) enum Event {
     /// A document is there, or another than before.
-    Is(ObjectRef, Box<Reading>),
+    Is(ObjectRef, Box<Reading>, Option<Standing>),
+    /// No more than its standing is another.
+    Stands(ObjectRef, Standing),
     /// It is gone.
     Gone(ObjectRef),
     /// All that there are have been told.
@@ -55,6 +58,9 @@ pub(super) type News = (Scope, Event);
 
 /// Nobody listens any more.
 struct Unheard;
+
+/// Digests of a document and of its standing, to know another one by.
+type Told = (u64, u64);
 
 /// A page of a list.
 #[derive(Deserialize)]
@@ -90,8 +96,8 @@ pub(super) struct Follower {
     /// Which of the kind's versions the server has.
     version: usize,
     keys: RandomState,
-    /// Documents that have been told, with their digests.
-    told: HashMap<ObjectRef, u64>,
+    /// Documents that have been told.
+    told: HashMap<ObjectRef, Told>,
     is_lost: bool,
     pause: Duration,
 }
@@ -137,12 +143,12 @@ impl Follower {
         }
     }
 
-    fn api_version(&self) -> &'static str {
+    fn version(&self) -> &'static str {
         self.scope.kind.versions[self.version % self.scope.kind.versions.len()]
     }
 
     fn request(&self) -> Request {
-        Request::new(self.scope.kind.path(self.api_version(), self.scope.namespace.as_deref()))
+        Request::new(self.scope.kind.path(self.version(), self.scope.namespace.as_deref()))
     }
 
     fn fields(&self) -> Option<String> {
@@ -169,8 +175,8 @@ impl Follower {
                 Err(error) => return Ok(Err(error)),
             };
             for tree in page.items.into_iter().flatten() {
-                if let Some((reference, digest)) = self.tell(tree).await? {
-                    listed.insert(reference, digest);
+                if let Some((reference, told)) = self.tell(tree).await? {
+                    listed.insert(reference, told);
                 }
             }
             if page.metadata.next.is_empty() {
@@ -185,17 +191,21 @@ impl Follower {
     }
 
     /// Tells of a document, if it is another than before.
-    async fn tell(&mut self, tree: Node) -> Result<Option<(ObjectRef, u64)>, Unheard> {
-        let kind = self.scope.kind;
-        let Some(raw) = Raw::new(tree, kind, &kind.api_version(self.api_version())) else { return Ok(None) };
-        let (reference, digest) = (raw.reference.clone(), raw.digest(&self.keys));
-        if self.told.get(&reference) != Some(&digest) {
-            self.send(Event::Is(reference.clone(), Box::new(raw.read()))).await?;
+    async fn tell(&mut self, tree: Node) -> Result<Option<(ObjectRef, Told)>, Unheard> {
+        let Some(mut raw) = Raw::new(tree, self.scope.kind, self.version()) else { return Ok(None) };
+        let (reference, standing) = (raw.reference.clone(), raw.standing.take());
+        let told = (raw.digest(&self.keys), self.keys.hash_one(&standing));
+        match (self.told.get(&reference), standing) {
+            (Some(before), _) if *before == told => {}
+            (Some((before, _)), Some(standing)) if *before == told.0 => {
+                self.send(Event::Stands(reference.clone(), standing)).await?;
+            }
+            (_, standing) => self.send(Event::Is(reference.clone(), Box::new(raw.read()), standing)).await?,
         }
-        Ok(Some((reference, digest)))
+        Ok(Some((reference, told)))
     }
 
-    async fn forget_all_but(&mut self, listed: &HashMap<ObjectRef, u64>) -> Result<(), Unheard> {
+    async fn forget_all_but(&mut self, listed: &HashMap<ObjectRef, Told>) -> Result<(), Unheard> {
         let gone: Vec<_> = self.told.keys().filter(|name| !listed.contains_key(*name)).cloned().collect();
         for reference in gone {
             self.send(Event::Gone(reference)).await?;
@@ -241,14 +251,13 @@ impl Follower {
         match event {
             WatchEvent::Added(tree) | WatchEvent::Modified(tree) => {
                 set(at, &tree);
-                if let Some((reference, digest)) = self.tell(tree).await? {
-                    self.told.insert(reference, digest);
+                if let Some((reference, told)) = self.tell(tree).await? {
+                    self.told.insert(reference, told);
                 }
             }
             WatchEvent::Deleted(tree) => {
                 set(at, &tree);
-                let kind = self.scope.kind;
-                let gone = Raw::new(tree, kind, &kind.api_version(self.api_version()));
+                let gone = Raw::new(tree, self.scope.kind, self.version());
                 if let Some(gone) = gone
                     && self.told.remove(&gone.reference).is_some()
                 {
