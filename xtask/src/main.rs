@@ -5,7 +5,7 @@ mod ci;
 mod demo;
 mod ebpf;
 mod fuzz;
-mod h2spec;
+mod gotool;
 mod peers;
 mod process;
 mod test;
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
 
 fn setup(peers: bool) -> anyhow::Result<()> {
     process::ensure_programs(process::TEST_PROGRAMS)?;
-    h2spec::ensure()?;
+    gotool::ensure()?;
     toolchain::ensure()?;
     if peers { peers::ensure() } else { Ok(()) }
 }

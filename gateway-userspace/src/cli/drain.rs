@@ -29,7 +29,9 @@ pub struct DrainArgs {
 /// Asks the agent, and waits.
 pub fn run(args: &DrainArgs) -> anyhow::Result<ExitCode> {
     // Where nobody answers, asking says so.
-    if args.own && UnixStream::connect(&args.admin_socket).is_ok_and(|agent| is_own(&agent).is_ok_and(|own| !own)) {
+    if args.own
+        && UnixStream::connect(&args.admin_socket).is_ok_and(|agent| is_own(&agent).is_ok_and(|own| !own))
+    {
         return Ok(ExitCode::SUCCESS);
     }
     admin_client::stream(&args.admin_socket, DRAIN, |_| Ok(std::ops::ControlFlow::Continue(())))?;

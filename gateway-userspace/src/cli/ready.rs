@@ -30,12 +30,16 @@ pub fn run(args: &ReadyArgs) -> anyhow::Result<ExitCode> {
     let mut agent = UnixStream::connect(&args.admin_socket)
         .with_context(|| format!("{socket}: no agent answers, of this container or of the one before it"))?;
     if !is_own(&agent)? {
-        bail!("{socket}: the agent that serves is another container's; this one's has not taken over yet, or is relieved");
+        bail!(
+            "{socket}: the agent that serves is another container's; this one's has not taken over yet, or is relieved"
+        );
     }
     agent.set_read_timeout(Some(PATIENCE))?;
     agent.write_all(b"GET /healthz/ready HTTP/1.1\r\nhost: sluice\r\nconnection: close\r\n\r\n")?;
     let mut line = String::new();
-    BufReader::new(agent).read_line(&mut line).with_context(|| format!("{socket}: no answer within {PATIENCE:?}"))?;
+    BufReader::new(agent)
+        .read_line(&mut line)
+        .with_context(|| format!("{socket}: no answer within {PATIENCE:?}"))?;
     if !line.starts_with("HTTP/1.1 200 ") {
         bail!("not ready: listeners are being opened, or drained");
     }
