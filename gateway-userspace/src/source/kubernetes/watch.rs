@@ -1,8 +1,9 @@
 //! Follows the documents of a scope: lists them, then watches from there on, and lists them again where the server has
 //! forgotten what changed since. Only what is another document than before is told.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -38,9 +39,9 @@ const ABSENT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) enum Event {
     /// A document is there, or another than before.
-    Is(ObjectRef, Box<Reading>, Option<Standing>),
+    Is(ObjectRef, Box<Reading>, Option<Box<Standing>>),
     /// No more than its standing is another.
-    Stands(ObjectRef, Standing),
+    Stands(ObjectRef, Box<Standing>),
     /// It is gone.
     Gone(ObjectRef),
     /// All that there are have been told.
@@ -53,8 +54,8 @@ pub(super) enum Event {
     Regained,
 }
 
-/// Of a scope.
-pub(super) type News = (Scope, Event);
+/// Of a scope, by the follower with this number.
+pub(super) type News = (Scope, u64, Event);
 
 /// Nobody listens any more.
 struct Unheard;
@@ -92,6 +93,9 @@ enum End {
 pub(super) struct Follower {
     client: Client,
     scope: Scope,
+    number: u64,
+    /// Of the gateway.
+    labels: Arc<BTreeMap<String, String>>,
     news: mpsc::Sender<News>,
     /// Which of the kind's versions the server has.
     version: usize,
@@ -103,10 +107,18 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) fn new(client: Client, scope: Scope, news: mpsc::Sender<News>) -> Self {
+    /// For a gateway with these labels.
+    pub(super) fn new(
+        client: Client,
+        (scope, number): (Scope, u64),
+        labels: Arc<BTreeMap<String, String>>,
+        news: mpsc::Sender<News>,
+    ) -> Self {
         Self {
             client,
             scope,
+            number,
+            labels,
             news,
             version: 0,
             keys: RandomState::new(),
@@ -193,16 +205,33 @@ impl Follower {
     /// Tells of a document, if it is another than before.
     async fn tell(&mut self, tree: Node) -> Result<Option<(ObjectRef, Told)>, Unheard> {
         let Some(mut raw) = Raw::new(tree, self.scope.kind, self.version()) else { return Ok(None) };
-        let (reference, standing) = (raw.reference.clone(), raw.standing.take());
+        if self.scope.kind.selects() && !raw.is_for(&self.labels) {
+            return self.forget(&raw.reference).await.map(|()| None);
+        }
+        let (reference, standing) = (raw.reference.clone(), raw.standing.take().map(Box::new));
         let told = (raw.digest(&self.keys), self.keys.hash_one(&standing));
         match (self.told.get(&reference), standing) {
             (Some(before), _) if *before == told => {}
             (Some((before, _)), Some(standing)) if *before == told.0 => {
                 self.send(Event::Stands(reference.clone(), standing)).await?;
             }
-            (_, standing) => self.send(Event::Is(reference.clone(), Box::new(raw.read()), standing)).await?,
+            (_, standing) => {
+                let reading = Box::new(raw.read());
+                // The name that the document itself holds, so that it is in memory once.
+                let reference = reading.reference.clone().unwrap_or(reference);
+                self.send(Event::Is(reference.clone(), reading, standing)).await?;
+                return Ok(Some((reference, told)));
+            }
         }
         Ok(Some((reference, told)))
+    }
+
+    /// Tells that a document is gone, if it was told of.
+    async fn forget(&mut self, reference: &ObjectRef) -> Result<(), Unheard> {
+        match self.told.remove(reference) {
+            Some(_) => self.send(Event::Gone(reference.clone())).await,
+            None => Ok(()),
+        }
     }
 
     async fn forget_all_but(&mut self, listed: &HashMap<ObjectRef, Told>) -> Result<(), Unheard> {
@@ -257,11 +286,8 @@ impl Follower {
             }
             WatchEvent::Deleted(tree) => {
                 set(at, &tree);
-                let gone = Raw::new(tree, self.scope.kind, self.version());
-                if let Some(gone) = gone
-                    && self.told.remove(&gone.reference).is_some()
-                {
-                    self.send(Event::Gone(gone.reference)).await?;
+                if let Some(gone) = Raw::new(tree, self.scope.kind, self.version()) {
+                    self.forget(&gone.reference).await?;
                 }
             }
             WatchEvent::Bookmark(mark) => *at = mark.metadata.resource_version,
@@ -304,7 +330,7 @@ impl Follower {
     }
 
     async fn send(&self, event: Event) -> Result<(), Unheard> {
-        self.news.send((self.scope.clone(), event)).await.map_err(|_| Unheard)
+        self.news.send((self.scope.clone(), self.number, event)).await.map_err(|_| Unheard)
     }
 }
 
