@@ -69,3 +69,20 @@ pub fn multiplexing(config: &Config) -> anyhow::Result<Client> {
         .service(client);
     Ok(Client::new(service, config.default_namespace.clone()))
 }
+
+/// Why the API server refused, or, with what is behind it, why it was not reached.
+pub(super) fn words(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return status.message.clone();
+    }
+    let mut words = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !words.contains(&more) {
+            words = format!("{words}: {more}");
+        }
+        cause = error.source();
+    }
+    words
+}

@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use crate::api::yaml::Node;
 use crate::api::{ObjectRef, Reading};
 
+use super::client;
 use super::kinds::Scope;
 use super::raw::Raw;
 use super::standing::Standing;
@@ -316,7 +317,7 @@ impl Follower {
 
     async fn failed(&mut self, error: &Error) -> Result<(), Unheard> {
         if !std::mem::replace(&mut self.is_lost, true) {
-            self.send(Event::Lost(in_words(error))).await?;
+            self.send(Event::Lost(client::words(error))).await?;
         }
         let half = self.pause / 2;
         sleep(half + half.mul_f64(fastrand::f64())).await;
@@ -350,18 +351,4 @@ fn set(at: &mut String, tree: &Node) {
 
 fn is(error: &Error, code: StatusCode) -> bool {
     matches!(error, Error::Api(status) if status.code == code.as_u16())
-}
-
-/// With what is behind it, which says most.
-fn in_words(error: &Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !words.contains(&more) {
-            words = format!("{words}: {more}");
-        }
-        cause = error.source();
-    }
-    words
 }
