@@ -16,6 +16,8 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::client;
+
 /// The Secret, in the gateway's namespace.
 pub const SECRET: &str = "sluice-admission";
 /// How often everything is looked at: so long may a gateway show a certificate that is not the newest.
@@ -104,7 +106,8 @@ impl Keeper {
             match self.look(is_leader).await {
                 Ok(()) => self.is_told = false,
                 Err(error) if !std::mem::replace(&mut self.is_told, true) => {
-                    tracing::warn!(%error, webhook = self.name, "the admission webhook is not up to date");
+                    let why = error.downcast_ref().map_or_else(|| error.to_string(), client::words);
+                    tracing::warn!(%why, webhook = self.name, "the admission webhook is not up to date");
                 }
                 Err(_) => {}
             }
