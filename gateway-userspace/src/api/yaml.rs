@@ -79,6 +79,14 @@ impl Node {
         }
     }
 
+    /// What a list holds; nothing where this is none.
+    pub fn items(&self) -> &[Self] {
+        match &self.content {
+            Content::Sequence(items) => items,
+            _ => &[],
+        }
+    }
+
     /// The text of a scalar that is not null.
     pub fn text(&self) -> Option<&str> {
         match &self.content {

@@ -1,8 +1,13 @@
 //! Documents of all sources together.
 
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
 use crate::api::{Code, Diagnostic, Object, Objects, Severity};
 
 use super::file::{self, FileSource};
+use super::kubernetes::webhook::Shown;
 use super::kubernetes::{KubernetesSource, Link};
 
 /// What a load found.
@@ -53,6 +58,13 @@ impl Sources {
         Some(Loaded { objects, diagnostics, documents })
     }
 
+    /// Has what was found told where documents come from: in the status of a cluster's.
+    pub fn report(&mut self, findings: &[Diagnostic]) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.report(findings);
+        }
+    }
+
     /// Whether nothing is missing that documents lead to.
     pub fn is_complete(&self) -> bool {
         self.cluster.as_ref().is_none_or(KubernetesSource::is_complete)
@@ -64,6 +76,11 @@ impl Sources {
             Some(cluster) => cluster.changed().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// What an admission webhook is to show, if there is to be one.
+    pub fn shown(&self) -> Option<watch::Receiver<Option<Arc<Shown>>>> {
+        self.cluster.as_ref().and_then(KubernetesSource::shown)
     }
 
     /// How things stand with the API server, if one is read from.

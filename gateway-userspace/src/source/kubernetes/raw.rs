@@ -1,11 +1,13 @@
 //! A document as the API server gives it, made what a gateway reads: without what others keep in it for themselves.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
 
 use crate::api::yaml::{Content, Entry, Node, Span};
 use crate::api::{ObjectRef, Reading, read_tree};
 
 use super::kinds::{Kind, POD};
+use super::standing::Standing;
 
 /// Annotations that change often or are long, and say nothing to a gateway.
 const IDLE_ANNOTATIONS: [&str; 2] =
@@ -19,20 +21,34 @@ const IDLE_METADATA: [&str; 6] =
 pub(super) struct Raw {
     tree: Node,
     pub(super) reference: ObjectRef,
+    /// Of kinds that get a status here.
+    pub(super) standing: Option<Standing>,
 }
 
 impl Raw {
     /// `None`: it has no name, which no document of the API server's lacks.
-    pub(super) fn new(mut tree: Node, kind: &Kind, api_version: &str) -> Option<Self> {
+    pub(super) fn new(mut tree: Node, kind: &Kind, version: &'static str) -> Option<Self> {
         let metadata = tree.get("metadata").map(|entry| &entry.value);
         let word = |key: &str| metadata?.get(key)?.value.text().map(str::to_owned);
         let namespace = word("namespace").unwrap_or_default();
         let reference = ObjectRef::new(kind.name, &namespace, &word("name")?);
+        let standing = kind.gets_status().then(|| Standing::of(&tree, version));
         prune(&mut tree, kind);
         // Of what is listed, Kubernetes' own kinds don't say what they are.
         name(&mut tree, "kind", kind.name);
-        name(&mut tree, "apiVersion", api_version);
-        Some(Self { tree, reference })
+        name(&mut tree, "apiVersion", &kind.api_version(version));
+        Some(Self { tree, reference, standing })
+    }
+
+    /// Whether it is for a workload with these labels: selectors that select nothing in particular are for all.
+    pub(super) fn is_for(&self, labels: &BTreeMap<String, String>) -> bool {
+        let within = |path: [&str; 3]| {
+            path.iter().try_fold(&self.tree, |node, key| node.get(key).map(|entry| &entry.value))
+        };
+        let selector = within(["spec", "selector", "matchLabels"])
+            .or_else(|| within(["spec", "workloadSelector", "labels"]));
+        let Some(Content::Mapping(wanted)) = selector.map(|node| &node.content) else { return true };
+        wanted.iter().all(|entry| entry.value.text() == labels.get(&entry.key).map(String::as_str))
     }
 
     /// Tells two states of a document apart, within this process.
@@ -102,7 +118,7 @@ fn hash(node: &Node, hasher: &mut impl Hasher) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::kinds::WHOLE;
+    use super::super::kinds::{UNHEEDED, WHOLE};
     use super::*;
 
     fn raw(kind: &str, version: &str, more: &str) -> Raw {
@@ -111,7 +127,7 @@ mod tests {
                 "managedFields": [{{"time": "{version}"}}]}}{more}}}"#
         );
         let kind = WHOLE.iter().find(|known| known.name == kind).unwrap();
-        Raw::new(serde_json::from_str(&text).unwrap(), kind, &kind.api_version("v1")).unwrap()
+        Raw::new(serde_json::from_str(&text).unwrap(), kind, "v1").unwrap()
     }
 
     #[test]
@@ -141,6 +157,19 @@ mod tests {
             (pod.spec.spec.containers[0].ports[0].container_port, &*pod.spec.status.pod_ip),
             (80, "10.0.0.1")
         );
+    }
+
+    #[test]
+    fn policies_are_for_whom_they_select() {
+        let ours = BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]);
+        let is_for = |spec: &str| {
+            let text = format!(r#"{{"metadata": {{"name": "p", "namespace": "a"}}, "spec": {spec}}}"#);
+            Raw::new(serde_json::from_str(&text).unwrap(), &UNHEEDED[0], "v1").unwrap().is_for(&ours)
+        };
+        assert!(is_for("{}"));
+        assert!(is_for(r#"{"selector": {"matchLabels": {"istio": "ingressgateway"}}}"#));
+        assert!(!is_for(r#"{"selector": {"matchLabels": {"istio": "ingressgateway", "app": "x"}}}"#));
+        assert!(!is_for(r#"{"workloadSelector": {"labels": {"app": "x"}}}"#));
     }
 
     #[test]

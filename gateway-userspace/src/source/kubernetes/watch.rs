@@ -1,8 +1,9 @@
 //! Follows the documents of a scope: lists them, then watches from there on, and lists them again where the server has
 //! forgotten what changed since. Only what is another document than before is told.
 
-use std::collections::HashMap;
-use std::hash::RandomState;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -17,8 +18,10 @@ use tokio::time::{sleep, timeout};
 use crate::api::yaml::Node;
 use crate::api::{ObjectRef, Reading};
 
+use super::client;
 use super::kinds::Scope;
 use super::raw::Raw;
+use super::standing::Standing;
 
 /// Documents to a page of a list.
 const PAGE: u32 = 500;
@@ -37,7 +40,9 @@ const ABSENT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) enum Event {
     /// A document is there, or another than before.
-    Is(ObjectRef, Box<Reading>),
+    Is(ObjectRef, Box<Reading>, Option<Box<Standing>>),
+    /// No more than its standing is another.
+    Stands(ObjectRef, Box<Standing>),
     /// It is gone.
     Gone(ObjectRef),
     /// All that there are have been told.
@@ -50,11 +55,14 @@ pub(super) enum Event {
     Regained,
 }
 
-/// Of a scope.
-pub(super) type News = (Scope, Event);
+/// Of a scope, by the follower with this number.
+pub(super) type News = (Scope, u64, Event);
 
 /// Nobody listens any more.
 struct Unheard;
+
+/// Digests of a document and of its standing, to know another one by.
+type Told = (u64, u64);
 
 /// A page of a list.
 #[derive(Deserialize)]
@@ -86,21 +94,32 @@ enum End {
 pub(super) struct Follower {
     client: Client,
     scope: Scope,
+    number: u64,
+    /// Of the gateway.
+    labels: Arc<BTreeMap<String, String>>,
     news: mpsc::Sender<News>,
     /// Which of the kind's versions the server has.
     version: usize,
     keys: RandomState,
-    /// Documents that have been told, with their digests.
-    told: HashMap<ObjectRef, u64>,
+    /// Documents that have been told.
+    told: HashMap<ObjectRef, Told>,
     is_lost: bool,
     pause: Duration,
 }
 
 impl Follower {
-    pub(super) fn new(client: Client, scope: Scope, news: mpsc::Sender<News>) -> Self {
+    /// For a gateway with these labels.
+    pub(super) fn new(
+        client: Client,
+        (scope, number): (Scope, u64),
+        labels: Arc<BTreeMap<String, String>>,
+        news: mpsc::Sender<News>,
+    ) -> Self {
         Self {
             client,
             scope,
+            number,
+            labels,
             news,
             version: 0,
             keys: RandomState::new(),
@@ -137,12 +156,12 @@ impl Follower {
         }
     }
 
-    fn api_version(&self) -> &'static str {
+    fn version(&self) -> &'static str {
         self.scope.kind.versions[self.version % self.scope.kind.versions.len()]
     }
 
     fn request(&self) -> Request {
-        Request::new(self.scope.kind.path(self.api_version(), self.scope.namespace.as_deref()))
+        Request::new(self.scope.kind.path(self.version(), self.scope.namespace.as_deref()))
     }
 
     fn fields(&self) -> Option<String> {
@@ -169,8 +188,8 @@ impl Follower {
                 Err(error) => return Ok(Err(error)),
             };
             for tree in page.items.into_iter().flatten() {
-                if let Some((reference, digest)) = self.tell(tree).await? {
-                    listed.insert(reference, digest);
+                if let Some((reference, told)) = self.tell(tree).await? {
+                    listed.insert(reference, told);
                 }
             }
             if page.metadata.next.is_empty() {
@@ -185,17 +204,38 @@ impl Follower {
     }
 
     /// Tells of a document, if it is another than before.
-    async fn tell(&mut self, tree: Node) -> Result<Option<(ObjectRef, u64)>, Unheard> {
-        let kind = self.scope.kind;
-        let Some(raw) = Raw::new(tree, kind, &kind.api_version(self.api_version())) else { return Ok(None) };
-        let (reference, digest) = (raw.reference.clone(), raw.digest(&self.keys));
-        if self.told.get(&reference) != Some(&digest) {
-            self.send(Event::Is(reference.clone(), Box::new(raw.read()))).await?;
+    async fn tell(&mut self, tree: Node) -> Result<Option<(ObjectRef, Told)>, Unheard> {
+        let Some(mut raw) = Raw::new(tree, self.scope.kind, self.version()) else { return Ok(None) };
+        if self.scope.kind.selects() && !raw.is_for(&self.labels) {
+            return self.forget(&raw.reference).await.map(|()| None);
         }
-        Ok(Some((reference, digest)))
+        let (reference, standing) = (raw.reference.clone(), raw.standing.take().map(Box::new));
+        let told = (raw.digest(&self.keys), self.keys.hash_one(&standing));
+        match (self.told.get(&reference), standing) {
+            (Some(before), _) if *before == told => {}
+            (Some((before, _)), Some(standing)) if *before == told.0 => {
+                self.send(Event::Stands(reference.clone(), standing)).await?;
+            }
+            (_, standing) => {
+                let reading = Box::new(raw.read());
+                // The name that the document itself holds, so that it is in memory once.
+                let reference = reading.reference.clone().unwrap_or(reference);
+                self.send(Event::Is(reference.clone(), reading, standing)).await?;
+                return Ok(Some((reference, told)));
+            }
+        }
+        Ok(Some((reference, told)))
     }
 
-    async fn forget_all_but(&mut self, listed: &HashMap<ObjectRef, u64>) -> Result<(), Unheard> {
+    /// Tells that a document is gone, if it was told of.
+    async fn forget(&mut self, reference: &ObjectRef) -> Result<(), Unheard> {
+        match self.told.remove(reference) {
+            Some(_) => self.send(Event::Gone(reference.clone())).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn forget_all_but(&mut self, listed: &HashMap<ObjectRef, Told>) -> Result<(), Unheard> {
         let gone: Vec<_> = self.told.keys().filter(|name| !listed.contains_key(*name)).cloned().collect();
         for reference in gone {
             self.send(Event::Gone(reference)).await?;
@@ -241,18 +281,14 @@ impl Follower {
         match event {
             WatchEvent::Added(tree) | WatchEvent::Modified(tree) => {
                 set(at, &tree);
-                if let Some((reference, digest)) = self.tell(tree).await? {
-                    self.told.insert(reference, digest);
+                if let Some((reference, told)) = self.tell(tree).await? {
+                    self.told.insert(reference, told);
                 }
             }
             WatchEvent::Deleted(tree) => {
                 set(at, &tree);
-                let kind = self.scope.kind;
-                let gone = Raw::new(tree, kind, &kind.api_version(self.api_version()));
-                if let Some(gone) = gone
-                    && self.told.remove(&gone.reference).is_some()
-                {
-                    self.send(Event::Gone(gone.reference)).await?;
+                if let Some(gone) = Raw::new(tree, self.scope.kind, self.version()) {
+                    self.forget(&gone.reference).await?;
                 }
             }
             WatchEvent::Bookmark(mark) => *at = mark.metadata.resource_version,
@@ -281,7 +317,7 @@ impl Follower {
 
     async fn failed(&mut self, error: &Error) -> Result<(), Unheard> {
         if !std::mem::replace(&mut self.is_lost, true) {
-            self.send(Event::Lost(in_words(error))).await?;
+            self.send(Event::Lost(client::words(error))).await?;
         }
         let half = self.pause / 2;
         sleep(half + half.mul_f64(fastrand::f64())).await;
@@ -295,7 +331,7 @@ impl Follower {
     }
 
     async fn send(&self, event: Event) -> Result<(), Unheard> {
-        self.news.send((self.scope.clone(), event)).await.map_err(|_| Unheard)
+        self.news.send((self.scope.clone(), self.number, event)).await.map_err(|_| Unheard)
     }
 }
 
@@ -315,18 +351,4 @@ fn set(at: &mut String, tree: &Node) {
 
 fn is(error: &Error, code: StatusCode) -> bool {
     matches!(error, Error::Api(status) if status.code == code.as_u16())
-}
-
-/// With what is behind it, which says most.
-fn in_words(error: &Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !words.contains(&more) {
-            words = format!("{words}: {more}");
-        }
-        cause = error.source();
-    }
-    words
 }
