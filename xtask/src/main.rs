@@ -2,10 +2,14 @@
 
 mod cargo;
 mod ci;
+mod crds;
 mod demo;
 mod ebpf;
 mod fuzz;
-mod gotool;
+mod go;
+mod h2spec;
+mod helm;
+mod kube;
 mod peers;
 mod process;
 mod test;
@@ -49,7 +53,13 @@ enum Command {
     },
     /// Feed what reads bytes from the network, and documents, with bytes that nobody has thought of.
     Fuzz(fuzz::FuzzArgs),
-    /// What CI checks before it runs the tests: format, order, lints, licences, kernel programs.
+    /// Write `deploy/crds` from the types that documents are read into.
+    Crds {
+        /// Write nothing; fail where a file is not what would be written.
+        #[arg(long)]
+        check: bool,
+    },
+    /// What CI checks before it runs the tests: format, order, lints, licences, kernel programs, definitions.
     Ci,
 }
 
@@ -62,6 +72,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Bench { args } => bench(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Crds { check } => crds::run(check),
         Command::Ci => ci::run(),
     };
     match result {
@@ -75,7 +86,9 @@ fn main() -> ExitCode {
 
 fn setup(peers: bool) -> anyhow::Result<()> {
     process::ensure_programs(process::TEST_PROGRAMS)?;
-    gotool::ensure()?;
+    h2spec::ensure()?;
+    kube::ensure()?;
+    helm::ensure()?;
     toolchain::ensure()?;
     if peers { peers::ensure() } else { Ok(()) }
 }

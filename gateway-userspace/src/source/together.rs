@@ -1,8 +1,13 @@
 //! Documents of all sources together.
 
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
 use crate::api::{Code, Diagnostic, Object, Objects, Severity};
 
 use super::file::{self, FileSource};
+use super::kubernetes::webhook::Shown;
 use super::kubernetes::{KubernetesSource, Link};
 
 /// What a load found.
@@ -71,6 +76,11 @@ impl Sources {
             Some(cluster) => cluster.changed().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// What an admission webhook is to show, if there is to be one.
+    pub fn shown(&self) -> Option<watch::Receiver<Option<Arc<Shown>>>> {
+        self.cluster.as_ref().and_then(KubernetesSource::shown)
     }
 
     /// How things stand with the API server, if one is read from.
