@@ -9,6 +9,7 @@ mod fuzz;
 mod go;
 mod h2spec;
 mod helm;
+mod image;
 mod kube;
 mod peers;
 mod process;
@@ -53,6 +54,8 @@ enum Command {
     },
     /// Feed what reads bytes from the network, and documents, with bytes that nobody has thought of.
     Fuzz(fuzz::FuzzArgs),
+    /// Make a container image, as an archive that container runtimes import.
+    Image(image::ImageArgs),
     /// Write `deploy/crds` from the types that documents are read into.
     Crds {
         /// Write nothing; fail where a file is not what would be written.
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Bench { args } => bench(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Image(args) => image::run(&args),
         Command::Crds { check } => crds::run(check),
         Command::Ci => ci::run(),
     };

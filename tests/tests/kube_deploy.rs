@@ -1,0 +1,328 @@
+//! What `deploy` has, before a real API server: definitions are taken and show what Istio's show, every object is one that it
+//! would make, documents pass that the gateway reads and no others, and rights are those that the gateway needs.
+
+use std::path::{Path, PathBuf};
+
+use harness::authority::Authority;
+use harness::backend::{Backend, Version};
+use harness::deploy::{NAMESPACE, chart, kustomized, objects, path};
+use harness::documents::{self, Server, http_route, http_service, secret};
+use harness::gateway::Gateway;
+use harness::kube::{ControlPlane, User};
+use harness::program::Said;
+use harness::serve::Place;
+use harness::tls::{TlsClient, exchange};
+use harness::{port, wait};
+use serde_json::Value;
+
+const KINDS: [&str; 6] =
+    ["gateways", "virtualservices", "destinationrules", "serviceentries", "workloadentries", "telemetries"];
+
+/// One that knows the kinds by our definitions.
+fn plane() -> ControlPlane {
+    let plane = ControlPlane::bare();
+    let definitions = path("deploy/crds");
+    plane.kubectl(&["create", "-f", definitions.to_str().expect("a path")]).expect_success();
+    for kind in KINDS {
+        let group = if kind == "telemetries" { "telemetry.istio.io" } else { "networking.istio.io" };
+        let name = format!("crd/{kind}.{group}");
+        plane.kubectl(&["wait", "--for=condition=Established", "--timeout=20s", &name]).expect_success();
+        // Without what an API server finds wrong with schemas.
+        let unsound = "-o=jsonpath={.status.conditions[?(@.type==\"NonStructuralSchema\")].message}";
+        assert_eq!(plane.kubectl(&["get", &name, unsound]).expect_success().out, "", "{kind}");
+        let is_served =
+            || (plane.kubectl(&["get", &format!("{kind}.{group}"), "-A"]).code == Some(0)).then_some(());
+        wait::until(kind, is_served);
+    }
+    plane
+}
+
+/// The words of a table's first line, and of the lines behind it.
+fn table(said: Said) -> Vec<Vec<String>> {
+    let out = said.expect_success().out;
+    out.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+}
+
+#[test]
+fn kubectl_shows_what_it_shows_of_istios() {
+    let plane = plane();
+    plane.apply(
+        &(documents::gateway("edge", &[Server::http(80, &["*"])])
+            .replace("istioinaction", "default")
+            + &http_route("web", "web.test", "edge", "web").replace("istioinaction", "default")
+            + "---\napiVersion: networking.istio.io/v1alpha3\nkind: DestinationRule\nmetadata: {name: web}\nspec: {host: web}\n"
+            + "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: out}\n\
+               spec: {hosts: [out.test], location: MESH_EXTERNAL, resolution: DNS}\n"
+            + "---\napiVersion: networking.istio.io/v1beta1\nkind: WorkloadEntry\nmetadata: {name: vm}\nspec: {address: 192.0.2.1}\n"
+            + "---\napiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: logs}\nspec: {}\n"),
+    );
+    for (kind, columns, first) in [
+        ("gw", "NAME AGE", "edge"),
+        ("vs", "NAME GATEWAYS HOSTS AGE", "web [\"edge\"] [\"web.test\"]"),
+        ("dr", "NAME HOST AGE", "web web"),
+        ("se", "NAME HOSTS LOCATION RESOLUTION AGE", "out [\"out.test\"] MESH_EXTERNAL DNS"),
+        ("we", "NAME AGE ADDRESS", "vm"),
+        ("telemetry", "NAME AGE", "logs"),
+    ] {
+        let table = table(plane.kubectl(&["get", kind]));
+        assert_eq!(table[0].join(" "), columns);
+        let row = table[1].join(" ");
+        assert!(row.starts_with(first), "{kind}: {row}");
+    }
+    let both = table(plane.kubectl(&["get", "virtualservice,gateway"]));
+    let words: Vec<_> = both.iter().flatten().map(String::as_str).collect();
+    assert!(
+        words.contains(&"virtualservice.networking.istio.io/web")
+            && words.contains(&"gateway.networking.istio.io/edge"),
+        "{words:?}"
+    );
+    let all = plane.kubectl(&["get", "istio-io", "-o", "name"]).expect_success().out;
+    assert_eq!(all.lines().count(), 6, "by category: {all}");
+}
+
+#[test]
+fn definitions_of_others_stay_as_they_are() {
+    let plane = ControlPlane::start();
+    let before =
+        plane.kubectl(&["get", "crd", "gateways.networking.istio.io", "-o", "yaml"]).expect_success().out;
+    let definitions = path("deploy/crds");
+    let said = plane.kubectl(&["create", "-f", definitions.to_str().expect("a path")]);
+    assert!(said.code != Some(0) && said.all().contains("already exists"), "{}", said.all());
+    let after =
+        plane.kubectl(&["get", "crd", "gateways.networking.istio.io", "-o", "yaml"]).expect_success().out;
+    assert_eq!(before, after);
+}
+
+#[test]
+fn every_object_is_one_that_the_api_server_would_make() {
+    let plane = plane();
+    plane.create_namespaces(&[NAMESPACE, "istio-system", "shop"]);
+    for (what, text) in [
+        ("base", kustomized("base")),
+        ("privileged", kustomized("overlays/privileged")),
+        ("chart", chart(&["crds.install=false"])),
+        (
+            "namespaces",
+            chart(&["crds.install=false", "watchNamespaces={shop}", "rootNamespace=istio-system"]),
+        ),
+        ("privileged chart", chart(&["crds.install=false", "privileged=true", "networkPolicy.enabled=true"])),
+        (
+            "older runtimes",
+            chart(&["crds.install=false", "capabilities={SYS_ADMIN,NET_ADMIN}", "service.type=ClusterIP"]),
+        ),
+    ] {
+        let said = plane.kubectl_with(&["apply", "--validate=strict", "--dry-run=server", "-f", "-"], &text);
+        assert!(said.code == Some(0), "{what}: {}", said.all());
+        assert_eq!(said.out.lines().count(), objects(&text).len(), "{what}: {}", said.all());
+        // Such as fields that are deprecated, or labels against the namespace's level of security.
+        assert!(!said.err.contains("Warning: ") || said.err.contains("last-applied"), "{what}: {}", said.err);
+    }
+}
+
+fn documents_below(directory: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path(directory)).expect(directory) {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(documents_below(path.to_str().expect("a path")));
+        } else if path.extension().is_some_and(|it| it == "yaml") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// What `--validate=strict` says of a file's documents of Istio's kinds: nothing if it takes them.
+fn strictly(plane: &ControlPlane, file: &Path) -> String {
+    let text = std::fs::read_to_string(file).expect("text");
+    let theirs = text.split("\n---").filter(|document| document.contains(".istio.io/"));
+    let theirs: String = theirs
+        .map(|document| format!("---{}{document}\n", if document.starts_with('\n') { "" } else { "\n" }))
+        .collect();
+    let said = plane.kubectl_with(&["apply", "--validate=strict", "--dry-run=server", "-f", "-"], &theirs);
+    if said.code == Some(0) { String::new() } else { said.all() }
+}
+
+#[test]
+fn documents_that_the_gateway_reads_pass_strict_validation_and_broken_ones_do_not() {
+    let plane = plane();
+    plane.create_namespaces(&["edge", "istioinaction", "istio-system", "shop"]);
+    let mut files = documents_below("config");
+    files.extend(documents_below("deploy/examples"));
+    files.extend(documents_below("tests/data/tutorials"));
+    files.push(path("tests/data/documents/everything.yaml"));
+    assert!(files.len() > 30, "{files:?}");
+    let mut refused: Vec<(String, String)> = Vec::new();
+    for file in &files {
+        let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
+        let said = strictly(&plane, file);
+        if !said.is_empty() {
+            refused.push((name, said));
+        }
+    }
+    for (name, words) in BROKEN {
+        let found = refused.iter().position(|(file, said)| file == name && said.contains(words));
+        let at = found.unwrap_or_else(|| panic!("{name} is to be refused for {words}: {refused:#?}"));
+        refused.remove(at);
+    }
+    assert!(refused.is_empty(), "{refused:#?}");
+}
+
+/// Tutorials that are broken as they stand, and what tells.
+const BROKEN: &[(&str, &str)] = &[];
+
+#[test]
+fn misspelt_fields_and_words_are_refused() {
+    let plane = plane();
+    let gateway = |server: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: edge}}\n\
+             spec: {{servers: [{{port: {{number: 443, name: https, protocol: HTTPS}}, hosts: ['*'], {server}}}]}}\n"
+        )
+    };
+    for (server, words) in [
+        ("tsl: {mode: SIMPLE}", "unknown field \"spec.servers[0].tsl\""),
+        ("tls: {mode: SIMPEL}", "Unsupported value: \"SIMPEL\""),
+        ("tls: {mode: SIMPLE, credentialName: 7}", "must be of type string"),
+        ("tls: {httpsRedirect: 'yes'}", "must be of type boolean"),
+    ] {
+        let said = plane
+            .kubectl_with(&["apply", "--validate=strict", "--dry-run=server", "-f", "-"], &gateway(server));
+        assert!(said.code != Some(0) && said.all().contains(words), "{server}: {}", said.all());
+    }
+    let sound = gateway("tls: {mode: SIMPLE, credentialName: web}");
+    plane
+        .kubectl_with(&["apply", "--validate=strict", "--dry-run=server", "-f", "-"], &sound)
+        .expect_success();
+}
+
+/// Whether the gateway's account may do something, by what kubectl asks the API server for it.
+fn may(plane: &ControlPlane, words: &[&str]) -> bool {
+    let account = format!("--as=system:serviceaccount:{NAMESPACE}:sluice");
+    let said = plane.kubectl(&[&["auth", "can-i", &account], words].concat());
+    match said.out.trim() {
+        "yes" => true,
+        "no" => false,
+        _ => panic!("{words:?}: {}", said.all()),
+    }
+}
+
+/// Everything of a rendering but what runs pods.
+fn without_pods(text: &str) -> String {
+    let kept = objects(text).into_iter().filter(|it| it["kind"] != "DaemonSet");
+    kept.map(|it| format!("---\n{it}\n")).collect()
+}
+
+#[test]
+fn rights_are_those_that_it_needs_and_no_more() {
+    let plane = plane();
+    plane.create_namespaces(&["shop", "bank", "istio-system"]);
+    plane.apply(&without_pods(&kustomized("base")));
+    let here = ["-n", NAMESPACE];
+    for (words, want) in [
+        (&["watch", "gateways.networking.istio.io", "-A"][..], true),
+        (&["list", "virtualservices.networking.istio.io", "-A"], true),
+        (&["list", "destinationrules.networking.istio.io", "-A"], true),
+        (&["list", "serviceentries.networking.istio.io", "-A"], true),
+        (&["list", "workloadentries.networking.istio.io", "-A"], true),
+        (&["list", "telemetries.telemetry.istio.io", "-A"], true),
+        (&["list", "services", "-A"], true),
+        (&["list", "endpointslices.discovery.k8s.io", "-A"], true),
+        (&["list", "pods", "-A"], true),
+        (&["patch", "gateways.networking.istio.io/edge", "--subresource=status", "-n", "shop"], true),
+        (&["patch", "virtualservices.networking.istio.io/web", "--subresource=status", "-n", "shop"], true),
+        (&["create", "events.events.k8s.io", "-n", "shop"], true),
+        (&["list", "secrets", here[0], here[1]], true),
+        (&["watch", "configmaps", here[0], here[1]], true),
+        (&["create", "leases.coordination.k8s.io", here[0], here[1]], true),
+        (&["update", "leases.coordination.k8s.io/sluice-status", here[0], here[1]], true),
+        (&["get", "secrets", "-n", "shop"], false),
+        (&["list", "secrets", "-A"], false),
+        (&["list", "configmaps", "-n", "shop"], false),
+        (&["update", "secrets", here[0], here[1]], false),
+        (&["update", "leases.coordination.k8s.io/another", here[0], here[1]], false),
+        (&["patch", "gateways.networking.istio.io", "-n", "shop"], false),
+        (&["update", "services", "-n", "shop"], false),
+        (&["patch", "destinationrules.networking.istio.io/web", "--subresource=status", "-n", "shop"], false),
+        (&["create", "pods", here[0], here[1]], false),
+        (&["create", "pods", "--subresource=exec", here[0], here[1]], false),
+        (&["create", "serviceaccounts", "--subresource=token", here[0], here[1]], false),
+        (&["list", "nodes"], false),
+        (&["list", "customresourcedefinitions.apiextensions.k8s.io"], false),
+        (&["*", "*", "-A"], false),
+    ] {
+        assert_eq!(may(&plane, words), want, "{words:?}");
+    }
+}
+
+#[test]
+fn with_namespaces_it_may_read_those_alone() {
+    let plane = plane();
+    plane.create_namespaces(&["shop", "bank", "istio-system", NAMESPACE]);
+    plane.apply(&without_pods(&chart(&[
+        "crds.install=false",
+        "watchNamespaces={shop}",
+        "rootNamespace=istio-system",
+        "writeStatus=false",
+    ])));
+    for (words, want) in [
+        (&["list", "gateways.networking.istio.io", "-n", "shop"][..], true),
+        (&["list", "gateways.networking.istio.io", "-n", "bank"], false),
+        (&["list", "gateways.networking.istio.io", "-A"], false),
+        (&["patch", "gateways.networking.istio.io", "--subresource=status", "-n", "shop"], false),
+        (&["list", "secrets", "-n", "shop"], false),
+        (&["watch", "configmaps/istio", "-n", "istio-system"], true),
+        (&["list", "configmaps", "-n", "istio-system"], false),
+        (&["create", "leases.coordination.k8s.io", "-n", NAMESPACE], false),
+    ] {
+        assert_eq!(may(&plane, words), want, "{words:?}");
+    }
+}
+
+#[test]
+fn a_gateway_serves_with_these_rights() {
+    const HOST: &str = "shop.example.com";
+    let plane = plane();
+    plane.create_namespaces(&["istioinaction"]);
+    plane.apply(&without_pods(&kustomized("base")));
+    let (backend, authority, port) = (
+        Backend::start("webapp", Version::Http1, Place::outside_loopback()),
+        Authority::new("the test's"),
+        port::free(),
+    );
+    let certificate = secret("shop", &authority.issue(&[HOST]), None);
+    plane.apply(&certificate.replace("namespace: istio-system", &format!("namespace: {NAMESPACE}")));
+    plane.apply(
+        &(documents::gateway("edge", &[Server::https(port, "SIMPLE", "shop", &[HOST])])
+            + &http_route("web", HOST, "edge", "webapp")
+            + &http_service("webapp", &[backend.server.address])),
+    );
+    let kubeconfig = plane.kubeconfig_of(&User::ServiceAccount { namespace: NAMESPACE, name: "sluice" });
+    let container =
+        objects(&kustomized("base")).into_iter().find(|it| it["kind"] == "DaemonSet").expect("a DaemonSet");
+    let arguments = container.pointer("/spec/template/spec/containers/0/args").expect("args");
+    let labels =
+        harness::deploy::texts(arguments).into_iter().find(|it| it.starts_with("--labels=")).expect("labels");
+    let kubeconfig = kubeconfig.to_str().expect("a path");
+    let flags = [
+        labels,
+        "--kubernetes",
+        "--kubeconfig",
+        kubeconfig,
+        "--namespace",
+        NAMESPACE,
+        "--root-namespace",
+        NAMESPACE,
+    ];
+    let gateway = Gateway::arrange().flags(&flags).start();
+    let mut stream = TlsClient::new(authority.roots(), HOST).connect(gateway.at(port)).expect("a handshake");
+    let request = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n");
+    assert!(exchange(&mut stream, &request).expect("an answer").contains("\"backend\":\"webapp\""));
+    wait::until("the Gateway's status", || {
+        let said =
+            plane.kubectl(&["get", "gateway", "edge", "-n", "istioinaction", "-o", "json"]).expect_success();
+        let gateway: Value = serde_json::from_str(&said.out).expect("JSON");
+        (gateway["status"]["conditions"][0]["reason"] == "InForce").then_some(())
+    });
+    assert!(!gateway.log().contains("forbidden"), "{}", gateway.log());
+}
