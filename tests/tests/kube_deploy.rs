@@ -132,14 +132,17 @@ fn documents_below(directory: &str) -> Vec<PathBuf> {
     found
 }
 
-/// What `--validate=strict` says of a file's documents of Istio's kinds: nothing if it takes them.
+/// What `--validate=strict` says of a file's documents of Istio's kinds: nothing if it takes them, or there are none.
 fn strictly(plane: &ControlPlane, file: &Path) -> String {
     let text = std::fs::read_to_string(file).expect("text");
     let theirs = text.split("\n---").filter(|document| document.contains(".istio.io/"));
-    let theirs: String = theirs
-        .map(|document| format!("---{}{document}\n", if document.starts_with('\n') { "" } else { "\n" }))
-        .collect();
-    let said = plane.kubectl_with(&["apply", "--validate=strict", "--dry-run=server", "-f", "-"], &theirs);
+    let theirs: String =
+        theirs.map(|document| format!("---\n{}\n", document.trim_start_matches("---"))).collect();
+    if theirs.is_empty() {
+        return String::new();
+    }
+    let words = ["apply", "--validate=strict", "--dry-run=server", "-f", "-"];
+    let said = plane.kubectl_with(&words, &theirs);
     if said.code == Some(0) { String::new() } else { said.all() }
 }
 
@@ -169,7 +172,15 @@ fn documents_that_the_gateway_reads_pass_strict_validation_and_broken_ones_do_no
 }
 
 /// Tutorials that are broken as they stand, and what tells.
-const BROKEN: &[(&str, &str)] = &[];
+const BROKEN: &[(&str, &str)] = &[
+    ("edge-notes-01-gateway", "mapping values are not allowed"),
+    ("gateway-resource-02-route", "cannot start any token"),
+    ("traffic-ingress-01-http-gateway", "cannot start any token"),
+    ("traffic-ingress-02-https-gateway", "cannot start any token"),
+    ("traffic-ingress-03-tcp-gateway", "cannot start any token"),
+    ("traffic-ingress-04-tcp-route", "cannot start any token"),
+    ("traffic-ingress-05-sni-gateway", "cannot start any token"),
+];
 
 #[test]
 fn misspelt_fields_and_words_are_refused() {

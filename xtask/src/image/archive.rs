@@ -124,3 +124,33 @@ fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
     header
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::contents::Architecture;
+    use super::*;
+    use crate::cargo::workspace;
+
+    #[test]
+    fn the_containerfile_says_the_same() {
+        let file = std::fs::read_to_string(workspace().unwrap().join("deploy/Containerfile")).unwrap();
+        let contents = Contents { files: BTreeMap::new(), architecture: Architecture::Amd64 };
+        let config = config(&contents, "sha256:0")["config"].clone();
+        let word = |key: &str| config[key].as_str().unwrap().to_owned();
+        let mut want = vec![
+            format!("USER {}", word("User")),
+            format!("WORKDIR {}", word("WorkingDir")),
+            format!("ENV {}", config["Env"][0].as_str().unwrap()),
+            format!("ENTRYPOINT {}", config["Entrypoint"]),
+            format!("CMD {}", config["Cmd"]),
+        ];
+        want.extend(
+            config["Labels"].as_object().unwrap().iter().map(|(key, value)| format!("{key}={value}")),
+        );
+        for line in want {
+            assert!(file.contains(&line), "deploy/Containerfile lacks {line}");
+        }
+    }
+}
