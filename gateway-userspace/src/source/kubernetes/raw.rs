@@ -103,7 +103,9 @@ fn hash(node: &Node, hasher: &mut impl Hasher) {
         Content::Scalar { text, plain } => (0_u8, text, plain).hash(hasher),
         Content::Sequence(items) => {
             (1_u8, items.len()).hash(hasher);
-            items.iter().for_each(|item| hash(item, hasher));
+            for item in items {
+                hash(item, hasher);
+            }
         }
         Content::Mapping(entries) => {
             (2_u8, entries.len()).hash(hasher);
