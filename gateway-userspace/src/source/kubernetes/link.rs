@@ -75,7 +75,7 @@ impl Link {
             Event::Absent if scope.kind.selects() => {}
             Event::Absent => drop(state.absent.insert(scope.clone())),
             Event::Complete => drop(state.absent.remove(scope)),
-            Event::Is(..) | Event::Stands(..) | Event::Gone(_) => {}
+            Event::Is(..) | Event::Stands(..) | Event::Gone(_) | Event::Refused => {}
         }
     }
 
