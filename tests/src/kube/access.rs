@@ -33,17 +33,19 @@ pub(super) struct Access {
     authority: Authority,
     administrator: Identity,
     directory: PathBuf,
+    /// The authority's certificate.
+    trusted: PathBuf,
 }
 
 impl Access {
     /// Makes all that an API server has to show and to verify, below a directory.
     pub(super) fn new(directory: &Path) -> Self {
         let authority = Authority::new("kubernetes");
-        authority.write(directory);
+        let trusted = authority.write(directory);
         put(directory, "api-server", &authority.issue(&[NAME, "127.0.0.1", "kubernetes.default.svc"]));
         put(directory, "service-accounts", &authority.issue(&["service-accounts"]));
         let administrator = authority.issue_to("administrator", Some(ADMINISTRATORS));
-        Self { authority, administrator, directory: directory.to_owned() }
+        Self { authority, administrator, directory: directory.to_owned(), trusted }
     }
 
     pub(super) fn administrator(&self, port: u16) -> PathBuf {
@@ -70,8 +72,7 @@ impl Access {
     }
 
     fn kubeconfig(&self, port: u16, name: &str, user: &Value) -> PathBuf {
-        let cluster =
-            json!({"server": url(port), "certificate-authority": self.authority.write(&self.directory)});
+        let cluster = json!({"server": url(port), "certificate-authority": self.trusted});
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",

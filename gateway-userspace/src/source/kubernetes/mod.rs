@@ -192,10 +192,11 @@ impl KubernetesSource {
         }
     }
 
-    /// Waits until there are other documents than those told last, and all of them are known. Nothing is lost if this is dropped.
+    /// Waits until there are other documents than those told last, the first time until all of them are known: from then on, what
+    /// new ones lead to is for whoever puts them in force to wait for. Nothing is lost if this is dropped.
     pub async fn changed(&mut self) {
         loop {
-            let is_due = self.due.filter(|_| self.store.is_complete());
+            let is_due = self.due.filter(|_| self.has_begun || self.store.is_complete());
             let news = tokio::select! {
                 news = self.news.recv() => news,
                 () = sleep_until(is_due.unwrap_or(self.patience)) => {

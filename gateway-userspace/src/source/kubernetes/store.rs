@@ -29,7 +29,7 @@ struct Shelf {
     /// Of the follower whose word counts: one that was dropped may have said something that is heard only now.
     number: u64,
     held: BTreeMap<ObjectRef, Held>,
-    /// All that there were have been told at least once, or that there are none of the kind.
+    /// All that there were have been told at least once, or that there are none of the kind, or none for us.
     is_complete: bool,
 }
 
@@ -85,7 +85,9 @@ impl Store {
                 false
             }
             Event::Gone(reference) => shelf.held.remove(&reference).is_some(),
-            Event::Complete | Event::Absent => !std::mem::replace(&mut shelf.is_complete, true),
+            Event::Complete | Event::Absent | Event::Refused => {
+                !std::mem::replace(&mut shelf.is_complete, true)
+            }
             Event::Lost(_) | Event::Regained => false,
         }
     }
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_known_once_each_scope_was_listed_or_has_no_such_kind() {
+    fn all_is_known_once_each_scope_was_listed_or_cannot_be() {
         let [gateways, services, secret] = [
             Scope::all(&WHOLE[0], None),
             Scope::all(&WHOLE[6], None),
@@ -235,6 +237,7 @@ mod tests {
         assert!(store.is_complete());
         store.keep(&[gateways.clone(), services, secret.clone()].into());
         assert!(store.missing().eq([&secret]));
+        assert!(store.take((&secret, 3), Event::Refused) && store.is_complete(), "others are served");
         store.keep(&[gateways.clone()].into());
         assert!(store.is_complete(), "nobody wants it any more");
         assert!(!store.take((&secret, 3), is("a", 80)));
