@@ -24,6 +24,18 @@ pub fn kustomized(directory: &str) -> String {
     run(kubectl.arg("kustomize").arg(path("deploy/kustomize").join(directory))).expect_success().out
 }
 
+/// What kustomize makes of the base with components.
+#[track_caller]
+pub fn kustomized_with(components: &[&str]) -> String {
+    // Beside the others: kustomize follows no absolute path.
+    let directory = tempfile::tempdir_in(path("deploy/kustomize")).expect("a directory");
+    let components: Vec<_> = components.iter().map(|name| format!("../components/{name}")).collect();
+    let text = format!("resources: [../base]\ncomponents: [{}]\n", components.join(", "));
+    std::fs::write(directory.path().join("kustomization.yaml"), text).expect("writing");
+    let name = directory.path().file_name().expect("a name").to_string_lossy().into_owned();
+    kustomized(&name)
+}
+
 /// What Helm makes of the chart, with these values besides its own, each `key=value` as `--set` takes them.
 #[track_caller]
 pub fn chart(values: &[&str]) -> String {

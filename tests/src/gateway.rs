@@ -171,8 +171,8 @@ fn wrapped(arrangement: &Arrangement) -> Command {
         words.extend(["prlimit".to_owned(), format!("--nofile={count}:{count}"), "--".to_owned()]);
     }
     if let Some(names) = &arrangement.capabilities {
-        let bounding: String = names.iter().map(|name| format!(",+{name}")).collect();
-        words.extend(["setpriv".to_owned(), format!("--bounding-set=-all{bounding}")]);
+        let bounding: Vec<_> = std::iter::once("-all").chain(names.iter().map(String::as_str)).collect();
+        words.extend(["setpriv".to_owned(), format!("--bounding-set={}", bounding.join(",+"))]);
         words.extend(["--inh-caps=-all", "--no-new-privs", "--"].map(str::to_owned));
     }
     let mut words = words.into_iter().map(OsString::from).chain([program().into_os_string()]);

@@ -40,14 +40,27 @@ fn the_chart_has_what_the_base_has() {
 
 #[test]
 fn the_components_have_what_values_have() {
-    let policy = the(
-        "NetworkPolicy",
-        &objects(
-            &std::fs::read_to_string(path("deploy/kustomize/components/network-policy/network-policy.yaml"))
-                .expect("text"),
+    let component = |file: &str| {
+        let path = path("deploy/kustomize/components").join(file);
+        objects(&std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+    };
+    for (values, files, flag) in [
+        (&["networkPolicy.enabled=true"][..], &["network-policy/network-policy.yaml"][..], "--take-over"),
+        (&["rootNamespace=istio-system"], &["istio-root/role.yaml"], "--root-namespace=istio-system"),
+        (
+            &["admission.enabled=true"],
+            &["admission/role.yaml", "admission/service.yaml", "admission/webhook.yaml"],
+            "--admission-address=0.0.0.0:15017",
         ),
-    );
-    assert_eq!(the("NetworkPolicy", &objects(&chart(&["networkPolicy.enabled=true"]))), policy);
+    ] {
+        let of_chart = by_name(objects(&chart(values)));
+        for (name, object) in by_name(files.iter().flat_map(|file| component(file)).collect()) {
+            assert_eq!(of_chart.get(&name), Some(&object), "{name}");
+        }
+        let set = &of_chart[&format!("DaemonSet {NAMESPACE}/sluice")];
+        let arguments = set.pointer("/spec/template/spec/containers/0/args").expect("args");
+        assert!(texts(arguments).contains(&flag), "{arguments}");
+    }
 
     let privileged = the("DaemonSet", &objects(&kustomized("overlays/privileged")));
     let mut of_chart = the("DaemonSet", &objects(&chart(&["privileged=true"])));
@@ -62,17 +75,6 @@ fn the_components_have_what_values_have() {
         *of_chart.pointer_mut(list).expect(list) = privileged.pointer(list).expect(list).clone();
     }
     assert_eq!(of_chart, privileged);
-
-    let roles = objects(
-        &std::fs::read_to_string(path("deploy/kustomize/components/istio-root/role.yaml")).expect("text"),
-    );
-    let of_chart = by_name(objects(&chart(&["rootNamespace=istio-system"])));
-    for (name, role) in by_name(roles) {
-        assert_eq!(of_chart[&name], role, "{name}");
-    }
-    let arguments =
-        of_chart[&format!("DaemonSet {NAMESPACE}/sluice")].pointer("/spec/template/spec/containers/0/args");
-    assert!(texts(arguments.expect("args")).contains(&"--root-namespace=istio-system"), "{arguments:?}");
 }
 
 /// The pod's template and its container.

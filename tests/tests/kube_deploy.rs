@@ -2,14 +2,15 @@
 //! would make, documents pass that the gateway reads and no others, and rights are those that the gateway needs.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use harness::authority::Authority;
 use harness::backend::{Backend, Version};
-use harness::deploy::{NAMESPACE, chart, kustomized, objects, path};
+use harness::deploy::{NAMESPACE, chart, kustomized, kustomized_with, objects, path, texts, the};
 use harness::documents::{self, Server, http_route, http_service, secret};
 use harness::gateway::Gateway;
 use harness::kube::{ControlPlane, User};
-use harness::program::Said;
+use harness::program::{Said, run, tool};
 use harness::serve::Place;
 use harness::tls::{TlsClient, exchange};
 use harness::{port, wait};
@@ -17,6 +18,8 @@ use serde_json::Value;
 
 const KINDS: [&str; 6] =
     ["gateways", "virtualservices", "destinationrules", "serviceentries", "workloadentries", "telemetries"];
+
+const COMPONENTS: [&str; 3] = ["admission", "istio-root", "network-policy"];
 
 /// One that knows the kinds by our definitions.
 fn plane() -> ControlPlane {
@@ -100,12 +103,21 @@ fn every_object_is_one_that_the_api_server_would_make() {
     for (what, text) in [
         ("base", kustomized("base")),
         ("privileged", kustomized("overlays/privileged")),
+        ("components", kustomized_with(&COMPONENTS)),
         ("chart", chart(&["crds.install=false"])),
         (
             "namespaces",
             chart(&["crds.install=false", "watchNamespaces={shop}", "rootNamespace=istio-system"]),
         ),
-        ("privileged chart", chart(&["crds.install=false", "privileged=true", "networkPolicy.enabled=true"])),
+        (
+            "privileged chart",
+            chart(&[
+                "crds.install=false",
+                "privileged=true",
+                "networkPolicy.enabled=true",
+                "admission.enabled=true",
+            ]),
+        ),
         (
             "older runtimes",
             chart(&["crds.install=false", "capabilities={SYS_ADMIN,NET_ADMIN}", "service.type=ClusterIP"]),
@@ -244,6 +256,8 @@ fn rights_are_those_that_it_needs_and_no_more() {
         (&["patch", "virtualservices.networking.istio.io/web", "--subresource=status", "-n", "shop"], true),
         (&["create", "events.events.k8s.io", "-n", "shop"], true),
         (&["list", "secrets", here[0], here[1]], true),
+        (&["list", "authorizationpolicies.security.istio.io", here[0], here[1]], true),
+        (&["list", "envoyfilters.networking.istio.io", here[0], here[1]], true),
         (&["watch", "configmaps", here[0], here[1]], true),
         (&["create", "leases.coordination.k8s.io", here[0], here[1]], true),
         (&["update", "leases.coordination.k8s.io/sluice-status", here[0], here[1]], true),
@@ -251,6 +265,9 @@ fn rights_are_those_that_it_needs_and_no_more() {
         (&["list", "secrets", "-A"], false),
         (&["list", "configmaps", "-n", "shop"], false),
         (&["update", "secrets", here[0], here[1]], false),
+        (&["create", "secrets", here[0], here[1]], false),
+        (&["list", "authorizationpolicies.security.istio.io", "-n", "shop"], false),
+        (&["patch", "validatingwebhookconfigurations.admissionregistration.k8s.io/sluice"], false),
         (&["update", "leases.coordination.k8s.io/another", here[0], here[1]], false),
         (&["patch", "gateways.networking.istio.io", "-n", "shop"], false),
         (&["update", "services", "-n", "shop"], false),
@@ -294,13 +311,11 @@ fn with_namespaces_it_may_read_those_alone() {
 fn a_gateway_serves_with_these_rights() {
     const HOST: &str = "shop.example.com";
     let plane = plane();
-    plane.create_namespaces(&["istioinaction"]);
-    plane.apply(&without_pods(&kustomized("base")));
-    let (backend, authority, port) = (
-        Backend::start("webapp", Version::Http1, Place::outside_loopback()),
-        Authority::new("the test's"),
-        port::free(),
-    );
+    plane.create_namespaces(&["istioinaction", "istio-system"]);
+    let rendered = kustomized_with(&COMPONENTS);
+    plane.apply(&without_pods(&rendered));
+    let backend = Backend::start("webapp", Version::Http1, Place::outside_loopback());
+    let (authority, port, admission) = (Authority::new("the test's"), port::free(), port::free());
     let certificate = secret("shop", &authority.issue(&[HOST]), None);
     plane.apply(&certificate.replace("namespace: istio-system", &format!("namespace: {NAMESPACE}")));
     plane.apply(
@@ -309,31 +324,89 @@ fn a_gateway_serves_with_these_rights() {
             + &http_service("webapp", &[backend.server.address])),
     );
     let kubeconfig = plane.kubeconfig_of(&User::ServiceAccount { namespace: NAMESPACE, name: "sluice" });
-    let container =
-        objects(&kustomized("base")).into_iter().find(|it| it["kind"] == "DaemonSet").expect("a DaemonSet");
-    let arguments = container.pointer("/spec/template/spec/containers/0/args").expect("args");
-    let labels =
-        harness::deploy::texts(arguments).into_iter().find(|it| it.starts_with("--labels=")).expect("labels");
-    let kubeconfig = kubeconfig.to_str().expect("a path");
-    let flags = [
-        labels,
+    let set = the("DaemonSet", &objects(&rendered));
+    let arguments = texts(&set["spec"]["template"]["spec"]["containers"][0]["args"]);
+    let own = |flag: &&str| flag.starts_with("--labels=") || flag.starts_with("--root-namespace=");
+    let flags: Vec<_> = arguments.into_iter().filter(own).collect();
+    assert_eq!(flags.len(), 2, "{flags:?}");
+    let (kubeconfig, admission) = (kubeconfig.display().to_string(), format!("127.0.0.1:{admission}"));
+    let ours = [
         "--kubernetes",
         "--kubeconfig",
-        kubeconfig,
+        &kubeconfig,
         "--namespace",
         NAMESPACE,
-        "--root-namespace",
-        NAMESPACE,
+        "--admission-address",
+        &admission,
     ];
-    let gateway = Gateway::arrange().flags(&flags).start();
+    let gateway = Gateway::arrange().flags(&flags).flags(&ours).start();
     let mut stream = TlsClient::new(authority.roots(), HOST).connect(gateway.at(port)).expect("a handshake");
     let request = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n");
     assert!(exchange(&mut stream, &request).expect("an answer").contains("\"backend\":\"webapp\""));
-    wait::until("the Gateway's status", || {
-        let said =
-            plane.kubectl(&["get", "gateway", "edge", "-n", "istioinaction", "-o", "json"]).expect_success();
-        let gateway: Value = serde_json::from_str(&said.out).expect("JSON");
-        (gateway["status"]["conditions"][0]["reason"] == "InForce").then_some(())
+    let written = |words: &[&str], at: &str| {
+        let said = plane.kubectl(&[&["get", "-o", "json"], words].concat()).expect_success();
+        let object: Value = serde_json::from_str(&said.out).expect("JSON");
+        object.pointer(at).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+    };
+    let reason = wait::until("the Gateway's status", || {
+        written(&["gateway", "edge", "-n", "istioinaction"], "/status/conditions/0/reason")
+    });
+    assert_eq!(reason, "InForce");
+    wait::until("whom the API server is to trust", || {
+        written(&["validatingwebhookconfiguration", "sluice"], "/webhooks/0/clientConfig/caBundle")
     });
     assert!(!gateway.log().contains("forbidden"), "{}", gateway.log());
+}
+
+/// Helm on a cluster.
+fn helm(plane: &ControlPlane, words: &[&str]) -> Said {
+    let mut helm = Command::new(tool("helm"));
+    // What it keeps for itself is not to be the user's.
+    for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        helm.env(variable, plane.directory().join(variable));
+    }
+    run(helm.args(words).args(["--namespace", NAMESPACE, "--kubeconfig"]).arg(plane.kubeconfig()))
+}
+
+fn definitions(plane: &ControlPlane, template: &str) -> Vec<String> {
+    let said = plane.kubectl(&["get", "crd", "-o", template]).expect_success();
+    said.out.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn helm_keeps_up_its_own_definitions_and_takes_none_away() {
+    const RELEASES: &str = r#"go-template={{range .items}}{{index .metadata.annotations "meta.helm.sh/release-name"}}{{"\n"}}{{end}}"#;
+    let (plane, chart) = (ControlPlane::bare(), path("deploy/helm/sluice").display().to_string());
+    helm(&plane, &["install", "sluice", &chart, "--create-namespace"]).expect_success();
+    assert_eq!(definitions(&plane, RELEASES), ["sluice"; 6]);
+    // A definition that has fallen behind.
+    let stale =
+        ["label", "crd", "gateways.networking.istio.io", "app.kubernetes.io/part-of=older", "--overwrite"];
+    plane.kubectl(&stale).expect_success();
+    helm(&plane, &["upgrade", "sluice", &chart, "--set", "drainTime=60"]).expect_success();
+    let part = r"-o=jsonpath={.metadata.labels.app\.kubernetes\.io/part-of}";
+    let said = plane.kubectl(&["get", "crd", "gateways.networking.istio.io", part]).expect_success();
+    assert_eq!(said.out, "sluice", "an upgrade keeps up what is its own");
+    helm(&plane, &["uninstall", "sluice"]).expect_success();
+    assert_eq!(definitions(&plane, "name").len(), 6, "documents would go with them");
+    assert!(plane.kubectl(&["get", "daemonset", "sluice", "-n", NAMESPACE]).code != Some(0));
+}
+
+#[test]
+fn helm_leaves_definitions_of_others_alone() {
+    let (plane, chart) = (ControlPlane::start(), path("deploy/helm/sluice").display().to_string());
+    let before = definitions(&plane, "name");
+    helm(&plane, &["install", "sluice", &chart, "--create-namespace"]).expect_success();
+    let marked = plane
+        .kubectl(&["get", "crd", "-l", "app.kubernetes.io/part-of=sluice", "-o", "name"])
+        .expect_success()
+        .out;
+    let made: Vec<_> =
+        definitions(&plane, "name").into_iter().filter(|name| !before.contains(name)).collect();
+    assert_eq!(
+        marked.lines().collect::<Vec<_>>(),
+        made,
+        "those that were there are nobody's but their owner's"
+    );
+    assert!(!before.is_empty());
 }

@@ -43,6 +43,16 @@ app.kubernetes.io/part-of: sluice
 {{- end }}
 {{- end }}
 
+{{/* Policies and extensions that Istio's gateway would heed: the gateway says that it does not. */}}
+{{- define "sluice.policyRules" -}}
+- apiGroups: [security.istio.io]
+  resources: [authorizationpolicies, requestauthentications, peerauthentications]
+  verbs: [get, list, watch]
+- apiGroups: [networking.istio.io]
+  resources: [envoyfilters]
+  verbs: [get, list, watch]
+{{- end }}
+
 {{- define "sluice.subjects" -}}
 - kind: ServiceAccount
   name: {{ include "sluice.name" . }}
