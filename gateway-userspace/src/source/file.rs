@@ -13,7 +13,7 @@ use crate::api::{
 };
 
 use super::directory::{self, STDIN};
-use super::together::{Loaded, in_force};
+use super::together::{Loaded, in_force, in_force_of};
 
 /// Largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 4 * 1024 * 1024;
@@ -107,7 +107,8 @@ impl FileSource {
     /// What the files say now, alone.
     pub fn load(&mut self) -> Loaded {
         let (diagnostics, documents) = self.read();
-        Loaded { objects: self.good.values().cloned().collect(), diagnostics, documents }
+        let (objects, fingerprint) = in_force_of(self.good.values());
+        Loaded { objects, diagnostics, documents, fingerprint }
     }
 
     /// Reads what the files say now: what is wrong with it, in the order of files and lines, and how many documents there are,

@@ -1,9 +1,11 @@
 //! Documents of all sources together.
 
-use crate::api::{Code, Diagnostic, Object, Objects, Severity};
+use std::time::Duration;
+
+use crate::api::{Code, Diagnostic, Fingerprint, Object, Objects, Severity};
 
 use super::file::{self, FileSource};
-use super::kubernetes::{KubernetesSource, Link};
+use super::kubernetes::{KubernetesSource, Link, Unread};
 
 /// What a load found.
 #[derive(Debug, Default)]
@@ -14,6 +16,8 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// Documents found, sound or not.
     pub documents: usize,
+    /// Of those in force.
+    pub fingerprint: Fingerprint,
 }
 
 /// Files, a cluster, or both.
@@ -21,12 +25,19 @@ pub struct Loaded {
 pub struct Sources {
     files: FileSource,
     cluster: Option<KubernetesSource>,
+    /// Whether a file's document is what the cluster's is to become.
+    proposes: bool,
 }
 
 impl Sources {
     /// Reads these from now on. Of a document that is in both the file's counts.
     pub fn new(files: FileSource, cluster: Option<KubernetesSource>) -> Self {
-        Self { files, cluster }
+        Self { files, cluster, proposes: false }
+    }
+
+    /// Reads a cluster as it would be with these files' documents in the place of its own.
+    pub fn proposing(files: FileSource, cluster: KubernetesSource) -> Self {
+        Self { files, cluster: Some(cluster), proposes: true }
     }
 
     /// What they say now. `None`: not all that a cluster has is known yet; `changed` tells when.
@@ -37,20 +48,21 @@ impl Sources {
             Some(cluster) => cluster,
         };
         let (mut diagnostics, mut documents) = self.files.read();
+        documents += cluster.documents();
         let of_files = self.files.objects();
         let (mut both, mut theirs) = (Vec::new(), Vec::new());
         for object in cluster.objects() {
             match of_files.get(object.reference()) {
+                Some(_) if self.proposes => documents -= 1,
                 Some(first) => both.push(file::duplicate(first, object)),
                 None => theirs.push(object),
             }
         }
-        let objects: Objects = of_files.values().chain(theirs).cloned().collect();
+        let (objects, fingerprint) = in_force_of(of_files.values().chain(theirs));
         diagnostics.extend(cluster.diagnostics());
         diagnostics.extend(both);
-        documents += cluster.documents();
         cluster.want(&objects);
-        Some(Loaded { objects, diagnostics, documents })
+        Some(Loaded { objects, diagnostics, documents, fingerprint })
     }
 
     /// Has what was found told where documents come from: in the status of a cluster's.
@@ -65,6 +77,16 @@ impl Sources {
         self.cluster.as_ref().is_none_or(KubernetesSource::is_complete)
     }
 
+    /// Goes on without what a cluster has not given for so long, and says what that is; nothing while something may still come.
+    pub fn go_without(&mut self, patience: Duration) -> Vec<Unread> {
+        self.cluster.as_mut().map(|cluster| cluster.go_without(patience)).unwrap_or_default()
+    }
+
+    /// What of a cluster is still being waited for, in words.
+    pub fn missing(&self) -> Vec<String> {
+        self.cluster.as_ref().map(KubernetesSource::missing).unwrap_or_default()
+    }
+
     /// Waits until a cluster has other documents. Nothing is lost if this is dropped. Of files, `watch` tells.
     pub async fn changed(&mut self) {
         match &mut self.cluster {
@@ -77,6 +99,13 @@ impl Sources {
     pub fn link(&self) -> Option<Link> {
         self.cluster.as_ref().map(KubernetesSource::link)
     }
+}
+
+/// Documents together, and told from other ones.
+pub(super) fn in_force_of<'a>(objects: impl Iterator<Item = &'a Object>) -> (Objects, Fingerprint) {
+    let mut fingerprint = Fingerprint::default();
+    let all = objects.inspect(|object| fingerprint.add(object.source().digest)).cloned().collect();
+    (all, fingerprint)
 }
 
 /// Tells that an older state of a document is in force.

@@ -8,6 +8,7 @@ mod link;
 mod raw;
 mod standing;
 mod store;
+mod unread;
 mod wanted;
 mod watch;
 mod writer;
@@ -21,6 +22,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 pub use self::link::{Link, LinkView};
+pub use self::unread::Unread;
 
 use self::kinds::Scope;
 use self::lease::Candidate;
@@ -191,11 +193,30 @@ impl KubernetesSource {
         self.link.count(self.store.documents());
     }
 
+    /// Goes on without what has been refused, or failed, for so long, and says what that is, if there is nothing else to wait
+    /// for: for those who look once, not for a gateway.
+    pub fn go_without(&mut self, patience: Duration) -> Vec<Unread> {
+        let lost =
+            |scope: &Scope| Some((scope.clone(), self.link.lost(scope).filter(|it| it.0 >= patience)?.1));
+        let Some(lost) = self.store.missing().map(lost).collect::<Option<Vec<_>>>() else {
+            return Vec::new();
+        };
+        if !lost.is_empty() {
+            self.due = Some(Instant::now());
+        }
+        lost.iter().for_each(|(scope, _)| self.store.go_without(scope));
+        lost.into_iter().map(|(scope, why)| Unread::new(&scope, why)).collect()
+    }
+
+    /// What a look for all documents still waits for, in words.
+    pub fn missing(&self) -> Vec<String> {
+        self.store.missing().map(Scope::words).collect()
+    }
+
     fn say_what_is_missing(&mut self) {
         self.patience += WAITING;
         if !self.has_begun {
-            let missing: Vec<_> = self.store.missing().map(Scope::words).collect();
-            tracing::warn!("waiting for the API server to list {}", missing.join(", "));
+            tracing::warn!("waiting for the API server to list {}", self.missing().join(", "));
         }
     }
 }

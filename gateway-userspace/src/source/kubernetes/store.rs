@@ -62,6 +62,13 @@ impl Store {
         self.shelves.iter().filter(|(_, shelf)| !shelf.is_complete).map(|(scope, _)| scope)
     }
 
+    /// Takes a scope's documents for all told.
+    pub(super) fn go_without(&mut self, scope: &Scope) {
+        if let Some(shelf) = self.shelves.get_mut(scope) {
+            shelf.is_complete = true;
+        }
+    }
+
     /// Takes note of what became of a document. Whether there is something else to be in force, or all is known for the first
     /// time.
     pub(super) fn take(&mut self, scope: &Scope, event: Event) -> bool {

@@ -328,6 +328,11 @@ fn is(error: &Error, code: StatusCode) -> bool {
 
 /// With what is behind it, which says most.
 fn in_words(error: &Error) -> String {
+    if let Error::Api(status) = error
+        && !status.message.is_empty()
+    {
+        return status.message.clone();
+    }
     let mut words = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
