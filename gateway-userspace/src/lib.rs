@@ -4,6 +4,7 @@
 //! `cargo xtask tidy` proves it. `agent` is the one place that sees everything.
 
 pub mod admin;
+pub mod admission;
 pub mod agent;
 pub mod analysis;
 pub mod api;

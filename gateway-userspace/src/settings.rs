@@ -147,6 +147,16 @@ pub struct KubernetesArgs {
     /// Write nothing into the status of documents. Otherwise one of all gateways of the namespace does, by a Lease.
     #[arg(long, requires = "kubernetes")]
     pub no_status: bool,
+    /// Address of an admission webhook, such as 0.0.0.0:15017: the API server asks there before it takes a document, and refuses
+    /// what would not be in force. `none`: there is none.
+    #[arg(long, default_value = "none", value_name = "ADDRESS", value_parser = parse_optional_address)]
+    pub admission_address: OptionalAddress,
+    /// The ValidatingWebhookConfiguration that is told whom to trust.
+    #[arg(long, default_value = "sluice", value_name = "NAME")]
+    pub admission_webhook: String,
+    /// The Service, in the gateway's namespace, that it calls.
+    #[arg(long, default_value = "sluice-admission", value_name = "NAME")]
+    pub admission_service: String,
     /// Which cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,

@@ -5,15 +5,17 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::admission;
 use crate::analysis::{Analysis, Analyst};
 use crate::api::Fingerprint;
 use crate::api::diagnostic::{Diagnostic, Severity, render};
 use crate::proxy::Runtime;
 use crate::resolve::{self, Resolver};
-use crate::settings::RunArgs;
-use crate::source::kubernetes::{Link, client};
+use crate::settings::{KubernetesArgs, RunArgs};
+use crate::source::kubernetes::{Duties, Link, client};
 use crate::source::{FileSource, KubernetesSource, NamedFiles, Sources};
 use crate::tls::CredentialFault;
 use crate::translate::{LogSettings, Surroundings};
@@ -54,12 +56,11 @@ impl Configuration {
         let cluster = if args.kubernetes.kubernetes {
             let config = client::config(&args.kubernetes.cluster).await?;
             let namespaces = args.kubernetes.watch_namespaces.clone();
-            Some(KubernetesSource::start(
-                config,
-                args.identity.identity(),
-                namespaces,
-                !args.kubernetes.no_status,
-            )?)
+            let duties = Duties {
+                status: !args.kubernetes.no_status,
+                webhook: admission::webhook(&args.kubernetes, &args.identity.namespace),
+            };
+            Some(KubernetesSource::start(config, args.identity.identity(), namespaces, duties)?)
         } else {
             None
         };
@@ -80,6 +81,14 @@ impl Configuration {
             said: Said::default(),
             colour: std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
         })
+    }
+
+    /// Begins to answer the API server's questions, if that is wished.
+    pub(super) async fn answer(&self, args: &KubernetesArgs) -> anyhow::Result<()> {
+        if let (Some(address), Some(shown)) = (args.admission_address.0, self.sources.shown()) {
+            admission::open(address, shown).await.context("--admission-address (another one, or `none`)")?;
+        }
+        Ok(())
     }
 
     /// How things stand with the API server, if documents are read from one.

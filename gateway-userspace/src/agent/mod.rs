@@ -7,6 +7,7 @@
 //! Succession: sockets of the agent before → documents → workers → admin socket in its place → it drains → kernel plane,
 //! which steers all the time. The one that is relieved stops likewise, and leaves the plane as it is.
 
+mod admission;
 mod checks;
 mod configuration;
 mod kernel;
@@ -66,6 +67,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let ledger = Arc::new(Ledger::default());
     let (orders, mut ordered) = Orders::new();
     let mut configuration = Configuration::new(args).await?;
+    configuration.answer(&args.kubernetes).await?;
     let view = Published::new(View {
         cluster: configuration.link(),
         counts: counts.clone(),

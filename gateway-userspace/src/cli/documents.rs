@@ -13,7 +13,7 @@ use super::remote;
 use crate::api::{Code, Diagnostic, Severity};
 use crate::model::CredentialSource;
 use crate::settings::{ClusterArgs, IdentityArgs};
-use crate::source::kubernetes::{Unread, client};
+use crate::source::kubernetes::{Duties, Unread, client};
 use crate::source::{FileSource, KubernetesSource, Loaded, Sources, read_named};
 use crate::translate::Surroundings;
 
@@ -97,12 +97,7 @@ pub(super) fn read(
 
 fn finding(unread: &Unread) -> Diagnostic {
     let message = format!("{} could not be read: {}", unread.what, unread.why);
-    let found = Diagnostic::new(Severity::Warning, Code::NotRead, message);
-    if unread.credential.is_some() {
-        return found;
-    }
-    // Labels of endpoints.
-    found.help("what is said of subsets may be wrong without them; look as somebody who may read them")
+    Diagnostic::new(Severity::Warning, Code::NotRead, message)
 }
 
 async fn together(
@@ -114,7 +109,7 @@ async fn together(
     remote::probe(cluster).await?;
     let config = client::config(cluster).await?;
     let namespaces = namespaces.namespaces.clone();
-    let cluster = KubernetesSource::start(config, identity.identity(), namespaces, false)?;
+    let cluster = KubernetesSource::start(config, identity.identity(), namespaces, Duties::default())?;
     let mut sources = Sources::proposing(files, cluster);
     let (latest, mut unread) = (Instant::now() + PATIENCE, BTreeSet::new());
     loop {

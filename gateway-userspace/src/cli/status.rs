@@ -1,5 +1,6 @@
 //! `sluice status`: how a running agent is doing.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -124,8 +125,12 @@ fn link(out: &mut String, cluster: &LinkView) -> fmt::Result {
         age => format!("changes have not been heard for {age} s"),
     };
     writeln!(out, "API server:    {} documents, {age}", cluster.documents)?;
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (what, why) in &cluster.lost {
-        writeln!(out, "not heard:     {what}: {why}")?;
+        reasons.entry(why).or_default().push(what);
+    }
+    for (why, what) in reasons {
+        writeln!(out, "not heard:     {why}: {}", what.join(", "))?;
     }
     if !cluster.absent.is_empty() {
         let kinds: Vec<_> = cluster.absent.iter().map(String::as_str).collect();

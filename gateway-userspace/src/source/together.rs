@@ -1,10 +1,14 @@
 //! Documents of all sources together.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use crate::api::{Code, Diagnostic, Fingerprint, Object, Objects, Severity};
 
 use super::file::{self, FileSource};
+use super::kubernetes::webhook::Shown;
 use super::kubernetes::{KubernetesSource, Link, Unread};
 
 /// What a load found.
@@ -93,6 +97,11 @@ impl Sources {
             Some(cluster) => cluster.changed().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// What an admission webhook is to show, if there is to be one.
+    pub fn shown(&self) -> Option<watch::Receiver<Option<Arc<Shown>>>> {
+        self.cluster.as_ref().and_then(KubernetesSource::shown)
     }
 
     /// How things stand with the API server, if one is read from.

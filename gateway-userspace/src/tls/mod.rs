@@ -9,6 +9,7 @@ pub mod client_hello;
 mod endpoint;
 pub mod forwarded;
 mod ocsp;
+pub mod own;
 mod protocol;
 pub mod server;
 mod tickets;

@@ -69,3 +69,14 @@ pub fn multiplexing(config: &Config) -> anyhow::Result<Client> {
         .service(client);
     Ok(Client::new(service, config.default_namespace.clone()))
 }
+
+/// Why the API server refused, or, in the words of what is at the bottom of it, why it was not reached.
+pub(super) fn words(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return status.message.clone();
+    }
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let words = causes.last().map(ToString::to_string).unwrap_or_default();
+    // rustls has a page of its manual behind some.
+    words.split(": https://").next().unwrap_or_default().to_owned()
+}

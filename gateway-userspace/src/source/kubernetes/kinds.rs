@@ -34,6 +34,11 @@ impl Kind {
         self.is_istios && ["Gateway", "VirtualService"].contains(&self.name)
     }
 
+    /// Whether it is for some workloads, by their labels.
+    pub(super) fn selects(&self) -> bool {
+        UNHEEDED.contains(self)
+    }
+
     /// `apiVersion`.
     pub(super) fn api_version(&self, version: &str) -> String {
         if self.group.is_empty() { version.to_owned() } else { format!("{}/{version}", self.group) }
@@ -60,6 +65,15 @@ pub(super) static WHOLE: [Kind; 8] = [
     Kind::istios("Telemetry", "telemetry.istio.io", &["v1", "v1alpha1"], "telemetries"),
     Kind::own("Service", "", "services"),
     Kind::own("EndpointSlice", "discovery.k8s.io", "endpointslices"),
+];
+
+/// Policies and extensions that Istio's gateway would heed and this one does not: whoever wrote one must hear of it. They are for
+/// the workloads of their namespace, and those of the root namespace for all.
+pub(super) static UNHEEDED: [Kind; 4] = [
+    Kind::istios("AuthorizationPolicy", "security.istio.io", &["v1", "v1beta1"], "authorizationpolicies"),
+    Kind::istios("RequestAuthentication", "security.istio.io", &["v1", "v1beta1"], "requestauthentications"),
+    Kind::istios("PeerAuthentication", "security.istio.io", &["v1", "v1beta1"], "peerauthentications"),
+    Kind::istios("EnvoyFilter", NETWORKING, &["v1alpha3"], "envoyfilters"),
 ];
 
 /// Read by name alone: nobody else's certificates belong in a gateway's memory.

@@ -11,6 +11,8 @@ use kube::{Api, Client, Error};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::client;
+
 /// Its name, in the gateway's namespace.
 pub(super) const NAME: &str = "sluice-status";
 /// How long a holder that says nothing has it.
@@ -57,7 +59,8 @@ impl Candidate {
                 // Others may have it by now only once its time is over.
                 failed if self.renewed.elapsed() + RENEWAL > DURATION => {
                     if let (Ok(Err(error)), false) = (&failed, std::mem::replace(&mut self.is_told, true)) {
-                        tracing::warn!(%error, lease = NAME, "no status is written to documents by this gateway");
+                        let why = client::words(error);
+                        tracing::warn!(%why, lease = NAME, "no status is written to documents by this gateway");
                     }
                     self.say(false);
                 }

@@ -70,6 +70,8 @@ impl Link {
                     tracing::info!("the API server is heard again");
                 }
             }
+            // Of what is not heeded anyway nobody misses the definition.
+            Event::Absent if scope.kind.selects() => {}
             Event::Absent => drop(state.absent.insert(scope.clone())),
             Event::Complete => drop(state.absent.remove(scope)),
             Event::Is(..) | Event::Stands(..) | Event::Gone(_) => {}

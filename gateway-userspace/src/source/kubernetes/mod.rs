@@ -2,6 +2,7 @@
 //! reading tens of thousands of documents holds up nobody. While the server is not heard the last state stays in force.
 
 pub mod client;
+mod follow;
 mod kinds;
 mod lease;
 mod link;
@@ -11,23 +12,25 @@ mod store;
 mod unread;
 mod wanted;
 mod watch;
+pub mod webhook;
 mod writer;
 
-use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Config;
 use tokio::sync::{mpsc, watch as watch_channel};
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 pub use self::link::{Link, LinkView};
 pub use self::unread::Unread;
 
+use self::follow::Followers;
 use self::kinds::Scope;
 use self::lease::Candidate;
 use self::store::Store;
-use self::watch::{Follower, News};
+use self::watch::News;
+use self::webhook::{Keeper, Shown, Webhook};
 use crate::api::{Diagnostic, Object, Objects};
 use crate::model::GatewayIdentity;
 
@@ -38,6 +41,15 @@ const UNHEARD: usize = 1024;
 /// How often it is said what a start still waits for.
 const WAITING: Duration = Duration::from_secs(10);
 
+/// What a gateway does for a cluster beside reading its documents, unless another one of the same namespace does.
+#[derive(Default)]
+pub struct Duties {
+    /// Write what is found into the status of documents.
+    pub status: bool,
+    /// Keep the certificate of an admission webhook.
+    pub webhook: Option<Webhook>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct KubernetesSource {
@@ -46,11 +58,13 @@ pub struct KubernetesSource {
     identity: GatewayIdentity,
     namespaces: Vec<String>,
     news: mpsc::Receiver<News>,
-    wishes: mpsc::UnboundedSender<BTreeSet<Scope>>,
+    wishes: mpsc::UnboundedSender<follow::Wishes>,
     /// What is to be written into the status of documents.
     orders: writer::Orders,
     /// Whether it is this gateway that writes them.
     leads: watch_channel::Receiver<bool>,
+    /// What the admission webhook is to show.
+    shown: Option<watch_channel::Receiver<Option<Arc<Shown>>>>,
     /// What was found last.
     findings: Vec<Diagnostic>,
     /// There is something that was not told, and by then it will be.
@@ -62,33 +76,45 @@ pub struct KubernetesSource {
 }
 
 impl KubernetesSource {
-    /// Begins to read the documents of these namespaces, or of all, for a gateway, and, if it is to, to write what is reported
-    /// into their status, unless another gateway does.
+    /// Begins to read the documents of these namespaces, or of all, for a gateway, and does its duties.
     pub fn start(
         config: Config,
         identity: GatewayIdentity,
         namespaces: Vec<String>,
-        writes_status: bool,
+        duties: Duties,
     ) -> anyhow::Result<Self> {
         let (sender, news) = mpsc::channel(UNHEARD);
         let (wishes, wished) = mpsc::unbounded_channel();
         let (holds, leads) = watch_channel::channel(false);
         let orders = writer::Orders::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let client = {
+        let (client, followers) = {
             let _within = runtime.enter();
-            client::multiplexing(&config)?
+            let labels = Arc::new(identity.labels.clone());
+            (client::multiplexing(&config)?, Followers::new(config.clone(), labels, sender)?)
         };
         tracing::info!(server = %config.cluster_url, "reading documents from the API server");
+        let candidate = Candidate::new(client.clone(), &identity.namespace, holds);
+        let (keeper, shown) = duties
+            .webhook
+            .map(|Webhook { name, host, craft }| {
+                Keeper::new(client.clone(), &identity.namespace, (&name, &host), craft)
+            })
+            .unzip();
         std::thread::Builder::new().name("sluice-kube".to_owned()).spawn({
-            let (orders, namespace) = (orders.clone(), identity.namespace.clone());
+            let (orders, leading) = (orders.clone(), leads.clone());
             move || {
                 runtime.block_on(async move {
-                    if writes_status {
-                        tokio::spawn(Candidate::new(client.clone(), &namespace, holds).run());
-                        tokio::spawn(writer::run(client.clone(), orders));
+                    if duties.status || keeper.is_some() {
+                        tokio::spawn(candidate.run());
                     }
-                    follow(client, wished, sender).await;
+                    if duties.status {
+                        tokio::spawn(writer::run(client, orders));
+                    }
+                    if let Some(keeper) = keeper {
+                        tokio::spawn(keeper.run(leading));
+                    }
+                    followers.run(wished).await;
                 });
             }
         })?;
@@ -101,6 +127,7 @@ impl KubernetesSource {
             wishes,
             orders,
             leads,
+            shown,
             findings: Vec::new(),
             due: None,
             patience: Instant::now() + WAITING,
@@ -108,6 +135,11 @@ impl KubernetesSource {
         };
         source.want(&Objects::default());
         Ok(source)
+    }
+
+    /// What the admission webhook is to show, if there is to be one.
+    pub fn shown(&self) -> Option<watch_channel::Receiver<Option<Arc<Shown>>>> {
+        self.shown.clone()
     }
 
     /// How things stand with the API server.
@@ -144,10 +176,9 @@ impl KubernetesSource {
     pub fn want(&mut self, objects: &Objects) {
         let scopes = wanted::scopes(objects, &self.identity, &self.namespaces);
         self.link.keep(&scopes);
-        let are_fewer = self.store.len() > scopes.len();
-        if !self.store.keep(&scopes).is_empty() || are_fewer {
+        if let Some(followers) = self.store.keep(&scopes) {
             // A thread that has ended has said why.
-            let _ = self.wishes.send(scopes);
+            let _ = self.wishes.send(followers);
         }
     }
 
@@ -182,9 +213,9 @@ impl KubernetesSource {
                 }
             };
             // The thread has ended, by a fault of its own.
-            let Some((scope, event)) = news else { return std::future::pending().await };
+            let Some((scope, number, event)) = news else { return std::future::pending().await };
             self.link.hear(&scope, &event);
-            if self.store.take(&scope, event) {
+            if self.store.take((&scope, number), event) {
                 self.due.get_or_insert_with(|| Instant::now() + TOGETHER);
             }
         }
@@ -217,28 +248,6 @@ impl KubernetesSource {
         self.patience += WAITING;
         if !self.has_begun {
             tracing::warn!("waiting for the API server to list {}", self.missing().join(", "));
-        }
-    }
-}
-
-/// Has each scope followed that is wished for, and no other, until nobody wishes any more.
-async fn follow(
-    client: kube::Client,
-    mut wishes: mpsc::UnboundedReceiver<BTreeSet<Scope>>,
-    news: mpsc::Sender<News>,
-) {
-    let mut followed: HashMap<Scope, AbortHandle> = HashMap::new();
-    while let Some(scopes) = wishes.recv().await {
-        followed.retain(|scope, task| {
-            let is_wanted = scopes.contains(scope);
-            if !is_wanted {
-                task.abort();
-            }
-            is_wanted
-        });
-        for scope in scopes {
-            let follower = || Follower::new(client.clone(), scope.clone(), news.clone());
-            followed.entry(scope.clone()).or_insert_with(|| tokio::spawn(follower().run()).abort_handle());
         }
     }
 }

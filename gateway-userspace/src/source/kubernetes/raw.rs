@@ -1,5 +1,6 @@
 //! A document as the API server gives it, made what a gateway reads: without what others keep in it for themselves.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
 
 use crate::api::yaml::{Content, Entry, Node, Span};
@@ -37,6 +38,17 @@ impl Raw {
         name(&mut tree, "kind", kind.name);
         name(&mut tree, "apiVersion", &kind.api_version(version));
         Some(Self { tree, reference, standing })
+    }
+
+    /// Whether it is for a workload with these labels: selectors that select nothing in particular are for all.
+    pub(super) fn is_for(&self, labels: &BTreeMap<String, String>) -> bool {
+        let within = |path: [&str; 3]| {
+            path.iter().try_fold(&self.tree, |node, key| node.get(key).map(|entry| &entry.value))
+        };
+        let selector = within(["spec", "selector", "matchLabels"])
+            .or_else(|| within(["spec", "workloadSelector", "labels"]));
+        let Some(Content::Mapping(wanted)) = selector.map(|node| &node.content) else { return true };
+        wanted.iter().all(|entry| entry.value.text() == labels.get(&entry.key).map(String::as_str))
     }
 
     /// Tells two states of a document apart, within this process.
@@ -106,7 +118,7 @@ fn hash(node: &Node, hasher: &mut impl Hasher) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::kinds::WHOLE;
+    use super::super::kinds::{UNHEEDED, WHOLE};
     use super::*;
 
     fn raw(kind: &str, version: &str, more: &str) -> Raw {
@@ -145,6 +157,19 @@ mod tests {
             (pod.spec.spec.containers[0].ports[0].container_port, &*pod.spec.status.pod_ip),
             (80, "10.0.0.1")
         );
+    }
+
+    #[test]
+    fn policies_are_for_whom_they_select() {
+        let ours = BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]);
+        let is_for = |spec: &str| {
+            let text = format!(r#"{{"metadata": {{"name": "p", "namespace": "a"}}, "spec": {spec}}}"#);
+            Raw::new(serde_json::from_str(&text).unwrap(), &UNHEEDED[0], "v1").unwrap().is_for(&ours)
+        };
+        assert!(is_for("{}"));
+        assert!(is_for(r#"{"selector": {"matchLabels": {"istio": "ingressgateway"}}}"#));
+        assert!(!is_for(r#"{"selector": {"matchLabels": {"istio": "ingressgateway", "app": "x"}}}"#));
+        assert!(!is_for(r#"{"workloadSelector": {"labels": {"app": "x"}}}"#));
     }
 
     #[test]

@@ -20,12 +20,14 @@ struct Held {
     /// As it is, or as it was when it was sound last.
     object: Option<Object>,
     /// Of kinds that get a status.
-    standing: Option<Standing>,
+    standing: Option<Box<Standing>>,
 }
 
 /// The documents of a scope.
 #[derive(Debug, Default)]
 struct Shelf {
+    /// Of the follower whose word counts: one that was dropped may have said something that is heard only now.
+    number: u64,
     held: BTreeMap<ObjectRef, Held>,
     /// All that there were have been told at least once, or that there are none of the kind.
     is_complete: bool,
@@ -35,21 +37,24 @@ struct Shelf {
 #[derive(Debug, Default)]
 pub(super) struct Store {
     shelves: BTreeMap<Scope, Shelf>,
+    /// Followers so far.
+    followers: u64,
 }
 
 impl Store {
-    /// Holds documents of these scopes, and no others. Says which are new.
-    pub(super) fn keep(&mut self, scopes: &BTreeSet<Scope>) -> Vec<Scope> {
+    /// Holds documents of these scopes, and no others. If they are others than before: who is to follow each of them.
+    pub(super) fn keep(&mut self, scopes: &BTreeSet<Scope>) -> Option<BTreeMap<Scope, u64>> {
+        if self.shelves.keys().eq(scopes) {
+            return None;
+        }
         self.shelves.retain(|scope, _| scopes.contains(scope));
-        let new: Vec<Scope> =
-            scopes.iter().filter(|scope| !self.shelves.contains_key(scope)).cloned().collect();
-        self.shelves.extend(new.iter().map(|scope| (scope.clone(), Shelf::default())));
-        new
-    }
-
-    /// How many scopes there are.
-    pub(super) fn len(&self) -> usize {
-        self.shelves.len()
+        for scope in scopes {
+            self.shelves.entry(scope.clone()).or_insert_with(|| {
+                self.followers += 1;
+                Shelf { number: self.followers, ..Shelf::default() }
+            });
+        }
+        Some(self.shelves.iter().map(|(scope, shelf)| (scope.clone(), shelf.number)).collect())
     }
 
     /// Whether all documents of all scopes have been told.
@@ -71,9 +76,10 @@ impl Store {
 
     /// Takes note of what became of a document. Whether there is something else to be in force, or all is known for the first
     /// time.
-    pub(super) fn take(&mut self, scope: &Scope, event: Event) -> bool {
+    pub(super) fn take(&mut self, (scope, number): (&Scope, u64), event: Event) -> bool {
+        let shelf = self.shelves.get_mut(scope).filter(|shelf| shelf.number == number);
         // Of a scope that nobody wants any more.
-        let Some(shelf) = self.shelves.get_mut(scope) else { return false };
+        let Some(shelf) = shelf else { return false };
         match event {
             Event::Is(reference, reading, standing) => {
                 shelf.put(reference, *reading, standing);
@@ -135,7 +141,7 @@ impl Store {
                 let is_in_force = !held.diagnostics.iter().any(Diagnostic::is_error);
                 let status = Status::wanted(standing.generation, is_in_force, found);
                 if standing.status.as_ref().is_none_or(|before| !before.says_as(&status)) {
-                    let order = Order { kind: scope.kind, standing: standing.clone(), status };
+                    let order = Order { kind: scope.kind, standing: (**standing).clone(), status };
                     orders.insert(reference.clone(), order);
                 }
             }
@@ -167,7 +173,7 @@ fn is_for(object: &Object, gateways: &HashSet<&ObjectRef>) -> bool {
 }
 
 impl Shelf {
-    fn put(&mut self, reference: ObjectRef, reading: Reading, standing: Option<Standing>) {
+    fn put(&mut self, reference: ObjectRef, reading: Reading, standing: Option<Box<Standing>>) {
         let is_refused = reading.is_refused();
         let before = self.held.remove(&reference).and_then(|held| held.object).filter(|_| is_refused);
         let held = Held { diagnostics: reading.diagnostics, object: reading.object.or(before), standing };
@@ -188,7 +194,7 @@ mod tests {
         );
         let reading = read_tree(serde_json::from_str(&text).unwrap());
         let standing = Standing { version: "v1", uid: "u".to_owned(), generation: port.into(), status: None };
-        Event::Is(ObjectRef::new("Gateway", "shop", name), Box::new(reading), Some(standing))
+        Event::Is(ObjectRef::new("Gateway", "shop", name), Box::new(reading), Some(Box::new(standing)))
     }
 
     fn ports(store: &Store) -> Vec<u32> {
@@ -203,12 +209,12 @@ mod tests {
     fn a_document_that_breaks_stays_as_it_was_until_it_is_mended_or_deleted() {
         let scope = Scope::all(&WHOLE[0], None);
         let mut store = Store::default();
-        assert_eq!(store.keep(&[scope.clone()].into()), [scope.clone()]);
+        assert_eq!(store.keep(&[scope.clone()].into()), Some([(scope.clone(), 1)].into()));
         let codes = |store: &Store| -> Vec<&str> {
             store.diagnostics().iter().map(|found| found.code.as_str()).collect()
         };
         let mut see = |event| {
-            store.take(&scope, event);
+            store.take((&scope, 1), event);
             (ports(&store), codes(&store))
         };
         assert_eq!(see(is("a", 80)), (vec![80], vec![]));
@@ -228,17 +234,21 @@ mod tests {
         ];
         let mut store = Store::default();
         store.keep(&[gateways.clone(), services.clone()].into());
-        assert!(store.take(&gateways, Event::Absent), "news");
-        assert!(!store.take(&gateways, Event::Complete), "none");
+        assert!(store.keep(&[gateways.clone(), services.clone()].into()).is_none());
+        assert!(store.take((&gateways, 1), Event::Absent), "news");
+        assert!(!store.take((&gateways, 1), Event::Complete), "none");
         assert!(!store.is_complete());
-        assert!(store.take(&services, Event::Complete));
+        assert!(store.take((&services, 2), Event::Complete));
         assert!(store.is_complete());
-        assert_eq!(store.keep(&[gateways.clone(), services, secret.clone()].into()), [secret.clone()]);
+        store.keep(&[gateways.clone(), services, secret.clone()].into());
         assert!(store.missing().eq([&secret]));
-        store.keep(&[gateways].into());
+        store.keep(&[gateways.clone()].into());
         assert!(store.is_complete(), "nobody wants it any more");
-        assert!(!store.take(&secret, is("a", 80)));
+        assert!(!store.take((&secret, 3), is("a", 80)));
+        let again = store.keep(&[gateways, secret.clone()].into()).unwrap();
+        assert!(!store.take((&secret, 3), is("a", 80)), "it was said before it was wanted again");
         assert_eq!(store.documents(), 0);
+        assert!(store.take((&secret, again[&secret]), is("a", 80)));
     }
 
     #[test]
@@ -247,7 +257,7 @@ mod tests {
         let mut store = Store::default();
         store.keep(&[scope.clone()].into());
         for event in [is("sound", 80), is("broken", 0)] {
-            store.take(&scope, event);
+            store.take((&scope, 1), event);
         }
         let orders = |store: &Store| {
             let found = store.diagnostics();
@@ -259,10 +269,13 @@ mod tests {
         assert_eq!(said, [("broken", Some(false)), ("sound", Some(true))]);
         for (name, order) in first {
             let standing = Standing { status: Some(order.status), ..order.standing };
-            store.take(&scope, Event::Stands(ObjectRef::new("Gateway", "shop", &name), standing));
+            store.take(
+                (&scope, 1),
+                Event::Stands(ObjectRef::new("Gateway", "shop", &name), Box::new(standing)),
+            );
         }
         assert!(orders(&store).is_empty(), "it stands there");
-        store.take(&scope, is("sound", 81));
+        store.take((&scope, 1), is("sound", 81));
         assert_eq!(orders(&store).len(), 1, "of another state");
     }
 }

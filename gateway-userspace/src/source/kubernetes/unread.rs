@@ -1,6 +1,6 @@
 //! What somebody who looked once could not read.
 
-use super::kinds::{CONFIG_MAP, POD, SECRET, Scope};
+use super::kinds::{CONFIG_MAP, SECRET, Scope, WHOLE};
 use crate::model::CredentialSource;
 
 /// Documents that were asked for and not given.
@@ -21,7 +21,7 @@ impl Unread {
         Self {
             what: scope.words(),
             why,
-            is_essential: ![&SECRET, &CONFIG_MAP, &POD].contains(&scope.kind),
+            is_essential: WHOLE.contains(scope.kind),
             credential: credential(scope),
         }
     }

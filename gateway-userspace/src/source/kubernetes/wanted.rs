@@ -6,7 +6,7 @@ use crate::api::mesh_config::CONFIG_MAP as MESH_CONFIG;
 use crate::api::{CredentialName, DestinationRule, Objects, Sourced};
 use crate::model::GatewayIdentity;
 
-use super::kinds::{CONFIG_MAP, POD, SECRET, Scope, WHOLE};
+use super::kinds::{CONFIG_MAP, POD, SECRET, Scope, UNHEEDED, WHOLE};
 
 /// The scopes of a gateway that knows these documents.
 pub(super) fn scopes(
@@ -17,6 +17,9 @@ pub(super) fn scopes(
     let mut all: BTreeSet<Scope> =
         WHOLE.iter().flat_map(|kind| within(namespaces, |it| Scope::all(kind, it))).collect();
     all.insert(Scope::one(&CONFIG_MAP, &identity.root_namespace, MESH_CONFIG));
+    for namespace in [&identity.namespace, &identity.root_namespace] {
+        all.extend(UNHEEDED.iter().map(|kind| Scope::all(kind, Some(namespace))));
+    }
     for name in credentials(objects, identity) {
         all.extend(match CredentialName::parse(&name, &identity.namespace) {
             Ok(CredentialName::Secret(name)) => Some(Scope::one(&SECRET, &identity.namespace, &name)),
@@ -97,7 +100,8 @@ mod tests {
 
     fn words(documents: &[&str]) -> Vec<String> {
         let scopes = scopes(&objects(documents), &GatewayIdentity::default(), &[]);
-        let more = scopes.into_iter().filter(|scope| !WHOLE.contains(scope.kind));
+        let more =
+            scopes.into_iter().filter(|scope| !WHOLE.contains(scope.kind) && !UNHEEDED.contains(scope.kind));
         more.map(|scope| {
             scope.words() + &scope.labels.map(|labels| format!(" with {labels}")).unwrap_or_default()
         })

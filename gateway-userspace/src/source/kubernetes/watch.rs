@@ -1,8 +1,9 @@
 //! Follows the documents of a scope: lists them, then watches from there on, and lists them again where the server has
 //! forgotten what changed since. Only what is another document than before is told.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -17,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use crate::api::yaml::Node;
 use crate::api::{ObjectRef, Reading};
 
+use super::client;
 use super::kinds::Scope;
 use super::raw::Raw;
 use super::standing::Standing;
@@ -38,9 +40,9 @@ const ABSENT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) enum Event {
     /// A document is there, or another than before.
-    Is(ObjectRef, Box<Reading>, Option<Standing>),
+    Is(ObjectRef, Box<Reading>, Option<Box<Standing>>),
     /// No more than its standing is another.
-    Stands(ObjectRef, Standing),
+    Stands(ObjectRef, Box<Standing>),
     /// It is gone.
     Gone(ObjectRef),
     /// All that there are have been told.
@@ -53,8 +55,8 @@ pub(super) enum Event {
     Regained,
 }
 
-/// Of a scope.
-pub(super) type News = (Scope, Event);
+/// Of a scope, by the follower with this number.
+pub(super) type News = (Scope, u64, Event);
 
 /// Nobody listens any more.
 struct Unheard;
@@ -92,6 +94,9 @@ enum End {
 pub(super) struct Follower {
     client: Client,
     scope: Scope,
+    number: u64,
+    /// Of the gateway.
+    labels: Arc<BTreeMap<String, String>>,
     news: mpsc::Sender<News>,
     /// Which of the kind's versions the server has.
     version: usize,
@@ -103,10 +108,18 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) fn new(client: Client, scope: Scope, news: mpsc::Sender<News>) -> Self {
+    /// For a gateway with these labels.
+    pub(super) fn new(
+        client: Client,
+        (scope, number): (Scope, u64),
+        labels: Arc<BTreeMap<String, String>>,
+        news: mpsc::Sender<News>,
+    ) -> Self {
         Self {
             client,
             scope,
+            number,
+            labels,
             news,
             version: 0,
             keys: RandomState::new(),
@@ -193,16 +206,33 @@ impl Follower {
     /// Tells of a document, if it is another than before.
     async fn tell(&mut self, tree: Node) -> Result<Option<(ObjectRef, Told)>, Unheard> {
         let Some(mut raw) = Raw::new(tree, self.scope.kind, self.version()) else { return Ok(None) };
-        let (reference, standing) = (raw.reference.clone(), raw.standing.take());
+        if self.scope.kind.selects() && !raw.is_for(&self.labels) {
+            return self.forget(&raw.reference).await.map(|()| None);
+        }
+        let (reference, standing) = (raw.reference.clone(), raw.standing.take().map(Box::new));
         let told = (raw.digest(&self.keys), self.keys.hash_one(&standing));
         match (self.told.get(&reference), standing) {
             (Some(before), _) if *before == told => {}
             (Some((before, _)), Some(standing)) if *before == told.0 => {
                 self.send(Event::Stands(reference.clone(), standing)).await?;
             }
-            (_, standing) => self.send(Event::Is(reference.clone(), Box::new(raw.read()), standing)).await?,
+            (_, standing) => {
+                let reading = Box::new(raw.read());
+                // The name that the document itself holds, so that it is in memory once.
+                let reference = reading.reference.clone().unwrap_or(reference);
+                self.send(Event::Is(reference.clone(), reading, standing)).await?;
+                return Ok(Some((reference, told)));
+            }
         }
         Ok(Some((reference, told)))
+    }
+
+    /// Tells that a document is gone, if it was told of.
+    async fn forget(&mut self, reference: &ObjectRef) -> Result<(), Unheard> {
+        match self.told.remove(reference) {
+            Some(_) => self.send(Event::Gone(reference.clone())).await,
+            None => Ok(()),
+        }
     }
 
     async fn forget_all_but(&mut self, listed: &HashMap<ObjectRef, Told>) -> Result<(), Unheard> {
@@ -257,11 +287,8 @@ impl Follower {
             }
             WatchEvent::Deleted(tree) => {
                 set(at, &tree);
-                let gone = Raw::new(tree, self.scope.kind, self.version());
-                if let Some(gone) = gone
-                    && self.told.remove(&gone.reference).is_some()
-                {
-                    self.send(Event::Gone(gone.reference)).await?;
+                if let Some(gone) = Raw::new(tree, self.scope.kind, self.version()) {
+                    self.forget(&gone.reference).await?;
                 }
             }
             WatchEvent::Bookmark(mark) => *at = mark.metadata.resource_version,
@@ -290,7 +317,7 @@ impl Follower {
 
     async fn failed(&mut self, error: &Error) -> Result<(), Unheard> {
         if !std::mem::replace(&mut self.is_lost, true) {
-            self.send(Event::Lost(in_words(error))).await?;
+            self.send(Event::Lost(client::words(error))).await?;
         }
         let half = self.pause / 2;
         sleep(half + half.mul_f64(fastrand::f64())).await;
@@ -304,7 +331,7 @@ impl Follower {
     }
 
     async fn send(&self, event: Event) -> Result<(), Unheard> {
-        self.news.send((self.scope.clone(), event)).await.map_err(|_| Unheard)
+        self.news.send((self.scope.clone(), self.number, event)).await.map_err(|_| Unheard)
     }
 }
 
@@ -324,23 +351,4 @@ fn set(at: &mut String, tree: &Node) {
 
 fn is(error: &Error, code: StatusCode) -> bool {
     matches!(error, Error::Api(status) if status.code == code.as_u16())
-}
-
-/// With what is behind it, which says most.
-fn in_words(error: &Error) -> String {
-    if let Error::Api(status) = error
-        && !status.message.is_empty()
-    {
-        return status.message.clone();
-    }
-    let mut words = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !words.contains(&more) {
-            words = format!("{words}: {more}");
-        }
-        cause = error.source();
-    }
-    words
 }

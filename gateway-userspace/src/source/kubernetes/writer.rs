@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use super::client;
 use super::kinds::Kind;
 use super::lease;
 use super::standing::{Standing, Status};
@@ -69,7 +70,8 @@ pub(super) async fn run(client: Client, orders: Orders) {
             Ok(Err(Error::Api(status))) if [404, 409].contains(&status.code) => {}
             failed => {
                 if let (Ok(Err(error)), false) = (failed, std::mem::replace(&mut is_told, true)) {
-                    tracing::warn!(%error, document = %reference, "its status cannot be written");
+                    let why = client::words(&error);
+                    tracing::warn!(%why, document = %reference, "its status cannot be written");
                 }
                 sleep(PAUSE).await;
             }
@@ -96,7 +98,7 @@ async fn tell(client: &Client, reference: &ObjectRef, order: &Order, now: Timest
     let event = json!({
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": format!("{}.", reference.name), "namespace": &*reference.namespace},
+        "metadata": {"generateName": format!("{}-", reference.name), "namespace": &*reference.namespace},
         "regarding": {
             "apiVersion": kind.api_version(standing.version),
             "kind": kind.name,
