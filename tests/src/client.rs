@@ -11,6 +11,9 @@ use hyper::client::conn::http1;
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+
+use crate::tls::TlsClient;
 
 /// No step of a test takes longer unless something is wrong.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -104,6 +107,14 @@ impl Connection {
     /// Connects.
     pub async fn open(gateway: SocketAddr) -> Result<Self> {
         Self::new(tokio::net::TcpStream::connect(gateway).await?).await
+    }
+
+    /// Connects and shakes hands.
+    pub async fn open_tls(address: SocketAddr, client: &TlsClient) -> Result<Self> {
+        let stream = tokio::net::TcpStream::connect(address).await.context("connecting")?;
+        stream.set_nodelay(true)?;
+        let connector = TlsConnector::from(client.config());
+        Self::new(connector.connect(client.server_name(), stream).await.context("shaking hands")?).await
     }
 
     /// Sends a request and waits for the whole answer.

@@ -1,5 +1,5 @@
 //! The harness of the end-to-end tests: network namespaces, the gateway as a process, certificates, documents,
-//! backends and clients. Everything is a guard: what a test makes is gone when the test ends, however it ends.
+//! a cluster's control plane, backends and clients. Everything is a guard: what a test makes is gone when the test ends, however it ends.
 //!
 //! A test that cannot run here panics with the remedy; none is skipped in silence.
 
@@ -21,6 +21,7 @@ pub mod forwarder;
 pub mod frames;
 pub mod gateway;
 pub mod hostile;
+pub mod kube;
 pub mod lab;
 pub mod limits;
 pub mod load;

@@ -1,7 +1,9 @@
 //! Other programs: run to their end with their output captured, or kept as guards.
 
+use std::fs::File;
 use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -67,6 +69,57 @@ pub fn must(command: &mut Command) -> Result<String> {
         bail!("{name} {} failed: {}", arguments.join(" "), said.all().trim());
     }
     Ok(said.out)
+}
+
+/// A program that `cargo xtask setup` makes, by its path below the target directory's `tools`. Panics when it is not there.
+pub fn tool(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("path of this program");
+    let candidates = own.ancestors().map(|directory| directory.join("tools").join(name));
+    candidates.into_iter().find(|path| path.is_file()).unwrap_or_else(|| {
+        panic!("no tools/{name} in a directory above {}; `cargo xtask setup` makes it", own.display())
+    })
+}
+
+/// A program that runs until this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    /// Starts it, with all that it says at the end of a file.
+    #[track_caller]
+    pub fn start(command: &mut Command, log: &Path) -> Self {
+        let file = File::options().create(true).append(true).open(log).expect("a log file");
+        let command =
+            command.stdin(Stdio::null()).stdout(file.try_clone().expect("a second handle")).stderr(file);
+        let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        Self { child, log: log.to_owned() }
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("state of a child")
+    }
+
+    /// All that it said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended needs no end, and is waited for all the same.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 fn remedy(program: &str) -> String {

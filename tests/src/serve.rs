@@ -26,6 +26,15 @@ impl Place {
         Self::at(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0).into())
     }
 
+    /// A free port of an address of this machine that is not loopback's: a cluster has no endpoints on loopback.
+    #[track_caller]
+    pub fn outside_loopback() -> Self {
+        let interfaces = nix::ifaddrs::getifaddrs().expect("the interfaces");
+        let ip = |interface: nix::ifaddrs::InterfaceAddress| Some(interface.address?.as_sockaddr_in()?.ip());
+        let found = interfaces.filter_map(ip).find(|ip| !ip.is_loopback() && !ip.is_link_local());
+        Self::at((found.expect("an IPv4 address of this machine beside loopback's"), 0).into())
+    }
+
     /// An address of this namespace; port 0 is any.
     pub fn at(address: SocketAddr) -> Self {
         Self { address, namespace: None }

@@ -8,7 +8,7 @@ use harness::backend::{Backend, Version};
 use harness::documents::{self, Server, http_route, secret, service};
 use harness::gateway::Gateway;
 use harness::port;
-use harness::program::{Said, run};
+use harness::program::{Said, run, tool};
 use harness::serve::Place;
 
 const HOST: &str = "webapp.istioinaction.io";
@@ -17,15 +17,6 @@ const CASES: &str = "146 tests, ";
 /// On a cleartext port whoever does not begin with the preface speaks HTTP/1, in which this case asks for nothing: it gets
 /// 400 and the end of the connection. The suite wants the end alone, and takes the answer for frames.
 const NO_PREFACE: &str = "2: Sends invalid connection preface";
-
-/// Where `cargo xtask setup` has put it.
-fn suite() -> Command {
-    let own = std::env::current_exe().expect("path of this program");
-    let found = own.ancestors().map(|directory| directory.join("tools/h2spec")).find(|path| path.is_file());
-    Command::new(found.unwrap_or_else(|| {
-        panic!("no tools/h2spec in a directory above {}; `cargo xtask setup` makes it", own.display())
-    }))
-}
 
 /// What the suite says of a gateway whose backend speaks `version`.
 fn judged(version: Version, tls: bool) -> Said {
@@ -43,7 +34,7 @@ fn judged(version: Version, tls: bool) -> Said {
         + &service("webapp", port_name, &[backend.server.address])
         + &credential;
     let _gateway = Gateway::arrange().document("site", &documents).start();
-    let mut suite = suite();
+    let mut suite = Command::new(tool("h2spec"));
     suite.args(["--strict", "--port", &port.to_string()]);
     if tls {
         suite.args(["--tls", "--insecure"]);

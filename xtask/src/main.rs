@@ -5,7 +5,9 @@ mod ci;
 mod demo;
 mod ebpf;
 mod fuzz;
+mod go;
 mod h2spec;
+mod kube;
 mod peers;
 mod process;
 mod test;
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
 fn setup(peers: bool) -> anyhow::Result<()> {
     process::ensure_programs(process::TEST_PROGRAMS)?;
     h2spec::ensure()?;
+    kube::ensure()?;
     toolchain::ensure()?;
     if peers { peers::ensure() } else { Ok(()) }
 }

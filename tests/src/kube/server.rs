@@ -1,0 +1,84 @@
+//! The programs of a control plane.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::kube::access;
+use crate::kube::api::Api;
+use crate::kube::audit;
+use crate::program::{Running, tool};
+use crate::{port, wait};
+
+/// An API server compiles much at its start, on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Where documents are kept.
+#[derive(Debug)]
+pub(super) struct Etcd {
+    _process: Running,
+    port: u16,
+}
+
+impl Etcd {
+    /// Starts one that keeps its files below a directory; whoever asks it waits until it listens.
+    pub(super) fn start(directory: &Path) -> Self {
+        let (clients, peers) = (port::free(), port::free());
+        let url = |port| format!("http://127.0.0.1:{port}");
+        let mut etcd = Command::new(tool("kube/etcd"));
+        etcd.arg("--data-dir").arg(directory.join("etcd"));
+        // What it keeps ends with it.
+        etcd.args(["--unsafe-no-fsync", "--log-level", "warn"]);
+        etcd.args(["--listen-client-urls", &url(clients), "--advertise-client-urls", &url(clients)]);
+        etcd.args(["--listen-peer-urls", &url(peers), "--initial-advertise-peer-urls", &url(peers)]);
+        etcd.args(["--name", "only", "--initial-cluster", &format!("only={}", url(peers))]);
+        Self { _process: Running::start(&mut etcd, &directory.join("etcd.log")), port: clients }
+    }
+}
+
+/// An API server. Killed when dropped.
+#[derive(Debug)]
+pub struct ApiServer {
+    process: Running,
+    port: u16,
+}
+
+impl ApiServer {
+    /// Starts one on a port of loopback. The files that it reads are those that `access` has written.
+    pub(super) fn start(directory: &Path, etcd: &Etcd, port: u16) -> Self {
+        let mut server = Command::new(tool("kube/kube-apiserver"));
+        server.args([&format!("--etcd-servers=http://127.0.0.1:{}", etcd.port), "--bind-address=127.0.0.1"]);
+        server.args([&format!("--secure-port={port}"), "--service-cluster-ip-range=10.96.0.0/12"]);
+        // Endpoints of the Service `kubernetes` may not be loopback's.
+        server.args([
+            "--endpoint-reconciler-type=none",
+            "--authorization-mode=RBAC",
+            "--allow-privileged=true",
+        ]);
+        // Nobody makes the service accounts that Pods would have.
+        server.args(["--disable-admission-plugins=ServiceAccount", "--shutdown-delay-duration=0s"]);
+        server.args(access::flags(directory)).args(audit::flags(directory, port));
+        let log = directory.join(format!("kube-apiserver-{port}.log"));
+        Self { process: Running::start(&mut server, &log), port }
+    }
+
+    #[track_caller]
+    pub(super) fn wait_until_ready(mut self, api: &Api) -> Self {
+        let ready = wait::within(PATIENCE, || {
+            if self.process.ended().is_some() {
+                return Some(false);
+            }
+            api.get("/readyz").is_ok_and(|answer| answer.status == 200).then_some(true)
+        });
+        match ready {
+            Some(true) => self,
+            Some(false) => panic!("kube-apiserver ended:\n{}", self.process.log()),
+            None => panic!("kube-apiserver is not ready after {PATIENCE:?}:\n{}", self.process.log()),
+        }
+    }
+
+    /// What kubectl is told to reach it: `--server`.
+    pub fn url(&self) -> String {
+        access::url(self.port)
+    }
+}

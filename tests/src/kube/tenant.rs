@@ -1,0 +1,114 @@
+//! A test's own part of a control plane: namespaces for documents and for the gateway, and the gateway's service account, which
+//! may read what is in them, and of Secrets none but those that it was given by name.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::documents::{GATEWAY_NAMESPACE, NAMESPACE};
+use crate::gateway::{Arrangement, Gateway};
+use crate::kube::{ControlPlane, User};
+
+/// Name of the gateway's service account, and of what gives it rights.
+const ACCOUNT: &str = "sluice";
+
+/// See the module.
+#[derive(Debug)]
+pub struct Tenant {
+    /// Where it is.
+    pub plane: Arc<ControlPlane>,
+    /// In place of [`NAMESPACE`].
+    pub applications: String,
+    /// In place of [`GATEWAY_NAMESPACE`].
+    pub system: String,
+}
+
+impl Tenant {
+    /// Another one in a control plane.
+    #[track_caller]
+    pub fn of(plane: Arc<ControlPlane>) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let [applications, system] = ["apps", "system"].map(|name| format!("{name}-{number}"));
+        plane.create_namespaces(&[&applications, &system]);
+        let tenant = Self { plane, applications, system };
+        tenant.plane.apply(&tenant.rights());
+        tenant
+    }
+
+    /// Another one in the control plane that tests share.
+    #[track_caller]
+    pub fn of_shared() -> Self {
+        Self::of(ControlPlane::shared())
+    }
+
+    /// Creates or changes documents, in the namespaces of this tenant instead of those that they name.
+    #[track_caller]
+    pub fn apply(&self, documents: &str) {
+        self.plane.apply(&self.placed(documents));
+    }
+
+    /// Deletes documents.
+    #[track_caller]
+    pub fn delete(&self, documents: &str) {
+        self.plane.delete(&self.placed(documents));
+    }
+
+    /// The same documents in this tenant's namespaces.
+    pub fn placed(&self, documents: &str) -> String {
+        let documents = documents
+            .replace(&format!("namespace: {NAMESPACE}"), &format!("namespace: {}", self.applications));
+        documents.replace(&format!("namespace: {GATEWAY_NAMESPACE}"), &format!("namespace: {}", self.system))
+    }
+
+    /// Lets the gateway read Secrets of its namespace by their names.
+    #[track_caller]
+    pub fn allow_secrets(&self, names: &[&str]) {
+        let rule = format!(
+            "{{apiGroups: [''], resources: [secrets], resourceNames: {names:?}, verbs: [get, list, watch]}}"
+        );
+        self.plane.apply(&self.role("secrets", &self.system, &rule));
+    }
+
+    /// Begins to arrange a gateway that reads this tenant's documents and has no other rights.
+    #[track_caller]
+    pub fn arrange(&self) -> Arrangement {
+        let account = User::ServiceAccount { namespace: &self.system, name: ACCOUNT };
+        let kubeconfig = self.plane.kubeconfig_of(&account);
+        let kubeconfig = kubeconfig.to_str().expect("a path of our own making");
+        let arrangement = Gateway::arrange().flags(&["--kubernetes", "--kubeconfig", kubeconfig]);
+        let arrangement =
+            arrangement.flags(&["--watch-namespace", &self.applications, "--watch-namespace", &self.system]);
+        arrangement.flags(&["--namespace", &self.system, "--root-namespace", &self.system])
+    }
+
+    /// Who the gateway is to the API server.
+    pub fn user(&self) -> String {
+        format!("system:serviceaccount:{}:{ACCOUNT}", self.system)
+    }
+
+    /// The account, and what it may read without names.
+    fn rights(&self) -> String {
+        let account = format!(
+            "---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {ACCOUNT}, namespace: {}}}\n",
+            self.system
+        );
+        let rules = "{apiGroups: [networking.istio.io, telemetry.istio.io], resources: ['*'], verbs: [get, list, watch]}, \
+                     {apiGroups: [''], resources: [services, pods, configmaps], verbs: [get, list, watch]}, \
+                     {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}";
+        let roles =
+            [&self.applications, &self.system].map(|namespace| self.role("documents", namespace, rules));
+        account + &roles.concat()
+    }
+
+    fn role(&self, name: &str, namespace: &str, rules: &str) -> String {
+        let metadata = format!("{{name: {ACCOUNT}-{name}, namespace: {namespace}}}");
+        let group = "rbac.authorization.k8s.io";
+        format!(
+            "---\napiVersion: {group}/v1\nkind: Role\nmetadata: {metadata}\nrules: [{rules}]\n---\n\
+             apiVersion: {group}/v1\nkind: RoleBinding\nmetadata: {metadata}\n\
+             roleRef: {{apiGroup: {group}, kind: Role, name: {ACCOUNT}-{name}}}\n\
+             subjects: [{{kind: ServiceAccount, name: {ACCOUNT}, namespace: {}}}]\n",
+            self.system
+        )
+    }
+}
