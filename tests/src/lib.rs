@@ -17,7 +17,6 @@ pub mod echo;
 pub mod exchange;
 pub mod faults;
 pub mod foreign;
-pub mod forwarder;
 pub mod frames;
 pub mod gateway;
 pub mod hostile;

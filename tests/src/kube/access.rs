@@ -32,6 +32,8 @@ pub enum User<'a> {
 pub(super) struct Access {
     authority: Authority,
     administrator: Identity,
+    /// The authority's certificate.
+    trusted: PathBuf,
     directory: PathBuf,
 }
 
@@ -39,11 +41,11 @@ impl Access {
     /// Makes all that an API server has to show and to verify, below a directory.
     pub(super) fn new(directory: &Path) -> Self {
         let authority = Authority::new("kubernetes");
-        authority.write(directory);
+        let trusted = authority.write(directory);
         put(directory, "api-server", &authority.issue(&[NAME, "127.0.0.1", "kubernetes.default.svc"]));
         put(directory, "service-accounts", &authority.issue(&["service-accounts"]));
         let administrator = authority.issue_to("administrator", Some(ADMINISTRATORS));
-        Self { authority, administrator, directory: directory.to_owned() }
+        Self { authority, administrator, trusted, directory: directory.to_owned() }
     }
 
     pub(super) fn administrator(&self, port: u16) -> PathBuf {
@@ -70,8 +72,7 @@ impl Access {
     }
 
     fn kubeconfig(&self, port: u16, name: &str, user: &Value) -> PathBuf {
-        let cluster =
-            json!({"server": url(port), "certificate-authority": self.authority.write(&self.directory)});
+        let cluster = json!({"server": url(port), "certificate-authority": self.trusted});
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
@@ -81,7 +82,7 @@ impl Access {
             "current-context": "test",
         });
         let path = self.directory.join(format!("{name}.kubeconfig"));
-        std::fs::write(&path, config.to_string()).expect("writing a kubeconfig");
+        write(&path, &config.to_string());
         path
     }
 }
@@ -111,7 +112,15 @@ fn put(directory: &Path, name: &str, identity: &Identity) -> [PathBuf; 2] {
     let parts = [("crt", &identity.certificate), ("key", &identity.key)];
     parts.map(|(extension, pem)| {
         let path = directory.join(format!("{name}.{extension}"));
-        std::fs::write(&path, pem).expect("writing a certificate");
+        write(&path, pem);
         path
     })
+}
+
+/// Writes what is not there yet: tests that share a control plane may be reading it.
+fn write(path: &Path, text: &str) {
+    if std::fs::read_to_string(path).is_ok_and(|there| there == text) {
+        return;
+    }
+    std::fs::write(path, text).unwrap_or_else(|error| panic!("writing {}: {error}", path.display()));
 }
