@@ -11,9 +11,9 @@ use super::yaml::{Content, Node};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Digest([u64; 2]);
 
-/// Of a set of documents, in whatever order: the sum of their digests modulo 2^128. What takes part in it is known
-/// document by document, so that the sum over a whole mesh's costs less than a millisecond; it tells sets apart that differ by
-/// chance, not those that somebody has made alike on purpose.
+/// Of a set of documents, in whatever order: the sum of their digests modulo 2^128. So whoever keeps a set keeps its fingerprint
+/// with each document that comes or goes, and never has to look at all of a mesh. It tells sets apart that differ by chance, not
+/// those that somebody has made alike on purpose.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fingerprint(u128);
 
@@ -41,6 +41,16 @@ impl Fingerprint {
     /// With one document more.
     pub fn add(&mut self, digest: Digest) {
         self.0 = self.0.wrapping_add(digest.number());
+    }
+
+    /// With one document less, which is among them.
+    pub fn remove(&mut self, digest: Digest) {
+        self.0 = self.0.wrapping_sub(digest.number());
+    }
+
+    /// With the documents of another set, which are not among them.
+    pub fn join(&mut self, other: Self) {
+        self.0 = self.0.wrapping_add(other.0);
     }
 }
 
@@ -128,5 +138,12 @@ mod tests {
         assert_ne!(fingerprint(&[a, b]), fingerprint(&[a, c]));
         assert_ne!(fingerprint(&[a, b]), fingerprint(&[a, b, c]));
         assert_eq!(fingerprint(&[]), "0".repeat(32));
+        let [mut all, mut some] = [Fingerprint::default(); 2];
+        [a, b, c].into_iter().for_each(|digest| all.add(digest));
+        all.remove(b);
+        some.add(a);
+        all.remove(a);
+        all.join(some);
+        assert_eq!(all.to_string(), fingerprint(&[a, c]));
     }
 }

@@ -55,14 +55,21 @@ impl Sources {
         documents += cluster.documents();
         let of_files = self.files.objects();
         let (mut both, mut theirs) = (Vec::new(), Vec::new());
+        let mut fingerprint = self.files.fingerprint();
+        fingerprint.join(cluster.fingerprint());
         for object in cluster.objects() {
-            match of_files.get(object.reference()) {
-                Some(_) if self.proposes => documents -= 1,
-                Some(first) => both.push(file::duplicate(first, object)),
-                None => theirs.push(object),
+            let Some(first) = of_files.get(object.reference()) else {
+                theirs.push(object);
+                continue;
+            };
+            fingerprint.remove(object.source().digest);
+            if self.proposes {
+                documents -= 1;
+            } else {
+                both.push(file::duplicate(first, object));
             }
         }
-        let (objects, fingerprint) = in_force_of(of_files.values().chain(theirs));
+        let objects: Objects = of_files.values().chain(theirs).cloned().collect();
         diagnostics.extend(cluster.diagnostics());
         diagnostics.extend(both);
         cluster.want(&objects);
@@ -108,13 +115,6 @@ impl Sources {
     pub fn link(&self) -> Option<Link> {
         self.cluster.as_ref().map(KubernetesSource::link)
     }
-}
-
-/// Documents together, and told from other ones.
-pub(super) fn in_force_of<'a>(objects: impl Iterator<Item = &'a Object>) -> (Objects, Fingerprint) {
-    let mut fingerprint = Fingerprint::default();
-    let all = objects.inspect(|object| fingerprint.add(object.source().digest)).cloned().collect();
-    (all, fingerprint)
 }
 
 /// Tells that an older state of a document is in force.

@@ -31,7 +31,7 @@ use self::lease::Candidate;
 use self::store::Store;
 use self::watch::News;
 use self::webhook::{Keeper, Shown, Webhook};
-use crate::api::{Diagnostic, Object, Objects};
+use crate::api::{Diagnostic, Fingerprint, Object, Objects};
 use crate::model::GatewayIdentity;
 
 /// What comes within this time of other news is put in force with it.
@@ -165,6 +165,11 @@ impl KubernetesSource {
     /// What is wrong with the others.
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
         self.store.diagnostics()
+    }
+
+    /// Of those in force.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.store.fingerprint()
     }
 
     /// How many documents there are, sound or not.

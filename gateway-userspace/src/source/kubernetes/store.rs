@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::api::{Diagnostic, Object, ObjectRef, Reading};
+use crate::api::{Diagnostic, Fingerprint, Object, ObjectRef, Reading};
 use crate::model::GatewayIdentity;
 use crate::source::together::in_force;
 
@@ -29,6 +29,8 @@ struct Shelf {
     /// Of the follower whose word counts: one that was dropped may have said something that is heard only now.
     number: u64,
     held: BTreeMap<ObjectRef, Held>,
+    /// Of those in force.
+    fingerprint: Fingerprint,
     /// All that there were have been told at least once, or that there are none of the kind.
     is_complete: bool,
 }
@@ -91,7 +93,7 @@ impl Store {
                 }
                 false
             }
-            Event::Gone(reference) => shelf.held.remove(&reference).is_some(),
+            Event::Gone(reference) => shelf.remove(&reference).is_some(),
             Event::Complete | Event::Absent => !std::mem::replace(&mut shelf.is_complete, true),
             Event::Lost(_) | Event::Regained => false,
         }
@@ -110,6 +112,13 @@ impl Store {
             let is_broken = held.diagnostics.iter().any(Diagnostic::is_error);
             all.extend(held.object.as_ref().filter(|_| is_broken).map(in_force));
         }
+        all
+    }
+
+    /// Of those in force.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let mut all = Fingerprint::default();
+        self.shelves.values().for_each(|shelf| all.join(shelf.fingerprint));
         all
     }
 
@@ -175,9 +184,20 @@ fn is_for(object: &Object, gateways: &HashSet<&ObjectRef>) -> bool {
 impl Shelf {
     fn put(&mut self, reference: ObjectRef, reading: Reading, standing: Option<Box<Standing>>) {
         let is_refused = reading.is_refused();
-        let before = self.held.remove(&reference).and_then(|held| held.object).filter(|_| is_refused);
+        let before = self.remove(&reference).and_then(|held| held.object).filter(|_| is_refused);
         let held = Held { diagnostics: reading.diagnostics, object: reading.object.or(before), standing };
+        if let Some(object) = &held.object {
+            self.fingerprint.add(object.source().digest);
+        }
         self.held.insert(reference, held);
+    }
+
+    fn remove(&mut self, reference: &ObjectRef) -> Option<Held> {
+        let held = self.held.remove(reference)?;
+        if let Some(object) = &held.object {
+            self.fingerprint.remove(object.source().digest);
+        }
+        Some(held)
     }
 }
 
@@ -223,6 +243,35 @@ mod tests {
         assert_eq!(see(is("a", 81)), (vec![81], vec!["IST0106"]));
         assert_eq!(see(is("a", 0)).0, [81]);
         assert_eq!(see(Event::Gone(ObjectRef::new("Gateway", "shop", "a"))), (vec![], vec!["IST0106"]));
+    }
+
+    #[test]
+    fn the_fingerprint_is_of_what_is_in_force_however_it_came_about() {
+        let scope = Scope::all(&WHOLE[0], None);
+        let gone = || Event::Gone(ObjectRef::new("Gateway", "shop", "b"));
+        let after = |events: Vec<Event>| {
+            let mut store = Store::default();
+            store.keep(&[scope.clone()].into());
+            for event in events {
+                store.take((&scope, 1), event);
+            }
+            store.fingerprint()
+        };
+        let plain = after(vec![is("a", 80), is("b", 81)]);
+        for events in [
+            vec![is("b", 81), is("a", 80)],
+            vec![is("a", 79), is("b", 81), is("a", 80), is("a", 80)],
+            vec![is("a", 80), is("b", 80), gone(), is("b", 81)],
+            vec![is("a", 80), is("b", 81), is("b", 0), is("c", 0)],
+        ] {
+            assert_eq!(after(events), plain);
+        }
+        for events in
+            [vec![is("a", 80)], vec![is("a", 80), is("b", 82)], vec![is("a", 80), is("b", 81), gone()]]
+        {
+            assert_ne!(after(events), plain);
+        }
+        assert_eq!(after(vec![is("b", 81), gone()]), Fingerprint::default());
     }
 
     #[test]
