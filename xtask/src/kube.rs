@@ -40,7 +40,7 @@ fn flags() -> Result<Vec<String>> {
         ("gitMinor", minor),
         ("gitTreeState", "clean"),
     ];
-    let facts: String = facts.iter().map(|(name, value)| format!(" -X {VERSION}.{name}={value}")).collect();
+    let facts = facts.map(|(name, value)| format!(" -X {VERSION}.{name}={value}")).concat();
     Ok(vec!["-trimpath".to_owned(), format!("-ldflags=-s -w{facts}")])
 }
 

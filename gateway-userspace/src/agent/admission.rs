@@ -22,16 +22,17 @@ const BACKLOG: u32 = 128;
 /// What is to be kept for the webhook, if there is to be one.
 pub(super) fn webhook(args: &KubernetesArgs, namespace: &str) -> Option<Webhook> {
     args.admission_address.0?;
-    let make = |host: &str| {
-        let own = own::issue(&[host.to_owned()], LIFETIME, SystemTime::now())?;
-        let shown = Shown { certificate: own.certificate.into_bytes(), key: own.key.as_bytes().to_vec() };
-        Ok(Made { shown, authority: own.authority })
-    };
     Some(Webhook {
         name: args.admission_webhook.clone(),
         host: format!("{}.{namespace}.svc", args.admission_service),
-        craft: Craft { make: Box::new(make), is_old: Box::new(is_old) },
+        craft: Craft { make, is_old },
     })
+}
+
+fn make(host: &str) -> anyhow::Result<Made> {
+    let own = own::issue(&[host.to_owned()], LIFETIME, SystemTime::now())?;
+    let shown = Shown { certificate: own.certificate.into_bytes(), key: own.key.as_bytes().to_vec() };
+    Ok(Made { shown, authority: own.authority })
 }
 
 /// One that cannot be read is to be replaced, too.
@@ -41,10 +42,7 @@ fn is_old(certificate: &[u8], now: SystemTime) -> bool {
 }
 
 /// Begins to answer. Beside another gateway on the machine, such as the one that is being replaced.
-pub(super) async fn open(
-    address: SocketAddr,
-    shown: watch::Receiver<Option<Arc<Shown>>>,
-) -> anyhow::Result<()> {
+pub(super) fn open(address: SocketAddr, shown: watch::Receiver<Option<Arc<Shown>>>) -> anyhow::Result<()> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.set_reuseport(true)?;

@@ -84,9 +84,9 @@ impl Configuration {
     }
 
     /// Begins to answer the API server's questions, if that is wished.
-    pub(super) async fn answer(&self, args: &KubernetesArgs) -> anyhow::Result<()> {
+    pub(super) fn answer(&self, args: &KubernetesArgs) -> anyhow::Result<()> {
         if let (Some(address), Some(shown)) = (args.admission_address.0, self.sources.shown()) {
-            admission::open(address, shown).await.context("--admission-address (another one, or `none`)")?;
+            admission::open(address, shown).context("--admission-address (another one, or `none`)")?;
         }
         Ok(())
     }

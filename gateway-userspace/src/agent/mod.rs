@@ -67,7 +67,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let ledger = Arc::new(Ledger::default());
     let (orders, mut ordered) = Orders::new();
     let mut configuration = Configuration::new(args).await?;
-    configuration.answer(&args.kubernetes).await?;
+    configuration.answer(&args.kubernetes)?;
     let view = Published::new(View {
         cluster: configuration.link(),
         counts: counts.clone(),

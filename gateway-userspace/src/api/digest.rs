@@ -69,7 +69,9 @@ fn put(hash: &mut Sha256, node: &Node) {
         }
         Content::Sequence(items) => {
             put_length(hash, 1, items.len());
-            items.iter().for_each(|item| put(hash, item));
+            for item in items {
+                put(hash, item);
+            }
         }
         Content::Mapping(entries) => {
             put_length(hash, 2, entries.len());

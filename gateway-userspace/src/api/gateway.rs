@@ -100,15 +100,12 @@ impl ServerTlsSettings {
 
     /// The names of those and of the credentials that hold CAs, said or implied: of all that a gateway looks for.
     pub fn all_credentials(&self) -> Vec<String> {
-        let mut all: Vec<String> = self.credentials().map(str::to_owned).collect();
-        match (all.first(), self.ca_cert_credential_name.as_str()) {
-            (Some(first), "") if self.mode.verifies_clients() => {
-                all.push(CredentialName::of_authority(first))
-            }
-            (_, "") => {}
-            (_, authority) => all.push(authority.to_owned()),
-        }
-        all
+        let first = self.credentials().next().filter(|_| self.mode.verifies_clients());
+        let authority = match self.ca_cert_credential_name.as_str() {
+            "" => first.map(CredentialName::of_authority),
+            name => Some(name.to_owned()),
+        };
+        self.credentials().map(str::to_owned).chain(authority).collect()
     }
 
     /// The files of certificates with those of their keys, either of which may be empty; not heeded where there is a

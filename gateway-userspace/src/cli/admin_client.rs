@@ -37,7 +37,7 @@ pub(super) struct Agent {
 #[derive(Clone)]
 enum Way {
     Socket(PathBuf),
-    Pod(Forward),
+    Pod(Box<Forward>),
 }
 
 impl Agent {
@@ -64,7 +64,7 @@ impl Agent {
         };
         let runtime = runtime()?;
         let forward = runtime.block_on(remote::reach(pod, namespace, args))?;
-        Ok(Self { runtime, way: Way::Pod(forward) })
+        Ok(Self { runtime, way: Way::Pod(Box::new(forward)) })
     }
 
     /// Whether it is another machine's.
@@ -170,7 +170,7 @@ impl Way {
 
 /// GETs a path of the agent behind a port-forward and reads the JSON it answers with.
 pub(super) async fn get_through<T: DeserializeOwned>(forward: Forward, path: &str) -> anyhow::Result<T> {
-    Way::Pod(forward).get(path).await
+    Way::Pod(Box::new(forward)).get(path).await
 }
 
 /// A runtime for questions.

@@ -1,6 +1,5 @@
 //! The documents that `check` and `explain` look at, once: those of files, of a cluster, or of both.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::source::{FileSource, KubernetesSource, Loaded, Sources, read_named};
 use crate::translate::Surroundings;
 
 /// How long a cluster may take to tell all its documents.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long what is refused, or fails, is tried again.
 const REFUSED: Duration = Duration::from_secs(1);
 /// How often it is looked whether all that is missing is refused.
@@ -84,7 +83,7 @@ pub(super) fn read(
         match it.credential.clone() {
             // Found at whatever names it.
             Some(credential @ CredentialSource::Secret(_)) => {
-                drop(surroundings.unread.insert(credential, it.why))
+                drop(surroundings.unread.insert(credential, it.why));
             }
             credential => {
                 loaded.diagnostics.push(finding(&it));
@@ -111,34 +110,34 @@ async fn together(
     let namespaces = namespaces.namespaces.clone();
     let cluster = KubernetesSource::start(config, identity.identity(), namespaces, Duties::default())?;
     let mut sources = Sources::proposing(files, cluster);
-    let (latest, mut unread) = (Instant::now() + PATIENCE, BTreeSet::new());
+    let latest = Instant::now() + PATIENCE;
     loop {
-        let told = timeout_at(latest, told(&mut sources, &mut unread)).await;
+        let told = timeout_at(latest, told(&mut sources)).await;
         told.with_context(|| {
             format!("the API server has not listed within {PATIENCE:?}: {}", sources.missing().join(", "))
         })?;
-        refuse(&unread)?;
+        refuse(&sources.unread())?;
         // What it says may lead to more of the cluster.
         if let Some(loaded) = sources.load()
             && sources.is_complete()
         {
-            return Ok((loaded, unread.into_iter().collect()));
+            return Ok((loaded, sources.unread()));
         }
     }
 }
 
-/// Waits until all is told that is not refused.
-async fn told(sources: &mut Sources, unread: &mut BTreeSet<Unread>) {
+/// Waits until something is told, or all that is not told is refused.
+async fn told(sources: &mut Sources) {
     loop {
         tokio::select! {
             () = sources.changed() => return,
-            () = sleep(LOOK) => unread.extend(sources.go_without(REFUSED)),
+            () = sleep(LOOK) => sources.go_without(REFUSED),
         }
     }
 }
 
 /// Fails where nothing can be said without what is missing.
-fn refuse(unread: &BTreeSet<Unread>) -> anyhow::Result<()> {
+fn refuse(unread: &[Unread]) -> anyhow::Result<()> {
     let essential: Vec<_> = unread.iter().filter(|it| it.is_essential).collect();
     let Some(first) = essential.first() else { return Ok(()) };
     let mut what: Vec<&str> = essential.iter().take(NAMED).map(|it| it.what.as_str()).collect();

@@ -2,6 +2,7 @@
 //! like. Generations are each process' own; fingerprints of documents are not.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -58,6 +59,9 @@ pub struct ProxyStatusArgs {
     pub remote: RemoteArgs,
 }
 
+/// What gateways have in common that are to agree: their namespace and labels.
+type Group = (String, BTreeMap<String, String>);
+
 /// A gateway, and what it says of itself.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -71,9 +75,8 @@ struct Row {
     /// Why it does not answer.
     error: Option<String>,
     status: Option<Status>,
-    /// What its like have in common.
     #[serde(skip)]
-    group: (String, BTreeMap<String, String>),
+    group: Group,
 }
 
 /// Asks all of them, or one, and prints.
@@ -144,7 +147,7 @@ async fn ask(client: &Client, pod: &GatewayPod, port: u16) -> Row {
 
 /// Says of each gateway whether it agrees with most of its like; where no fingerprint has most, none does. Whether all do.
 fn judge(rows: &mut [Row]) -> bool {
-    let mut votes: HashMap<_, HashMap<String, usize>> = HashMap::new();
+    let mut votes: HashMap<Group, HashMap<String, usize>> = HashMap::new();
     for (group, fingerprint) in rows.iter().filter_map(vote) {
         *votes.entry(group.clone()).or_default().entry(fingerprint.to_owned()).or_default() += 1;
     }
@@ -157,7 +160,7 @@ fn judge(rows: &mut [Row]) -> bool {
     rows.iter().all(|row| row.in_sync != Some(false))
 }
 
-fn vote(row: &Row) -> Option<(&(String, BTreeMap<String, String>), &str)> {
+fn vote(row: &Row) -> Option<(&Group, &str)> {
     let fingerprint = row.status.as_ref()?.fingerprint.as_str();
     // An agent of before there were any says nothing.
     (!fingerprint.is_empty()).then_some((&row.group, fingerprint))
@@ -168,7 +171,7 @@ fn render(rows: &[Row]) -> String {
     let mut text = table::render(COLUMNS, cells.iter().map(Vec::as_slice));
     for row in rows {
         if let Some(error) = &row.error {
-            text.push_str(&format!("\n{}.{}: {error}\n", row.pod, row.namespace));
+            let _ = writeln!(text, "\n{}.{}: {error}", row.pod, row.namespace);
         }
     }
     text
@@ -205,7 +208,7 @@ fn sync(in_sync: Option<bool>, status: &Status) -> String {
         None => "unknown".to_owned(),
     };
     if let Some(cluster) = status.cluster.as_ref().filter(|cluster| !cluster.lost.is_empty()) {
-        text.push_str(&format!(", unheard for {} s", cluster.state_age));
+        let _ = write!(text, ", unheard for {} s", cluster.state_age);
     }
     text
 }

@@ -69,7 +69,7 @@ Examples:
     /// `sluice check --kubernetes`.
     Analyze(check::AnalyzeArgs),
     /// Say where a request would go, step by step, and which lines of which documents are responsible.
-    Explain(explain::ExplainArgs),
+    Explain(Box<explain::ExplainArgs>),
     /// Show what a running agent serves: listeners, routes, clusters, endpoints, secrets.
     #[command(visible_alias = "pc")]
     ProxyConfig(proxy_config::ProxyConfigArgs),

@@ -88,9 +88,16 @@ impl Sources {
         self.cluster.as_ref().is_none_or(KubernetesSource::is_complete)
     }
 
-    /// Goes on without what a cluster has not given for so long, and says what that is; nothing while something may still come.
-    pub fn go_without(&mut self, patience: Duration) -> Vec<Unread> {
-        self.cluster.as_mut().map(|cluster| cluster.go_without(patience)).unwrap_or_default()
+    /// Goes on without what a cluster has not given for so long, unless something else may still come.
+    pub fn go_without(&mut self, patience: Duration) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.go_without(patience);
+        }
+    }
+
+    /// What of a cluster could not be read.
+    pub fn unread(&self) -> Vec<Unread> {
+        self.cluster.as_ref().map(KubernetesSource::unread).unwrap_or_default()
     }
 
     /// What of a cluster is still being waited for, in words.

@@ -73,7 +73,7 @@ mod tests {
     fn it_is_good_for_its_time_and_can_be_shown() {
         let now = UNIX_EPOCH + Duration::from_hours(24 * 365 * 56);
         let own = issue(&["sluice.shop.svc".to_owned()], Duration::from_hours(24), now).unwrap();
-        let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+        let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
         let want = (seconds(now - BEFORE), seconds(now + Duration::from_hours(24)));
         assert_eq!(certificate::bounds(own.certificate.as_bytes()), Some(want));
         server_config(own.certificate.as_bytes(), own.key.as_bytes()).unwrap();

@@ -32,9 +32,9 @@ pub enum User<'a> {
 pub(super) struct Access {
     authority: Authority,
     administrator: Identity,
+    directory: PathBuf,
     /// The authority's certificate.
     trusted: PathBuf,
-    directory: PathBuf,
 }
 
 impl Access {
@@ -45,7 +45,7 @@ impl Access {
         put(directory, "api-server", &authority.issue(&[NAME, "127.0.0.1", "kubernetes.default.svc"]));
         put(directory, "service-accounts", &authority.issue(&["service-accounts"]));
         let administrator = authority.issue_to("administrator", Some(ADMINISTRATORS));
-        Self { authority, administrator, trusted, directory: directory.to_owned() }
+        Self { authority, administrator, directory: directory.to_owned(), trusted }
     }
 
     pub(super) fn administrator(&self, port: u16) -> PathBuf {

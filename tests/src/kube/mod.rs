@@ -39,6 +39,8 @@ pub struct ControlPlane {
     api_server: Mutex<Option<ApiServer>>,
     etcd: Etcd,
     access: Access,
+    /// The administrator's.
+    kubeconfig: PathBuf,
     port: u16,
     directory: TempDir,
 }
@@ -51,7 +53,8 @@ impl ControlPlane {
         let etcd = Etcd::start(directory.path());
         let access = Access::new(directory.path());
         let port = crate::port::free();
-        let plane = Self { api_server: Mutex::new(None), etcd, access, port, directory };
+        let kubeconfig = access.administrator(port);
+        let plane = Self { api_server: Mutex::new(None), etcd, access, kubeconfig, port, directory };
         plane.start_api_server();
         plane
     }
@@ -143,8 +146,8 @@ impl ControlPlane {
     }
 
     /// The administrator's kubeconfig.
-    pub fn kubeconfig(&self) -> PathBuf {
-        self.access.administrator(self.port)
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
     }
 
     /// A kubeconfig of somebody who may do what RBAC lets them, and nothing else.
@@ -177,6 +180,12 @@ impl ControlPlane {
         let server =
             ApiServer::start(self.directory.path(), &self.etcd, self.port).wait_until_ready(&self.api());
         *self.api_server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+    }
+
+    /// Makes etcd forget what was before the last change, as API servers have it do every five minutes.
+    #[track_caller]
+    pub fn compact(&self) {
+        self.etcd.compact();
     }
 
     /// Another API server of the same cluster, as where control planes have several: what changes here changes there.

@@ -4,6 +4,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use crate::client;
 use crate::kube::access;
 use crate::kube::api::Api;
 use crate::kube::audit;
@@ -33,6 +37,24 @@ impl Etcd {
         etcd.args(["--listen-peer-urls", &url(peers), "--initial-advertise-peer-urls", &url(peers)]);
         etcd.args(["--name", "only", "--initial-cluster", &format!("only={}", url(peers))]);
         Self { _process: Running::start(&mut etcd, &directory.join("etcd.log")), port: clients }
+    }
+
+    /// Forgets all states but the last one.
+    #[track_caller]
+    pub(super) fn compact(&self) {
+        let status = self.ask("/v3/maintenance/status", &json!({}));
+        let revision = status["header"]["revision"].as_str().expect("the last state's number").to_owned();
+        self.ask("/v3/kv/compaction", &json!({"revision": revision, "physical": true}));
+    }
+
+    /// By its gateway from JSON to gRPC.
+    fn ask(&self, path: &str, question: &Value) -> Value {
+        let address = ([127, 0, 0, 1], self.port).into();
+        let mut request = client::request("POST", "localhost", path, &[("content-type", "application/json")]);
+        *request.body_mut() = Full::from(question.to_string());
+        let answer = client::send(address, request);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        answer.json()
     }
 }
 

@@ -1,5 +1,5 @@
 //! A test's own part of a control plane: namespaces for documents and for the gateway, and the gateway's service account, which
-//! may read what is in them, and of Secrets none but those that it was given by name.
+//! may read what is in them, and of Secrets none but those that it was given by name, and write what is found.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -69,6 +69,25 @@ impl Tenant {
         self.plane.apply(&self.role("secrets", &self.system, &rule));
     }
 
+    /// Lets the gateway keep the certificate of an admission webhook, and have it trusted.
+    #[track_caller]
+    pub fn allow_admission(&self) {
+        let secret = "{apiGroups: [''], resources: [secrets], resourceNames: [sluice-admission], verbs: [get, update]}, \
+                      {apiGroups: [''], resources: [secrets], verbs: [create]}";
+        let group = "rbac.authorization.k8s.io";
+        let name = format!("{ACCOUNT}-{}", self.system);
+        let trust = format!(
+            "---\napiVersion: {group}/v1\nkind: ClusterRole\nmetadata: {{name: {name}}}\n\
+             rules: [{{apiGroups: [admissionregistration.k8s.io], resources: [validatingwebhookconfigurations], \
+             resourceNames: [sluice], verbs: [get, patch]}}]\n\
+             ---\napiVersion: {group}/v1\nkind: ClusterRoleBinding\nmetadata: {{name: {name}}}\n\
+             roleRef: {{apiGroup: {group}, kind: ClusterRole, name: {name}}}\n\
+             subjects: [{{kind: ServiceAccount, name: {ACCOUNT}, namespace: {}}}]\n",
+            self.system
+        );
+        self.plane.apply(&(self.role("admission", &self.system, secret) + &trust));
+    }
+
     /// Begins to arrange a gateway that reads this tenant's documents and has no other rights.
     #[track_caller]
     pub fn arrange(&self) -> Arrangement {
@@ -86,18 +105,30 @@ impl Tenant {
         format!("system:serviceaccount:{}:{ACCOUNT}", self.system)
     }
 
-    /// The account, and what it may read without names.
+    /// The account, what it may read without names, and what it may write.
     fn rights(&self) -> String {
         let account = format!(
             "---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {ACCOUNT}, namespace: {}}}\n",
             self.system
         );
-        let rules = "{apiGroups: [networking.istio.io, telemetry.istio.io], resources: ['*'], verbs: [get, list, watch]}, \
-                     {apiGroups: [''], resources: [services, pods, configmaps], verbs: [get, list, watch]}, \
-                     {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}";
-        let roles =
-            [&self.applications, &self.system].map(|namespace| self.role("documents", namespace, rules));
-        account + &roles.concat()
+        let read = |group: &str, resources: &str| {
+            format!("{{apiGroups: ['{group}'], resources: [{resources}], verbs: [get, list, watch]}}")
+        };
+        let documents = [
+            read("networking.istio.io", "'*'"),
+            read("telemetry.istio.io", "'*'"),
+            read("", "services, pods, configmaps"),
+            read("discovery.k8s.io", "endpointslices"),
+            "{apiGroups: [networking.istio.io], resources: ['*/status'], verbs: [patch]}".to_owned(),
+            "{apiGroups: [events.k8s.io], resources: [events], verbs: [create]}".to_owned(),
+        ];
+        let documents = documents.join(", ");
+        let leases = "{apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, create, update]}";
+        account
+            + &self.role("documents", &self.applications, &documents)
+            + &self.role("documents", &self.system, &documents)
+            + &self.role("policies", &self.system, &read("security.istio.io", "'*'"))
+            + &self.role("leases", &self.system, leases)
     }
 
     fn role(&self, name: &str, namespace: &str, rules: &str) -> String {

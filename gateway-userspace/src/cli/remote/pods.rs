@@ -177,11 +177,8 @@ async fn nobody(
 ) -> String {
     let places: Vec<String> = readings.iter().map(|reading| place(client, reading)).collect();
     let mut words = format!("no gateway {written}: there is no {}", places.join(", no "));
-    let there = match gateways(client, namespace, selector).await {
-        Ok(there) => there,
-        // Who may not list pods has been told what is wrong with the name all the same.
-        Err(_) => return words,
-    };
+    // Who may not list pods is told what is wrong with the name all the same.
+    let Ok(there) = gateways(client, namespace, selector).await else { return words };
     let within = namespace.map(|namespace| format!(" in the namespace {namespace}")).unwrap_or_default();
     let _ = if there.is_empty() {
         write!(words, "\nno pod{within} has the labels {selector}: say which gateways have, with --selector")

@@ -1,5 +1,7 @@
 //! What is read out of a cluster: kinds, and of some of them no more than what is named.
 
+use crate::api::mesh_config::CONFIG_MAP as MESH_CONFIG;
+
 /// A kind of document, and where the API server has it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Kind {
@@ -115,6 +117,11 @@ impl Scope {
     ) -> Self {
         let pairs: Vec<_> = labels.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
         Self { labels: Some(pairs.join(",")), ..Self::all(kind, Some(namespace)) }
+    }
+
+    /// Whether a gateway that may not read them knows too little to serve anything.
+    pub(super) fn is_needed(&self) -> bool {
+        WHOLE.contains(self.kind) || (*self.kind == CONFIG_MAP && self.name.as_deref() == Some(MESH_CONFIG))
     }
 
     /// In words.

@@ -62,8 +62,9 @@ impl Link {
                 if state.lost.is_empty() {
                     tracing::warn!(what = scope.words(), %why, "the API server is not heard; what is in force stays so");
                 }
-                state.lost.entry(scope.clone()).or_insert_with(|| (Instant::now(), String::new())).1 =
-                    why.clone();
+                let (_, reason) =
+                    state.lost.entry(scope.clone()).or_insert_with(|| (Instant::now(), String::new()));
+                reason.clone_from(why);
             }
             Event::Regained => {
                 if state.lost.remove(scope).is_some() && state.lost.is_empty() {
@@ -74,7 +75,7 @@ impl Link {
             Event::Absent if scope.kind.selects() => {}
             Event::Absent => drop(state.absent.insert(scope.clone())),
             Event::Complete => drop(state.absent.remove(scope)),
-            Event::Is(..) | Event::Stands(..) | Event::Gone(_) => {}
+            Event::Is(..) | Event::Stands(..) | Event::Gone(_) | Event::Refused => {}
         }
     }
 

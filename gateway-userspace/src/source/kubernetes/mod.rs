@@ -199,10 +199,11 @@ impl KubernetesSource {
         }
     }
 
-    /// Waits until there are other documents than those told last, and all of them are known. Nothing is lost if this is dropped.
+    /// Waits until there are other documents than those told last, the first time until all of them are known: from then on, what
+    /// new ones lead to is for whoever puts them in force to wait for. Nothing is lost if this is dropped.
     pub async fn changed(&mut self) {
         loop {
-            let is_due = self.due.filter(|_| self.store.is_complete());
+            let is_due = self.due.filter(|_| self.has_begun || self.store.is_complete());
             let news = tokio::select! {
                 news = self.news.recv() => news,
                 () = sleep_until(is_due.unwrap_or(self.patience)) => {
@@ -229,19 +230,24 @@ impl KubernetesSource {
         self.link.count(self.store.documents());
     }
 
-    /// Goes on without what has been refused, or failed, for so long, and says what that is, if there is nothing else to wait
-    /// for: for those who look once, not for a gateway.
-    pub fn go_without(&mut self, patience: Duration) -> Vec<Unread> {
-        let lost =
-            |scope: &Scope| Some((scope.clone(), self.link.lost(scope).filter(|it| it.0 >= patience)?.1));
-        let Some(lost) = self.store.missing().map(lost).collect::<Option<Vec<_>>>() else {
-            return Vec::new();
-        };
-        if !lost.is_empty() {
-            self.due = Some(Instant::now());
+    /// Goes on without what has been refused, or failed, for so long, if there is nothing else to wait for: for those who look
+    /// once, not for a gateway. `unread` tells what that is.
+    pub fn go_without(&mut self, patience: Duration) {
+        let missing: Vec<Scope> = self.store.missing().cloned().collect();
+        let is_lost = |scope: &Scope| self.link.lost(scope).is_some_and(|(time, _)| time >= patience);
+        if missing.is_empty() || !missing.iter().all(is_lost) {
+            return;
         }
-        lost.iter().for_each(|(scope, _)| self.store.go_without(scope));
-        lost.into_iter().map(|(scope, why)| Unread::new(&scope, why)).collect()
+        for scope in &missing {
+            self.store.go_without(scope);
+        }
+        self.due = Some(Instant::now());
+    }
+
+    /// What could not be read so far.
+    pub fn unread(&self) -> Vec<Unread> {
+        let of = |scope: &Scope| Some(Unread::new(scope, self.link.lost(scope)?.1));
+        self.store.untold().filter_map(of).collect()
     }
 
     /// What a look for all documents still waits for, in words.

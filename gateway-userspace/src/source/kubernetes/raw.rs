@@ -81,10 +81,9 @@ fn retain(node: &mut Node, path: &[&str], is_kept: impl Fn(&str) -> bool + Copy)
     match (&mut node.content, path) {
         (Content::Mapping(entries), []) => entries.retain(|entry| is_kept(&entry.key)),
         (Content::Mapping(entries), [first, rest @ ..]) => {
-            entries
-                .iter_mut()
-                .filter(|entry| entry.key == *first)
-                .for_each(|entry| retain(&mut entry.value, rest, is_kept));
+            for entry in entries.iter_mut().filter(|entry| entry.key == *first) {
+                retain(&mut entry.value, rest, is_kept);
+            }
         }
         (Content::Sequence(items), path) => items.iter_mut().for_each(|item| retain(item, path, is_kept)),
         (Content::Scalar { .. }, _) => {}
@@ -104,7 +103,9 @@ fn hash(node: &Node, hasher: &mut impl Hasher) {
         Content::Scalar { text, plain } => (0_u8, text, plain).hash(hasher),
         Content::Sequence(items) => {
             (1_u8, items.len()).hash(hasher);
-            items.iter().for_each(|item| hash(item, hasher));
+            for item in items {
+                hash(item, hasher);
+            }
         }
         Content::Mapping(entries) => {
             (2_u8, entries.len()).hash(hasher);

@@ -31,7 +31,9 @@ struct Shelf {
     held: BTreeMap<ObjectRef, Held>,
     /// Of those in force.
     fingerprint: Fingerprint,
-    /// All that there were have been told at least once, or that there are none of the kind.
+    /// What there is of it, be it nothing, has been told by the server.
+    is_told: bool,
+    /// The same, or there is none for us.
     is_complete: bool,
 }
 
@@ -69,7 +71,12 @@ impl Store {
         self.shelves.iter().filter(|(_, shelf)| !shelf.is_complete).map(|(scope, _)| scope)
     }
 
-    /// Takes a scope's documents for all told.
+    /// What the server has never told.
+    pub(super) fn untold(&self) -> impl Iterator<Item = &Scope> {
+        self.shelves.iter().filter(|(_, shelf)| !shelf.is_told).map(|(scope, _)| scope)
+    }
+
+    /// Goes on as if there were no such documents.
     pub(super) fn go_without(&mut self, scope: &Scope) {
         if let Some(shelf) = self.shelves.get_mut(scope) {
             shelf.is_complete = true;
@@ -94,7 +101,11 @@ impl Store {
                 false
             }
             Event::Gone(reference) => shelf.remove(&reference).is_some(),
-            Event::Complete | Event::Absent => !std::mem::replace(&mut shelf.is_complete, true),
+            Event::Complete | Event::Absent => {
+                shelf.is_told = true;
+                !std::mem::replace(&mut shelf.is_complete, true)
+            }
+            Event::Refused => !std::mem::replace(&mut shelf.is_complete, true),
             Event::Lost(_) | Event::Regained => false,
         }
     }
@@ -275,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_known_once_each_scope_was_listed_or_has_no_such_kind() {
+    fn all_is_known_once_each_scope_was_listed_or_cannot_be() {
         let [gateways, services, secret] = [
             Scope::all(&WHOLE[0], None),
             Scope::all(&WHOLE[6], None),
@@ -291,6 +302,8 @@ mod tests {
         assert!(store.is_complete());
         store.keep(&[gateways.clone(), services, secret.clone()].into());
         assert!(store.missing().eq([&secret]));
+        assert!(store.take((&secret, 3), Event::Refused) && store.is_complete(), "others are served");
+        assert!(store.untold().eq([&secret]));
         store.keep(&[gateways.clone()].into());
         assert!(store.is_complete(), "nobody wants it any more");
         assert!(!store.take((&secret, 3), is("a", 80)));

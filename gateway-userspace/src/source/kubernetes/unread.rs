@@ -4,7 +4,7 @@ use super::kinds::{CONFIG_MAP, SECRET, Scope, WHOLE};
 use crate::model::CredentialSource;
 
 /// Documents that were asked for and not given.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unread {
     /// Which, such as `Secret shop/web` or `pods in shop`.
     pub what: String,

@@ -49,6 +49,8 @@ pub(super) enum Event {
     Complete,
     /// The server does not know the kind.
     Absent,
+    /// The gateway may not read them, which it can do without.
+    Refused,
     /// What changes is not learnt for now, and why.
     Lost(String),
     /// It is again.
@@ -318,6 +320,9 @@ impl Follower {
     async fn failed(&mut self, error: &Error) -> Result<(), Unheard> {
         if !std::mem::replace(&mut self.is_lost, true) {
             self.send(Event::Lost(client::words(error))).await?;
+            if is(error, StatusCode::FORBIDDEN) && !self.scope.is_needed() {
+                self.send(Event::Refused).await?;
+            }
         }
         let half = self.pause / 2;
         sleep(half + half.mul_f64(fastrand::f64())).await;

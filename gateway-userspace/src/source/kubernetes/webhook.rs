@@ -49,9 +49,9 @@ pub struct Made {
 /// How certificates are made and judged, which is another module's.
 pub struct Craft {
     /// Makes one for a name.
-    pub make: Box<dyn Fn(&str) -> anyhow::Result<Made> + Send + Sync>,
+    pub make: fn(&str) -> anyhow::Result<Made>,
     /// Whether one, in PEM, is to be replaced by now.
-    pub is_old: Box<dyn Fn(&[u8], SystemTime) -> bool + Send + Sync>,
+    pub is_old: fn(&[u8], SystemTime) -> bool,
 }
 
 /// An admission webhook.
@@ -163,9 +163,10 @@ impl Keeper {
             ("ca.crt".to_owned(), ByteString(trusted.as_bytes().to_vec())),
         ]));
         let parameters = PostParams::default();
-        match exists {
-            true => self.secrets.replace(SECRET, &parameters, &secret).await.map(drop),
-            false => self.secrets.create(&parameters, &secret).await.map(drop),
+        if exists {
+            self.secrets.replace(SECRET, &parameters, &secret).await.map(drop)
+        } else {
+            self.secrets.create(&parameters, &secret).await.map(drop)
         }
     }
 
