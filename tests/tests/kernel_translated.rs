@@ -21,8 +21,8 @@ const NAME: &str = "vault.test";
 
 fn translate(lab: &Lab) {
     let rules = format!(
-        "table inet nat {{ chain prerouting {{ type nat hook prerouting priority dstnat; \
-         tcp dport {NODE_PORT} redirect to :{PORT}; }} }}\n"
+        "table inet nat {{\n chain prerouting {{\n  type nat hook prerouting priority dstnat\n  \
+         tcp dport {NODE_PORT} redirect to :{PORT}\n }}\n}}\n"
     );
     run_with_input(lab.gateway.command("nft").args(["-f", "-"]), rules.as_bytes()).expect_success();
 }
