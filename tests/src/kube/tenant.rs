@@ -69,6 +69,25 @@ impl Tenant {
         self.plane.apply(&self.role("secrets", &self.system, &rule));
     }
 
+    /// Lets the gateway keep the certificate of an admission webhook, and have it trusted.
+    #[track_caller]
+    pub fn allow_admission(&self) {
+        let secret = "{apiGroups: [''], resources: [secrets], resourceNames: [sluice-admission], verbs: [get, update]}, \
+                      {apiGroups: [''], resources: [secrets], verbs: [create]}";
+        let group = "rbac.authorization.k8s.io";
+        let name = format!("{ACCOUNT}-{}", self.system);
+        let trust = format!(
+            "---\napiVersion: {group}/v1\nkind: ClusterRole\nmetadata: {{name: {name}}}\n\
+             rules: [{{apiGroups: [admissionregistration.k8s.io], resources: [validatingwebhookconfigurations], \
+             resourceNames: [sluice], verbs: [get, patch]}}]\n\
+             ---\napiVersion: {group}/v1\nkind: ClusterRoleBinding\nmetadata: {{name: {name}}}\n\
+             roleRef: {{apiGroup: {group}, kind: ClusterRole, name: {name}}}\n\
+             subjects: [{{kind: ServiceAccount, name: {ACCOUNT}, namespace: {}}}]\n",
+            self.system
+        );
+        self.plane.apply(&(self.role("admission", &self.system, secret) + &trust));
+    }
+
     /// Begins to arrange a gateway that reads this tenant's documents and has no other rights.
     #[track_caller]
     pub fn arrange(&self) -> Arrangement {
