@@ -29,7 +29,12 @@ fn load<'a>(files: impl IntoIterator<Item = (usize, &'a String)>) -> Loaded {
         diagnostics.extend(reading.diagnostics);
         objects.extend(reading.object);
     }
-    Loaded { documents: objects.len(), objects: objects.into_iter().collect(), diagnostics }
+    Loaded {
+        documents: objects.len(),
+        objects: objects.into_iter().collect(),
+        diagnostics,
+        ..Loaded::default()
+    }
 }
 
 fn shown(snapshot: &Snapshot) -> String {

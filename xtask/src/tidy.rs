@@ -30,7 +30,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("hyper", &["upstream", "proxy", "admin", "admission", "cli"]),
     ("hyper_rustls", &["source"]),
     ("hyper_util", &["source", "upstream", "proxy", "admin", "admission", "cli"]),
-    ("k8s_openapi", &["source"]),
+    ("k8s_openapi", &["source", "cli"]),
     ("kube", &["source", "cli"]),
     ("notify", &["source"]),
     ("rcgen", &["analysis", "tls"]),

@@ -414,16 +414,16 @@ fn name(source: &CredentialSource) -> String {
 
 fn missing_secret(problem: &CredentialProblem) -> Item {
     let (name, resource) = match problem {
-        CredentialProblem::NotFound { credential } | CredentialProblem::Unusable { credential, .. } => {
-            (name(credential), credential.resource())
-        }
+        CredentialProblem::NotFound { credential }
+        | CredentialProblem::Unread { credential, .. }
+        | CredentialProblem::Unusable { credential, .. } => (name(credential), credential.resource()),
         CredentialProblem::Refused { name, .. } => (name.to_string(), name.to_string()),
     };
     let status = match problem {
         CredentialProblem::NotFound { .. } => "NOT FOUND".to_owned(),
-        CredentialProblem::Unusable { reason, .. } | CredentialProblem::Refused { reason, .. } => {
-            format!("ERROR: {reason}")
-        }
+        CredentialProblem::Unread { reason, .. }
+        | CredentialProblem::Unusable { reason, .. }
+        | CredentialProblem::Refused { reason, .. } => format!("ERROR: {reason}"),
     };
     let dash = || "-".to_owned();
     let cells = vec![resource, "Cert Chain".to_owned(), status, "false".to_owned(), dash(), dash(), dash()];

@@ -34,6 +34,10 @@ pub struct View {
     pub tls: Arc<ServerConfigs>,
     /// Errors and warnings about documents, one line each.
     pub diagnostics: Vec<String>,
+    /// Documents that the configuration was made of, sound or not.
+    pub documents: usize,
+    /// The same in every gateway that has the same documents in force.
+    pub fingerprint: String,
     /// How things stand with the API server, if documents are read from one.
     pub cluster: Option<Link>,
     /// Ejected and unhealthy endpoints and refused connections, as they are at the moment.
@@ -63,6 +67,13 @@ pub struct Status {
     pub ready: bool,
     /// Generation in force.
     pub generation: u64,
+    /// Documents that it was made of, sound or not.
+    #[serde(default)]
+    pub documents: usize,
+    /// Of the documents in force, wherever they come from: 32 hexadecimal digits that are the same in every process with
+    /// the same documents, where generations are each process' own.
+    #[serde(default)]
+    pub fingerprint: String,
     /// Open and failed listeners.
     pub listeners: usize,
     /// `on`, or why not.
@@ -121,6 +132,8 @@ impl View {
             process: std::process::id(),
             ready: self.ready,
             generation: self.snapshot.generation,
+            documents: self.documents,
+            fingerprint: self.fingerprint.clone(),
             listeners: self.snapshot.listeners.len(),
             kernel_plane: self
                 .kernel

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::admission;
 use crate::analysis::{Analysis, Analyst};
+use crate::api::Fingerprint;
 use crate::api::diagnostic::{Diagnostic, Severity, render};
 use crate::proxy::Runtime;
 use crate::resolve::{self, Resolver};
@@ -28,6 +29,10 @@ pub(super) struct Generation {
     pub(super) credential_faults: Vec<(String, String)>,
     /// One line each, for the status.
     pub(super) diagnostics: Vec<String>,
+    /// Documents that it was made of, sound or not.
+    pub(super) documents: usize,
+    /// Tells those in force from other ones.
+    pub(super) fingerprint: Fingerprint,
 }
 
 /// The sources, and what has been said about them.
@@ -115,6 +120,7 @@ impl Configuration {
     /// meanwhile, and `changed` tells when to ask again.
     pub(super) fn next(&mut self, previous: &Runtime) -> Option<Generation> {
         let loaded = self.sources.load()?;
+        let (documents, fingerprint) = (loaded.documents, loaded.fingerprint);
         self.surroundings.learn(&loaded.objects);
         self.surroundings.files = self.named.read(&loaded.objects.files());
         self.surroundings.resolved.clone_from(self.resolver.resolved());
@@ -139,6 +145,8 @@ impl Configuration {
                 .filter(|it| it.severity != Severity::Info)
                 .map(ToString::to_string)
                 .collect(),
+            documents,
+            fingerprint,
         })
     }
 

@@ -426,6 +426,8 @@ impl Agent {
             view.tls = tls;
             view.credential_faults = next.credential_faults;
             view.diagnostics = next.diagnostics;
+            view.documents = next.documents;
+            view.fingerprint = next.fingerprint.to_string();
         });
     }
 

@@ -24,7 +24,7 @@ fn found(text: &str, now: SystemTime) -> Vec<Diagnostic> {
         split(text).into_iter().flat_map(|chunk| read_document(&file, chunk, "default")).collect();
     let diagnostics: Vec<Diagnostic> = readings.iter().flat_map(|it| it.diagnostics.clone()).collect();
     let objects = readings.into_iter().filter_map(|reading| reading.object).collect();
-    let loaded = Loaded { objects, diagnostics, documents: 0 };
+    let loaded = Loaded { objects, diagnostics, ..Loaded::default() };
     analyse(loaded, &Surroundings::default(), now).diagnostics
 }
 
@@ -257,7 +257,7 @@ fn certificates_are_told_of_when_their_time_is_over_however_often_they_were_read
     let far = SystemTime::now() + Duration::from_hours(4000 * 365 * 24);
     for (now, want) in [(SystemTime::now(), 0), (far, 1), (SystemTime::now(), 0), (far, 1)] {
         let objects = read().filter_map(|reading| reading.object).collect();
-        let loaded = Loaded { objects, diagnostics: Vec::new(), documents: 0 };
+        let loaded = Loaded { objects, ..Loaded::default() };
         let previous = (&crate::tls::ServerConfigs::default(), &crate::tls::ClientConfigs::default());
         let analysis = analyst.analyse(loaded, &Surroundings::default(), 1, previous, now);
         let told = analysis.diagnostics.iter().filter(|found| found.code.as_str() == "SLU0013").count();

@@ -154,6 +154,9 @@ codes! {
     /// A list is so long that a check looked at its beginning only.
     NotFullyChecked = "SLU0014", [Info], istio: None,
         "split the document into several: what lies behind is served as it is, but nobody looked for slips in it";
+    /// A document of the cluster's could not be read by whoever looked, so that what depends on it was not looked at.
+    NotRead = "SLU0017", [Warning], istio: None,
+        "look as somebody who may read it, as a gateway's own service account may";
 }
 
 impl fmt::Display for Code {

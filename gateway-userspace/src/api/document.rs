@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::decode::{DecodeError, decode};
 use super::diagnostic::{Code, Diagnostic, Severity};
+use super::digest::Digest;
 use super::mesh_config;
 use super::object::{Metadata, Object, ObjectRef, Source, Sourced, position};
 use super::path::FieldPath;
@@ -198,6 +199,7 @@ impl Place<'_> {
             text: if is_secret { Arc::default() } else { self.text.clone() },
             first_line: self.first_line,
             places: Arc::new(Places::new(&root)),
+            digest: Digest::of(&reference, &root),
             tree: Some(root),
         });
         if metadata.name.is_empty() && !matches!(what, KindOf::Other(..)) {
@@ -233,6 +235,7 @@ impl Place<'_> {
             text: if kind == "Secret" { Arc::default() } else { self.text.clone() },
             first_line: self.first_line,
             places: Arc::new(Places::new(&root)),
+            digest: Digest::of(&reference, &root),
             tree: None,
         };
         let texts = ["metadata.labels", "metadata.annotations"];

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::destination_rule::{ClientTlsSettings, DestinationRule};
 use super::diagnostic::{Code, Diagnostic, Position, Related, Severity};
+use super::digest::Digest;
 use super::gateway::{Gateway, ServerTlsSettings};
 use super::kubernetes::{ConfigMap, EndpointSlice, Secret, Service};
 use super::mesh_config::MeshConfig;
@@ -73,6 +74,8 @@ pub struct Source {
     pub first_line: u32,
     /// Where its fields stand.
     pub places: Arc<Places>,
+    /// What it says, in short.
+    pub digest: Digest,
     /// The text's tree, while the document is read and checked.
     pub tree: Option<Node>,
 }
@@ -92,6 +95,7 @@ impl Source {
             text: self.text.clone(),
             first_line: self.first_line,
             places: self.places.clone(),
+            digest: self.digest,
             tree: None,
         }
     }

@@ -8,19 +8,52 @@ use std::time::SystemTime;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use super::documents::{self, Documents, NamespaceArgs};
 use super::table;
 use crate::analysis::{Analysis, analyse};
 use crate::api::{Diagnostic, Severity, render};
-use crate::settings::IdentityArgs;
-use crate::source::{FileSource, read_named};
-use crate::translate::Surroundings;
+use crate::settings::{ClusterArgs, IdentityArgs};
 
 /// Check documents without serving them
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  sluice check config/examples
+  sluice check --kubernetes
+  sluice check --kubernetes -n shop --context staging new-routes.yaml")]
 pub struct CheckArgs {
     /// Files and directories; `-` is standard input
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE", required_unless_present = "kubernetes")]
     pub files: Vec<PathBuf>,
+    /// Check the documents of a cluster's API server; those of files take the place of the cluster's
+    #[arg(long)]
+    pub kubernetes: bool,
+    /// How.
+    #[command(flatten)]
+    pub options: CheckOptions,
+}
+
+/// Check the documents of a cluster
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Reads all documents once, as the kubeconfig's user. Secrets that this user may not read are named in warnings.
+
+Examples:
+  sluice analyze
+  sluice analyze -n shop new-routes.yaml
+  sluice analyze --context staging -o json")]
+pub struct AnalyzeArgs {
+    /// Files and directories whose documents take the place of the cluster's; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// How.
+    #[command(flatten)]
+    pub options: CheckOptions,
+}
+
+/// What both have in common.
+#[derive(Debug, Clone, Args)]
+pub struct CheckOptions {
     /// How to say what was found
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -33,6 +66,12 @@ pub struct CheckArgs {
     /// Which gateway the documents are for.
     #[command(flatten)]
     pub identity: IdentityArgs,
+    /// Of a cluster's documents, which.
+    #[command(flatten)]
+    pub namespaces: NamespaceArgs,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 }
 
 /// `--output`.
@@ -59,13 +98,21 @@ pub struct Findings {
 
 /// Reads, analyses as the agent does, and reports.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let findings = find(args);
+    report(&find(&args.files, args.kubernetes, &args.options)?, &args.options)
+}
+
+/// The same with a cluster's documents.
+pub fn analyze(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
+    report(&find(&args.files, true, &args.options)?, &args.options)
+}
+
+fn report(findings: &Findings, args: &CheckOptions) -> anyhow::Result<ExitCode> {
     let out = match args.output {
-        Output::Json => format!("{}\n", serde_json::to_string_pretty(&findings)?),
+        Output::Json => format!("{}\n", serde_json::to_string_pretty(findings)?),
         Output::Text => {
             let colour = io::stdout().is_terminal()
                 && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            text(&findings, args.quiet, colour)
+            text(findings, args.quiet, colour)
         }
     };
     table::print(&out)?;
@@ -73,16 +120,15 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// What `run` reports.
-pub fn find(args: &CheckArgs) -> Findings {
-    let loaded = FileSource::new(args.files.clone(), args.identity.default_namespace.as_str()).load();
-    let mut surroundings = Surroundings::of(args.identity.identity());
-    surroundings.learn(&loaded.objects);
-    surroundings.files = read_named(&loaded.objects.files());
+/// What is reported.
+fn find(files: &[PathBuf], kubernetes: bool, args: &CheckOptions) -> anyhow::Result<Findings> {
+    let cluster = documents::cluster(kubernetes, &args.cluster, &args.namespaces)?;
+    let Documents { loaded, surroundings } = documents::read(files.to_vec(), cluster, &args.identity)?;
     let documents = loaded.documents;
     let Analysis { diagnostics, .. } = analyse(loaded, &surroundings, SystemTime::now());
     let count = |severity| diagnostics.iter().filter(|found| found.severity == severity).count();
-    Findings { documents, errors: count(Severity::Error), warnings: count(Severity::Warning), diagnostics }
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    Ok(Findings { documents, errors, warnings, diagnostics })
 }
 
 fn text(findings: &Findings, quiet: bool, colour: bool) -> String {
@@ -124,7 +170,8 @@ mod tests {
             "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: a}\nspec: {servers: []}\n";
         fs::write(&file, format!("{document}---\nkind: X\n")).unwrap();
         let path = file.display().to_string();
-        let findings = find(&args(&[path.as_str()]));
+        let args = args(&[path.as_str()]);
+        let findings = find(&args.files, args.kubernetes, &args.options).unwrap();
         assert_eq!((findings.documents, findings.errors, findings.warnings), (2, 2, 0));
         let text = text(&findings, false, false);
         assert!(text.starts_with("error[IST0106]: gateway must have at least one server\n"), "{text}");

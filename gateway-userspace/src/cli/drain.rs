@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::admin_client;
+use super::admin_client::Agent;
 use crate::admin::server::DRAIN;
 use crate::settings::default_admin_socket;
 
@@ -23,7 +23,7 @@ pub struct DrainArgs {
 
 /// Asks the agent, and waits.
 pub fn run(args: &DrainArgs) -> anyhow::Result<ExitCode> {
-    admin_client::stream(&args.admin_socket, DRAIN, |_| Ok(std::ops::ControlFlow::Continue(())))?;
+    Agent::local(&args.admin_socket)?.stream(DRAIN, |_| Ok(std::ops::ControlFlow::Continue(())))?;
     std::thread::sleep(Duration::from_secs(args.wait));
     Ok(ExitCode::SUCCESS)
 }

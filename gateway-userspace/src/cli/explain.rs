@@ -13,14 +13,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, ValueEnum};
 use http::{HeaderName, HeaderValue, Method, Uri};
 
-use super::{admin_client, table};
+use super::admin_client::Agent;
+use super::documents::{self, Documents, NamespaceArgs};
+use super::remote::RemoteArgs;
+use super::table;
 use crate::analysis::analyse;
 use crate::api::Diagnostic;
 use crate::model::explain::{Explanation, Question, State, Step, UNREADABLE, decide};
+use crate::model::{CredentialProblem, FilterChain};
 use crate::proxy;
 use crate::settings::{IdentityArgs, default_admin_socket};
-use crate::source::{FileSource, read_named};
-use crate::translate::Surroundings;
 
 /// Say where a request would go and which documents are responsible
 #[derive(Debug, Clone, Args)]
@@ -28,9 +30,11 @@ use crate::translate::Surroundings;
 Examples:
   sluice explain --url https://webapp.example.com/api/catalog
   sluice explain --url http://webapp.example.com/ -H 'x-user: jason' config/examples
-  sluice explain --url https://10.0.0.1:8443/ --sni vault.example.com -o json")]
+  sluice explain --url https://10.0.0.1:8443/ --sni vault.example.com -o json
+  sluice explain --url https://webapp.example.com/ --pod sluice-7xk2p.istio-ingress
+  sluice explain --url https://webapp.example.com/ --kubernetes new-routes.yaml")]
 pub struct ExplainArgs {
-    /// Files and directories to look in; without any, a running agent is asked
+    /// Files and directories to look in; without any, and without --kubernetes, a running agent is asked
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// The same, as `sluice run` takes them
@@ -54,6 +58,18 @@ pub struct ExplainArgs {
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+    /// Look in the documents of a cluster's API server; those of files take the place of the cluster's
+    #[arg(long)]
+    pub kubernetes: bool,
+    /// Ask a gateway in a cluster, by its pod (POD, POD.NAMESPACE, or POD with -n) or its node
+    #[arg(long, value_name = "POD|NODE", conflicts_with_all = ["files", "config", "kubernetes"])]
+    pub pod: Option<String>,
+    /// Of a cluster's documents, which; with --pod, -n is the pod's namespace.
+    #[command(flatten)]
+    pub namespaces: NamespaceArgs,
+    /// Which cluster.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
     /// The agent's unix socket
     #[arg(long, env = "SLUICE_ADMIN_SOCKET", default_value_os_t = default_admin_socket())]
     pub admin_socket: PathBuf,
@@ -87,8 +103,11 @@ fn parse_method(text: &str) -> Result<String, String> {
 pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let question = question(args)?;
     let files: Vec<PathBuf> = args.files.iter().chain(&args.config).cloned().collect();
-    let explanation =
-        if files.is_empty() { ask(args, &question)? } else { from_files(args, files, question)? };
+    let explanation = if files.is_empty() && !args.kubernetes {
+        ask(args, &question)?
+    } else {
+        look(args, files, question)?
+    };
     let text = match args.output {
         Output::Json => format!("{}\n", serde_json::to_string_pretty(&explanation)?),
         Output::Text => text(&args.method, &args.url, &explanation),
@@ -131,14 +150,18 @@ fn question(args: &ExplainArgs) -> anyhow::Result<Question> {
 
 fn ask(args: &ExplainArgs, question: &Question) -> anyhow::Result<Explanation> {
     let question = URL_SAFE_NO_PAD.encode(serde_json::to_vec(question)?);
-    admin_client::get(&args.admin_socket, &format!("/explain/{question}"))
+    let namespace = match args.namespaces.namespaces.as_slice() {
+        [] => None,
+        [one] => Some(one.as_str()),
+        _ => bail!("a pod is in one namespace: give one -n"),
+    };
+    let agent = Agent::of(&args.admin_socket, args.pod.as_deref(), namespace, &args.remote)?;
+    agent.get(&format!("/explain/{question}"))
 }
 
-fn from_files(args: &ExplainArgs, files: Vec<PathBuf>, question: Question) -> anyhow::Result<Explanation> {
-    let loaded = FileSource::new(files, args.identity.default_namespace.as_str()).load();
-    let mut surroundings = Surroundings::of(args.identity.identity());
-    surroundings.learn(&loaded.objects);
-    surroundings.files = read_named(&loaded.objects.files());
+fn look(args: &ExplainArgs, files: Vec<PathBuf>, question: Question) -> anyhow::Result<Explanation> {
+    let cluster = documents::cluster(args.kubernetes, &args.remote.cluster, &args.namespaces)?;
+    let Documents { loaded, surroundings } = documents::read(files, cluster, &args.identity)?;
     let analysis = analyse(loaded, &surroundings, SystemTime::now());
     let errors = analysis.diagnostics.iter().filter(|found| Diagnostic::is_error(found)).count();
     if errors > 0 {
@@ -151,9 +174,15 @@ fn from_files(args: &ExplainArgs, files: Vec<PathBuf>, question: Question) -> an
             let nobody = None::<fn(std::net::SocketAddr) -> bool>;
             cluster.eligible(nobody).map(|candidate| candidate.endpoint.address).collect()
         },
-        terminates: &|listener, chain| analysis.tls.get(listener, &chain.name).is_some(),
+        // A certificate that this user may not read is as good as there.
+        terminates: &|listener, chain| analysis.tls.get(listener, &chain.name).is_some() || is_unread(chain),
     };
     Ok(decide(&analysis.snapshot, &question, state))
+}
+
+fn is_unread(chain: &FilterChain) -> bool {
+    let credential = chain.action.server_tls().map(|tls| &tls.credential);
+    matches!(credential, Some(Err(CredentialProblem::Unread { .. })))
 }
 
 /// Columns before what is said of a stage.

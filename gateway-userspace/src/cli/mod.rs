@@ -1,15 +1,18 @@
-//! The command line: one command a file. Talks to a running agent over its admin socket, or reads pinned maps and
-//! documents by itself; never part of the agent.
+//! The command line: one command a file. Talks to a running agent, over its admin socket or through a cluster's API server, or
+//! reads pinned maps and documents by itself; never part of the agent.
 
 mod admin_client;
 pub mod check;
 pub mod cleanup;
 pub mod completions;
+mod documents;
 pub mod drain;
 pub mod explain;
+pub mod fleet;
 pub mod flows;
 pub mod maps;
 pub mod proxy_config;
+pub mod remote;
 pub mod status;
 mod table;
 mod tables;
@@ -38,6 +41,9 @@ Examples:
   sluice explain --url https://webapp.example.com/api config/examples
   sluice proxy-config listeners
   sluice proxy-config routes --name http.80 -o yaml
+  sluice analyze
+  sluice proxy-status
+  sluice proxy-config listeners sluice-7xk2p.istio-ingress
   sluice flows --watch
   sluice trace --client 198.51.100.7
   sluice maps dump FLOWS")]
@@ -59,13 +65,19 @@ Examples:
     Run(Box<RunArgs>),
     /// Check documents without serving them; exit status 1 on an error.
     Check(check::CheckArgs),
+    /// Check the documents of a cluster, as its API server has them, with those of files, if any are given, in their place:
+    /// `sluice check --kubernetes`.
+    Analyze(check::AnalyzeArgs),
     /// Say where a request would go, step by step, and which lines of which documents are responsible.
-    Explain(explain::ExplainArgs),
+    Explain(Box<explain::ExplainArgs>),
     /// Show what a running agent serves: listeners, routes, clusters, endpoints, secrets.
     #[command(visible_alias = "pc")]
     ProxyConfig(proxy_config::ProxyConfigArgs),
     /// Show how a running agent is doing.
     Status(status::StatusArgs),
+    /// Show how all gateways of a cluster are doing, and which of them have other documents than the rest.
+    #[command(visible_alias = "ps")]
+    ProxyStatus(fleet::ProxyStatusArgs),
     /// Show the pinned kernel maps, decoded; works without an agent too.
     Maps(maps::MapsArgs),
     /// Show the flows that the kernel steers and the connections that user space carries, with their rates; the kernel's
@@ -86,9 +98,11 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(_) => anyhow::bail!("`run` is the agent's own"),
         Command::Check(args) => check::run(args),
+        Command::Analyze(args) => check::analyze(args),
         Command::Explain(args) => explain::run(args),
         Command::ProxyConfig(args) => proxy_config::run(args),
         Command::Status(args) => status::run(args),
+        Command::ProxyStatus(args) => fleet::run(args),
         Command::Maps(args) => maps::run(args).map(|()| ExitCode::SUCCESS),
         Command::Flows(args) => flows::run(args),
         Command::Trace(args) => trace::run(args),

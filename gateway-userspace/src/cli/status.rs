@@ -8,7 +8,10 @@ use std::process::ExitCode;
 use clap::Args;
 use gateway_common::{Action, Verdict};
 
-use super::{admin_client, table};
+use super::admin_client::Agent;
+use super::proxy_config::Output;
+use super::remote::RemoteArgs;
+use super::{fleet, table};
 use crate::admin::view::Status;
 use crate::datapath::Status as KernelStatus;
 use crate::datapath::tally::Traffic;
@@ -20,21 +23,51 @@ const UNHEALTHY_SHOWN: usize = 10;
 
 /// Flags of `sluice status`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sluice status
+  sluice status sluice-7xk2p.istio-ingress
+  sluice status node/worker-3
+  sluice status --all -n istio-ingress")]
 pub struct StatusArgs {
-    /// JSON instead of text.
-    #[arg(long)]
+    /// A gateway in a cluster, by its pod (POD, POD.NAMESPACE) or its node, which is asked through the API server.
+    #[arg(value_name = "POD|NODE")]
+    pub pod: Option<String>,
+    /// All gateways of a cluster, a line each: as `sluice proxy-status`.
+    #[arg(long, conflicts_with = "pod")]
+    pub all: bool,
+    /// Namespace of the pod. Default: that of the kubeconfig's context; with --all, all of them.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// The same as `-o json`.
+    #[arg(long, conflicts_with = "output")]
     pub json: bool,
     /// The agent's unix socket.
     #[arg(long, env = "SLUICE_ADMIN_SOCKET", default_value_os_t = default_admin_socket())]
     pub admin_socket: PathBuf,
+    /// Which cluster.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
 }
 
 /// Asks the agent and prints. Exit status 1 when it is not ready.
 pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let status: Status = admin_client::get(&args.admin_socket, "/status")?;
-    let text =
-        if args.json { format!("{}\n", serde_json::to_string_pretty(&status)?) } else { words(&status)? };
-    table::print(&text)?;
+    let output = if args.json { Output::Json } else { args.output };
+    let namespace = args.namespace.as_deref();
+    if args.all {
+        return fleet::all(namespace, &args.remote, output);
+    }
+    show(&Agent::of(&args.admin_socket, args.pod.as_deref(), namespace, &args.remote)?, output)
+}
+
+/// One agent's.
+pub(super) fn show(agent: &Agent, output: Output) -> anyhow::Result<ExitCode> {
+    let status: Status = agent.get("/status")?;
+    let text = words(&status)?;
+    table::print(&output.render(&status, || text)?)?;
     Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -42,6 +75,9 @@ fn words(status: &Status) -> Result<String, fmt::Error> {
     let mut out = String::new();
     let ready = if status.ready { "ready" } else { "not ready" };
     writeln!(out, "sluice {}: {ready}, generation {}", status.version, status.generation)?;
+    if !status.fingerprint.is_empty() {
+        writeln!(out, "documents:     {}, fingerprint {}", status.documents, status.fingerprint)?;
+    }
     writeln!(out, "listeners:     {} ({} not open)", status.listeners, status.bind_failures.len())?;
     writeln!(out, "kernel plane:  {}", status.kernel_plane)?;
     if !status.interfaces.is_empty() {

@@ -38,8 +38,13 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 
 /// Writes to stdout, for one who has more to say: breaks off when the reader has seen enough.
 pub(super) fn print_on(text: &str) -> io::Result<ControlFlow<()>> {
+    print_bytes(text.as_bytes())
+}
+
+/// The same with what need not end where a character does.
+pub(super) fn print_bytes(bytes: &[u8]) -> io::Result<ControlFlow<()>> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Ok(ControlFlow::Continue(())),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
         Err(error) => Err(error),

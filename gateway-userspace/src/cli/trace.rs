@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use super::{admin_client, table};
+use super::admin_client::Agent;
+use super::table;
 use crate::admin::trace::Line;
 use crate::datapath::trace::{Course, Packet};
 use crate::settings::default_admin_socket;
@@ -54,7 +55,7 @@ pub enum Output {
 pub fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let count = args.count.map(|count| format!("&count={count}")).unwrap_or_default();
     let path = format!("/trace?client={}&seconds={}{count}", args.client, args.duration);
-    admin_client::stream(&args.admin_socket, &path, |line| {
+    Agent::local(&args.admin_socket)?.stream(&path, |line| {
         let text = match args.output {
             Output::Json => String::from_utf8_lossy(line).into_owned(),
             Output::Text => words(

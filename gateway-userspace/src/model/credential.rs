@@ -112,6 +112,14 @@ pub enum CredentialProblem {
         /// What was looked for.
         credential: CredentialSource,
     },
+    /// Whoever reads the documents may not read it, or could not: nothing is known of it.
+    #[error("{credential} could not be read: {reason}")]
+    Unread {
+        /// What was looked for.
+        credential: CredentialSource,
+        /// Why.
+        reason: String,
+    },
     /// It lacks what is asked of it, in Istio's words; or it cannot be read.
     #[error("{reason}")]
     Unusable {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::api::{
-    Chunk, Code, Diagnostic, FieldPath, Object, ObjectRef, Position, Reading, Severity, cut, read_shared,
-    without_mark,
+    Chunk, Code, Diagnostic, FieldPath, Fingerprint, Object, ObjectRef, Position, Reading, Severity, cut,
+    read_shared, without_mark,
 };
 
 use super::directory::{self, STDIN};
@@ -27,6 +27,8 @@ pub struct FileSource {
     read: HashMap<Arc<str>, Arc<FileReading>>,
     /// Objects in force.
     good: BTreeMap<ObjectRef, Object>,
+    /// Of these.
+    fingerprint: Fingerprint,
 }
 
 /// One file as read.
@@ -101,13 +103,15 @@ impl FileSource {
             default_namespace: default_namespace.into(),
             read: HashMap::new(),
             good: BTreeMap::new(),
+            fingerprint: Fingerprint::default(),
         }
     }
 
     /// What the files say now, alone.
     pub fn load(&mut self) -> Loaded {
         let (diagnostics, documents) = self.read();
-        Loaded { objects: self.good.values().cloned().collect(), diagnostics, documents }
+        let objects = self.good.values().cloned().collect();
+        Loaded { objects, diagnostics, documents, fingerprint: self.fingerprint }
     }
 
     /// Reads what the files say now: what is wrong with it, in the order of files and lines, and how many documents there are,
@@ -134,7 +138,13 @@ impl FileSource {
         round.keep_broken(&self.good, &read);
         self.read = read;
         self.good = round.objects;
+        self.fingerprint = round.fingerprint;
         (round.diagnostics, round.documents)
+    }
+
+    /// Of the documents in force, as they were read last.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     /// Sound documents, and the last sound state of broken ones, as they were read last.
@@ -193,6 +203,8 @@ fn unreadable(name: &Arc<str>, why: &str) -> Diagnostic {
 #[derive(Default)]
 struct Round {
     objects: BTreeMap<ObjectRef, Object>,
+    /// Of these.
+    fingerprint: Fingerprint,
     /// Documents that are there but not sound.
     broken: Vec<ObjectRef>,
     diagnostics: Vec<Diagnostic>,
@@ -212,9 +224,14 @@ impl Round {
             if let Some(first) = self.objects.get(object.reference()) {
                 self.diagnostics.push(duplicate(first, object));
             } else {
-                self.objects.insert(object.reference().clone(), object.clone());
+                self.insert(object.clone());
             }
         }
+    }
+
+    fn insert(&mut self, object: Object) {
+        self.fingerprint.add(object.source().digest);
+        self.objects.insert(object.reference().clone(), object);
     }
 
     /// Broken documents stay as they were: those that can still be told by name, and, of files with a document
@@ -234,7 +251,7 @@ impl Round {
         let kept: Vec<Object> = good.iter().filter(stays).map(|(_, object)| object.clone()).collect();
         for object in kept {
             self.diagnostics.push(in_force(&object));
-            self.objects.insert(object.reference().clone(), object);
+            self.insert(object);
         }
     }
 }

@@ -1,14 +1,15 @@
 //! Documents of all sources together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::api::{Code, Diagnostic, Object, Objects, Severity};
+use crate::api::{Code, Diagnostic, Fingerprint, Object, Objects, Severity};
 
 use super::file::{self, FileSource};
 use super::kubernetes::webhook::Shown;
-use super::kubernetes::{KubernetesSource, Link};
+use super::kubernetes::{KubernetesSource, Link, Unread};
 
 /// What a load found.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// Documents found, sound or not.
     pub documents: usize,
+    /// Of those in force.
+    pub fingerprint: Fingerprint,
 }
 
 /// Files, a cluster, or both.
@@ -26,12 +29,19 @@ pub struct Loaded {
 pub struct Sources {
     files: FileSource,
     cluster: Option<KubernetesSource>,
+    /// Whether a file's document is what the cluster's is to become.
+    proposes: bool,
 }
 
 impl Sources {
     /// Reads these from now on. Of a document that is in both the file's counts.
     pub fn new(files: FileSource, cluster: Option<KubernetesSource>) -> Self {
-        Self { files, cluster }
+        Self { files, cluster, proposes: false }
+    }
+
+    /// Reads a cluster as it would be with these files' documents in the place of its own.
+    pub fn proposing(files: FileSource, cluster: KubernetesSource) -> Self {
+        Self { files, cluster: Some(cluster), proposes: true }
     }
 
     /// What they say now. `None`: not all that a cluster has is known yet; `changed` tells when.
@@ -42,20 +52,28 @@ impl Sources {
             Some(cluster) => cluster,
         };
         let (mut diagnostics, mut documents) = self.files.read();
+        documents += cluster.documents();
         let of_files = self.files.objects();
         let (mut both, mut theirs) = (Vec::new(), Vec::new());
+        let mut fingerprint = self.files.fingerprint();
+        fingerprint.join(cluster.fingerprint());
         for object in cluster.objects() {
-            match of_files.get(object.reference()) {
-                Some(first) => both.push(file::duplicate(first, object)),
-                None => theirs.push(object),
+            let Some(first) = of_files.get(object.reference()) else {
+                theirs.push(object);
+                continue;
+            };
+            fingerprint.remove(object.source().digest);
+            if self.proposes {
+                documents -= 1;
+            } else {
+                both.push(file::duplicate(first, object));
             }
         }
         let objects: Objects = of_files.values().chain(theirs).cloned().collect();
         diagnostics.extend(cluster.diagnostics());
         diagnostics.extend(both);
-        documents += cluster.documents();
         cluster.want(&objects);
-        Some(Loaded { objects, diagnostics, documents })
+        Some(Loaded { objects, diagnostics, documents, fingerprint })
     }
 
     /// Has what was found told where documents come from: in the status of a cluster's.
@@ -68,6 +86,23 @@ impl Sources {
     /// Whether nothing is missing that documents lead to.
     pub fn is_complete(&self) -> bool {
         self.cluster.as_ref().is_none_or(KubernetesSource::is_complete)
+    }
+
+    /// Goes on without what a cluster has not given for so long, unless something else may still come.
+    pub fn go_without(&mut self, patience: Duration) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.go_without(patience);
+        }
+    }
+
+    /// What of a cluster could not be read.
+    pub fn unread(&self) -> Vec<Unread> {
+        self.cluster.as_ref().map(KubernetesSource::unread).unwrap_or_default()
+    }
+
+    /// What of a cluster is still being waited for, in words.
+    pub fn missing(&self) -> Vec<String> {
+        self.cluster.as_ref().map(KubernetesSource::missing).unwrap_or_default()
     }
 
     /// Waits until a cluster has other documents. Nothing is lost if this is dropped. Of files, `watch` tells.

@@ -73,7 +73,11 @@ impl ServerConfigs {
                         }
                     }
                 }
-                Err(CredentialProblem::NotFound { .. } | CredentialProblem::Unusable { .. }) => kept,
+                Err(
+                    CredentialProblem::NotFound { .. }
+                    | CredentialProblem::Unread { .. }
+                    | CredentialProblem::Unusable { .. },
+                ) => kept,
                 Err(CredentialProblem::Refused { .. }) => None,
             };
             configs.by_chain.extend(built.map(|built| (id, built)));

@@ -1,10 +1,11 @@
 //! What the meaning of documents depends on besides them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::api::{MeshConfig, Objects, Sourced};
-use crate::model::{Files, GatewayIdentity, Resolved};
+use crate::model::{CredentialSource, Files, GatewayIdentity, Resolved};
 use crate::telemetry::access::Encoding;
 
 /// Inputs of the translation that no document of the user's is. The same objects in the same surroundings give the same
@@ -19,6 +20,8 @@ pub struct Surroundings {
     pub resolved: Resolved,
     /// What is in the files that documents name.
     pub files: Files,
+    /// Secrets and ConfigMaps that could not be read, and why: it is not known whether they are there.
+    pub unread: BTreeMap<CredentialSource, String>,
     /// What the process was told of access logs.
     pub logs: LogSettings,
 }

@@ -4,6 +4,7 @@
 mod access;
 mod api;
 mod audit;
+mod kubelet;
 mod server;
 mod tenant;
 
@@ -19,6 +20,7 @@ use crate::wait;
 pub use self::access::User;
 pub use self::api::{Api, ask};
 pub use self::audit::Asked;
+pub use self::kubelet::Kubelet;
 pub use self::server::ApiServer;
 pub use self::tenant::Tenant;
 

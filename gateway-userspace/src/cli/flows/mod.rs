@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use self::reading::Sources;
 use self::row::{FlowRow, WideRow};
+use super::admin_client::Agent;
+use super::remote::RemoteArgs;
 use super::{maps, table};
 use crate::settings::{DEFAULT_PIN_DIR, default_admin_socket};
 use anyhow::Result;
@@ -24,15 +26,23 @@ Shows flows that the kernel steers, and below them opaque connections that user 
 WebSockets. A flow's tier is `kernel`; `handoff`, given to the kernel by user space; `splice`, moved from socket to socket;
 or `copy`. With -o wide or json it says why it is no better, and which server name a TLS client asked for, as long as the agent
 runs that has read it. Bytes are those of the stream that have come through, since the connection began; the rate is of both
-directions together, between two readings.
+directions together, between two readings. Of a gateway in a cluster only the connections of user space are shown: the
+kernel's flows are read on its node (kubectl exec POD -- sluice flows).
 
 Examples:
   sluice flows
   sluice flows --client 198.51.100.7 --sort age
   sluice flows --listener :31400 --watch --interval 2
   sluice flows -o wide
-  sluice flows --backend 10.0.0.7:8080 -o json")]
+  sluice flows --backend 10.0.0.7:8080 -o json
+  sluice flows sluice-7xk2p.istio-ingress")]
 pub struct FlowsArgs {
+    /// A gateway in a cluster, by its pod (POD, POD.NAMESPACE) or its node, which is asked through the API server.
+    #[arg(value_name = "POD|NODE")]
+    pub pod: Option<String>,
+    /// Namespace of the pod. Default: that of the kubeconfig's context.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
     /// Only flows of this client.
     #[arg(long, value_name = "ADDRESS")]
     pub client: Option<IpAddr>,
@@ -60,6 +70,9 @@ pub struct FlowsArgs {
     /// Unix socket of the agent, which is asked for the connections of user space.
     #[arg(long, env = "SLUICE_ADMIN_SOCKET", default_value_os_t = default_admin_socket())]
     pub admin_socket: PathBuf,
+    /// Which cluster.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
 }
 
 /// `-o`.
@@ -109,7 +122,9 @@ fn parse_end(text: &str) -> Result<End, String> {
 
 /// Runs the command.
 pub fn run(args: &FlowsArgs) -> Result<ExitCode> {
-    let sources = Sources::new(&args.pin_dir, &args.admin_socket);
+    let namespace = args.namespace.as_deref();
+    let agent = Agent::of(&args.admin_socket, args.pod.as_deref(), namespace, &args.remote)?;
+    let sources = Sources::new(&args.pin_dir, agent);
     let mut before = sources.read()?;
     loop {
         std::thread::sleep(Duration::from_secs(args.interval));

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::row::{FlowRow, Plane};
-use crate::cli::{admin_client, maps};
+use crate::cli::admin_client::Agent;
+use crate::cli::maps;
 use crate::datapath::handoff::EntryView;
 use crate::datapath::maps::Maps;
 use crate::datapath::stats;
@@ -16,9 +17,9 @@ use crate::datapath::view::{self, FlowView};
 use crate::model::{ConnectionView, Tier};
 
 /// Where flows are read.
-pub(super) struct Sources<'a> {
+pub(super) struct Sources {
     kernel: Result<Maps>,
-    agent: &'a Path,
+    agent: Agent,
 }
 
 /// What tells a flow from a later one on the same tuple: its plane, its ends, and the time of its SYN or its number.
@@ -36,15 +37,18 @@ pub(super) struct Reading {
     pub(super) unread: Vec<String>,
 }
 
-impl<'a> Sources<'a> {
-    /// The maps below a pin directory, and the agent behind a unix socket.
-    pub(super) fn new(pin_dir: &Path, agent: &'a Path) -> Self {
-        Self { kernel: maps::open_below(pin_dir), agent }
+impl Sources {
+    /// The maps below a pin directory, if they are this agent's, and the agent.
+    pub(super) fn new(pin_dir: &Path, agent: Agent) -> Self {
+        let elsewhere = || {
+            Err(anyhow::anyhow!("they are read on the gateway's own node: kubectl exec POD -- sluice flows"))
+        };
+        Self { kernel: if agent.is_remote() { elsewhere() } else { maps::open_below(pin_dir) }, agent }
     }
 
     /// Reads both; an error when neither can be read.
     pub(super) fn read(&self) -> Result<Reading> {
-        let connections: Result<Vec<ConnectionView>> = admin_client::get(self.agent, "/connections");
+        let connections: Result<Vec<ConnectionView>> = self.agent.get("/connections");
         let at = stats::monotonic();
         let (mut flows, mut unread) = (Vec::new(), Vec::new());
         match &self.kernel {
@@ -68,7 +72,7 @@ impl<'a> Sources<'a> {
 
     /// The server names of the agent's handed-over connections.
     fn handed_over(&self) -> Result<Names> {
-        let entries: Vec<EntryView> = admin_client::get(self.agent, "/handed-over")?;
+        let entries: Vec<EntryView> = self.agent.get("/handed-over")?;
         let named = |entry: EntryView| {
             let EntryView { client, listener, created, sni, .. } = entry;
             Some(((Plane::Kernel, client, listener, created), sni?))

@@ -79,6 +79,12 @@ impl Link {
         }
     }
 
+    /// Since how long a scope's changes are not learnt, and why; `None` while they are, and before it was tried.
+    pub(super) fn lost(&self, scope: &Scope) -> Option<(Duration, String)> {
+        let state = self.lock();
+        state.lost.get(scope).map(|(since, why)| (since.elapsed(), why.clone()))
+    }
+
     pub(super) fn keep(&self, scopes: &BTreeSet<Scope>) {
         let mut state = self.lock();
         state.lost.retain(|scope, _| scopes.contains(scope));

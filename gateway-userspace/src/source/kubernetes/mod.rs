@@ -9,6 +9,7 @@ mod link;
 mod raw;
 mod standing;
 mod store;
+mod unread;
 mod wanted;
 mod watch;
 pub mod webhook;
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, watch as watch_channel};
 use tokio::time::{Instant, sleep_until};
 
 pub use self::link::{Link, LinkView};
+pub use self::unread::Unread;
 
 use self::follow::Followers;
 use self::kinds::Scope;
@@ -29,7 +31,7 @@ use self::lease::Candidate;
 use self::store::Store;
 use self::watch::News;
 use self::webhook::{Keeper, Shown, Webhook};
-use crate::api::{Diagnostic, Object, Objects};
+use crate::api::{Diagnostic, Fingerprint, Object, Objects};
 use crate::model::GatewayIdentity;
 
 /// What comes within this time of other news is put in force with it.
@@ -165,6 +167,11 @@ impl KubernetesSource {
         self.store.diagnostics()
     }
 
+    /// Of those in force.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.store.fingerprint()
+    }
+
     /// How many documents there are, sound or not.
     pub fn documents(&self) -> usize {
         self.store.documents()
@@ -223,11 +230,35 @@ impl KubernetesSource {
         self.link.count(self.store.documents());
     }
 
+    /// Goes on without what has been refused, or failed, for so long, if there is nothing else to wait for: for those who look
+    /// once, not for a gateway. `unread` tells what that is.
+    pub fn go_without(&mut self, patience: Duration) {
+        let missing: Vec<Scope> = self.store.missing().cloned().collect();
+        let is_lost = |scope: &Scope| self.link.lost(scope).is_some_and(|(time, _)| time >= patience);
+        if missing.is_empty() || !missing.iter().all(is_lost) {
+            return;
+        }
+        for scope in &missing {
+            self.store.go_without(scope);
+        }
+        self.due = Some(Instant::now());
+    }
+
+    /// What could not be read so far.
+    pub fn unread(&self) -> Vec<Unread> {
+        let of = |scope: &Scope| Some(Unread::new(scope, self.link.lost(scope)?.1));
+        self.store.untold().filter_map(of).collect()
+    }
+
+    /// What a look for all documents still waits for, in words.
+    pub fn missing(&self) -> Vec<String> {
+        self.store.missing().map(Scope::words).collect()
+    }
+
     fn say_what_is_missing(&mut self) {
         self.patience += WAITING;
         if !self.has_begun {
-            let missing: Vec<_> = self.store.missing().map(Scope::words).collect();
-            tracing::warn!("waiting for the API server to list {}", missing.join(", "));
+            tracing::warn!("waiting for the API server to list {}", self.missing().join(", "));
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::api::{Diagnostic, Object, ObjectRef, Reading};
+use crate::api::{Diagnostic, Fingerprint, Object, ObjectRef, Reading};
 use crate::model::GatewayIdentity;
 use crate::source::together::in_force;
 
@@ -29,7 +29,11 @@ struct Shelf {
     /// Of the follower whose word counts: one that was dropped may have said something that is heard only now.
     number: u64,
     held: BTreeMap<ObjectRef, Held>,
-    /// All that there were have been told at least once, or that there are none of the kind, or none for us.
+    /// Of those in force.
+    fingerprint: Fingerprint,
+    /// What there is of it, be it nothing, has been told by the server.
+    is_told: bool,
+    /// The same, or there is none for us.
     is_complete: bool,
 }
 
@@ -67,6 +71,18 @@ impl Store {
         self.shelves.iter().filter(|(_, shelf)| !shelf.is_complete).map(|(scope, _)| scope)
     }
 
+    /// What the server has never told.
+    pub(super) fn untold(&self) -> impl Iterator<Item = &Scope> {
+        self.shelves.iter().filter(|(_, shelf)| !shelf.is_told).map(|(scope, _)| scope)
+    }
+
+    /// Goes on as if there were no such documents.
+    pub(super) fn go_without(&mut self, scope: &Scope) {
+        if let Some(shelf) = self.shelves.get_mut(scope) {
+            shelf.is_complete = true;
+        }
+    }
+
     /// Takes note of what became of a document. Whether there is something else to be in force, or all is known for the first
     /// time.
     pub(super) fn take(&mut self, (scope, number): (&Scope, u64), event: Event) -> bool {
@@ -84,10 +100,12 @@ impl Store {
                 }
                 false
             }
-            Event::Gone(reference) => shelf.held.remove(&reference).is_some(),
-            Event::Complete | Event::Absent | Event::Refused => {
+            Event::Gone(reference) => shelf.remove(&reference).is_some(),
+            Event::Complete | Event::Absent => {
+                shelf.is_told = true;
                 !std::mem::replace(&mut shelf.is_complete, true)
             }
+            Event::Refused => !std::mem::replace(&mut shelf.is_complete, true),
             Event::Lost(_) | Event::Regained => false,
         }
     }
@@ -105,6 +123,13 @@ impl Store {
             let is_broken = held.diagnostics.iter().any(Diagnostic::is_error);
             all.extend(held.object.as_ref().filter(|_| is_broken).map(in_force));
         }
+        all
+    }
+
+    /// Of those in force.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let mut all = Fingerprint::default();
+        self.shelves.values().for_each(|shelf| all.join(shelf.fingerprint));
         all
     }
 
@@ -170,9 +195,20 @@ fn is_for(object: &Object, gateways: &HashSet<&ObjectRef>) -> bool {
 impl Shelf {
     fn put(&mut self, reference: ObjectRef, reading: Reading, standing: Option<Box<Standing>>) {
         let is_refused = reading.is_refused();
-        let before = self.held.remove(&reference).and_then(|held| held.object).filter(|_| is_refused);
+        let before = self.remove(&reference).and_then(|held| held.object).filter(|_| is_refused);
         let held = Held { diagnostics: reading.diagnostics, object: reading.object.or(before), standing };
+        if let Some(object) = &held.object {
+            self.fingerprint.add(object.source().digest);
+        }
         self.held.insert(reference, held);
+    }
+
+    fn remove(&mut self, reference: &ObjectRef) -> Option<Held> {
+        let held = self.held.remove(reference)?;
+        if let Some(object) = &held.object {
+            self.fingerprint.remove(object.source().digest);
+        }
+        Some(held)
     }
 }
 
@@ -221,6 +257,35 @@ mod tests {
     }
 
     #[test]
+    fn the_fingerprint_is_of_what_is_in_force_however_it_came_about() {
+        let scope = Scope::all(&WHOLE[0], None);
+        let gone = || Event::Gone(ObjectRef::new("Gateway", "shop", "b"));
+        let after = |events: Vec<Event>| {
+            let mut store = Store::default();
+            store.keep(&[scope.clone()].into());
+            for event in events {
+                store.take((&scope, 1), event);
+            }
+            store.fingerprint()
+        };
+        let plain = after(vec![is("a", 80), is("b", 81)]);
+        for events in [
+            vec![is("b", 81), is("a", 80)],
+            vec![is("a", 79), is("b", 81), is("a", 80), is("a", 80)],
+            vec![is("a", 80), is("b", 80), gone(), is("b", 81)],
+            vec![is("a", 80), is("b", 81), is("b", 0), is("c", 0)],
+        ] {
+            assert_eq!(after(events), plain);
+        }
+        for events in
+            [vec![is("a", 80)], vec![is("a", 80), is("b", 82)], vec![is("a", 80), is("b", 81), gone()]]
+        {
+            assert_ne!(after(events), plain);
+        }
+        assert_eq!(after(vec![is("b", 81), gone()]), Fingerprint::default());
+    }
+
+    #[test]
     fn all_is_known_once_each_scope_was_listed_or_cannot_be() {
         let [gateways, services, secret] = [
             Scope::all(&WHOLE[0], None),
@@ -238,6 +303,7 @@ mod tests {
         store.keep(&[gateways.clone(), services, secret.clone()].into());
         assert!(store.missing().eq([&secret]));
         assert!(store.take((&secret, 3), Event::Refused) && store.is_complete(), "others are served");
+        assert!(store.untold().eq([&secret]));
         store.keep(&[gateways.clone()].into());
         assert!(store.is_complete(), "nobody wants it any more");
         assert!(!store.take((&secret, 3), is("a", 80)));

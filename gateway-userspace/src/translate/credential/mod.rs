@@ -139,7 +139,7 @@ impl<'a> Credentials<'a> {
                 let name = name.strip_suffix(CA_SUFFIX).unwrap_or(&name);
                 let source = CredentialSource::ConfigMap(format!("{namespace}/{name}").into());
                 let map = self.config_maps.get(&(namespace.as_str(), name));
-                let missing = || CredentialProblem::NotFound { credential: source.clone() };
+                let missing = || self.missing(source.clone());
                 (source.clone(), secret::root(&map.ok_or_else(missing)?.spec))
             }
         };
@@ -160,7 +160,7 @@ impl<'a> Credentials<'a> {
     pub(super) fn file(&self, path: &str) -> Result<Arc<[u8]>, CredentialProblem> {
         let credential = CredentialSource::File(path.into());
         self.surroundings.files.get(path).cloned().map_err(|problem| match problem {
-            FileProblem::NotFound => CredentialProblem::NotFound { credential },
+            FileProblem::NotFound => self.missing(credential),
             FileProblem::Unreadable(_) => {
                 CredentialProblem::Unusable { credential, reason: problem.to_string() }
             }
@@ -168,8 +168,15 @@ impl<'a> Credentials<'a> {
     }
 
     fn secret(&self, name: &str) -> Result<&'a Sourced<Secret>, CredentialProblem> {
-        let missing = || CredentialProblem::NotFound { credential: self.secret_source(name) };
+        let missing = || self.missing(self.secret_source(name));
         self.secrets.get(name).copied().ok_or_else(missing)
+    }
+
+    fn missing(&self, credential: CredentialSource) -> CredentialProblem {
+        match self.surroundings.unread.get(&credential) {
+            Some(reason) => CredentialProblem::Unread { credential, reason: reason.clone() },
+            None => CredentialProblem::NotFound { credential },
+        }
     }
 
     fn secret_source(&self, name: &str) -> CredentialSource {
@@ -208,34 +215,40 @@ impl CredentialProblem {
     }
 }
 
-/// Code and words of a problem, in Istio's words where it has some. `unusable` is the code of contents that are no good.
-pub(super) fn told(problem: &CredentialProblem, unusable: Code) -> (Code, String) {
+/// How grave a problem is, its code and words, in Istio's words where it has some. `unusable` is the code of contents that are
+/// no good.
+pub(super) fn told(problem: &CredentialProblem, unusable: Code) -> (Severity, Code, String) {
+    let error = |code, message| (Severity::Error, code, message);
     let not_found =
         |what: &str, why: &str| format!("Referenced credentialName not found: \"{what}\" ({why})");
     match problem {
         CredentialProblem::NotFound { credential: file @ CredentialSource::File(_) } => {
-            (Code::ReferencedResourceNotFound, format!("{file} not found"))
+            error(Code::ReferencedResourceNotFound, format!("{file} not found"))
         }
         CredentialProblem::NotFound { credential } => {
             let words = credential.to_string();
             let short = words.rsplit('/').next().unwrap_or(&words);
-            (Code::ReferencedResourceNotFound, not_found(short, &format!("{words} not found")))
+            error(Code::ReferencedResourceNotFound, not_found(short, &format!("{words} not found")))
         }
-        CredentialProblem::Unusable { credential, reason } => (unusable, format!("{credential}: {reason}")),
+        CredentialProblem::Unread { .. } => (Severity::Warning, Code::NotRead, problem.to_string()),
+        CredentialProblem::Unusable { credential, reason } => {
+            error(unusable, format!("{credential}: {reason}"))
+        }
         CredentialProblem::Refused { name, reason } => {
-            (Code::ReferencedResourceNotFound, not_found(name, reason))
+            error(Code::ReferencedResourceNotFound, not_found(name, reason))
         }
     }
 }
 
 fn report_problem(server: &SelectedServer<'_>, wrong: &Wrong, report: &mut Report) {
     let field = server.field().field("tls").join(&wrong.field);
-    let (code, message) = told(&wrong.problem, Code::InvalidGatewayCredential);
+    let (severity, code, message) = told(&wrong.problem, Code::InvalidGatewayCredential);
     let help = match &wrong.problem {
         CredentialProblem::NotFound { credential: CredentialSource::File(_) } => {
             "clients of this server's hosts are reset until the file is there; a running gateway goes on with the one before \
              if it is merely gone; all other servers work"
         }
+        CredentialProblem::Unread { .. } => Code::NotRead.remedy(),
         CredentialProblem::Refused { .. } => {
             "clients of this server's hosts are reset; name a Secret of the gateway's own namespace; all other servers work"
         }
@@ -244,5 +257,5 @@ fn report_problem(server: &SelectedServer<'_>, wrong: &Wrong, report: &mut Repor
              gateway goes on with the one before if it is merely gone; all other servers work"
         }
     };
-    report.add(server.gateway.diagnostic(Severity::Error, code, &field, message).help(help));
+    report.add(server.gateway.diagnostic(severity, code, &field, message).help(help));
 }

@@ -137,8 +137,12 @@ fn report_problem(
     report: &mut Report,
 ) {
     let PlacedTls { document, field: place, .. } = placed;
-    let (code, message) = credential::told(problem, Code::UpstreamTlsUnusable);
-    report.add(document.diagnostic(Severity::Error, code, &place.field(field), message).help(
+    let (severity, code, message) = credential::told(problem, Code::UpstreamTlsUnusable);
+    let found = document.diagnostic(severity, code, &place.field(field), message);
+    if severity < Severity::Error {
+        return report.add(found);
+    }
+    report.add(found.help(
         "requests to the host are answered with 503 until it is there, Secrets in the gateway's own namespace; a running \
          gateway goes on with the one before if it is merely gone; nothing is sent in the clear meanwhile",
     ));
