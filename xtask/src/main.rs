@@ -2,11 +2,14 @@
 
 mod cargo;
 mod ci;
+mod crds;
 mod demo;
 mod ebpf;
 mod fuzz;
 mod go;
 mod h2spec;
+mod helm;
+mod image;
 mod kube;
 mod peers;
 mod process;
@@ -51,7 +54,15 @@ enum Command {
     },
     /// Feed what reads bytes from the network, and documents, with bytes that nobody has thought of.
     Fuzz(fuzz::FuzzArgs),
-    /// What CI checks before it runs the tests: format, order, lints, licences, kernel programs.
+    /// Make a container image, as an archive that container runtimes import.
+    Image(image::ImageArgs),
+    /// Write `deploy/crds` from the types that documents are read into.
+    Crds {
+        /// Write nothing; fail where a file is not what would be written.
+        #[arg(long)]
+        check: bool,
+    },
+    /// What CI checks before it runs the tests: format, order, lints, licences, kernel programs, definitions.
     Ci,
 }
 
@@ -64,6 +75,8 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Bench { args } => bench(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Image(args) => image::run(&args),
+        Command::Crds { check } => crds::run(check),
         Command::Ci => ci::run(),
     };
     match result {
@@ -79,6 +92,7 @@ fn setup(peers: bool) -> anyhow::Result<()> {
     process::ensure_programs(process::TEST_PROGRAMS)?;
     h2spec::ensure()?;
     kube::ensure()?;
+    helm::ensure()?;
     toolchain::ensure()?;
     if peers { peers::ensure() } else { Ok(()) }
 }
