@@ -1,5 +1,6 @@
 //! The gateway under test: the real `sluice` program, on documents of the test's own.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -47,6 +48,7 @@ pub struct Arrangement {
     environment: Vec<(String, String)>,
     kernel: Kernel,
     descriptors: Option<u32>,
+    capabilities: Option<Vec<String>>,
 }
 
 /// Directories of a gateway; they outlive its process, so that another can take over.
@@ -95,6 +97,7 @@ impl Default for Arrangement {
             environment: Vec::new(),
             kernel: Kernel::Off,
             descriptors: None,
+            capabilities: None,
         }
     }
 }
@@ -121,6 +124,12 @@ impl Arrangement {
     /// Lets it have so many open files and no more, as `ulimit -n` does.
     pub fn descriptors(mut self, count: u32) -> Self {
         self.descriptors = Some(count);
+        self
+    }
+
+    /// Lets it have these of root's capabilities and no others, named as pods name them, and none that it could regain.
+    pub fn capabilities(mut self, names: &[&str]) -> Self {
+        self.capabilities = Some(names.iter().map(|name| name.to_ascii_lowercase()).collect());
         self
     }
 
@@ -152,15 +161,29 @@ fn within(namespace: &Path) -> Command {
     nsenter
 }
 
+/// The program, by way of those that give it a namespace and limits.
+fn wrapped(arrangement: &Arrangement) -> Command {
+    let mut words = Vec::new();
+    if let Some(namespace) = &arrangement.namespace {
+        words.extend(["nsenter".to_owned(), format!("--net={}", namespace.display()), "--".to_owned()]);
+    }
+    if let Some(count) = arrangement.descriptors {
+        words.extend(["prlimit".to_owned(), format!("--nofile={count}:{count}"), "--".to_owned()]);
+    }
+    if let Some(names) = &arrangement.capabilities {
+        let bounding: Vec<_> = std::iter::once("-all").chain(names.iter().map(String::as_str)).collect();
+        words.extend(["setpriv".to_owned(), format!("--bounding-set={}", bounding.join(",+"))]);
+        words.extend(["--inh-caps=-all", "--no-new-privs", "--"].map(str::to_owned));
+    }
+    let mut words = words.into_iter().map(OsString::from).chain([program().into_os_string()]);
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words);
+    command
+}
+
 fn command(arrangement: &Arrangement) -> Command {
     let home = &arrangement.home;
-    let limited = |count| {
-        let mut prlimit = Command::new("prlimit");
-        prlimit.arg(format!("--nofile={count}:{count}")).arg("--").arg(program());
-        prlimit
-    };
-    let alone = || arrangement.descriptors.map_or_else(|| Command::new(program()), limited);
-    let mut command = arrangement.namespace.as_deref().map_or_else(alone, within);
+    let mut command = wrapped(arrangement);
     command.arg("run").arg("--config").arg(home.documents());
     command.arg("--admin-socket").arg(home.socket()).arg("--pin-dir").arg(&home.pins);
     for (flag, value) in [("--admin-address", "none"), ("--ready-address", "none"), ("--workers", "2")] {

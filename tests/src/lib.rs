@@ -11,6 +11,7 @@ pub mod canned;
 pub mod chatter;
 pub mod client;
 pub mod cpu;
+pub mod deploy;
 pub mod dns;
 pub mod documents;
 pub mod echo;

@@ -125,7 +125,8 @@ impl Drop for Running {
 fn remedy(program: &str) -> String {
     let package = match program {
         "ip" | "ss" | "tc" => "iproute2",
-        "nsenter" => "util-linux",
+        "nft" => "nftables",
+        "nsenter" | "setpriv" | "unshare" => "util-linux",
         "curl" | "ethtool" | "openssl" | "python3" | "telnet" => program,
         _ => return String::new(),
     };

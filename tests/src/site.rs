@@ -10,6 +10,24 @@ use crate::gateway::{Arrangement, Gateway};
 use crate::port;
 use crate::serve::Place;
 
+/// A gateway whose HTTP port leads to an endpoint of the test's own, behind a Service's port of this name; and where it listens.
+pub fn before(port_name: &str, endpoint: SocketAddr) -> (Gateway, SocketAddr) {
+    arranged_before((port_name, endpoint), |gateway| gateway)
+}
+
+fn arranged_before(
+    (port_name, endpoint): (&str, SocketAddr),
+    arrange: impl FnOnce(Arrangement) -> Arrangement,
+) -> (Gateway, SocketAddr) {
+    let port = port::free();
+    let documents = documents::gateway("edge", &[Server::http(port, &["*"])])
+        + &documents::http_route("webapp", "*", "edge", "webapp")
+        + &documents::service("webapp", port_name, &[endpoint]);
+    let gateway = arrange(Gateway::arrange().document("site", &documents)).start();
+    let address = gateway.at(port);
+    (gateway, address)
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Site {
@@ -35,13 +53,9 @@ impl Site {
     /// With a gateway of some arrangement.
     pub fn arranged(version: Version, arrange: impl FnOnce(Arrangement) -> Arrangement) -> Self {
         let backend = Backend::start("webapp", version, Place::loopback());
-        let port = port::free();
         let port_name = if version == Version::Http2 { "http2" } else { "http" };
-        let documents = documents::gateway("edge", &[Server::http(port, &["*"])])
-            + &documents::http_route("webapp", "*", "edge", "webapp")
-            + &documents::service("webapp", port_name, &[backend.server.address]);
-        let gateway = arrange(Gateway::arrange().document("site", &documents)).start();
-        Self { address: gateway.at(port), gateway, backend }
+        let (gateway, address) = arranged_before((port_name, backend.server.address), arrange);
+        Self { gateway, backend, address }
     }
 
     /// How often something was refused for a reason that `sluice status` has.

@@ -1,4 +1,4 @@
-//! The documents below config/ as they are, with endpoints and ports of the test's own: what the comments in them
+//! The documents below config/ and deploy/examples as they are, with endpoints and ports of the test's own: what the comments in them
 //! promise is what happens.
 
 use std::fmt::Write as _;
@@ -95,6 +95,39 @@ fn routing() {
         assert_eq!(answer.header("x-served-by"), "dashboard");
     }
     assert_eq!(get(address, host, "/elsewhere").status, StatusCode::NOT_FOUND);
+}
+
+#[test]
+fn dashboards() {
+    let (kiali, jaeger) = (Backend::http("kiali"), Backend::http("jaeger"));
+    let port = port::free();
+    let service = |name: &str, number: u16, backend: &Backend| {
+        let endpoint = backend.server.address;
+        let slice = Slice { namespace: "istio-system", service: name, index: 0, port_name: "http", endpoint };
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: istio-system}}\n\
+             spec: {{ports: [{{name: http, port: {number}}}]}}\n{}",
+            endpoint_slice(&slice)
+        )
+    };
+    let gateway = Gateway::arrange()
+        .document("example", &read("../deploy/examples/dashboards.yaml"))
+        .document("kiali", &service("kiali", 20001, &kiali))
+        .document("tracing", &service("tracing", 80, &jaeger))
+        .document("service", &gateway_service(&[(80, port)]))
+        .start();
+    assert_eq!(gateway.status()["diagnostics"], serde_json::json!([]), "the example is sound");
+    let (address, dashboard) = (gateway.at(port), "dashboard.example.com");
+    for path in ["/kiali", "/kiali/", "/kiali/console/overview?namespaces=shop"] {
+        let answer = get(address, dashboard, path);
+        assert_eq!(answer.backend(), "kiali", "{path}");
+        assert_eq!(answer.json()["path"], path, "its prefix is Kiali's own");
+    }
+    let answer = get(address, "tracing.example.com", "/search");
+    assert_eq!((answer.backend().as_str(), &answer.json()["path"]), ("jaeger", &"/search".into()));
+    assert_eq!(get(address, dashboard, "/").header("location"), "http://dashboard.example.com/kiali/");
+    assert_eq!(get(address, dashboard, "/kialiish").status, StatusCode::NOT_FOUND);
+    assert_eq!(get(address, "other.example.com", "/kiali").status, StatusCode::NOT_FOUND);
 }
 
 #[test]

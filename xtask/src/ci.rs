@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::cargo::workspace;
 use crate::process::{self, command};
-use crate::{ebpf, tidy, toolchain};
+use crate::{crds, ebpf, tidy, toolchain};
 
 /// Version of cargo-deny; the lock file of its own release is used.
 const CARGO_DENY: &str = "0.20.2";
@@ -22,6 +22,7 @@ pub(crate) fn run() -> Result<()> {
     })?;
     step("kernel programs", || ebpf::build().map(drop))?;
     step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    step("definitions of documents", || crds::run(true))?;
     step("licences, bans and sources of dependencies", deny)
 }
 

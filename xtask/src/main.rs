@@ -2,11 +2,14 @@
 
 mod cargo;
 mod ci;
+mod crds;
 mod demo;
 mod ebpf;
 mod fuzz;
 mod go;
 mod h2spec;
+mod helm;
+mod image;
 mod kube;
 mod peers;
 mod process;
@@ -42,7 +45,7 @@ enum Command {
     },
     /// Check the order of the modules and the rules that no compiler knows.
     Tidy,
-    /// Measure: l4, l7 and sni (beside HAProxy, Envoy, nginx, l4 also nftables), steering, faults, start, memory. Prints a
+    /// Measure: l4, l7 and sni (beside HAProxy, Envoy, nginx, l4 also nftables), steering, faults, start, memory, kube. Prints a
     /// table and JSON.
     Bench {
         /// Handed to the measuring program; `--help` tells.
@@ -51,7 +54,15 @@ enum Command {
     },
     /// Feed what reads bytes from the network, and documents, with bytes that nobody has thought of.
     Fuzz(fuzz::FuzzArgs),
-    /// What CI checks before it runs the tests: format, order, lints, licences, kernel programs.
+    /// Make a container image, as an archive that container runtimes import.
+    Image(image::ImageArgs),
+    /// Write `deploy/crds` from the types that documents are read into.
+    Crds {
+        /// Write nothing; fail where a file is not what would be written.
+        #[arg(long)]
+        check: bool,
+    },
+    /// What CI checks before it runs the tests: format, order, lints, licences, kernel programs, definitions.
     Ci,
 }
 
@@ -64,6 +75,8 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Bench { args } => bench(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Image(args) => image::run(&args),
+        Command::Crds { check } => crds::run(check),
         Command::Ci => ci::run(),
     };
     match result {
@@ -79,6 +92,7 @@ fn setup(peers: bool) -> anyhow::Result<()> {
     process::ensure_programs(process::TEST_PROGRAMS)?;
     h2spec::ensure()?;
     kube::ensure()?;
+    helm::ensure()?;
     toolchain::ensure()?;
     if peers { peers::ensure() } else { Ok(()) }
 }
@@ -87,6 +101,9 @@ fn bench(args: &[String]) -> anyhow::Result<()> {
     toolchain::ensure()?;
     if let Some(("packets", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return bench_packets(rest);
+    }
+    if args.iter().any(|word| word == "kube") {
+        kube::ensure()?;
     }
     ebpf::build()?;
     cargo::build(cargo::Profile::Release)?;

@@ -15,8 +15,11 @@ pub(crate) const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("telnet", "telnet"),
     ("ip", "iproute2"),
     ("ss", "iproute2"),
+    ("nft", "nftables"),
     ("nsenter", "util-linux"),
     ("prlimit", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("unshare", "util-linux"),
     ("ethtool", "ethtool"),
     ("go", "golang-go"),
 ];

@@ -76,7 +76,8 @@ const WORDS: &[&str] = &["todo!(", "unimplemented!(", "#[ignore", "FIXME", "XXX:
 pub(crate) fn run() -> Result<()> {
     let root = workspace()?;
     let mut faults = Vec::new();
-    for directory in ["gateway-common", "gateway-ebpf", "gateway-userspace", "xtask", "tests", "fuzz"] {
+    for directory in ["gateway-common", "gateway-ebpf", "gateway-userspace", "crds", "xtask", "tests", "fuzz"]
+    {
         for path in sources(&root.join(directory))? {
             let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
             let file = path.strip_prefix(root)?.to_string_lossy().into_owned();

@@ -11,7 +11,9 @@ pub mod explain;
 pub mod fleet;
 pub mod flows;
 pub mod maps;
+mod own;
 pub mod proxy_config;
+pub mod ready;
 pub mod remote;
 pub mod status;
 mod table;
@@ -87,6 +89,8 @@ Examples:
     Trace(trace::TraceArgs),
     /// Have a running agent be ready no more and tell HTTP clients to go, while it serves them: before it is stopped.
     Drain(drain::DrainArgs),
+    /// Say by the exit status whether the agent of this container serves: for probes of pods that share a node's network.
+    Ready(ready::ReadyArgs),
     /// Detach the kernel programs and remove everything they left.
     Cleanup(cleanup::CleanupArgs),
     /// Print a completion script for a shell.
@@ -107,6 +111,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Flows(args) => flows::run(args),
         Command::Trace(args) => trace::run(args),
         Command::Drain(args) => drain::run(args),
+        Command::Ready(args) => ready::run(args),
         Command::Cleanup(args) => cleanup::run(args).map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => completions::run(args),
     }

@@ -139,7 +139,7 @@ impl Handoff {
         }
     }
 
-    /// What can be told without asking the sockets, which costs the more of the two.
+    /// What can be told without freezing the flow, which costs the more of the two.
     fn check(
         &mut self,
         targets: &Targets,
@@ -154,6 +154,9 @@ impl Handoff {
         }
         let to_client = self.way(client).ok_or(Refusal::ClientInterface)?;
         let client_mtu = targets.mtu(to_client).ok_or(Refusal::ClientInterface)?;
+        if socket::is_translated(&connection.client, connection.client_side.destination) {
+            return Err(Refusal::Translated);
+        }
         let segments = [client_mtu, target.mtu].map(|mtu| mtu.saturating_sub(headers(target.source)));
         Ok((tables.clone(), frozen::Way { oif: [target.oif, to_client], listener, segments }))
     }

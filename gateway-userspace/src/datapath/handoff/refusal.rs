@@ -17,6 +17,9 @@ pub enum Refusal {
     /// The programs are not on the interface that leads to the client.
     #[error("the programs are not on the client's interface")]
     ClientInterface,
+    /// The node's netfilter gives the client's packets another destination, behind the programs.
+    #[error("the client's packets are translated on their way, as kube-proxy does")]
+    Translated,
     /// One end's segments do not fit the other end's link.
     #[error("segments of one side are too large for the other's link")]
     SegmentSize,

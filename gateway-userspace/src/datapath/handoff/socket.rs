@@ -2,6 +2,7 @@
 //! and withdrawing it without a word to the peer.
 
 use std::io::{self, Read as _};
+use std::net::SocketAddr;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -35,6 +36,16 @@ impl Numbers {
         let owed = self.in_flight as usize + more;
         owed <= self.info.send_window as usize
     }
+}
+
+/// Whether a client asked for another address than its connection has here: the node's netfilter translated it (DNAT), as
+/// kube-proxy does for NodePorts and load balancers' addresses. The programs see packets before that, under an address that no flow of
+/// this connection would have. Asked of connection tracking (`SO_ORIGINAL_DST`); what it does not know it has not translated.
+pub(super) fn is_translated(client: &TcpStream, destination: SocketAddr) -> bool {
+    let socket = SockRef::from(client);
+    let asked_for = if destination.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
+    let asked_for = asked_for.ok().and_then(|address| address.as_socket());
+    asked_for.is_some_and(|it| (it.ip(), it.port()) != (destination.ip(), destination.port()))
 }
 
 /// What the kernel tells of a connection that neither end has closed.

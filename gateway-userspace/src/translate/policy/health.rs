@@ -44,17 +44,8 @@ fn read(document: &Sourced<DestinationRule>) -> HealthCheckAnnotations {
 
 /// Of several documents for a host, the first check counts.
 pub(super) fn report_doubles(documents: &[&Sourced<DestinationRule>], report: &mut Report) {
-    let with_check: Vec<_> = documents.iter().filter(|document| read(document).probe.is_some()).collect();
-    let [first, rest @ ..] = with_check.as_slice() else { return };
-    let field = annotation::field(HEALTH_CHECK);
-    for document in rest {
-        let message = "an older DestinationRule of the host has a health check: this one takes no effect";
-        report.add(
-            document
-                .diagnostic(Severity::Warning, Code::NoEffect, &field, message)
-                .related(first.related(&field, "is in force")),
-        );
-    }
+    let with_check = documents.iter().filter(|document| read(document).probe.is_some());
+    super::first_counts(with_check, (&annotation::field(HEALTH_CHECK), "a health check"), report);
 }
 
 /// Ports that are to be checked and that the service does not have.

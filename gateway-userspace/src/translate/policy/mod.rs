@@ -273,20 +273,28 @@ impl<'a> Kin<'a> {
     }
 }
 
+/// Of several documents for a host that have something in a field, all but the first have no effect by it.
+fn first_counts<'d>(
+    documents: impl IntoIterator<Item = &'d &'d Sourced<DestinationRule>>,
+    (field, what): (&FieldPath, &str),
+    report: &mut Report,
+) {
+    let mut documents = documents.into_iter();
+    let Some(first) = documents.next() else { return };
+    for document in documents {
+        let message = format!("an older DestinationRule of the host has {what}: this one takes no effect");
+        report.add(
+            document
+                .diagnostic(Severity::Warning, Code::NoEffect, field, message)
+                .related(first.related(field, "is in force")),
+        );
+    }
+}
+
 /// Of several documents for a host, the first top-level policy counts, and the first subset of each name.
 fn report_doubles(documents: &[&Sourced<DestinationRule>], report: &mut Report) {
-    let with_policy: Vec<_> = documents.iter().filter(|it| it.spec.traffic_policy.is_some()).collect();
-    let field = FieldPath::spec().field("trafficPolicy");
-    if let [first, rest @ ..] = with_policy.as_slice() {
-        for document in rest {
-            let message = "an older DestinationRule of the host has a policy: this one takes no effect";
-            report.add(
-                document
-                    .diagnostic(Severity::Warning, Code::NoEffect, &field, message)
-                    .related(first.related(&field, "is in force")),
-            );
-        }
-    }
+    let with_policy = documents.iter().filter(|it| it.spec.traffic_policy.is_some());
+    first_counts(with_policy, (&FieldPath::spec().field("trafficPolicy"), "a policy"), report);
     let mut names: HashMap<&str, PlacedSubset<'_>> = HashMap::new();
     for placed in all_subsets(documents) {
         let first = *names.entry(&placed.subset.name).or_insert(placed);
