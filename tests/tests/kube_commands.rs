@@ -97,7 +97,7 @@ fn a_gateway_is_asked_by_its_pod_or_its_node_as_it_is_on_its_own_machine() {
     let node = Node::new();
     node.run("sluice-a", admin);
     let (namespace, selector) = (node.namespace(), node.selector());
-    let (here, elsewhere) = (node.kubeconfig_within(namespace), node.tenant.plane.kubeconfig());
+    let (here, elsewhere) = (node.kubeconfig_within(namespace), node.tenant.plane.kubeconfig().to_owned());
     let (full, on_node) = (format!("sluice-a.{namespace}"), format!("node/{}", node.name));
     for kind in ["listeners", "routes", "clusters", "endpoints", "secrets", "all"] {
         let want = gateway.sluice(&["proxy-config", kind]).expect_success().out;
@@ -214,7 +214,7 @@ fn a_gateway_with_other_documents_than_the_rest_is_seen() {
     }
     let (kubeconfig, namespace, selector) =
         (node.tenant.plane.kubeconfig(), node.namespace(), node.selector());
-    let said = sluice(&kubeconfig, &["proxy-status", "--selector", &selector]);
+    let said = sluice(kubeconfig, &["proxy-status", "--selector", &selector]);
     assert_eq!(said.code, Some(1), "{}", said.all());
     let rows: Vec<Vec<&str>> = said
         .out
@@ -230,17 +230,17 @@ fn a_gateway_with_other_documents_than_the_rest_is_seen() {
 
     three.apply("site", &all);
     assert_eq!(three.status()["fingerprint"], one.status()["fingerprint"]);
-    let said = sluice(&kubeconfig, &["ps", "-n", namespace, "-l", &selector, "-o", "json"]).expect_success();
+    let said = sluice(kubeconfig, &["ps", "-n", namespace, "-l", &selector, "-o", "json"]).expect_success();
     let told: Value = serde_json::from_str(&said.out).expect("JSON");
     let in_sync: Vec<_> = told.as_array().expect("rows").iter().map(|row| &row["inSync"]).collect();
     assert_eq!(in_sync, [true, true, true], "{told}");
     assert_eq!(told[2]["status"]["generation"], 2, "generations are each process' own");
 
     node.run("sluice-off", port::free());
-    let said = sluice(&kubeconfig, &["status", "--all", "-l", &selector]);
+    let said = sluice(kubeconfig, &["status", "--all", "-l", &selector]);
     assert_eq!(said.code, Some(1));
     assert!(said.out.contains("\nsluice-off.") && said.out.contains("--admin-address"), "{}", said.all());
-    let said = sluice(&kubeconfig, &["status", "--all", "-n", "nowhere"]);
+    let said = sluice(kubeconfig, &["status", "--all", "-n", "nowhere"]);
     assert!(said.err.contains("no pod in the namespace nowhere"), "{}", said.err);
 }
 
@@ -284,7 +284,7 @@ fn analyze_finds_in_a_cluster_what_check_finds_in_files() {
     let kubeconfig = tenant.plane.kubeconfig();
     let sound = site(8080);
     tenant.apply(&sound);
-    let said = look(&tenant, &kubeconfig, &["analyze"], "").expect_success();
+    let said = look(&tenant, kubeconfig, &["analyze"], "").expect_success();
     assert!(said.out.ends_with(" documents, 0 errors, 0 warnings\n"), "{}", said.out);
 
     tenant.apply(&http_route("webapp", HOST, "edge", "missing"));
@@ -301,20 +301,20 @@ fn analyze_finds_in_a_cluster_what_check_finds_in_files() {
     let files = ["check", "-o", "json", "--namespace", system, "--root-namespace", system, path];
     let of_files = run(Command::new(program()).args(files));
     for words in [&["analyze", "-o", "json"][..], &["check", "--kubernetes", "-o", "json"]] {
-        let said = look(&tenant, &kubeconfig, words, "");
+        let said = look(&tenant, kubeconfig, words, "");
         assert_eq!((said.code, of_files.code), (Some(1), Some(1)), "{}", said.all());
         assert_eq!(codes(&said), codes(&of_files));
     }
 
     // A file's document is what the cluster's is to become.
     let mended = tenant.placed(&http_route("webapp", HOST, "edge", "webapp"));
-    let said = look(&tenant, &kubeconfig, &["analyze", "-"], &mended).expect_success();
+    let said = look(&tenant, kubeconfig, &["analyze", "-"], &mended).expect_success();
     assert!(said.out.ends_with(" 0 errors, 0 warnings\n"), "{}", said.out);
     let url = format!("http://{HOST}:8080/");
     let explain = ["explain", "--kubernetes", "--url", &url];
-    let said = look(&tenant, &kubeconfig, &explain, "").expect_success();
+    let said = look(&tenant, kubeconfig, &explain, "").expect_success();
     assert!(said.err.contains("the documents have 1 error"), "{}", said.all());
-    let said = look(&tenant, &kubeconfig, &[&explain[..], &["-"]].concat(), &mended).expect_success();
+    let said = look(&tenant, kubeconfig, &[&explain[..], &["-"]].concat(), &mended).expect_success();
     assert!(said.out.contains("192.0.2.1:9") && said.err.is_empty(), "{}", said.all());
 }
 
@@ -327,7 +327,7 @@ fn secrets_that_may_not_be_read_are_named_and_no_failure() {
             + &http_route("webapp", HOST, "edge", "webapp")
             + &http_service("webapp", &[([192, 0, 2, 1], 9).into()])),
     );
-    let missing = look(&tenant, &tenant.plane.kubeconfig(), &["analyze"], "");
+    let missing = look(&tenant, tenant.plane.kubeconfig(), &["analyze"], "");
     assert!(missing.code == Some(1) && missing.out.contains("IST0101"), "{}", missing.all());
 
     // The gateway's account may read documents, and no Secret that it was not given.

@@ -194,6 +194,10 @@ fn a_rotated_secret_is_shown_at_once_and_open_connections_live_on() {
         wait::until("the new certificate", || https.shows(&gateway, &second).then_some(()));
         assert!(rotated.elapsed() < Duration::from_secs(2), "{:?}", rotated.elapsed());
         assert_eq!(open.send(fetch()).await.expect("an answer").backend(), "webapp");
+        // Deleted by mistake, it is missed by whoever looks, and by no client.
+        https.tenant.delete(&secret("webapp-credential", &second, None));
+        wait::until("word of it", || status_says(&gateway, "webapp-credential not found").then_some(()));
+        assert!(https.shows(&gateway, &second));
     });
 }
 
@@ -284,7 +288,7 @@ impl Alone {
         let port = port::free();
         let services = services(&[("blue", &blue), ("green", &green)]);
         tenant.apply(&(edge(port) + &http_route("webapp", HOST, "edge", "blue") + &services));
-        let gateway = tenant.arrange().start();
+        let gateway = tenant.arrange_for_all().start();
         Self { address: gateway.at(port), tenant, gateway, _backends: [blue, green] }
     }
 
@@ -326,6 +330,23 @@ fn while_the_api_server_is_away_traffic_goes_on_and_the_age_of_the_state_is_told
         restarted.join().expect("a gateway that is ready");
     });
     assert_eq!(answering(alone.address).as_deref(), Some("green"), "ready means served");
+}
+
+/// A machine that hangs, or has lost its power, closes no connection.
+#[test]
+fn an_api_server_that_says_nothing_is_noticed_and_its_return_too() {
+    const NOTICED: Duration = Duration::from_secs(40);
+    let alone = Alone::new();
+    let plane = &alone.tenant.plane;
+    plane.hold_api_server(true);
+    let noticed = wait::within(NOTICED, || status_says(&alone.gateway, "have not been heard").then_some(()));
+    assert!(noticed.is_some() && alone.is_ready(), "{}", alone.gateway.sluice(&["status"]).all());
+    assert_eq!(answering(alone.address).as_deref(), Some("blue"));
+    plane.hold_api_server(false);
+    alone.tenant.apply(&http_route("webapp", HOST, "edge", "green"));
+    wait_for(alone.address, "green");
+    let heard = wait::within(NOTICED, || status_says(&alone.gateway, "all changes are heard").then_some(()));
+    assert!(heard.is_some(), "{}", alone.gateway.sluice(&["status"]).all());
 }
 
 /// The API server that comes back has forgotten what happened while another one took the changes.

@@ -45,7 +45,7 @@ enum Command {
     },
     /// Check the order of the modules and the rules that no compiler knows.
     Tidy,
-    /// Measure: l4, l7 and sni (beside HAProxy, Envoy, nginx, l4 also nftables), steering, faults, start, memory. Prints a
+    /// Measure: l4, l7 and sni (beside HAProxy, Envoy, nginx, l4 also nftables), steering, faults, start, memory, kube. Prints a
     /// table and JSON.
     Bench {
         /// Handed to the measuring program; `--help` tells.
@@ -101,6 +101,9 @@ fn bench(args: &[String]) -> anyhow::Result<()> {
     toolchain::ensure()?;
     if let Some(("packets", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return bench_packets(rest);
+    }
+    if args.iter().any(|word| word == "kube") {
+        kube::ensure()?;
     }
     ebpf::build()?;
     cargo::build(cargo::Profile::Release)?;

@@ -29,13 +29,13 @@ impl Api {
 
     /// A GET on a connection of its own.
     pub fn get(&self, path: &str) -> Result<Answer> {
-        runtime().block_on(async { self.connect().await?.send(ask("GET", path, "")).await })
+        runtime().block_on(async { self.connect().await?.send(request("GET", "localhost", path, &[])).await })
     }
 }
 
-/// A request with a body in JSON, or without any.
-pub(super) fn ask(method: &str, path: &str, body: &str) -> Request<Full<Bytes>> {
-    let mut asked = request(method, "localhost", path, &[("content-type", "application/json")]);
-    *asked.body_mut() = Full::from(body.to_owned());
+/// A request with a body of a type, such as application/yaml.
+pub fn ask(method: &str, path: &str, kind: &str, body: String) -> Request<Full<Bytes>> {
+    let mut asked = request(method, "localhost", path, &[("content-type", kind)]);
+    *asked.body_mut() = Full::from(body);
     asked
 }

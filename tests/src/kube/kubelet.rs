@@ -181,7 +181,7 @@ async fn carry(
     mut stream: TcpStream,
     message: impl Fn(u8, &[u8]) -> Message,
 ) {
-    let mut buffer = [0; 32 * 1024];
+    let mut buffer = vec![0; 32 * 1024];
     loop {
         let is_over = tokio::select! {
             read = stream.read(&mut buffer) => match read {

@@ -18,7 +18,7 @@ use crate::program::{Said, run_with_input, tool};
 use crate::wait;
 
 pub use self::access::User;
-pub use self::api::Api;
+pub use self::api::{Api, ask};
 pub use self::audit::Asked;
 pub use self::kubelet::Kubelet;
 pub use self::server::ApiServer;
@@ -171,6 +171,13 @@ impl ControlPlane {
     /// Kills the API server: to clients it is as if its machine had failed.
     pub fn stop_api_server(&self) {
         *self.api_server.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Has the API server say nothing while its connections stay, as when its machine hangs; `false`: no longer.
+    #[track_caller]
+    pub fn hold_api_server(&self, is_held: bool) {
+        let server = self.api_server.lock().unwrap_or_else(PoisonError::into_inner);
+        server.as_ref().expect("an API server that runs").hold(is_held);
     }
 
     /// Starts the API server again, where it was, and waits until it is ready.

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use http_body_util::Full;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::client;
 use crate::kube::access;
-use crate::kube::api::Api;
+use crate::kube::api::{Api, ask};
 use crate::kube::audit;
 use crate::program::{Running, tool};
 use crate::{port, wait};
@@ -50,9 +51,7 @@ impl Etcd {
     /// By its gateway from JSON to gRPC.
     fn ask(&self, path: &str, question: &Value) -> Value {
         let address = ([127, 0, 0, 1], self.port).into();
-        let mut request = client::request("POST", "localhost", path, &[("content-type", "application/json")]);
-        *request.body_mut() = Full::from(question.to_string());
-        let answer = client::send(address, request);
+        let answer = client::send(address, ask("POST", path, "application/json", question.to_string()));
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         answer.json()
     }
@@ -97,6 +96,12 @@ impl ApiServer {
             Some(false) => panic!("kube-apiserver ended:\n{}", self.process.log()),
             None => panic!("kube-apiserver is not ready after {PATIENCE:?}:\n{}", self.process.log()),
         }
+    }
+
+    /// Stops it where it is, or has it go on.
+    pub(super) fn hold(&self, is_held: bool) {
+        let process = Pid::from_raw(self.process.id().cast_signed());
+        kill(process, if is_held { Signal::SIGSTOP } else { Signal::SIGCONT }).expect("a process of ours");
     }
 
     /// What kubectl is told to reach it: `--server`.

@@ -91,6 +91,20 @@ impl Tenant {
     /// Begins to arrange a gateway that reads this tenant's documents and has no other rights.
     #[track_caller]
     pub fn arrange(&self) -> Arrangement {
+        let namespaces = ["--watch-namespace", &self.applications, "--watch-namespace", &self.system];
+        self.arranged().flags(&namespaces)
+    }
+
+    /// Begins to arrange one that reads the documents of all namespaces, and may.
+    #[track_caller]
+    pub fn arrange_for_all(&self) -> Arrangement {
+        let name = format!("{ACCOUNT}-documents-{}", self.system);
+        let metadata = format!("{{name: {name}}}");
+        self.plane.apply(&self.bound("ClusterRole", &name, &metadata, &documents()));
+        self.arranged()
+    }
+
+    fn arranged(&self) -> Arrangement {
         let account = User::ServiceAccount { namespace: &self.system, name: ACCOUNT };
         let kubeconfig = self.plane.kubeconfig_of(&account);
         let kubeconfig = kubeconfig.to_str().expect("a path of our own making");
@@ -111,35 +125,45 @@ impl Tenant {
             "---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {ACCOUNT}, namespace: {}}}\n",
             self.system
         );
-        let read = |group: &str, resources: &str| {
-            format!("{{apiGroups: ['{group}'], resources: [{resources}], verbs: [get, list, watch]}}")
-        };
-        let documents = [
-            read("networking.istio.io", "'*'"),
-            read("telemetry.istio.io", "'*'"),
-            read("", "services, pods, configmaps"),
-            read("discovery.k8s.io", "endpointslices"),
-            "{apiGroups: [networking.istio.io], resources: ['*/status'], verbs: [patch]}".to_owned(),
-            "{apiGroups: [events.k8s.io], resources: [events], verbs: [create]}".to_owned(),
-        ];
-        let documents = documents.join(", ");
         let leases = "{apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, create, update]}";
         account
-            + &self.role("documents", &self.applications, &documents)
-            + &self.role("documents", &self.system, &documents)
+            + &self.role("documents", &self.applications, &documents())
+            + &self.role("documents", &self.system, &documents())
             + &self.role("policies", &self.system, &read("security.istio.io", "'*'"))
             + &self.role("leases", &self.system, leases)
     }
 
     fn role(&self, name: &str, namespace: &str, rules: &str) -> String {
-        let metadata = format!("{{name: {ACCOUNT}-{name}, namespace: {namespace}}}");
+        let name = format!("{ACCOUNT}-{name}");
+        self.bound("Role", &name, &format!("{{name: {name}, namespace: {namespace}}}"), rules)
+    }
+
+    /// A role, and that the account has it.
+    fn bound(&self, kind: &str, name: &str, metadata: &str, rules: &str) -> String {
         let group = "rbac.authorization.k8s.io";
         format!(
-            "---\napiVersion: {group}/v1\nkind: Role\nmetadata: {metadata}\nrules: [{rules}]\n---\n\
-             apiVersion: {group}/v1\nkind: RoleBinding\nmetadata: {metadata}\n\
-             roleRef: {{apiGroup: {group}, kind: Role, name: {ACCOUNT}-{name}}}\n\
+            "---\napiVersion: {group}/v1\nkind: {kind}\nmetadata: {metadata}\nrules: [{rules}]\n---\n\
+             apiVersion: {group}/v1\nkind: {kind}Binding\nmetadata: {metadata}\n\
+             roleRef: {{apiGroup: {group}, kind: {kind}, name: {name}}}\n\
              subjects: [{{kind: ServiceAccount, name: {ACCOUNT}, namespace: {}}}]\n",
             self.system
         )
     }
+}
+
+fn read(group: &str, resources: &str) -> String {
+    format!("{{apiGroups: ['{group}'], resources: [{resources}], verbs: [get, list, watch]}}")
+}
+
+/// The rules for documents: reading them, and saying what is wrong with them.
+fn documents() -> String {
+    let rules = [
+        read("networking.istio.io", "'*'"),
+        read("telemetry.istio.io", "'*'"),
+        read("", "services, pods, configmaps"),
+        read("discovery.k8s.io", "endpointslices"),
+        "{apiGroups: [networking.istio.io], resources: ['*/status'], verbs: [patch]}".to_owned(),
+        "{apiGroups: [events.k8s.io], resources: [events], verbs: [create]}".to_owned(),
+    ];
+    rules.join(", ")
 }

@@ -20,3 +20,9 @@ pub(crate) fn least(values: &[f64]) -> f64 {
 pub(crate) fn most(values: &[f64]) -> f64 {
     sorted(values).last().copied().unwrap_or(f64::NAN)
 }
+
+/// The one that so great a share of all are not above, such as 0.99.
+pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
+    let rank = (values.len() as f64 * share).ceil() as usize;
+    sorted(values).get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}

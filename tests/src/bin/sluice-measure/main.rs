@@ -1,11 +1,12 @@
 //! What the project claims in numbers, measured so that others can measure it again: HTTP and the data plane of TCP and
 //! TLS passthrough beside their peers', throughput of the kernel's path beside user space's, faults and who notices them,
-//! time from start to serving, memory at rest. A table for people, JSON for machines.
+//! time from start to serving, memory at rest, a cluster's documents from the API server to traffic. A table for people, JSON for machines.
 
 mod compare;
 mod faults;
 mod figures;
 mod idle;
+mod kube;
 mod l4;
 mod l7;
 mod memory;
@@ -58,6 +59,8 @@ enum What {
         #[arg(long, default_value_t = 10_000)]
         virtual_services: usize,
     },
+    /// A cluster's documents: how soon what changes at the API server is in traffic, and what a large mesh takes.
+    Kube(kube::Options),
     /// Both ends of a share of idle connections, for `sni`.
     #[command(hide = true, name = idle_ends::SUBCOMMAND)]
     Hold {
@@ -86,6 +89,7 @@ fn run(measure: &Measure) -> Result<()> {
         What::Steering { gib, streams } => steering::run(rounds, *gib, (*streams).max(1))?,
         What::Faults(options) => faults::run(options)?,
         What::Start => idle::start(rounds)?,
+        What::Kube(options) => kube::run(rounds, options)?,
         What::Memory { virtual_services } => idle::memory(rounds, *virtual_services)?,
     };
     if !measure.json {
