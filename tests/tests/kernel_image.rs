@@ -33,7 +33,7 @@ fn blob(layout: &Path, descriptor: &Value) -> Vec<u8> {
     let (_, hash) = digest.split_once(':').expect("sha256");
     let bytes = fs::read(layout.join("blobs/sha256").join(hash)).expect("a blob");
     assert_eq!(descriptor["size"], bytes.len());
-    let own: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let own = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     assert_eq!(digest, format!("sha256:{own}"));
     bytes
 }
@@ -94,7 +94,9 @@ fn the_image_is_whole_and_its_program_runs_with_nothing_else() {
 fn the_same_program_makes_the_same_image() {
     let directory = tempfile::tempdir().expect("a directory");
     let archives = ["one", "two"].map(|name| directory.path().join(name));
-    archives.iter().for_each(|archive| make(archive));
+    for archive in &archives {
+        make(archive);
+    }
     let [one, two] = archives.map(|archive| fs::read(archive).expect("an archive"));
     assert!(one == two, "archives of {} and {} bytes differ", one.len(), two.len());
 }

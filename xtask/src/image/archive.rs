@@ -1,6 +1,7 @@
 //! An image as an archive: the OCI image layout 1.0 in a tar, with one layer. The same contents make the same bytes.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
@@ -83,7 +84,12 @@ fn digest(blob: &[u8]) -> String {
 }
 
 fn hash(blob: &[u8]) -> String {
-    Sha256::digest(blob).iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut hash = String::new();
+    for byte in Sha256::digest(blob) {
+        // Text takes all that is written into it.
+        let _ = write!(hash, "{byte:02x}");
+    }
+    hash
 }
 
 /// A tar, of root's files of 1970.
@@ -121,7 +127,9 @@ fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     header.set_entry_type(kind);
     header.set_mode(mode);
     header.set_size(size);
-    (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     header
 }
 
