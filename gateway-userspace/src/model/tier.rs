@@ -86,6 +86,8 @@ pub enum Below {
     Backend,
     /// The kernel plane is not where its client comes in.
     Client,
+    /// Its client asked for another address, which the node's netfilter translates behind the kernel plane.
+    Translated,
     /// The two sides agreed on different options of TCP.
     Options,
     /// Segments of one side would not fit the other's link.
@@ -101,7 +103,7 @@ pub enum Below {
 }
 
 impl Below {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::FewBytes,
         Self::TerminatesTls,
         Self::UpstreamTls,
@@ -112,6 +114,7 @@ impl Below {
         Self::NoKernelPlane,
         Self::Backend,
         Self::Client,
+        Self::Translated,
         Self::Options,
         Self::SegmentSize,
         Self::NoRoom,
@@ -133,6 +136,7 @@ impl Below {
             Self::NoKernelPlane => "no kernel plane",
             Self::Backend => "backend out of the kernel plane's reach",
             Self::Client => "client out of the kernel plane's reach",
+            Self::Translated => "translated by the node, as kube-proxy does",
             Self::Options => "TCP options differ between the sides",
             Self::SegmentSize => "segments too large for the other side",
             Self::NoRoom => "no room in the kernel's tables",

@@ -228,6 +228,7 @@ pub(super) fn below(refusal: &Refusal) -> Below {
         Refusal::NoPlane => Below::NoKernelPlane,
         Refusal::NoListener | Refusal::Families => Below::Backend,
         Refusal::ClientInterface => Below::Client,
+        Refusal::Translated => Below::Translated,
         Refusal::SegmentSize => Below::SegmentSize,
         Refusal::Timestamps | Refusal::FineTimestamps | Refusal::Sack | Refusal::WindowScale => {
             Below::Options

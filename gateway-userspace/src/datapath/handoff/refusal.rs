@@ -18,7 +18,7 @@ pub enum Refusal {
     #[error("the programs are not on the client's interface")]
     ClientInterface,
     /// The node's netfilter gives the client's packets another destination, behind the programs.
-    #[error("the client's packets are translated on their way, as kube-proxy does")]
+    #[error("the client's packets are translated by the node, as kube-proxy does")]
     Translated,
     /// One end's segments do not fit the other end's link.
     #[error("segments of one side are too large for the other's link")]
@@ -77,6 +77,7 @@ impl Refusal {
             Self::NoListener => "no_listener",
             Self::Families => "families",
             Self::ClientInterface => "client_interface",
+            Self::Translated => "translated",
             Self::SegmentSize => "segment_size",
             Self::Timestamps => "timestamps",
             Self::FineTimestamps => "fine_timestamps",
