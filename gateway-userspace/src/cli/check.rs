@@ -40,6 +40,7 @@ Reads all documents once, as the kubeconfig's user. Secrets that this user may n
 
 Examples:
   sluice analyze
+  sluice analyze --namespace sluice-system
   sluice analyze -n shop new-routes.yaml
   sluice analyze --context staging -o json")]
 pub struct AnalyzeArgs {

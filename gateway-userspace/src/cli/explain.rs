@@ -31,7 +31,7 @@ Examples:
   sluice explain --url https://webapp.example.com/api/catalog
   sluice explain --url http://webapp.example.com/ -H 'x-user: jason' config/examples
   sluice explain --url https://10.0.0.1:8443/ --sni vault.example.com -o json
-  sluice explain --url https://webapp.example.com/ --pod sluice-7xk2p.istio-ingress
+  sluice explain --url https://webapp.example.com/ --pod sluice-7xk2p.sluice-system
   sluice explain --url https://webapp.example.com/ --kubernetes new-routes.yaml")]
 pub struct ExplainArgs {
     /// Files and directories to look in; without any, and without --kubernetes, a running agent is asked

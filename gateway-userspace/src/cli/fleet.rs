@@ -34,15 +34,15 @@ const COLUMNS: &[&str] =
 /// Flags of `sluice proxy-status`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Asks every gateway pod through the API server's port-forward, as the kubeconfig's user, who needs `list` on pods and
-`create` on pods/portforward. IN SYNC is `yes` where a gateway has the same documents in force as most of those with
+Asks every gateway pod through the API server's port-forward, as the kubeconfig's user, who needs `list` on pods,
+`get` and `create` on pods/portforward. IN SYNC is `yes` where a gateway has the same documents in force as most of those with
 the same labels, else `no` with the beginning of its fingerprint; behind it stands for how long it has not heard of
 changes, if it does not. Exit status 1 if one is not ready, does not answer, or is not in sync.
 
 Examples:
   sluice proxy-status
-  sluice proxy-status -n istio-ingress --selector istio=ingressgateway
-  sluice proxy-status sluice-7xk2p.istio-ingress
+  sluice proxy-status -n sluice-system --selector istio=ingressgateway
+  sluice proxy-status sluice-7xk2p.sluice-system
   sluice proxy-status -o json")]
 pub struct ProxyStatusArgs {
     /// One gateway, by its pod or its node, of which everything is shown: as `sluice status POD`.

@@ -45,7 +45,7 @@ Examples:
   sluice proxy-config routes --name http.80 -o yaml
   sluice analyze
   sluice proxy-status
-  sluice proxy-config listeners sluice-7xk2p.istio-ingress
+  sluice proxy-config listeners sluice-7xk2p.sluice-system
   sluice flows --watch
   sluice trace --client 198.51.100.7
   sluice maps dump FLOWS")]

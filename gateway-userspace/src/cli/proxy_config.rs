@@ -21,9 +21,9 @@ Examples:
   sluice proxy-config listeners --port 31400 -o json
   sluice proxy-config routes --name http.8080
   sluice proxy-config endpoints --name 'outbound|80||webapp.default.svc.cluster.local'
-  sluice proxy-config routes sluice-7xk2p.istio-ingress --name http.8080
-  sluice proxy-config secrets node/worker-3 -n istio-ingress
-  sluice proxy-config all sluice-7xk2p -n istio-ingress -o json > dump.json")]
+  sluice proxy-config routes sluice-7xk2p.sluice-system --name http.8080
+  sluice proxy-config secrets node/worker-3 -n sluice-system
+  sluice proxy-config all sluice-7xk2p -n sluice-system -o json > dump.json")]
 pub struct ProxyConfigArgs {
     /// What to show: listeners, routes, clusters, endpoints, secrets, or all of them.
     #[arg(value_parser = parse_what)]

@@ -26,9 +26,9 @@ const UNHEALTHY_SHOWN: usize = 10;
 #[command(after_help = "\
 Examples:
   sluice status
-  sluice status sluice-7xk2p.istio-ingress
+  sluice status sluice-7xk2p.sluice-system
   sluice status node/worker-3
-  sluice status --all -n istio-ingress")]
+  sluice status --all -n sluice-system")]
 pub struct StatusArgs {
     /// A gateway in a cluster, by its pod (POD, POD.NAMESPACE) or its node, which is asked through the API server.
     #[arg(value_name = "POD|NODE")]

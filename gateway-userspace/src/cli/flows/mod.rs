@@ -35,7 +35,7 @@ Examples:
   sluice flows --listener :31400 --watch --interval 2
   sluice flows -o wide
   sluice flows --backend 10.0.0.7:8080 -o json
-  sluice flows sluice-7xk2p.istio-ingress")]
+  sluice flows sluice-7xk2p.sluice-system")]
 pub struct FlowsArgs {
     /// A gateway in a cluster, by its pod (POD, POD.NAMESPACE) or its node, which is asked through the API server.
     #[arg(value_name = "POD|NODE")]
