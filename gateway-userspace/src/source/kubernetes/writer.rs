@@ -1,7 +1,8 @@
 //! Writes what was found into the status of documents, and says by an Event what was refused. One after the other, and what
 //! is out of date by then not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,11 +62,21 @@ impl Orders {
 /// Writes what is ordered, until the task is dropped.
 pub(super) async fn run(client: Client, orders: Orders) {
     let mut is_told = false;
+    let keys = RandomState::new();
+    let mut done: HashMap<ObjectRef, u64> = HashMap::new();
     loop {
         let (reference, order) = orders.next().await;
+        // Ordered again before it was heard that it is done. Who has undone it since makes another order of it.
+        let mark = keys.hash_one((&order.standing, &order.status));
+        if done.get(&reference) == Some(&mark) {
+            continue;
+        }
         let written = timeout(PATIENCE, write(&client, &reference, &order)).await;
         match written {
-            Ok(Ok(())) => is_told = false,
+            Ok(Ok(())) => {
+                is_told = false;
+                done.insert(reference, mark);
+            }
             // It is gone, or another by now: what is known of that one comes with it.
             Ok(Err(Error::Api(status))) if [404, 409].contains(&status.code) => {}
             failed => {
