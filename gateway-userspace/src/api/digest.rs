@@ -107,7 +107,9 @@ mod tests {
 
     fn fingerprint(of: &[Digest]) -> String {
         let mut sum = Fingerprint::default();
-        of.iter().for_each(|digest| sum.add(*digest));
+        for digest in of {
+            sum.add(*digest);
+        }
         sum.to_string()
     }
 
@@ -141,7 +143,9 @@ mod tests {
         assert_ne!(fingerprint(&[a, b]), fingerprint(&[a, b, c]));
         assert_eq!(fingerprint(&[]), "0".repeat(32));
         let [mut all, mut some] = [Fingerprint::default(); 2];
-        [a, b, c].into_iter().for_each(|digest| all.add(digest));
+        for digest in [a, b, c] {
+            all.add(digest);
+        }
         all.remove(b);
         some.add(a);
         all.remove(a);

@@ -41,7 +41,7 @@ const PROBES: &str = "probe";
 /// Between two looks at traffic: processors are to be left to those who are measured.
 const STEP: Duration = Duration::from_millis(1);
 /// How long the writing of status may take.
-const WRITTEN: Duration = Duration::from_secs(300);
+const WRITTEN: Duration = Duration::from_mins(5);
 
 /// What was measured.
 #[derive(Default)]
