@@ -77,7 +77,8 @@ struct Names {
     list_kind: String,
     plural: &'static str,
     singular: String,
-    short_names: [&'static str; 1],
+    #[serde(rename = "shortNames")]
+    short: [&'static str; 1],
     categories: [String; 2],
 }
 
@@ -89,9 +90,18 @@ struct Version {
     storage: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     additional_printer_columns: Vec<Column>,
-    subresources: BTreeMap<&'static str, BTreeMap<(), ()>>,
+    subresources: Subresources,
     schema: BTreeMap<&'static str, Schema>,
 }
+
+#[derive(Debug, Serialize)]
+struct Subresources {
+    status: Nothing,
+}
+
+/// `{}`.
+#[derive(Debug, Serialize)]
+struct Nothing {}
 
 impl Definition {
     /// `<plural>.yaml`.
@@ -106,7 +116,7 @@ impl Definition {
             served: true,
             storage: name == versions[0],
             additional_printer_columns: columns.clone(),
-            subresources: [("status", BTreeMap::new())].into(),
+            subresources: Subresources { status: Nothing {} },
             // Of the status no more is said: whoever else writes it, as istiod does, writes more.
             schema: [(
                 "openAPIV3Schema",
@@ -131,7 +141,7 @@ impl Definition {
                     list_kind: format!("{kind}List"),
                     plural,
                     singular: kind.to_lowercase(),
-                    short_names: [short],
+                    short: [short],
                     categories: ["istio-io".to_owned(), group.replace('.', "-")],
                 },
                 scope: "Namespaced",

@@ -298,7 +298,6 @@ mod tests {
 
     #[derive(Deserialize)]
     #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-    #[expect(dead_code, reason = "read by nobody but serde")]
     enum Word {
         FirstOne,
         Second,
