@@ -10,18 +10,19 @@ use crate::gateway::{Arrangement, Gateway};
 use crate::port;
 use crate::serve::Place;
 
-/// A gateway whose HTTP port leads to an endpoint of the test's own, behind a Service's port of this name; and where it listens.
-pub fn before(port_name: &str, endpoint: SocketAddr) -> (Gateway, SocketAddr) {
-    arranged_before((port_name, endpoint), |gateway| gateway)
+/// A gateway whose HTTP port leads requests for a host to an endpoint of the test's own, behind a Service's port of this name;
+/// and where it listens.
+pub fn before(host: &str, port_name: &str, endpoint: SocketAddr) -> (Gateway, SocketAddr) {
+    arranged_before((host, port_name, endpoint), |gateway| gateway)
 }
 
 fn arranged_before(
-    (port_name, endpoint): (&str, SocketAddr),
+    (host, port_name, endpoint): (&str, &str, SocketAddr),
     arrange: impl FnOnce(Arrangement) -> Arrangement,
 ) -> (Gateway, SocketAddr) {
     let port = port::free();
     let documents = documents::gateway("edge", &[Server::http(port, &["*"])])
-        + &documents::http_route("webapp", "*", "edge", "webapp")
+        + &documents::http_route("webapp", host, "edge", "webapp")
         + &documents::service("webapp", port_name, &[endpoint]);
     let gateway = arrange(Gateway::arrange().document("site", &documents)).start();
     let address = gateway.at(port);
@@ -54,7 +55,7 @@ impl Site {
     pub fn arranged(version: Version, arrange: impl FnOnce(Arrangement) -> Arrangement) -> Self {
         let backend = Backend::start("webapp", version, Place::loopback());
         let port_name = if version == Version::Http2 { "http2" } else { "http" };
-        let (gateway, address) = arranged_before((port_name, backend.server.address), arrange);
+        let (gateway, address) = arranged_before(("*", port_name, backend.server.address), arrange);
         Self { gateway, backend, address }
     }
 

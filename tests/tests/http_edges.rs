@@ -32,7 +32,7 @@ fn raw(address: SocketAddr, bytes: &str) -> String {
 #[test]
 fn a_request_whose_length_is_in_doubt_is_refused() {
     let backend = Backend::http("webapp");
-    let (_gateway, address) = site::before("http", backend.server.address);
+    let (_gateway, address) = site::before(HOST, "http", backend.server.address);
     let smuggling = [
         "content-length: 5\r\ncontent-length: 6\r\n\r\nhello!",
         "content-length: 5, 6\r\n\r\nhello!",
@@ -52,7 +52,7 @@ fn a_request_whose_length_is_in_doubt_is_refused() {
 #[test]
 fn chunks_win_over_a_length_and_are_passed_on_once() {
     let backend = Backend::http("webapp");
-    let (_gateway, address) = site::before("http", backend.server.address);
+    let (_gateway, address) = site::before(HOST, "http", backend.server.address);
     let request = format!(
         "POST /digest HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n\
          5\r\nhello\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n"
@@ -66,7 +66,7 @@ fn chunks_win_over_a_length_and_are_passed_on_once() {
 #[test]
 fn heads_that_are_too_large_are_refused() {
     let backend = Backend::http("webapp");
-    let (_gateway, address) = site::before("http", backend.server.address);
+    let (_gateway, address) = site::before(HOST, "http", backend.server.address);
     let large = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nx-large: {}\r\n\r\n", "x".repeat(100 * 1024));
     let many = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{}\r\n", "x-many: x\r\n".repeat(200));
     for request in [large, many] {
@@ -88,7 +88,7 @@ fn heads_that_are_too_large_are_refused() {
 #[test]
 fn http_1_0_clients_are_told_to_upgrade_as_by_envoy() {
     let backend = Backend::http("webapp");
-    let (_gateway, address) = site::before("http", backend.server.address);
+    let (_gateway, address) = site::before(HOST, "http", backend.server.address);
     let answer = raw(address, &format!("GET / HTTP/1.0\r\nhost: {HOST}\r\n\r\n"));
     assert!(answer.starts_with("HTTP/1.0 426") || answer.starts_with("HTTP/1.1 426"), "{answer}");
     assert_eq!(backend.requests(), 0);
@@ -97,7 +97,7 @@ fn http_1_0_clients_are_told_to_upgrade_as_by_envoy() {
 #[test]
 fn pipelined_requests_are_answered_in_order() {
     let backend = Backend::http("webapp");
-    let (_gateway, address) = site::before("http", backend.server.address);
+    let (_gateway, address) = site::before(HOST, "http", backend.server.address);
     let one = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nhost: {HOST}\r\n{more}\r\n");
     let answer =
         raw(address, &(one("/first", "") + &one("/second", "") + &one("/third", "connection: close\r\n")));
@@ -110,7 +110,7 @@ fn pipelined_requests_are_answered_in_order() {
 #[test]
 fn head_has_no_body_and_keeps_the_connection() {
     let backend = Backend::http("webapp");
-    let (_gateway, address) = site::before("http", backend.server.address);
+    let (_gateway, address) = site::before(HOST, "http", backend.server.address);
     let request = format!(
         "HEAD / HTTP/1.1\r\nhost: {HOST}\r\n\r\nGET /after HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n"
     );
@@ -122,7 +122,7 @@ fn head_has_no_body_and_keeps_the_connection() {
 #[test]
 fn a_client_that_expects_to_be_told_to_continue_is_told() {
     let backend = Backend::http("webapp");
-    let (_gateway, address) = site::before("http", backend.server.address);
+    let (_gateway, address) = site::before(HOST, "http", backend.server.address);
     let mut stream = client::connect(address);
     let head = format!(
         "POST /digest HTTP/1.1\r\nhost: {HOST}\r\nexpect: 100-continue\r\ncontent-length: 5\r\nconnection: close\r\n\r\n"
@@ -150,7 +150,7 @@ fn a_websocket_is_passed_through() {
             stream.write_all(&buffer[..length]).await.expect("sending");
         }
     });
-    let (gateway, address) = site::before("http", server.address);
+    let (gateway, address) = site::before(HOST, "http", server.address);
     let mut stream = client::connect(address);
     // The first frame does not wait for the answer, so that the gateway reads it with the head.
     let request = format!(
@@ -211,7 +211,7 @@ fn a_websocket_that_does_not_come_about_is_answered_like_any_request() {
             "retried and the latest reset reason: remote connection failure",
         ),
     ] {
-        let (_gateway, address) = site::before("http", endpoint);
+        let (_gateway, address) = site::before(HOST, "http", endpoint);
         let answer = asked_for_websocket(address, HOST);
         assert_eq!(answer.status, status, "{}", answer.text());
         assert!(answer.text().ends_with(words), "{}", answer.text());
@@ -244,7 +244,7 @@ fn a_websocket_finds_the_endpoint_that_is_alive() {
 #[test]
 fn backends_of_http2_are_asked_without_an_upgrade() {
     let backend = Backend::start("webapp", Version::Http2, Place::loopback());
-    let (_gateway, address) = site::before("grpc", backend.server.address);
+    let (_gateway, address) = site::before(HOST, "grpc", backend.server.address);
     let answer = asked_for_websocket(address, HOST);
     assert_eq!(answer.status, StatusCode::OK);
     let seen = answer.json();
@@ -255,7 +255,7 @@ fn backends_of_http2_are_asked_without_an_upgrade() {
 #[test]
 fn nothing_is_tunnelled_by_connect() {
     let backend = Backend::http("webapp");
-    let (_gateway, address) = site::before("http", backend.server.address);
+    let (_gateway, address) = site::before(HOST, "http", backend.server.address);
     let target = format!("{HOST}:443");
     let head = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n");
     let mut stream = client::connect(address);
@@ -280,7 +280,7 @@ fn a_broken_answer_is_not_passed_on() {
         b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
     ] {
         let server = canned::answer(answer);
-        let (_gateway, address) = site::before("http", server.address);
+        let (_gateway, address) = site::before(HOST, "http", server.address);
         let status = get(address, HOST, "/").status;
         assert!(status == StatusCode::BAD_GATEWAY || status == StatusCode::SERVICE_UNAVAILABLE, "{status}");
     }
@@ -293,7 +293,7 @@ fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nonly this\r\n",
     ] {
         let server = canned::answer(answer);
-        let (_gateway, address) = site::before("http", server.address);
+        let (_gateway, address) = site::before(HOST, "http", server.address);
         let error = client::try_send(address, client::request("GET", HOST, "/", &[]));
         assert!(error.is_err(), "half an answer must not look whole: {error:?}");
     }
@@ -302,7 +302,7 @@ fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
 #[test]
 fn an_answer_that_ends_with_the_connection_is_whole() {
     let server = canned::answer(b"HTTP/1.1 200 OK\r\n\r\nuntil the end");
-    let (_gateway, address) = site::before("http", server.address);
+    let (_gateway, address) = site::before(HOST, "http", server.address);
     assert_eq!(get(address, HOST, "/").text(), "until the end");
 }
 
@@ -311,7 +311,7 @@ fn early_hints_do_not_stand_for_the_answer() {
     let server = canned::answer(
         b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nreal",
     );
-    let (_gateway, address) = site::before("http", server.address);
+    let (_gateway, address) = site::before(HOST, "http", server.address);
     assert_eq!(get(address, HOST, "/").text(), "real");
 }
 
@@ -330,7 +330,7 @@ fn a_connection_that_the_backend_has_closed_is_not_used_again() {
             let _ = closed.send(());
         }
     });
-    let (_gateway, address) = site::before("http", server.address);
+    let (_gateway, address) = site::before(HOST, "http", server.address);
     for number in 0..50 {
         let answer = get(address, HOST, "/");
         assert_eq!(answer.status, StatusCode::OK, "request {number}: {}", answer.text());
@@ -344,7 +344,7 @@ fn an_answer_before_the_end_of_the_request_is_passed_on() {
     let server = canned::answer(
         b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno!",
     );
-    let (_gateway, address) = site::before("http", server.address);
+    let (_gateway, address) = site::before(HOST, "http", server.address);
     let mut stream = client::connect(address);
     write!(stream, "POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 1000000000\r\n\r\nfirst")
         .expect("sending");
@@ -355,7 +355,7 @@ fn an_answer_before_the_end_of_the_request_is_passed_on() {
 #[test]
 fn a_stalled_upload_holds_no_other_request_up() {
     let backend = Backend::http("webapp");
-    let (_gateway, address) = site::before("http", backend.server.address);
+    let (_gateway, address) = site::before(HOST, "http", backend.server.address);
     let stalled: Vec<TcpStream> = (0..50)
         .map(|_| {
             let mut stream = client::connect(address);
@@ -375,7 +375,7 @@ fn a_stalled_upload_holds_no_other_request_up() {
 fn http2_carries_many_requests_at_once_to_both_kinds_of_backends() {
     for (version, port_name) in [(Version::Http1, "http"), (Version::Http2, "grpc")] {
         let backend = Backend::start("webapp", version, Place::loopback());
-        let (_gateway, address) = site::before(port_name, backend.server.address);
+        let (_gateway, address) = site::before(HOST, port_name, backend.server.address);
         client::runtime().block_on(async {
             let stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
             let (sender, driver) =
@@ -450,7 +450,7 @@ fn dots_and_slashes_of_a_path_cannot_step_around_a_rule() {
 fn a_slow_reader_gets_all_of_a_large_answer() {
     const LENGTH: usize = 8 << 20;
     let backend = Backend::http("webapp");
-    let (_gateway, address) = site::before("http", backend.server.address);
+    let (_gateway, address) = site::before(HOST, "http", backend.server.address);
     let mut stream = client::connect(address);
     write!(stream, "GET /bytes/{LENGTH} HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n")
         .expect("sending");

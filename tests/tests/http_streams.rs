@@ -76,7 +76,7 @@ impl Post {
 fn each_piece_goes_on_when_it_has_come_both_ways() {
     for (backend_version, port_name) in BOTH.into_iter().zip(["http", "http2"]) {
         let backend = Backend::start("webapp", backend_version, Place::loopback());
-        let (_gateway, address) = site::before(port_name, backend.server.address);
+        let (_gateway, address) = site::before(HOST, port_name, backend.server.address);
         for version in BOTH {
             client::runtime().block_on(async {
                 let mut post = Post::open(version, address, "data: 1\n\n").await;
@@ -94,7 +94,7 @@ fn each_piece_goes_on_when_it_has_come_both_ways() {
 #[test]
 fn trailers_go_both_ways() {
     let backend = Backend::start("webapp", Version::Http2, Place::loopback());
-    let (_gateway, address) = site::before("grpc", backend.server.address);
+    let (_gateway, address) = site::before(HOST, "grpc", backend.server.address);
     client::runtime().block_on(async {
         let mut post = Post::open(Version::Http2, address, "x").await;
         assert_eq!(post.hear().await, "x");
@@ -119,7 +119,7 @@ fn trailers_go_both_ways() {
     let chunked = canned::answer_openly(
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-checksum\r\n\r\n1\r\nx\r\n0\r\nx-checksum: 7\r\n\r\n",
     );
-    let (_gateway, address) = site::before("http", chunked.address);
+    let (_gateway, address) = site::before(HOST, "http", chunked.address);
     client::runtime().block_on(async {
         let behind = Post::open(Version::Http2, address, "x").await.end().await;
         assert_eq!(behind["x-checksum"], "7");
@@ -136,7 +136,7 @@ fn a_client_that_waits_before_it_sends_a_body_is_told_once_and_only_if_it_is_wan
     // A backend that says so too, though nobody has asked it.
     let eager =
         canned::answer_openly(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
-    let (_gateway, address) = site::before("http", eager.address);
+    let (_gateway, address) = site::before(HOST, "http", eager.address);
     let mut stream = client::connect(address);
     assert!(line(&mut stream, &head(HOST)).starts_with("HTTP/1.1 100"));
     stream.write_all(b"hello").expect("sending");
@@ -148,7 +148,7 @@ fn a_client_that_waits_before_it_sends_a_body_is_told_once_and_only_if_it_is_wan
     // Nobody wants the body.
     let mut stream = client::connect(address);
     assert!(line(&mut stream, &head("unknown.test")).starts_with("HTTP/1.1 404"));
-    let (_gateway, address) = site::before("http", ([127, 0, 0, 1], port::free()).into());
+    let (_gateway, address) = site::before(HOST, "http", ([127, 0, 0, 1], port::free()).into());
     let mut stream = client::connect(address);
     assert!(line(&mut stream, &head(HOST)).starts_with("HTTP/1.1 503"));
 }
@@ -156,7 +156,7 @@ fn a_client_that_waits_before_it_sends_a_body_is_told_once_and_only_if_it_is_wan
 #[test]
 fn a_long_poll_is_answered_when_there_is_something_to_say() {
     let backend = Backend::http("webapp");
-    let (_gateway, address) = site::before("http", backend.server.address);
+    let (_gateway, address) = site::before(HOST, "http", backend.server.address);
     let polls: Vec<_> =
         (0..3).map(|_| std::thread::spawn(move || client::get(address, HOST, "/held"))).collect();
     harness::wait::until("the polls", || (backend.requests() == 3).then_some(()));

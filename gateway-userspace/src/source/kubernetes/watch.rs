@@ -13,7 +13,7 @@ use kube::core::Request;
 use kube::{Client, Error};
 use serde::Deserialize;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::api::yaml::Node;
 use crate::api::{ObjectRef, Reading};
@@ -35,6 +35,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// How often it is asked whether a kind that the server does not know is there by now.
 const ABSENT: Duration = Duration::from_secs(3);
+/// How long a kind of which there were documents has to be unknown until it is believed.
+const FORGOTTEN: Duration = Duration::from_secs(30);
 
 /// What became of a scope's documents.
 #[derive(Debug)]
@@ -106,6 +108,9 @@ pub(super) struct Follower {
     /// Documents that have been told.
     told: HashMap<ObjectRef, Told>,
     is_lost: bool,
+    /// Answers in a row that there is no such kind, one for each version.
+    missed: usize,
+    absent_since: Option<Instant>,
     pause: Duration,
 }
 
@@ -127,6 +132,8 @@ impl Follower {
             keys: RandomState::new(),
             told: HashMap::new(),
             is_lost: false,
+            missed: 0,
+            absent_since: None,
             pause: FIRST_PAUSE,
         }
     }
@@ -152,7 +159,10 @@ impl Follower {
                     breath().await;
                     return Ok(());
                 }
-                End::Failed(error) if is(&error, StatusCode::NOT_FOUND) => return Ok(()),
+                End::Failed(error) if is(&error, StatusCode::NOT_FOUND) => {
+                    breath().await;
+                    return Ok(());
+                }
                 End::Failed(error) => self.failed(&error).await?,
             }
         }
@@ -302,17 +312,25 @@ impl Follower {
         Ok(None)
     }
 
-    /// The server has no such kind, in this version: the next one is asked for, or none is there.
+    /// The server has no such kind, in this version: another one is asked for, or none is there.
     async fn absent(&mut self) -> Result<(), Unheard> {
+        let versions = self.scope.kind.versions.len();
         self.version += 1;
-        if self.version < self.scope.kind.versions.len() {
+        self.missed += 1;
+        if self.missed % versions != 0 {
             return Ok(());
         }
-        self.version = 0;
-        self.forget_all_but(&HashMap::new()).await?;
-        self.told.clear();
-        self.regained().await?;
-        self.send(Event::Absent).await?;
+        let since = *self.absent_since.get_or_insert_with(Instant::now);
+        // Whoever deletes a definition deletes its documents, which is told one by one. A server that has just begun may not
+        // know its definitions yet, and what is in force is not to end by that.
+        if self.told.is_empty() || since.elapsed() >= FORGOTTEN {
+            self.forget_all_but(&HashMap::new()).await?;
+            self.told.clear();
+            self.heard().await?;
+            self.send(Event::Absent).await?;
+        } else if !std::mem::replace(&mut self.is_lost, true) {
+            self.send(Event::Lost("the kind is not known any more".to_owned())).await?;
+        }
         sleep(ABSENT).await;
         Ok(())
     }
@@ -331,6 +349,12 @@ impl Follower {
     }
 
     async fn regained(&mut self) -> Result<(), Unheard> {
+        self.missed = 0;
+        self.absent_since = None;
+        self.heard().await
+    }
+
+    async fn heard(&mut self) -> Result<(), Unheard> {
         self.pause = FIRST_PAUSE;
         if std::mem::take(&mut self.is_lost) { self.send(Event::Regained).await } else { Ok(()) }
     }
