@@ -317,7 +317,7 @@ impl Follower {
         let versions = self.scope.kind.versions.len();
         self.version += 1;
         self.missed += 1;
-        if self.missed % versions != 0 {
+        if !self.missed.is_multiple_of(versions) {
             return Ok(());
         }
         let since = *self.absent_since.get_or_insert_with(Instant::now);
