@@ -60,9 +60,7 @@ fn is_unheeded(reading: &Reading) -> bool {
 }
 
 fn words(found: &Diagnostic) -> String {
-    let field = found.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
-    let help = found.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
-    format!("[{}] {field}{}{help}", found.code, found.message)
+    format!("[{}] {}", found.code, found.brief())
 }
 
 fn cut(text: &str) -> String {

@@ -118,6 +118,13 @@ impl Diagnostic {
         self
     }
 
+    /// Field, words and remedy, for those who know the document.
+    pub fn brief(&self) -> String {
+        let field = self.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
+        let help = self.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+        format!("{field}{}{help}", self.message)
+    }
+
     /// Whether it is an error.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error

@@ -13,7 +13,7 @@ const MAX_DEPTH: usize = 64;
 const MAX_WEIGHT: usize = 500_000;
 
 /// A place on one line of a file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Span {
     /// From 1.
     pub line: u32,
@@ -24,7 +24,7 @@ pub struct Span {
 }
 
 /// A value and where it stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Node {
     /// What it is.
     pub content: Content,
@@ -33,7 +33,7 @@ pub struct Node {
 }
 
 /// The three shapes of YAML.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub enum Content {
     /// A word; `plain` when it stands without quotes and may mean null, a boolean or a number.
     Scalar {
@@ -49,7 +49,7 @@ pub enum Content {
 }
 
 /// A key and its value.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Entry {
     /// The key.
     pub key: String,

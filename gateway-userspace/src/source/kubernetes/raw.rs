@@ -1,7 +1,7 @@
 //! A document as the API server gives it, made what a gateway reads: without what others keep in it for themselves.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 
 use crate::api::yaml::{Content, Entry, Node, Span};
 use crate::api::{ObjectRef, Reading, read_tree};
@@ -53,9 +53,7 @@ impl Raw {
 
     /// Tells two states of a document apart, within this process.
     pub(super) fn digest(&self, keys: &RandomState) -> u64 {
-        let mut hasher = keys.build_hasher();
-        hash(&self.tree, &mut hasher);
-        hasher.finish()
+        keys.hash_one(&self.tree)
     }
 
     /// What becomes of it.
@@ -96,25 +94,6 @@ fn name(tree: &mut Node, key: &str, text: &str) {
     let content = Content::Scalar { text: text.to_owned(), plain: false };
     let value = Node { content, span: Span::default() };
     entries.push(Entry { key: key.to_owned(), key_span: Span::default(), value });
-}
-
-fn hash(node: &Node, hasher: &mut impl Hasher) {
-    match &node.content {
-        Content::Scalar { text, plain } => (0_u8, text, plain).hash(hasher),
-        Content::Sequence(items) => {
-            (1_u8, items.len()).hash(hasher);
-            for item in items {
-                hash(item, hasher);
-            }
-        }
-        Content::Mapping(entries) => {
-            (2_u8, entries.len()).hash(hasher);
-            for entry in entries {
-                entry.key.hash(hasher);
-                hash(&entry.value, hasher);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ impl Status {
             name: format!("{:?}", found.code),
             code: found.code.as_str().to_owned(),
             level: found.severity.as_str().to_uppercase(),
-            text: words(found),
+            text: found.brief().chars().take(MOST_CHARACTERS).collect(),
         };
         Self {
             observed: generation,
@@ -143,13 +143,6 @@ impl Status {
             (_, None) => "refused".to_owned(),
         }
     }
-}
-
-/// Field and words, cut where they are long.
-fn words(found: &Diagnostic) -> String {
-    let field = found.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
-    let help = found.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
-    format!("{field}{}{help}", found.message).chars().take(MOST_CHARACTERS).collect()
 }
 
 /// Istio's page of a code that is Istio's.

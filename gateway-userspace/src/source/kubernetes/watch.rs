@@ -85,15 +85,6 @@ struct PageMetadata {
     next: String,
 }
 
-/// How a watch ended.
-enum End {
-    /// As it does, or the connection did.
-    Over,
-    /// The server has forgotten what happened since.
-    Forgotten,
-    Failed(Error),
-}
-
 /// Follows one scope until the task is dropped or nobody listens.
 pub(super) struct Follower {
     client: Client,
@@ -154,16 +145,14 @@ impl Follower {
         };
         loop {
             match self.watch(&mut at).await? {
-                End::Over => breath().await,
-                End::Forgotten => {
+                // As watches end, or the connection did.
+                Ok(()) => breath().await,
+                // What has changed since is forgotten, or the kind is not known any more.
+                Err(error) if is(&error, StatusCode::GONE) || is(&error, StatusCode::NOT_FOUND) => {
                     breath().await;
                     return Ok(());
                 }
-                End::Failed(error) if is(&error, StatusCode::NOT_FOUND) => {
-                    breath().await;
-                    return Ok(());
-                }
-                End::Failed(error) => self.failed(&error).await?,
+                Err(error) => self.failed(&error).await?,
             }
         }
     }
@@ -255,7 +244,8 @@ impl Follower {
         Ok(())
     }
 
-    async fn watch(&mut self, at: &mut String) -> Result<End, Unheard> {
+    /// Hears what changes until the watch ends.
+    async fn watch(&mut self, at: &mut String) -> Result<Result<(), Error>, Unheard> {
         let seconds = fastrand::u32(WATCH);
         let parameters = WatchParams {
             timeout: Some(seconds),
@@ -265,31 +255,26 @@ impl Follower {
         };
         let request = match self.request().watch(&parameters, at) {
             Ok(request) => request,
-            Err(error) => return Ok(End::Failed(Error::BuildRequest(error))),
+            Err(error) => return Ok(Err(Error::BuildRequest(error))),
         };
         let events = match self.client.request_events::<Node>(request).await {
             Ok(events) => events,
-            Err(error) if is(&error, StatusCode::GONE) => return Ok(End::Forgotten),
-            Err(error) => return Ok(End::Failed(error)),
+            Err(error) => return Ok(Err(error)),
         };
         let mut events = std::pin::pin!(events);
         self.regained().await?;
         let patience = Duration::from_secs(seconds.into()) + GRACE;
         while let Ok(Some(event)) = timeout(patience, events.next()).await {
             match event {
-                Ok(event) => {
-                    if let Some(end) = self.take(event, at).await? {
-                        return Ok(end);
-                    }
-                }
-                Err(error) if is(&error, StatusCode::GONE) => return Ok(End::Forgotten),
-                Err(error) => return Ok(End::Failed(error)),
+                Ok(WatchEvent::Error(status)) => return Ok(Err(Error::Api(status))),
+                Ok(event) => self.take(event, at).await?,
+                Err(error) => return Ok(Err(error)),
             }
         }
-        Ok(End::Over)
+        Ok(Ok(()))
     }
 
-    async fn take(&mut self, event: WatchEvent<Node>, at: &mut String) -> Result<Option<End>, Unheard> {
+    async fn take(&mut self, event: WatchEvent<Node>, at: &mut String) -> Result<(), Unheard> {
         match event {
             WatchEvent::Added(tree) | WatchEvent::Modified(tree) => {
                 set(at, &tree);
@@ -304,12 +289,10 @@ impl Follower {
                 }
             }
             WatchEvent::Bookmark(mark) => *at = mark.metadata.resource_version,
-            WatchEvent::Error(status) if status.code == StatusCode::GONE.as_u16() => {
-                return Ok(Some(End::Forgotten));
-            }
-            WatchEvent::Error(status) => return Ok(Some(End::Failed(Error::Api(status)))),
+            // Ends the watch, whose matter it is.
+            WatchEvent::Error(_) => {}
         }
-        Ok(None)
+        Ok(())
     }
 
     /// The server has no such kind, in this version: another one is asked for, or none is there.
