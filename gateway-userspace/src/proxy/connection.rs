@@ -1,6 +1,7 @@
 //! The life of one connection, from accept to end, readable in one place.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -62,33 +63,59 @@ pub(super) struct Stay {
     pub(super) drain: DrainWatch,
     /// Its place among those that the listener's limits leave.
     pub(super) admission: Option<Admission<ListenerKey>>,
+    /// Its place among those that its source address may have.
+    pub(super) source: Option<Admission<IpAddr>>,
     /// Its descriptors.
     pub(super) seat: Seat,
 }
 
-/// Serves a connection as the snapshot in force at its accept says, at most to the end of its listener's drain. What follows
-/// differs much in size: each has an allocation of its own, so that no connection takes, or is moved with, the room of the
-/// largest.
-pub(super) async fn serve(
+/// What is left to do for a connection. It differs much in size, and most connections are idle for most of their life: each
+/// kind has an allocation of its own, and nothing of what came before is kept.
+pub(super) type Serving = Pin<Box<dyn Future<Output = ()>>>;
+
+/// A connection of which it is known what it is.
+pub(super) struct Begun {
+    pub(super) serving: Serving,
+    /// What it holds, unless whoever serves it does.
+    pub(super) stay: Option<Stay>,
+}
+
+/// Serves a connection as the snapshot in force at its accept says, at most to the end of its listener's drain.
+pub(super) fn serve(
+    shared: Rc<Shared>,
+    key: ListenerKey,
+    stream: TcpStream,
+    peer: SocketAddr,
+    seat: Seat,
+) -> impl Future<Output = ()> {
+    let beginning = Box::pin(begin(shared, key, stream, peer, seat));
+    async move {
+        if let Some(Begun { serving, stay: _stay }) = beginning.await {
+            serving.await;
+        }
+    }
+}
+
+/// Finds out what a connection is, by its listener and by what its client says first. `None`: it has ended.
+async fn begin(
     shared: Rc<Shared>,
     key: ListenerKey,
     mut stream: TcpStream,
     peer: SocketAddr,
     seat: Seat,
-) {
+) -> Option<Begun> {
     let runtime = shared.runtime.current();
     // The listener may have been removed between the accept and now.
-    let Some(listener) = runtime.snapshot.listener(key) else { return socket::reset(stream) };
+    let Some(listener) = runtime.snapshot.listener(key) else { return reset(stream) };
     let drain = shared.drains.watch(Place::of(listener));
-    let Ok(_source) = admit_source(&shared, peer) else { return socket::reset(stream) };
-    let Ok(admission) = admit(&shared, listener) else { return socket::reset(stream) };
+    let Ok(source) = admit_source(&shared, peer) else { return reset(stream) };
+    let Ok(admission) = admit(&shared, listener) else { return reset(stream) };
     // A client that is gone already has no address.
-    let Ok(local) = stream.local_addr().map(unmapped) else { return };
+    let local = stream.local_addr().map(unmapped).ok()?;
     let mut ends = Ends { listener: key, peer, local, since: Instant::now(), told: None };
-    let mut over = drain.clone();
-    let mut stay = Stay { drain, admission, seat };
+    let mut stay = Stay { drain, admission, source, seat };
     if listener.behind_proxy {
-        match Box::pin(first_bytes(&mut stay.drain, detect::proxy_header(&mut stream, PROXY_HEADER))).await {
+        match first_bytes(&mut stay.drain, detect::proxy_header(&mut stream, PROXY_HEADER)).await {
             Ok(told) => ends.told = told,
             Err(error) => return refuse_stranger(&shared, ends, stream, &error),
         }
@@ -98,32 +125,27 @@ pub(super) async fn serve(
         ListenerKind::Http(table) => {
             let in_force = http::InForce::of(&runtime.snapshot, table.clone());
             drop(runtime);
-            let _admission = stay.admission.take();
             let connection = http::Connection::new(shared, ends, None, in_force, stay.drain.clone());
-            until(&mut over, Box::pin(cleartext(connection, stream))).await;
+            cleartext(connection, stream, stay).await
         }
         ListenerKind::Tcp(route) => {
             let (route, introduction) =
                 (route.clone(), Introduction::of(listener, runtime.snapshot.generation));
             drop(runtime);
             let downstream = Downstream::Plain(stream, Bytes::new());
-            let served = tcp::serve(&shared, (ends, None), downstream, (&route, introduction), stay);
-            until(&mut over, Box::pin(served)).await;
+            Some(tcp::serving(shared, (ends, None), downstream, (route, introduction), stay))
         }
         // Its chain has a drain of its own.
-        ListenerKind::Tls(_) => {
-            drop(over);
-            Box::pin(tls::serve(shared, ends, stream, runtime, stay)).await;
-        }
+        ListenerKind::Tls(_) => tls::begin(shared, ends, stream, runtime, stay).await,
     }
 }
 
-/// Serves, but not beyond the end of a drain.
-pub(super) async fn until(drain: &mut DrainWatch, serving: impl Future<Output = ()>) {
+/// Serves, but not beyond the end of a drain: `None`.
+pub(super) async fn until<T>(mut drain: DrainWatch, serving: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;
-        () = serving => {}
-        () = drain.over() => {}
+        result = serving => Some(result),
+        () = drain.over() => None,
     }
 }
 
@@ -169,27 +191,23 @@ fn admit(shared: &Shared, listener: &Listener) -> Result<Option<Admission<Listen
     admission.map(Some).ok_or(Refused)
 }
 
-async fn cleartext(connection: http::Connection, mut stream: TcpStream) {
-    let ends = connection.ends();
-    // What detecting needs is gone once it is known.
-    let mut drain = connection.drain();
-    let detected = Box::pin(first_bytes(&mut drain, detect::http_version(&mut stream, HTTP_IDLE))).await;
-    drop(drain);
-    match detected {
+async fn cleartext(connection: http::Connection, mut stream: TcpStream, mut stay: Stay) -> Option<Begun> {
+    match first_bytes(&mut stay.drain, detect::http_version(&mut stream, HTTP_IDLE)).await {
         Ok((version, read)) => {
             let connection = Rc::new(connection.over(&stream));
-            http::serve(connection, Rewound::new(read, stream), version).await;
+            let serving = http::serve(connection, Rewound::new(read, stream), version);
+            Some(Begun { serving, stay: Some(stay) })
         }
-        Err(error) => refuse(ends, stream, &error),
+        Err(error) => refuse(connection.ends(), stream, &error),
     }
 }
 
 /// Ends a connection that does not say who the client is, and counts it. One that just closed was none.
-fn refuse_stranger(shared: &Shared, ends: Ends, stream: TcpStream, error: &DetectError) {
+fn refuse_stranger(shared: &Shared, ends: Ends, stream: TcpStream, error: &DetectError) -> Option<Begun> {
     if !matches!(error, DetectError::Closed) {
         shared.counts.proxy_headers.count(ends.listener);
     }
-    refuse(ends, stream, error);
+    refuse(ends, stream, error)
 }
 
 /// Waits for a client's first bytes, which may be under way when a drain starts, but not to its end: a client that goes on
@@ -206,11 +224,18 @@ pub(super) async fn first_bytes<T>(
 }
 
 /// Ends a connection whose first bytes nobody serves. One that just closed is not worth a word.
-pub(super) fn refuse(ends: Ends, stream: TcpStream, error: &DetectError) {
-    if !matches!(error, DetectError::Closed) {
-        tracing::debug!(listener = %ends.listener, peer = %ends.peer, %error, "connection refused");
-        socket::reset(stream);
+pub(super) fn refuse(ends: Ends, stream: TcpStream, error: &DetectError) -> Option<Begun> {
+    if matches!(error, DetectError::Closed) {
+        return None;
     }
+    tracing::debug!(listener = %ends.listener, peer = %ends.peer, %error, "connection refused");
+    reset(stream)
+}
+
+/// Ends a connection that nobody serves.
+pub(super) fn reset(stream: TcpStream) -> Option<Begun> {
+    socket::reset(stream);
+    None
 }
 
 #[cfg(test)]

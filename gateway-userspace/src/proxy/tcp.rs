@@ -1,5 +1,6 @@
 //! Opaque connections: to a backend, byte for byte.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::access::Line;
 use super::climb::{Climb, End};
-use super::connection::{Ends, Stay};
+use super::connection::{Begun, Ends, Stay, until};
 use super::opaque;
 use super::reserve::{self, Port, Reached};
 use super::terminated::Terminated;
@@ -68,9 +69,24 @@ struct Upstream {
     admission: Option<Admission<ClusterName>>,
 }
 
-/// Connects to a backend of the route and relays until both sides are done. Without one the connection is closed.
-/// `server_name` is what a TLS client asked for.
-pub(super) async fn serve(
+/// What is left to do for a connection: relay it to a backend of the route until both sides are done, but not beyond the end
+/// of its drain. Without a backend it is closed. `server_name` is what a TLS client asked for.
+pub(super) fn serving(
+    shared: Rc<Shared>,
+    (ends, server_name): (Ends, Option<Arc<str>>),
+    downstream: Downstream,
+    (route, introduction): (Arc<TcpRoute>, Introduction),
+    stay: Stay,
+) -> Begun {
+    let drain = stay.drain.clone();
+    let serving = async move {
+        let client = (ends, server_name.as_deref());
+        until(drain, serve(&shared, client, downstream, (&route, introduction), stay)).await;
+    };
+    Begun { serving: Box::pin(serving), stay: None }
+}
+
+async fn serve(
     shared: &Shared,
     (ends, server_name): (Ends, Option<&str>),
     downstream: Downstream,
@@ -106,7 +122,7 @@ async fn carry(
     (ends, server_name): (Ends, Option<&str>),
     (downstream, upstream): (Downstream, Upstream),
     (route, mut line): (&TcpRoute, Option<Line>),
-    Stay { drain, admission, seat: _seat }: Stay,
+    Stay { drain, admission, source: _source, seat: _seat }: Stay,
 ) {
     let Upstream { stream, port, speaker, cluster, lease, admission: cluster_admission } = upstream;
     if let Some(line) = &mut line {

@@ -11,7 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
 use super::access::Line;
-use super::connection::{Ends, HTTP_IDLE, Stay, first_bytes, refuse, until};
+use super::connection::{Begun, Ends, HTTP_IDLE, Serving, Stay, first_bytes, refuse, reset};
 use super::detect::{self, DetectError, HttpVersion};
 use super::drains::Place;
 use super::tcp::{Downstream, Introduction};
@@ -27,14 +27,14 @@ use crate::tls::{ClientHello, agreed, client_certificate};
 /// Time for the whole handshake, the ClientHello included (Istio's default).
 const HANDSHAKE: Duration = Duration::from_secs(15);
 
-/// Serves a connection on a TLS port. A name that no chain serves, or bytes that are no ClientHello: reset.
-pub(super) async fn serve(
+/// Finds out what a connection on a TLS port is. A name that no chain serves, or bytes that are no ClientHello: reset.
+pub(super) async fn begin(
     shared: Rc<Shared>,
     ends: Ends,
     mut stream: TcpStream,
     runtime: Arc<Runtime>,
     mut stay: Stay,
-) {
+) -> Option<Begun> {
     let deadline = Instant::now() + HANDSHAKE;
     let (hello, read) = match first_bytes(&mut stay.drain, detect::client_hello(&mut stream, HANDSHAKE)).await
     {
@@ -48,43 +48,37 @@ pub(super) async fn serve(
     };
     let Some(chain) = select(&runtime, ends, &hello) else {
         note_unserved(&shared, ends, hello.sni.as_deref());
-        return socket::reset(stream);
+        return reset(stream);
     };
     let config = runtime.tls.get(ends.listener, &chain.name);
-    let Some(listener) = runtime.snapshot.listener(ends.listener) else { return socket::reset(stream) };
+    let Some(listener) = runtime.snapshot.listener(ends.listener) else { return reset(stream) };
     let introduction = Introduction::of(listener, runtime.snapshot.generation);
     let handshake = Handshake { ends, chain: &chain, config, deadline };
-    let name = hello.sni.as_deref();
     stay.drain = shared.drains.watch(Place::of_chain(ends.listener, &chain));
-    let mut over = stay.drain.clone();
     // A connection may last for days; the rest of its snapshot need not.
-    match &chain.action {
+    let name = hello.sni;
+    let (route, downstream) = match &chain.action {
         ChainAction::Passthrough(route) => {
             drop(runtime);
-            let stream = Downstream::Plain(stream, read);
-            let served = tcp::serve(&shared, (ends, name), stream, (route, introduction), stay);
-            until(&mut over, Box::pin(served)).await;
+            (route.clone(), Downstream::Plain(stream, read))
         }
         ChainAction::TerminateTcp { route, .. } => {
             drop(runtime);
-            if let Some(stream) = Box::pin(handshake.complete(Rewound::new(read, stream))).await {
-                let stream = Downstream::Terminated(stream);
-                let served = tcp::serve(&shared, (ends, name), stream, (route, introduction), stay);
-                until(&mut over, Box::pin(served)).await;
-            }
+            let stream = handshake.complete(Rewound::new(read, stream)).await?;
+            (route.clone(), Downstream::Terminated(stream))
         }
         ChainAction::TerminateHttp { routes, .. } => {
             let in_force = http::InForce::of(&runtime.snapshot, routes.clone());
             drop(runtime);
-            if let Some(stream) = Box::pin(handshake.complete(Rewound::new(read, stream))).await {
-                let chain = Some(chain.name.clone());
-                let drain = stay.drain.clone();
-                let connection = http::Connection::new(shared, ends, chain, in_force, drain)
-                    .of_client(name, (handshake_of(&stream), certificate(&stream)));
-                until(&mut over, Box::pin(serve_http(connection, stream))).await;
-            }
+            let stream = handshake.complete(Rewound::new(read, stream)).await?;
+            let chain = Some(chain.name.clone());
+            let connection = http::Connection::new(shared, ends, chain, in_force, stay.drain.clone())
+                .of_client(name.as_deref(), (handshake_of(&stream), certificate(&stream)));
+            let serving = http_of(connection, stream).await?;
+            return Some(Begun { serving, stay: Some(stay) });
         }
-    }
+    };
+    Some(tcp::serving(shared, (ends, name), downstream, (route, introduction), stay))
 }
 
 /// The connection's line in the access log.
@@ -118,23 +112,21 @@ fn certificate(stream: &Terminated) -> Option<HeaderValue> {
 
 /// ALPN says which HTTP; a client that offered none is known by its first bytes, as at Envoy. Either way they are
 /// waited for as on a cleartext port: hyper would wait for an HTTP/2 preface for ever.
-async fn serve_http(connection: http::Connection, mut stream: Box<Terminated>) {
-    let agreed = stream.session().alpn_protocol().map(<[u8]>::to_vec);
+async fn http_of(connection: http::Connection, mut stream: Box<Terminated>) -> Option<Serving> {
     let mut drain = connection.drain();
-    let detected = Box::pin(first_bytes(&mut drain, detect::http_version(&mut stream, HTTP_IDLE))).await;
-    drop(drain);
-    match detected {
+    match first_bytes(&mut drain, detect::http_version(&mut stream, HTTP_IDLE)).await {
         Ok((seen, read)) => {
-            let version = match (agreed.as_deref(), seen) {
+            let version = match (stream.session().alpn_protocol(), seen) {
                 (Some(b"h2"), _) => HttpVersion::Two,
                 (Some(_), HttpVersion::Two) => HttpVersion::One,
                 (_, seen) => seen,
             };
-            http::serve(Rc::new(connection), Rewound::new(read, stream), version).await;
+            Some(http::serve(Rc::new(connection), Rewound::new(read, stream), version))
         }
         Err(error) => {
             let ends = connection.ends();
             tracing::debug!(listener = %ends.listener, peer = %ends.peer, %error, "no request");
+            None
         }
     }
 }

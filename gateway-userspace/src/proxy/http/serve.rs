@@ -37,7 +37,7 @@ use crate::net::heads::{Heads, Watched};
 use crate::net::patient::{Awaited, Patient};
 use crate::net::repair::{self, TcpInfo};
 use crate::net::rewind::Rewound;
-use crate::proxy::connection::{Ends, HTTP_IDLE};
+use crate::proxy::connection::{Ends, HTTP_IDLE, Serving, until};
 use crate::proxy::detect::HttpVersion;
 use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::worker::Shared;
@@ -223,17 +223,23 @@ impl Connection {
 /// Serves requests until the client is done or idle, or the drain asks for an end. A client of HTTP/1.1 is told to go by
 /// its next answer, as nothing else tells it whether a request was served: closing an idle connection would lose what is
 /// just under way on it. HTTP/2 has a word for that (RFC 9113, 6.8), said twice: the second time it names the last stream.
-pub(in crate::proxy) async fn serve<S>(connection: Rc<Connection>, stream: Rewound<S>, version: HttpVersion)
+pub(in crate::proxy) fn serve<S>(
+    connection: Rc<Connection>,
+    stream: Rewound<S>,
+    version: HttpVersion,
+) -> Serving
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     match version {
         HttpVersion::OneZero if !connection.shared.spoken.http10 => {
-            Box::pin(refuse_version(&connection, stream)).await;
+            Box::pin(refuse_version(connection, stream))
         }
-        HttpVersion::One | HttpVersion::OneZero => serve_http1(connection, stream).await,
-        HttpVersion::Two => Box::pin(serve_http2(connection, stream)).await,
-        HttpVersion::Other => Box::pin(refuse_version(&connection, stream)).await,
+        HttpVersion::One | HttpVersion::OneZero => Box::pin(serve_http1(connection, stream)),
+        HttpVersion::Two => Box::pin(async {
+            until(connection.drain(), serve_http2(connection, stream)).await;
+        }),
+        HttpVersion::Other => Box::pin(refuse_version(connection, stream)),
     }
 }
 
@@ -243,7 +249,9 @@ async fn serve_http1<S>(connection: Rc<Connection>, mut stream: Rewound<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    while let Some(paused) = Box::pin(converse(&connection, stream)).await {
+    while let Some(paused) =
+        Box::pin(until(connection.drain(), converse(&connection, stream))).await.flatten()
+    {
         stream = paused;
         if !goes_on(&connection, &mut stream).await {
             let _ = timeout(LAST_WORDS, stream.shutdown()).await;
@@ -299,9 +307,13 @@ where
     None
 }
 
-/// Waits for the next word of a client that pauses. False: none comes.
+/// Waits for the next word of a client that pauses. False: none comes. Most connections are here for most of their life: one
+/// timer has to do, and what [`last_call`] waits for is waited for without it.
 async fn goes_on<S: AsyncRead + Unpin>(connection: &Connection, stream: &mut Rewound<S>) -> bool {
+    let Shared { bounds, overload, counts, .. } = &*connection.shared;
     let mut drain = connection.drain.clone();
+    let idle = HTTP_IDLE.saturating_sub(PAUSE);
+    let age = bounds.age.map_or(Duration::MAX, |age| age.saturating_sub(connection.ends.since.elapsed()));
     // What else there is to read is the conversation's business, which has room for it.
     let mut first = [0; 1];
     tokio::select! {
@@ -310,8 +322,14 @@ async fn goes_on<S: AsyncRead + Unpin>(connection: &Connection, stream: &mut Rew
             stream.rewind(Bytes::copy_from_slice(&first));
             read.is_ok_and(|count| count > 0)
         }
-        () = last_call(connection, &mut drain, HttpVersion::One) => false,
-        () = sleep(HTTP_IDLE.saturating_sub(PAUSE)) => false,
+        () = drain.quiet() => false,
+        () = overload.closing() => false,
+        () = sleep(age.min(idle)) => {
+            if age < idle {
+                counts.refusals.count(Refusal::Age);
+            }
+            false
+        }
     }
 }
 
@@ -461,11 +479,11 @@ fn tell_malformed(connection: &Connection, error: &hyper::Error) {
 
 /// Tells a client of another version which one is spoken here, and closes. What it still says is read, so that the close
 /// does not overtake the answer.
-async fn refuse_version<S: AsyncRead + AsyncWrite + Unpin>(connection: &Connection, mut stream: S) {
+async fn refuse_version<S: AsyncRead + AsyncWrite + Unpin>(connection: Rc<Connection>, mut stream: S) {
     let error = RequestError::OldVersion;
     let (status, body) = (error.status(), error.body());
     connection.count(error);
-    Notes::begin(connection, connection.in_force().logging).refused(error, body.len());
+    Notes::begin(&connection, connection.in_force().logging).refused(error, body.len());
     let server = connection.shared.server_header.as_ref().and_then(|server| server.to_str().ok());
     let server = server.map(|server| format!("server: {server}\r\n")).unwrap_or_default();
     let answer = format!(
