@@ -113,6 +113,13 @@ impl Site {
         self.shown();
     }
 
+    /// The streams of [`Traffic`] are the kernel's.
+    #[track_caller]
+    fn expect_flows(&self) {
+        let flows = self.status()["kernel"]["flows"]["ipv4"].as_u64().expect("a number");
+        assert!(flows >= 2 * STREAMS as u64, "{flows} flows in the kernel");
+    }
+
     /// Whether a pod answers requests for a host.
     fn answers(&self, host: &str) -> bool {
         let (host, url) = (format!("Host: {host}"), format!("http://{}/path", self.node().address()));
@@ -195,7 +202,7 @@ struct Traffic<'s> {
     load: Load,
     /// Through the steered listener.
     streams: Chatter,
-    /// Whose TLS is passed through.
+    /// Whose TLS is passed through; handed over to the kernel.
     sealed: Chatter,
 }
 
@@ -235,7 +242,7 @@ fn the_base_serves_the_quickstart() {
 
 #[test]
 fn clients_of_the_chart_notice_nothing_of_what_happens() {
-    let site = Site::with(&chart(&["crds.install=false", "extraArgs={--kernel=require}"]));
+    let site = Site::with(&chart(&["crds.install=false", "tier=auto", "extraArgs={--kernel=require}"]));
     site.expect_quickstart();
     let traffic = Traffic::start(&site);
     commands_ask_the_pod(&site);
@@ -274,16 +281,14 @@ fn a_backend_goes(site: &Site) {
 #[track_caller]
 fn the_gateway_is_replaced(site: &Site) {
     let before = site.gateway();
-    let flows = site.status()["kernel"]["flows"]["ipv4"].as_u64().expect("a number");
-    assert!(flows >= STREAMS as u64, "{flows} flows in the kernel");
+    site.expect_flows();
     let restart = ["rollout", "restart", "daemonset/sluice", "-n", NAMESPACE];
     site.cluster.plane.kubectl(&restart).expect_success();
     site.await_rollout();
     let gone = format!("pod/{before}");
     site.cluster.await_kubectl(&["wait", "--for=delete", &gone, "-n", NAMESPACE], PATIENCE);
     assert_ne!(site.gateway(), before);
-    let after = site.status()["kernel"]["flows"]["ipv4"].as_u64().expect("a number");
-    assert!(after >= flows, "{flows} flows in the kernel before, {after} after");
+    site.expect_flows();
 }
 
 #[track_caller]
