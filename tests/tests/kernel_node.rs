@@ -1,7 +1,10 @@
 //! The manifests on a real node: kubelet, containerd and kube-proxy run the DaemonSet and the pods behind it, and whatever
 //! happens to either, clients are served. Needs root.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -9,13 +12,13 @@ use std::time::{Duration, Instant};
 use harness::authority::Authority;
 use harness::chatter::Chatter;
 use harness::deploy::{NAMESPACE, chart, kustomized, path};
-use harness::documents::{self, Server, http_route, secret};
+use harness::documents::{self, Server, http_route, secret, tcp_route};
 use harness::faults::Load;
 use harness::faults::requests::Target;
 use harness::gateway::program;
 use harness::kube::{Cluster, Node};
 use harness::program::{Said, curl, run};
-use harness::steered::greet;
+use harness::steered::{connect_from, greet};
 use harness::tls::TlsClient;
 use harness::wait;
 use serde_json::Value;
@@ -26,9 +29,11 @@ const HOST: &str = "webapp.istioinaction.io";
 const SEALED: &str = "simple-sni-1.istioinaction.io";
 const PODS: &str = include_str!("../data/kube/pods.yaml");
 /// A busy machine starts pods slowly.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two requests of a client.
 const PERIOD: Duration = Duration::from_millis(25);
+/// Of a client that connects to each node in turn; the system gives nobody these.
+const SOURCES: Range<u16> = 30_001..30_041;
 /// Of each kind.
 const STREAMS: usize = 20;
 /// Longer than it takes an agent to find out, and than probes need to fail.
@@ -54,6 +59,7 @@ impl Site {
         site
     }
 
+    /// The one that clients go to.
     fn node(&self) -> &Node {
         &self.cluster.nodes[0]
     }
@@ -69,8 +75,9 @@ impl Site {
         let pods = ["delete", "pods", "--all", "-n", NAMESPACE, "--grace-period=1"];
         self.cluster.await_kubectl(&pods, PATIENCE);
         self.cluster.await_kubectl(&["wait", "--for=delete", &format!("namespace/{NAMESPACE}")], PATIENCE);
-        let pins = "rm -rf /sys/fs/bpf/sluice";
-        run(self.node().command("sh").args(["-c", pins])).expect_success();
+        for node in &self.cluster.nodes {
+            run(node.command("rm").args(["-rf", "/sys/fs/bpf/sluice"])).expect_success();
+        }
     }
 
     #[track_caller]
@@ -106,18 +113,22 @@ impl Site {
     #[track_caller]
     fn expect_quickstart(&self) {
         assert!(self.answers(HOST), "{}", self.cluster.report());
-        let status = self.status();
-        assert_eq!(status["kernelPlane"], "on", "{status}");
+        for node in &self.cluster.nodes {
+            let status = self.status(node);
+            assert_eq!(status["kernelPlane"], "on", "{}: {status}", node.name());
+        }
         let address = self.at(31400);
         drop(self.cluster.outside.enter(move || greet(address)));
         self.shown();
     }
 
-    /// The streams of [`Traffic`] are the kernel's.
+    /// The streams of [`Traffic`] are the kernel's. An agent counts its flows every few seconds.
     #[track_caller]
-    fn expect_flows(&self) {
-        let flows = self.status()["kernel"]["flows"]["ipv4"].as_u64().expect("a number");
-        assert!(flows >= 2 * STREAMS as u64, "{flows} flows in the kernel");
+    fn await_flows(&self) {
+        wait::until("flows in the kernel", || {
+            let flows = self.status(self.node())["kernel"]["flows"]["ipv4"].as_u64();
+            flows.is_some_and(|flows| flows >= 2 * STREAMS as u64).then_some(())
+        });
     }
 
     /// Whether a pod answers requests for a host.
@@ -145,12 +156,14 @@ impl Site {
         run(&mut command)
     }
 
-    /// The only pod of the gateway.
+    /// The gateway's only pod on a node.
     #[track_caller]
-    fn gateway(&self) -> String {
-        let words = ["get", "pods", "-n", NAMESPACE, "-o", "jsonpath={.items[*].metadata.name}"];
+    fn gateway(&self, node: &Node) -> String {
+        let on = format!("spec.nodeName={}", node.name());
+        let names = "jsonpath={.items[*].metadata.name}";
+        let words = ["get", "pods", "-n", NAMESPACE, "--field-selector", &on, "-o", names];
         let said = self.cluster.plane.kubectl(&words).expect_success();
-        assert_eq!(said.out.split(' ').count(), 1, "{}", said.out);
+        assert!(!said.out.is_empty() && !said.out.contains(' '), "one pod on {}: {}", node.name(), said.out);
         said.out
     }
 
@@ -160,21 +173,21 @@ impl Site {
         run(sluice.args(words).arg("--kubeconfig").arg(self.cluster.plane.kubeconfig()))
     }
 
-    /// Of the gateway's pod, through the API server.
+    /// Of a node's gateway, through the API server.
     #[track_caller]
-    fn status(&self) -> Value {
-        let words = ["status", &self.gateway(), "-n", NAMESPACE, "-o", "json"];
+    fn status(&self, node: &Node) -> Value {
+        let words = ["status", &self.gateway(node), "-n", NAMESPACE, "-o", "json"];
         serde_json::from_str(&self.sluice(&words).expect_success().out).expect("JSON")
     }
 }
 
-/// One node, with the definitions and the quickstart's services, whose pods are ready.
+/// Two nodes, with the definitions and the quickstart's services, whose pods are ready.
 #[track_caller]
 fn shared() -> Arc<Cluster> {
     static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     shared.upgrade().unwrap_or_else(|| {
-        let cluster = Arc::new(Cluster::start(1, Path::new(env!("CARGO_BIN_EXE_sluice-pod"))));
+        let cluster = Arc::new(Cluster::start(2, Path::new(env!("CARGO_BIN_EXE_sluice-pod"))));
         cluster.import_gateway(&program());
         let plane = &cluster.plane;
         let definitions = path("deploy/crds");
@@ -209,7 +222,8 @@ struct Traffic<'s> {
 impl<'s> Traffic<'s> {
     #[track_caller]
     fn start(site: &'s Site) -> Self {
-        let (outside, hello) = (&site.cluster.outside, TlsClient::new(site.authority.roots(), SEALED).hello());
+        let (outside, hello) =
+            (&site.cluster.outside, TlsClient::new(site.authority.roots(), SEALED).hello());
         Self {
             site,
             load: Load::start(outside, &site.target(), 4, PERIOD),
@@ -224,7 +238,12 @@ impl<'s> Traffic<'s> {
         let streams = self.streams.failures().into_iter().chain(self.sealed.failures());
         let failures: Vec<_> = self.load.seen().failures.into_iter().chain(streams).collect();
         let first = failures.first();
-        assert!(first.is_none(), "{what}: {} failed, first {first:?}\n{}", failures.len(), self.site.cluster.report());
+        assert!(
+            first.is_none(),
+            "{what}: {} failed, first {first:?}\n{}",
+            failures.len(),
+            self.site.cluster.report()
+        );
         let seen = self.load.expect_unharmed();
         let exchanges = self.streams.expect_unharmed() + self.sealed.expect_unharmed();
         println!(
@@ -235,60 +254,136 @@ impl<'s> Traffic<'s> {
 }
 
 #[test]
-fn the_base_serves_the_quickstart() {
+fn the_base_serves_the_quickstart_and_its_nodes_choose_alike() {
     let site = Site::with(&kustomized("base"));
     site.expect_quickstart();
+    nodes_choose_alike(&site);
 }
 
 #[test]
 fn clients_of_the_chart_notice_nothing_of_what_happens() {
-    let site = Site::with(&chart(&["crds.install=false", "tier=auto", "extraArgs={--kernel=require}"]));
+    let site = Site::with(&chart(&[
+        "crds.install=false",
+        "tier=auto",
+        "extraArgs={--kernel=require,--access-log=/dev/stdout}",
+    ]));
     site.expect_quickstart();
+    a_node_port_keeps_addresses(&site);
     let traffic = Traffic::start(&site);
     commands_ask_the_pod(&site);
     traffic.expect_unharmed("commands");
     a_backend_goes(&site);
     traffic.expect_unharmed("a backend's pod deleted");
-    the_gateway_is_replaced(&site);
-    traffic.expect_unharmed("the gateway replaced");
+    the_gateways_are_replaced(&site);
+    traffic.expect_unharmed("the gateways replaced");
     a_certificate_is_replaced(&site);
     traffic.expect_unharmed("a certificate replaced");
     the_api_server_is_away(&site);
     traffic.expect_unharmed("the API server away");
 }
 
+/// `externalTrafficPolicy: Local`: kube-proxy leaves the client's address as it is, and the gateway has it.
+#[track_caller]
+fn a_node_port_keeps_addresses(site: &Site) {
+    let port = "jsonpath={.spec.ports[?(@.name==\"http2\")].nodePort}";
+    let port = site.cluster.plane.kubectl(&["get", "service", "sluice", "-n", NAMESPACE, "-o", port]);
+    for node in &site.cluster.nodes {
+        let (host, path) = (format!("Host: {HOST}"), format!("/by-node-port-of-{}", node.name()));
+        let url = format!("http://{}:{}{path}", node.address(), port.out);
+        let said = site.curl(&["--header", &host, &url]).expect_success();
+        assert!(said.out.ends_with(&format!(" GET {path}")), "{}", said.out);
+        let pod = site.gateway(node);
+        let line = wait::until("a line in the access log", || {
+            let log = site.cluster.plane.kubectl(&["logs", &pod, "-n", NAMESPACE]).out;
+            log.lines().find(|line| line.contains(&path)).map(str::to_owned)
+        });
+        let (client, nodes) = (format!("{}:", Cluster::OUTSIDE), site.cluster.nodes.iter());
+        assert!(line.contains(&client), "{line}");
+        let masked = nodes.map(|node| node.address()).find(|own| line.contains(&format!("\"{own}")));
+        assert!(masked.is_none(), "{line}");
+    }
+}
+
+/// Routers spread the packets to an address that all nodes have, and may send a flow's next packets to another node at any time:
+/// whoever gets a client's SYN, the same backend has the connection.
+#[track_caller]
+fn nodes_choose_alike(site: &Site) {
+    const SHARED: Ipv4Addr = Ipv4Addr::new(198, 18, 100, 1);
+    const PORT: u16 = 31402;
+    let plane = &site.cluster.plane;
+    let gateway = documents::gateway("shared", &[Server::tcp(PORT)]);
+    plane.apply(&(gateway + &tcp_route("shared", PORT, "shared", "webapp")));
+    let mut chosen: Vec<Vec<String>> = Vec::new();
+    for node in &site.cluster.nodes {
+        node.network().ip(&["addr", "replace", &format!("{SHARED}/32"), "dev", "eth0"]).expect("an address");
+        let (shared, via) = (SHARED.to_string(), node.address().to_string());
+        site.cluster.outside.ip(&["route", "replace", &shared, "via", &via]).expect("a route");
+        let ask = |port| site.cluster.outside.enter(move || who(port, (SHARED, PORT).into()));
+        let steered = || site.status(node)["kernel"]["verdicts"]["steered"].as_u64().expect("a number");
+        // The agent hears of the document, and of the address, a moment later.
+        let before = steered();
+        let is_steered = || ask(SOURCES.start - 1).is_ok() && steered() > before;
+        wait::until("a connection that is steered", || is_steered().then_some(()));
+        let before = steered();
+        chosen.push(SOURCES.map(|port| ask(port).expect("an answer")).collect());
+        let steered = steered() - before;
+        assert!(steered >= SOURCES.len() as u64, "{}: {steered} steered in the kernel", node.name());
+    }
+    assert_eq!(chosen[0], chosen[1]);
+    let backends: BTreeSet<_> = chosen[0].iter().collect();
+    assert!(backends.len() > 1, "{backends:?}");
+}
+
+/// The name of the pod that answers a connection from a port of the client's choice.
+fn who(port: u16, address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = connect_from(Cluster::OUTSIDE, port, address)?;
+    write!(stream, "GET / HTTP/1.1\r\nhost: pod\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let body = answer.rsplit("\r\n").next().unwrap_or_default();
+    Ok(body.strip_suffix(" GET /").unwrap_or_default().to_owned())
+}
+
 /// By the port-forward of a real kubelet.
 #[track_caller]
 fn commands_ask_the_pod(site: &Site) {
-    let listeners = site.sluice(&["proxy-config", "listeners", &site.gateway(), "-n", NAMESPACE]);
-    let listeners = listeners.expect_success().out;
-    assert!(listeners.contains("31400") && listeners.contains("kernel"), "{listeners}");
     let all = site.sluice(&["status", "--all", "-n", NAMESPACE]).expect_success().out;
-    assert!(all.contains(&site.gateway()), "{all}");
+    for node in &site.cluster.nodes {
+        let pod = site.gateway(node);
+        assert!(all.contains(&pod), "{all}");
+        let listeners = site.sluice(&["proxy-config", "listeners", &pod, "-n", NAMESPACE]);
+        let listeners = listeners.expect_success().out;
+        let steered = listeners.lines().find(|line| line.contains("31400"));
+        assert!(steered.is_some_and(|line| line.contains("kernel")), "{listeners}");
+    }
 }
 
 /// Goes as Kubernetes has pods go, and another one comes in its place.
 #[track_caller]
 fn a_backend_goes(site: &Site) {
-    let first = ["get", "pods", "-n", APPLICATIONS, "-l", "app=webapp", "-o", "jsonpath={.items[0].metadata.name}"];
+    let first =
+        ["get", "pods", "-n", APPLICATIONS, "-l", "app=webapp", "-o", "jsonpath={.items[0].metadata.name}"];
     let pod = site.cluster.plane.kubectl(&first).expect_success().out;
     site.cluster.await_kubectl(&["delete", "pod", &pod, "-n", APPLICATIONS], PATIENCE);
     let ready = ["rollout", "status", "deployment/webapp", "-n", APPLICATIONS];
     site.cluster.await_kubectl(&ready, PATIENCE);
 }
 
-/// Another pod beside the old one, which goes.
+/// On each node another pod beside the old one, which goes.
 #[track_caller]
-fn the_gateway_is_replaced(site: &Site) {
-    let before = site.gateway();
-    site.expect_flows();
+fn the_gateways_are_replaced(site: &Site) {
+    let pods = || site.cluster.nodes.iter().map(|node| site.gateway(node)).collect::<Vec<_>>();
+    let before = pods();
+    site.await_flows();
     let restart = ["rollout", "restart", "daemonset/sluice", "-n", NAMESPACE];
     site.cluster.plane.kubectl(&restart).expect_success();
     site.await_rollout();
-    let gone = format!("pod/{before}");
-    site.cluster.await_kubectl(&["wait", "--for=delete", &gone, "-n", NAMESPACE], PATIENCE);
-    assert_ne!(site.gateway(), before);
-    site.expect_flows();
+    for gone in &before {
+        let gone = format!("pod/{gone}");
+        site.cluster.await_kubectl(&["wait", "--for=delete", &gone, "-n", NAMESPACE], PATIENCE);
+    }
+    assert!(pods().iter().all(|pod| !before.contains(pod)), "{before:?}");
+    site.await_flows();
 }
 
 #[track_caller]
@@ -323,6 +418,9 @@ fn the_api_server_is_away(site: &Site) {
     plane.apply(&(gateway + &route.replace("coolstore-gateway", "later")));
     let put = Instant::now();
     let answered = wait::within(PATIENCE, || site.answers("later.istioinaction.io").then_some(put.elapsed()));
-    println!("a document is in force {:?} after the API server's return", answered.expect("a route in force"));
+    println!(
+        "a document is in force {:?} after the API server's return",
+        answered.expect("a route in force")
+    );
     assert_eq!(readiness(), before, "no probe of the pod has failed meanwhile");
 }

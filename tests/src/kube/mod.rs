@@ -56,13 +56,14 @@ impl ControlPlane {
     /// Starts one that knows Kubernetes' own kinds alone, and waits until it is ready.
     #[track_caller]
     pub fn bare() -> Self {
-        Self::bare_at(Seat::loopback())
+        Self::bare_at(Seat::loopback(), &std::env::temp_dir())
     }
 
-    /// The same elsewhere.
+    /// The same elsewhere, with its files below a directory.
     #[track_caller]
-    fn bare_at(seat: Seat) -> Self {
-        let directory = tempfile::Builder::new().prefix("sluice-kube-").tempdir().expect("a directory");
+    fn bare_at(seat: Seat, files: &Path) -> Self {
+        let directory = tempfile::Builder::new().prefix("sluice-kube-").tempdir_in(files);
+        let directory = directory.expect("a directory");
         let etcd = Etcd::start(directory.path(), &seat);
         let access = Access::new(directory.path(), &seat);
         let port = crate::port::free();

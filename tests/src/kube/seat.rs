@@ -58,8 +58,10 @@ impl Seat {
 
     /// What an API server is to know of it. `directory` has the files that `access` has written.
     pub(super) fn flags(&self, directory: &Path) -> Vec<String> {
-        let mut flags =
-            vec![format!("--bind-address={}", self.address), format!("--service-cluster-ip-range={SERVICES}")];
+        let mut flags = vec![
+            format!("--bind-address={}", self.address),
+            format!("--service-cluster-ip-range={SERVICES}"),
+        ];
         if self.namespace.is_none() {
             // Endpoints of the Service `kubernetes` may not be loopback's.
             flags.push("--endpoint-reconciler-type=none".to_owned());

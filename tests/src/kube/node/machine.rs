@@ -3,14 +3,14 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::image::Image;
 use super::settings::{Settings, unpacked};
 use super::warden::Warden;
-use super::{address, cgroup};
+use super::{Cluster, address, cgroup};
 use crate::kube::ControlPlane;
 use crate::namespace::Namespace;
 use crate::program::{Running, must, tool};
@@ -42,7 +42,11 @@ impl Node {
         fs::create_dir(&directory).expect("a directory");
         for place in [&directory, &unpacked()] {
             let hidden = HIDDEN.iter().find(|hidden| place.starts_with(hidden));
-            assert!(hidden.is_none(), "{}: a node does not see it; set TMPDIR or CARGO_TARGET_DIR", place.display());
+            assert!(
+                hidden.is_none(),
+                "{}: a node does not see it; set TMPDIR or CARGO_TARGET_DIR",
+                place.display()
+            );
         }
         let network = Namespace::new(&name).expect("a namespace");
         warden.undo(&format!("ip netns del {} 2>/dev/null", network.name()));
@@ -160,6 +164,6 @@ fn link(number: u8, outside: &Namespace, network: &Namespace) -> anyhow::Result<
     outside.ip(&["link", "set", &end, "master", super::BRIDGE, "up"])?;
     network.ip(&["addr", "add", &own, "dev", "eth0"])?;
     network.ip(&["link", "set", "eth0", "up"])?;
-    network.ip(&["route", "add", "default", "via", &IpAddr::from(super::OUTSIDE).to_string()])?;
+    network.ip(&["route", "add", "default", "via", &Cluster::OUTSIDE.to_string()])?;
     network.sysctl("net/ipv4/ip_forward", "1")
 }

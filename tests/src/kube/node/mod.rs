@@ -29,7 +29,6 @@ use self::image::Image;
 use self::warden::Warden;
 
 const BRIDGE: &str = "br0";
-const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// All starts at once, on a machine that may be busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -52,22 +51,30 @@ fn address(number: u8) -> Ipv4Addr {
 }
 
 impl Cluster {
+    /// The clients' address, and the control plane's.
+    pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+
     /// Starts one with so many nodes, and waits until they are ready. `pod` is the program in the image
     /// `localhost/pod:1`, as `/usr/bin/pod`.
     #[track_caller]
     pub fn start(nodes: u8, pod: &Path) -> Self {
         let mut warden = Warden::start();
-        let directory = tempfile::Builder::new().prefix("sluice-node-").tempdir().expect("a directory").keep();
+        let directory =
+            tempfile::Builder::new().prefix("sluice-node-").tempdir().expect("a directory").keep();
         // No file systems of pods, should one be mounted still.
         warden.undo(&format!("rm -rf --one-file-system {}", directory.display()));
         let outside = Namespace::new("outside").expect("a namespace");
         warden.undo(&format!("ip netns del {} 2>/dev/null", outside.name()));
+        warden.undo(&format!(
+            "ip netns pids {} 2>/dev/null | xargs --no-run-if-empty kill -KILL",
+            outside.name()
+        ));
         bridge(&outside).expect("a bridge");
         let mut machines: Vec<Node> =
             (1..=nodes).map(|number| Node::new(number, &directory, &outside, &mut warden)).collect();
         route_pods(&machines).expect("routes");
         let outside = Arc::new(outside);
-        let plane = ControlPlane::bare_at(Seat::within(outside.clone(), OUTSIDE));
+        let plane = ControlPlane::bare_at(Seat::within(outside.clone(), Self::OUTSIDE), &directory);
         let controllers = [controllers(&plane, &directory), scheduler(&plane, &directory)];
         let pods = Image::of_pods(pod, &directory);
         for machine in &mut machines {
@@ -121,7 +128,7 @@ impl Cluster {
 
 fn bridge(outside: &Namespace) -> anyhow::Result<()> {
     outside.ip(&["link", "add", BRIDGE, "type", "bridge"])?;
-    outside.ip(&["addr", "add", &format!("{OUTSIDE}/24"), "dev", BRIDGE])?;
+    outside.ip(&["addr", "add", &format!("{}/24", Cluster::OUTSIDE), "dev", BRIDGE])?;
     outside.ip(&["link", "set", BRIDGE, "up"])?;
     Ok(())
 }
