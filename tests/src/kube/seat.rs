@@ -75,6 +75,8 @@ impl Seat {
         flags.push("--authorization-mode=Node,RBAC".to_owned());
         flags.push("--enable-admission-plugins=NodeRestriction".to_owned());
         flags.push("--kubelet-preferred-address-types=InternalIP".to_owned());
+        // No kube-proxy is where it runs: it finds webhooks' endpoints itself.
+        flags.push("--enable-aggregator-routing=true".to_owned());
         let file = |name: &str| directory.join(name).display().to_string();
         flags.push(format!("--kubelet-client-certificate={}", file("administrator.crt")));
         flags.push(format!("--kubelet-client-key={}", file("administrator.key")));
