@@ -343,7 +343,7 @@ fn nodes_choose_alike(site: &Site) {
     plane.apply(&(gateway + &tcp_route("shared", PORT, "shared", "webapp")));
     let mut chosen: Vec<Vec<String>> = Vec::new();
     for node in &site.cluster.nodes {
-        node.network().ip(&["addr", "replace", &format!("{SHARED}/32"), "dev", "eth0"]).expect("an address");
+        node.network().ip(&["addr", "replace", &format!("{SHARED}/32"), "dev", "lo"]).expect("an address");
         let (shared, via) = (SHARED.to_string(), node.address().to_string());
         site.cluster.outside.ip(&["route", "replace", &shared, "via", &via]).expect("a route");
         let ask = |port| site.cluster.outside.enter(move || who(port, (SHARED, PORT).into()));
