@@ -196,6 +196,24 @@ fn local_clients_are_served_in_user_space() {
     assert!(path.ends_with("kernel"), "{listeners}");
 }
 
+/// Where routers spread packets over several nodes, these have the address there.
+#[test]
+fn an_address_of_loopback_is_steered_when_clients_come_for_it() {
+    let lab = Lab::new(1).expect("namespaces");
+    for (family, own) in [(Family::V4, "198.18.9.1"), (Family::V6, "fd00:18:9::1")] {
+        let server = echo::start_silent(place(&lab, family, 0));
+        let gateway = start(&lab, Kernel::Require, &[server.address]);
+        let length = if family == Family::V4 { 32 } else { 128 };
+        lab.gateway.ip(&["addr", "add", &format!("{own}/{length}"), "dev", "lo"]).expect("an address");
+        let address = SocketAddr::new(own.parse().expect("an address"), PORT);
+        wait::until("a flow in the kernel", || {
+            let mut stream = lab.client.enter(move || client::connect(address));
+            assert_eq!(line(&mut stream, "from there\n"), "from there\n");
+            flows(&gateway).contains(&stream.local_addr().expect("an address").to_string()).then_some(())
+        });
+    }
+}
+
 #[test]
 fn a_clean_stop_without_flows_leaves_nothing() {
     let lab = Lab::new(1).expect("namespaces");

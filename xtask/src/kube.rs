@@ -1,5 +1,5 @@
-//! A Kubernetes for tests (`tests/src/kube`): etcd, kube-apiserver and kubectl, of one program that is each of them by the name
-//! that it is called by.
+//! A Kubernetes for tests (`tests/src/kube`): etcd, the control plane, a node's kubelet and kube-proxy, and kubectl, of one program
+//! that is each of them by the name that it is called by.
 
 use std::os::unix::fs::symlink;
 
@@ -9,7 +9,15 @@ use crate::cargo::workspace;
 use crate::go::Recipe;
 
 /// Names that the program knows.
-const NAMES: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
+const NAMES: [&str; 7] = [
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubectl",
+    "kubelet",
+];
 /// Where Kubernetes keeps which version it is.
 const VERSION: &str = "k8s.io/component-base/version";
 

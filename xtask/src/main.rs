@@ -11,6 +11,7 @@ mod h2spec;
 mod helm;
 mod image;
 mod kube;
+mod node;
 mod peers;
 mod process;
 mod test;
@@ -94,6 +95,7 @@ fn setup(peers: bool) -> anyhow::Result<()> {
     kube::ensure()?;
     helm::ensure()?;
     toolchain::ensure()?;
+    node::ensure()?;
     if peers { peers::ensure() } else { Ok(()) }
 }
 

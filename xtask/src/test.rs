@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::cargo::{self, Profile, workspace};
 use crate::process::{self, command};
-use crate::{ebpf, h2spec, helm, kube, toolchain};
+use crate::{ebpf, h2spec, helm, kube, node, toolchain};
 
 /// Test targets that need root and a kernel that takes our programs are named so.
 const KERNEL_PREFIX: &str = "kernel_";
@@ -41,6 +41,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         if !process::is_root() {
             bail!("the kernel tests need root: run as root, or leave them out with --no-kernel");
         }
+        node::ensure()?;
         toolchain::ensure()?;
         ebpf::build()?;
     }

@@ -28,7 +28,7 @@ const MOST_FOR_UPGRADES: usize = 512;
 /// What the node looks like.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Surroundings {
-    /// Addresses of the interfaces that clients come in by.
+    /// Addresses of the interfaces that clients come in by, and loopback's that mean something outside.
     pub addresses: BTreeSet<IpAddr>,
     /// The way to each backend address.
     pub routes: BTreeMap<IpAddr, Result<Route, NoRoute>>,

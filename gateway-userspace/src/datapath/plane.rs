@@ -681,6 +681,9 @@ impl KernelPlane {
                 Err(error) => drop(surroundings.unattachable.insert(index, error.to_string())),
             }
         }
+        if !surroundings.addresses.is_empty() {
+            surroundings.addresses.extend(self.addresses_of_loopback());
+        }
         surroundings.unfit = self.unfit(snapshot);
         loop {
             let plan = plan::plan(snapshot, &surroundings);
@@ -736,6 +739,12 @@ impl KernelPlane {
             }
         }
         Ok(())
+    }
+
+    /// Packets to these come in by the interfaces for clients, too: loopback is where nodes have what routers lead to several.
+    fn addresses_of_loopback(&self) -> impl Iterator<Item = IpAddr> {
+        let loopback = self.interfaces.values().filter(|interface| interface.loopback && interface.up);
+        loopback.flat_map(|interface| &interface.addresses).copied().filter(|ip| !ip.is_loopback())
     }
 
     fn addresses(&self, index: u32) -> Vec<IpAddr> {

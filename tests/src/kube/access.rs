@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::authority::{Authority, Identity};
 use crate::kube::api::Api;
+use crate::kube::seat::{self, Seat};
 use crate::tls::TlsClient;
 
 /// In certificates, and asked for by clients of ours.
@@ -35,17 +36,20 @@ pub(super) struct Access {
     directory: PathBuf,
     /// The authority's certificate.
     trusted: PathBuf,
+    seat: Seat,
 }
 
 impl Access {
     /// Makes all that an API server has to show and to verify, below a directory.
-    pub(super) fn new(directory: &Path) -> Self {
+    pub(super) fn new(directory: &Path, seat: &Seat) -> Self {
         let authority = Authority::new("kubernetes");
         let trusted = authority.write(directory);
-        put(directory, "api-server", &authority.issue(&[NAME, "127.0.0.1", "kubernetes.default.svc"]));
+        let address = seat.address().to_string();
+        let names = [NAME, &address, seat::SERVICE, "kubernetes.default.svc"];
+        put(directory, "api-server", &authority.issue(&names));
         put(directory, "service-accounts", &authority.issue(&["service-accounts"]));
         let administrator = authority.issue_to("administrator", Some(ADMINISTRATORS));
-        Self { authority, administrator, directory: directory.to_owned(), trusted }
+        Self { authority, administrator, directory: directory.to_owned(), trusted, seat: seat.clone() }
     }
 
     pub(super) fn administrator(&self, port: u16) -> PathBuf {
@@ -56,6 +60,21 @@ impl Access {
         self.certified(port, name, &self.authority.issue_to(name, None))
     }
 
+    /// Somebody by a certificate with a group in it: `system:nodes` is for kubelets.
+    pub(super) fn member(&self, port: u16, name: &str, group: &str) -> PathBuf {
+        self.certified(port, name, &self.authority.issue_to(name, Some(group)))
+    }
+
+    /// Writes what a server shows that the API server asks: certificate and key.
+    pub(super) fn server(&self, name: &str, names: &[&str]) -> [PathBuf; 2] {
+        put(&self.directory, name, &self.authority.issue(names))
+    }
+
+    /// The authority's certificate, that servers verify clients by.
+    pub(super) fn trusted(&self) -> &Path {
+        &self.trusted
+    }
+
     pub(super) fn bearer(&self, port: u16, name: &str, token: &str) -> PathBuf {
         self.kubeconfig(port, name, &json!({"token": token}))
     }
@@ -63,7 +82,7 @@ impl Access {
     /// Asks as an administrator.
     pub(super) fn api(&self, port: u16) -> Api {
         let client = TlsClient::new(self.authority.roots(), NAME).identity(&self.administrator);
-        Api::new(([127, 0, 0, 1], port).into(), client)
+        Api::new(self.seat.clone(), port, client)
     }
 
     fn certified(&self, port: u16, name: &str, identity: &Identity) -> PathBuf {
@@ -72,7 +91,7 @@ impl Access {
     }
 
     fn kubeconfig(&self, port: u16, name: &str, user: &Value) -> PathBuf {
-        let cluster = json!({"server": url(port), "certificate-authority": self.trusted});
+        let cluster = json!({"server": url(&self.seat, port), "certificate-authority": self.trusted});
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
@@ -88,8 +107,8 @@ impl Access {
 }
 
 /// Of an API server.
-pub(super) fn url(port: u16) -> String {
-    format!("https://127.0.0.1:{port}")
+pub(super) fn url(seat: &Seat, port: u16) -> String {
+    format!("https://{}", seat.at(port))
 }
 
 /// What tells an API server of the files.

@@ -1,13 +1,17 @@
 //! A real Kubernetes without nodes: etcd and kube-apiserver on loopback, with the Istio kinds that the gateway reads, and
-//! kubectl to change them. Nothing here runs pods or gives Services endpoints; what controllers would write, tests write.
+//! kubectl to change them. Nothing here runs pods or gives Services endpoints; what controllers would write, tests write. A
+//! [`Cluster`] has all that.
 
 mod access;
 mod api;
 mod audit;
 mod kubelet;
+mod node;
+mod seat;
 mod server;
 mod tenant;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -21,10 +25,12 @@ pub use self::access::User;
 pub use self::api::{Api, ask};
 pub use self::audit::Asked;
 pub use self::kubelet::Kubelet;
+pub use self::node::{Cluster, Node};
 pub use self::server::ApiServer;
 pub use self::tenant::Tenant;
 
 use self::access::Access;
+use self::seat::Seat;
 use self::server::Etcd;
 
 /// The kinds of Istio's that the gateway reads. Their schemas let everything through, as an old or a foreign definition may.
@@ -39,6 +45,7 @@ pub struct ControlPlane {
     api_server: Mutex<Option<ApiServer>>,
     etcd: Etcd,
     access: Access,
+    seat: Seat,
     /// The administrator's.
     kubeconfig: PathBuf,
     port: u16,
@@ -49,12 +56,19 @@ impl ControlPlane {
     /// Starts one that knows Kubernetes' own kinds alone, and waits until it is ready.
     #[track_caller]
     pub fn bare() -> Self {
-        let directory = tempfile::Builder::new().prefix("sluice-kube-").tempdir().expect("a directory");
-        let etcd = Etcd::start(directory.path());
-        let access = Access::new(directory.path());
+        Self::bare_at(Seat::loopback(), &std::env::temp_dir())
+    }
+
+    /// The same elsewhere, with its files below a directory.
+    #[track_caller]
+    fn bare_at(seat: Seat, files: &Path) -> Self {
+        let directory = tempfile::Builder::new().prefix("sluice-kube-").tempdir_in(files);
+        let directory = directory.expect("a directory");
+        let etcd = Etcd::start(directory.path(), &seat);
+        let access = Access::new(directory.path(), &seat);
         let port = crate::port::free();
         let kubeconfig = access.administrator(port);
-        let plane = Self { api_server: Mutex::new(None), etcd, access, kubeconfig, port, directory };
+        let plane = Self { api_server: Mutex::new(None), etcd, access, seat, kubeconfig, port, directory };
         plane.start_api_server();
         plane
     }
@@ -120,10 +134,15 @@ impl ControlPlane {
 
     /// Runs kubectl as the administrator, with a text on its standard input.
     pub fn kubectl_with(&self, words: &[&str], input: &str) -> Said {
-        let mut kubectl = Command::new(tool("kube/kubectl"));
+        let mut kubectl = self.command(tool("kube/kubectl"));
         kubectl.arg("--kubeconfig").arg(self.kubeconfig());
         kubectl.arg("--cache-dir").arg(self.directory.path().join("kubectl"));
         run_with_input(kubectl.arg("--request-timeout=20s").args(words), input.as_bytes())
+    }
+
+    /// A program where the API server can be reached.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        self.seat.command(program)
     }
 
     /// Creates or changes documents.

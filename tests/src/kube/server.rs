@@ -1,7 +1,6 @@
 //! The programs of a control plane.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -12,6 +11,7 @@ use crate::client;
 use crate::kube::access;
 use crate::kube::api::{Api, ask};
 use crate::kube::audit;
+use crate::kube::seat::Seat;
 use crate::program::{Running, tool};
 use crate::{port, wait};
 
@@ -22,22 +22,24 @@ const PATIENCE: Duration = Duration::from_secs(90);
 #[derive(Debug)]
 pub(super) struct Etcd {
     _process: Running,
+    seat: Seat,
     port: u16,
 }
 
 impl Etcd {
     /// Starts one that keeps its files below a directory; whoever asks it waits until it listens.
-    pub(super) fn start(directory: &Path) -> Self {
+    pub(super) fn start(directory: &Path, seat: &Seat) -> Self {
         let (clients, peers) = (port::free(), port::free());
         let url = |port| format!("http://127.0.0.1:{port}");
-        let mut etcd = Command::new(tool("kube/etcd"));
+        let mut etcd = seat.command(tool("kube/etcd"));
         etcd.arg("--data-dir").arg(directory.join("etcd"));
         // What it keeps ends with it.
         etcd.args(["--unsafe-no-fsync", "--log-level", "warn"]);
         etcd.args(["--listen-client-urls", &url(clients), "--advertise-client-urls", &url(clients)]);
         etcd.args(["--listen-peer-urls", &url(peers), "--initial-advertise-peer-urls", &url(peers)]);
         etcd.args(["--name", "only", "--initial-cluster", &format!("only={}", url(peers))]);
-        Self { _process: Running::start(&mut etcd, &directory.join("etcd.log")), port: clients }
+        let process = Running::start(&mut etcd, &directory.join("etcd.log"));
+        Self { _process: process, seat: seat.clone(), port: clients }
     }
 
     /// Forgets all states but the last one.
@@ -51,7 +53,8 @@ impl Etcd {
     /// By its gateway from JSON to gRPC.
     fn ask(&self, path: &str, question: &Value) -> Value {
         let address = ([127, 0, 0, 1], self.port).into();
-        let answer = client::send(address, ask("POST", path, "application/json", question.to_string()));
+        let asked = ask("POST", path, "application/json", question.to_string());
+        let answer = self.seat.enter(move || client::send(address, asked));
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         answer.json()
     }
@@ -61,26 +64,21 @@ impl Etcd {
 #[derive(Debug)]
 pub struct ApiServer {
     process: Running,
+    seat: Seat,
     port: u16,
 }
 
 impl ApiServer {
-    /// Starts one on a port of loopback. The files that it reads are those that `access` has written.
+    /// Starts one where etcd is. The files that it reads are those that `access` has written.
     pub(super) fn start(directory: &Path, etcd: &Etcd, port: u16) -> Self {
-        let mut server = Command::new(tool("kube/kube-apiserver"));
-        server.args([&format!("--etcd-servers=http://127.0.0.1:{}", etcd.port), "--bind-address=127.0.0.1"]);
-        server.args([&format!("--secure-port={port}"), "--service-cluster-ip-range=10.96.0.0/12"]);
-        // Endpoints of the Service `kubernetes` may not be loopback's.
-        server.args([
-            "--endpoint-reconciler-type=none",
-            "--authorization-mode=RBAC",
-            "--allow-privileged=true",
-        ]);
-        // Nobody makes the service accounts that Pods would have.
-        server.args(["--disable-admission-plugins=ServiceAccount", "--shutdown-delay-duration=0s"]);
-        server.args(access::flags(directory)).args(audit::flags(directory, port));
+        let seat = etcd.seat.clone();
+        let mut server = seat.command(tool("kube/kube-apiserver"));
+        server.args([&format!("--etcd-servers=http://127.0.0.1:{}", etcd.port), "--allow-privileged=true"]);
+        server.args([&format!("--secure-port={port}"), "--shutdown-delay-duration=0s"]);
+        server.args(seat.flags(directory)).args(access::flags(directory));
+        server.args(audit::flags(directory, port));
         let log = directory.join(format!("kube-apiserver-{port}.log"));
-        Self { process: Running::start(&mut server, &log), port }
+        Self { process: Running::start(&mut server, &log), seat, port }
     }
 
     #[track_caller]
@@ -106,6 +104,6 @@ impl ApiServer {
 
     /// What kubectl is told to reach it: `--server`.
     pub fn url(&self) -> String {
-        access::url(self.port)
+        access::url(&self.seat, self.port)
     }
 }
