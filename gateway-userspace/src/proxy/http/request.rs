@@ -158,7 +158,7 @@ async fn answer(
         // Nothing was there to switch to (RFC 9110, 7.8).
         headers::remove_upgrade(request.headers_mut());
     }
-    let peer = (connection.ends.client(), connection.scheme());
+    let peer = (connection.ends.client(), connection.client_address(), connection.scheme());
     let asker = headers::add_forwarding(request.headers_mut(), peer, settings.trusted_proxies);
     let has_shown = connection.handshake.is_some_and(|handshake| handshake.is_mutual);
     let certificate = connection.client_certificate.as_ref().filter(|_| has_shown);

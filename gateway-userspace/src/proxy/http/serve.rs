@@ -26,7 +26,7 @@ use super::executor::StreamExecutor;
 use super::frames::Rationed;
 use super::idle::{Streamed, Streams};
 use super::record::Notes;
-use super::request;
+use super::{headers, request};
 use crate::model::{
     Below, ChainAction, Cluster, HttpSettings, ListenerKind, Refusal, RouteTable, Snapshot, Tier,
     UpstreamProtocol,
@@ -76,6 +76,8 @@ pub(in crate::proxy) struct Connection {
     pub(super) streams: OnceCell<Streams>,
     /// HTTP/1.1: whether the client waits for an answer.
     pub(super) awaited: Awaited,
+    /// The client's address as headers have it, once a request came.
+    address: OnceCell<HeaderValue>,
     /// The filter chain, when TLS was terminated.
     chain: Option<Arc<str>>,
     /// `x-forwarded-client-cert` of a client that has shown a certificate.
@@ -122,6 +124,7 @@ impl Connection {
             agreed,
             drain,
             awaited: Awaited::default(),
+            address: OnceCell::new(),
             streams: OnceCell::new(),
             chain,
             client_certificate: None,
@@ -156,6 +159,11 @@ impl Connection {
     /// Who talks to which listener.
     pub(in crate::proxy) fn ends(&self) -> Ends {
         self.ends
+    }
+
+    /// The client's address as headers have it.
+    pub(super) fn client_address(&self) -> &HeaderValue {
+        self.address.get_or_init(|| headers::of_address(self.ends.client().ip()))
     }
 
     /// Another watch on the drain.
