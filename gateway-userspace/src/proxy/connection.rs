@@ -1,6 +1,7 @@
 //! The life of one connection, from accept to end, readable in one place.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use crate::model::{Admission, Limits, Listener, ListenerKey, ListenerKind, Refus
 use crate::net::drain::DrainWatch;
 use crate::net::proxy_header::Told;
 use crate::net::rewind::Rewound;
+use crate::net::seldom::Seldom;
 use crate::net::socket;
 use crate::telemetry::access;
 
@@ -120,10 +122,11 @@ pub(super) async fn serve(
 
 /// Serves, but not beyond the end of a drain.
 pub(super) async fn until(drain: &mut DrainWatch, serving: impl Future<Output = ()>) {
+    let over = pin!(drain.over());
     tokio::select! {
         biased;
         () = serving => {}
-        () = drain.over() => {}
+        () = Seldom::new(over) => {}
     }
 }
 
