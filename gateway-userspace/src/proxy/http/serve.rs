@@ -43,7 +43,7 @@ use crate::proxy::detect::HttpVersion;
 use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::worker::Shared;
 use crate::telemetry::access::{Handshake, Logging};
-use crate::upstream::{Asked, Opening};
+use crate::upstream::{Asked, ClientBody, Opening};
 
 /// Header lines of a request; one more is answered with 431 (Envoy's bound).
 pub(super) const MAX_HEADERS: usize = 100;
@@ -460,6 +460,8 @@ fn service(
         connection.awaited.begin(request.body().is_end_stream());
         let number = before.replace(before.get() + 1);
         let heads = work.heads.clone();
+        // In a box, as futures within futures each have room for it.
+        let request = Box::new(request.map(ClientBody::plain));
         Box::pin(async move {
             let is_plain = heads.as_ref().is_none_or(|heads| heads.is_plain(number));
             let response = request::serve(&connection, request, is_plain, &exchange).await;
