@@ -26,6 +26,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("aya", &["datapath"]),
     ("clap", &["settings", "cli", "main"]),
     ("clap_complete", &["cli"]),
+    ("foldhash", &["upstream"]),
     ("h2", &["upstream", "proxy"]),
     ("hyper", &["upstream", "proxy", "admin", "admission", "cli"]),
     ("hyper_rustls", &["source"]),

@@ -12,6 +12,7 @@ pub mod proxy_protocol;
 pub mod relay;
 pub mod repair;
 pub mod rewind;
+pub mod seldom;
 pub mod socket;
 
 pub(crate) use outer::writes_to_inner;

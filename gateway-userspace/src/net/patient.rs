@@ -66,10 +66,13 @@ impl Awaited {
     /// Whether all is said on both sides, as far as can be seen here: what came ahead with the request before is whoever's
     /// who has read it.
     pub fn is_paused(&self) -> bool {
-        let Inner { state, heard, unsent, .. } = &*self.0;
-        state.load(Ordering::Relaxed) == NOTHING
-            && !heard.load(Ordering::Relaxed)
-            && !unsent.load(Ordering::Relaxed)
+        let Inner { state, heard, .. } = &*self.0;
+        state.load(Ordering::Relaxed) == NOTHING && !heard.load(Ordering::Relaxed) && !self.is_sending()
+    }
+
+    /// Whether something has to be written still.
+    pub fn is_sending(&self) -> bool {
+        self.0.unsent.load(Ordering::Relaxed)
     }
 
     fn set(&self, state: u8) {

@@ -1,7 +1,7 @@
 //! The life of one connection, from accept to end, readable in one place.
 
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use crate::model::{Admission, Limits, Listener, ListenerKey, ListenerKind, Refus
 use crate::net::drain::DrainWatch;
 use crate::net::proxy_header::Told;
 use crate::net::rewind::Rewound;
+use crate::net::seldom::Seldom;
 use crate::net::socket;
 use crate::telemetry::access;
 
@@ -142,10 +143,11 @@ async fn begin(
 
 /// Serves, but not beyond the end of a drain: `None`.
 pub(super) async fn until<T>(mut drain: DrainWatch, serving: impl Future<Output = T>) -> Option<T> {
+    let over = pin!(drain.over());
     tokio::select! {
         biased;
         result = serving => Some(result),
-        () = drain.over() => None,
+        () = Seldom::new(over) => None,
     }
 }
 

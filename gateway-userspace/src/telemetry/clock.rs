@@ -2,24 +2,50 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::digits;
+
+/// Bytes of the longest.
+const LENGTH: usize = "2024-01-31T12:00:00.123456Z".len();
+
 /// `2024-01-31T12:00:00.123Z`, as Envoy's `%START_TIME%`. Times before 1970 are shown as its beginning.
 pub fn milliseconds(time: SystemTime) -> String {
-    let (date, since) = parts(time);
-    format!("{date}.{:03}Z", since.subsec_millis())
+    let mut text = String::with_capacity(LENGTH);
+    push_milliseconds(&mut text, time);
+    text
+}
+
+/// Adds the same to a text.
+pub fn push_milliseconds(text: &mut String, time: SystemTime) {
+    let since = push_seconds(text, time);
+    push_fraction(text, since.subsec_millis(), 3);
 }
 
 /// `2024-01-31T12:00:00.123456Z`.
 pub fn microseconds(time: SystemTime) -> String {
-    let (date, since) = parts(time);
-    format!("{date}.{:06}Z", since.subsec_micros())
+    let mut text = String::with_capacity(LENGTH);
+    let since = push_seconds(&mut text, time);
+    push_fraction(&mut text, since.subsec_micros(), 6);
+    text
 }
 
-fn parts(time: SystemTime) -> (String, Duration) {
+fn push_fraction(text: &mut String, fraction: u32, digits: usize) {
+    text.push('.');
+    digits::push_wide(text, fraction.into(), digits);
+    text.push('Z');
+}
+
+/// Adds a time but for its fraction; returns the time since 1970.
+fn push_seconds(text: &mut String, time: SystemTime) -> Duration {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = date(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    (format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"), since)
+    digits::push_wide(text, year, 4);
+    for (before, number) in [('-', month), ('-', day), ('T', hour), (':', minute), (':', second)] {
+        text.push(before);
+        digits::push_wide(text, number, 2);
+    }
+    since
 }
 
 /// Year, month and day of a day since 1970. Counted from the 1st of March of year 0, so that the leap day comes last:

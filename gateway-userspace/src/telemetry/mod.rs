@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod clock;
+pub mod digits;
 pub mod log;
 pub mod response_flag;
 

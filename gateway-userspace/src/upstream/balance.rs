@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
+
 use super::limits::Place;
 use super::peer::Peer;
 use super::turns::Turns;
@@ -18,10 +20,10 @@ use crate::model::{
 /// One worker's view of how busy each endpoint is and whose turn it is, and all workers' of which fail.
 #[derive(Debug, Default)]
 pub struct Balancer {
-    peers: RefCell<HashMap<SocketAddr, Rc<Peer>>>,
+    peers: RefCell<HashMap<SocketAddr, Rc<Peer>, RandomState>>,
     /// Until when the last of them is in doubt.
     doubted: Cell<Option<Instant>>,
-    turns: RefCell<HashMap<ClusterName, Turns>>,
+    turns: RefCell<HashMap<ClusterName, Turns, RandomState>>,
     fitness: Fitness,
     warming: Warming,
 }

@@ -29,14 +29,14 @@ impl ClientBody {
         Self { incoming, decoder: None, room: u64::MAX }
     }
 
-    /// Out of base64 with padding, pieces of which may follow each other.
-    pub fn base64(incoming: Incoming) -> Self {
-        Self { incoming, decoder: Some(Decoder::default()), room: u64::MAX }
+    /// It comes in base64 with padding, pieces of which may follow each other.
+    pub fn is_base64(&mut self) {
+        self.decoder = Some(Decoder::default());
     }
 
-    /// Of so many bytes at most, if that is said.
-    pub fn within(self, most: Option<u64>) -> Self {
-        Self { room: most.unwrap_or(u64::MAX), ..self }
+    /// May have so many bytes at most, if that is said.
+    pub fn stay_within(&mut self, most: Option<u64>) {
+        self.room = most.unwrap_or(u64::MAX);
     }
 }
 

@@ -1,9 +1,9 @@
 //! What a worker has open to one endpoint of a cluster, of connections that begin alike.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
@@ -136,6 +136,7 @@ pub(super) struct Connection {
     pub(super) local: Option<SocketAddr>,
     cluster: ClusterName,
     spot: Spot,
+    home: Weak<RefCell<Origin>>,
     rules: Rules,
     served: u32,
     made: Instant,
@@ -147,7 +148,7 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(
         (sender, unheard, local): (http1::SendRequest<RequestBody>, Unheard, Option<SocketAddr>),
-        (cluster, spot): (&Cluster, &Spot),
+        (cluster, spot, origin): (&Cluster, &Spot, &Rc<RefCell<Origin>>),
         seat: Seat,
     ) -> Self {
         let (rules, since) = (Rules::of(cluster), Instant::now());
@@ -157,6 +158,7 @@ impl Connection {
             local,
             cluster: cluster.name.clone(),
             spot: spot.clone(),
+            home: Rc::downgrade(origin),
             rules,
             served: 0,
             made: since,
@@ -168,6 +170,11 @@ impl Connection {
     /// Where it leads.
     pub(super) fn to(&self) -> (&ClusterName, &Spot) {
         (&self.cluster, &self.spot)
+    }
+
+    /// What it was taken from, as long as that is there.
+    pub(super) fn home(&self) -> Option<Rc<RefCell<Origin>>> {
+        self.home.upgrade()
     }
 
     /// Counts a request.
@@ -272,6 +279,11 @@ impl Multiplexed {
 }
 
 impl Origin {
+    /// Whether somebody waits for an HTTP/1.1 connection.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.crowd.waiting.get() > 0
+    }
+
     /// Another stream on an HTTP/2 connection that has room for it. With `one_connection` room is made.
     pub(super) fn open(&self, one_connection: bool) -> Option<(http2::SendRequest<RequestBody>, Stream)> {
         let mut usable = self.multiplexed.iter().filter(|it| it.is_usable());

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use http::{Request, Response, Version};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -100,9 +101,9 @@ impl From<Overflow> for NoConnection {
 }
 
 impl NoConnection {
-    fn with(self, request: Request<RequestBody>) -> SendError {
+    fn with(self, request: Box<Request<RequestBody>>) -> SendError {
         match self {
-            Self::Failed(error) => SendError::Connect { error, request: Box::new(request) },
+            Self::Failed(error) => SendError::Connect { error, request },
             Self::Overflow => SendError::Overflow,
         }
     }
@@ -121,7 +122,8 @@ struct Inner {
     room: Room,
 }
 
-type Origins = HashMap<ClusterName, HashMap<Spot, Origin>>;
+/// Clients cannot say what is hashed here but where a backend is told of them, and then not how: the hashes have a seed.
+type Origins = HashMap<ClusterName, HashMap<Spot, Rc<RefCell<Origin>>, RandomState>, RandomState>;
 
 /// A connection on loan; given back when its response has been read to the end.
 #[derive(Debug)]
@@ -149,10 +151,8 @@ impl Returnable {
 
     fn keep(self) {
         let Self { pool, connection } = self;
-        let mut origins = pool.0.origins.borrow_mut();
-        let (cluster, spot) = connection.to();
-        origin(&mut origins, cluster, spot).keep(connection);
-        drop(origins);
+        let home = connection.home().unwrap_or_else(|| pool.origin(connection.to()));
+        home.borrow_mut().keep(connection);
         pool.one_more_idle();
     }
 }
@@ -172,14 +172,15 @@ impl Pool {
     /// head of the response. It leaves as soon as there is a connection.
     pub async fn send(
         &self,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         (cluster, opening): (&Arc<Cluster>, &Opening),
         lease: Lease,
         departure: &Departure,
     ) -> Result<Response<UpstreamBody>, SendError> {
         let spot = Spot { address: lease.address, opening: opening.clone() };
         if request.version() == Version::HTTP_2 {
-            self.send_http2(request, (cluster, &spot), lease, departure).await
+            // In a box, so that requests of HTTP/1.1 don't carry its room about.
+            Box::pin(self.send_http2(request, (cluster, &spot), lease, departure)).await
         } else {
             self.send_http1(request, (cluster, &spot), lease, departure).await
         }
@@ -187,20 +188,28 @@ impl Pool {
 
     async fn send_http1(
         &self,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
         (cluster, spot): (&Cluster, &Spot),
         mut lease: Lease,
         departure: &Departure,
     ) -> Result<Response<UpstreamBody>, SendError> {
         loop {
-            let (mut connection, reused) = match self.connection(cluster, spot).await {
-                Ok(found) => found,
-                Err(none) => return Err(none.with(request)),
+            let origin = self.origin((&cluster.name, spot));
+            // Nobody gets ahead of those who wait.
+            let is_waited_for = origin.borrow().is_waited_for();
+            let idle = if is_waited_for { None } else { self.take_idle(&origin).await };
+            let (mut connection, reused) = match idle {
+                Some(idle) => (idle, true),
+                // In a box, as few requests need one made.
+                None => match Box::pin(self.connection(cluster, spot, &origin)).await {
+                    Ok(found) => found,
+                    Err(none) => return Err(none.with(request)),
+                },
             };
             connection.serve();
             departure.leave(spot.address);
             lease.local = connection.local;
-            match connection.sender.try_send_request(request).await {
+            match connection.sender.try_send_request(*request).await {
                 Ok(mut response) => {
                     // Otherwise the connection ends here.
                     framing::settle(&mut response)?;
@@ -211,11 +220,10 @@ impl Pool {
                 }
                 // The backend had closed an idle connection: not a byte was sent, so another one is tried.
                 Err(mut unsent) => match unsent.take_message() {
-                    Some(unchanged) if reused => request = unchanged,
+                    Some(unchanged) if reused => request = Box::new(unchanged),
                     _ => {
                         // Those that have been idle for longer will hardly be better.
-                        let since = connection.idle_since();
-                        self.origin(&cluster.name, spot, |origin| origin.close_idle_since(since));
+                        origin.borrow_mut().close_idle_since(connection.idle_since());
                         let is_stale = reused && connection.unheard.is_so();
                         return Err(SendError::exchange(unsent.into_error(), is_stale));
                     }
@@ -224,19 +232,14 @@ impl Pool {
         }
     }
 
-    /// An HTTP/1.1 connection, and whether it had requests before.
+    /// An HTTP/1.1 connection where none is idle, and whether it had requests before.
     async fn connection(
         &self,
         cluster: &Cluster,
         spot: &Spot,
+        origin: &Rc<RefCell<Origin>>,
     ) -> Result<(Box<Connection>, bool), NoConnection> {
-        let crowd = self.origin(&cluster.name, spot, |origin| origin.crowd.clone());
-        // Nobody gets ahead of those who wait.
-        if crowd.waiting.get() == 0
-            && let Some(idle) = self.take_idle(cluster, spot).await
-        {
-            return Ok((idle, true));
-        }
+        let crowd = origin.borrow().crowd.clone();
         let _pending = limits::pending(&self.0.counts, cluster)?;
         let mut waiting = None;
         loop {
@@ -248,20 +251,20 @@ impl Pool {
                 let local = stream.socket().local_addr().ok();
                 let (stream, unheard) = Witnessed::new(stream);
                 let sender = alone::begin(stream, spot.address).await?;
-                let connection = Connection::new((sender, unheard, local), (cluster, spot), seat);
+                let connection = Connection::new((sender, unheard, local), (cluster, spot, origin), seat);
                 return Ok((Box::new(connection), false));
             }
             waiting.get_or_insert_with(|| Waiting::new(crowd.clone()));
             crowd.freed.notified().await;
-            if let Some(idle) = self.take_idle(cluster, spot).await {
+            if let Some(idle) = self.take_idle(origin).await {
                 return Ok((idle, true));
             }
         }
     }
 
-    async fn take_idle(&self, cluster: &Cluster, spot: &Spot) -> Option<Box<Connection>> {
+    async fn take_idle(&self, origin: &RefCell<Origin>) -> Option<Box<Connection>> {
         loop {
-            let mut idle = self.origin(&cluster.name, spot, |origin| origin.idle.pop_back())?;
+            let mut idle = origin.borrow_mut().idle.pop_back()?;
             self.0.idle.set(self.0.idle.get().saturating_sub(1));
             if idle.idle_for() > QUIET {
                 // Gives the reactor a turn, and then the connection's task, which hears of a close by it. Busy
@@ -276,7 +279,7 @@ impl Pool {
 
     async fn send_http2(
         &self,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
         (cluster, spot): (&Arc<Cluster>, &Spot),
         mut lease: Lease,
         departure: &Departure,
@@ -288,15 +291,15 @@ impl Pool {
             };
             departure.leave(spot.address);
             lease.local = stream.local();
-            match sender.try_send_request(request).await {
+            match sender.try_send_request(*request).await {
                 Ok(response) => {
                     let loan = Some(Loan::Stream(stream));
                     return Ok(response.map(|body| UpstreamBody::new(body, loan, lease)));
                 }
                 Err(mut unsent) => match unsent.take_message() {
                     Some(unchanged) if !is_first => {
-                        request = unchanged;
-                        self.origin(&cluster.name, spot, |origin| origin.forget(&stream));
+                        request = Box::new(unchanged);
+                        self.origin((&cluster.name, spot)).borrow_mut().forget(&stream);
                     }
                     _ => return Err(SendError::exchange(unsent.into_error(), false)),
                 },
@@ -309,15 +312,13 @@ impl Pool {
         // Where connections are bounded, the first one has to do.
         let one_has_to_do = cluster.max_connections.is_some();
         loop {
-            if let Some((sender, stream)) =
-                self.origin(&cluster.name, spot, |origin| origin.open(one_has_to_do))
-            {
+            let origin = self.origin((&cluster.name, spot));
+            if let Some((sender, stream)) = origin.borrow().open(one_has_to_do) {
                 return Ok(Opened { sender, stream, is_first: false });
             }
             let _pending = limits::pending(&self.0.counts, cluster)?;
             let most = if one_has_to_do { usize::MAX } else { Rules::of(cluster).most_at_once() };
-            let joined = self
-                .origin(&cluster.name, spot, |origin| origin.dials.iter().find_map(|dial| dial.join(most)));
+            let joined = origin.borrow().dials.iter().find_map(|dial| dial.join(most));
             let told = joined.or_else(|| self.dial(cluster, spot).join(most));
             let Some(told) = told else { continue };
             // Without a word, the connection had no room left: there may be another now.
@@ -330,28 +331,32 @@ impl Pool {
     /// Begins to make an HTTP/2 connection.
     fn dial(&self, cluster: &Arc<Cluster>, spot: &Spot) -> Rc<Dial> {
         let dial = Rc::new(Dial::default());
-        self.origin(&cluster.name, spot, |origin| origin.dials.push(dial.clone()));
+        self.origin((&cluster.name, spot)).borrow_mut().dials.push(dial.clone());
         let (pool, cluster, spot, made) = (self.clone(), cluster.clone(), spot.clone(), dial.clone());
         tokio::task::spawn_local(async move {
             let connected = connect_http2(&cluster, &spot).await;
             let connected = connected.map(|made| Multiplexed::new(made, Rules::of(&cluster)));
-            pool.origin(&cluster.name, &spot, |origin| {
-                origin.dials.retain(|other| !Rc::ptr_eq(other, &made));
-                match connected {
-                    Ok(connection) => {
-                        made.end(Ok(&connection));
-                        origin.multiplexed.push(connection);
-                    }
-                    Err(error) => made.end(Err(error)),
+            let origin = pool.origin((&cluster.name, &spot));
+            origin.borrow_mut().dials.retain(|other| !Rc::ptr_eq(other, &made));
+            match connected {
+                Ok(connection) => {
+                    made.end(Ok(&connection));
+                    origin.borrow_mut().multiplexed.push(connection);
                 }
-            });
+                Err(error) => made.end(Err(error)),
+            }
             pool.one_more_idle();
         });
         dial
     }
 
-    fn origin<T>(&self, cluster: &ClusterName, spot: &Spot, act: impl FnOnce(&mut Origin) -> T) -> T {
-        act(origin(&mut self.0.origins.borrow_mut(), cluster, spot))
+    /// What is open to an endpoint. A request looks for it once: hashing the name and the spot is dear.
+    fn origin(&self, (cluster, spot): (&ClusterName, &Spot)) -> Rc<RefCell<Origin>> {
+        let mut origins = self.0.origins.borrow_mut();
+        if let Some(known) = origins.get(cluster).and_then(|spots| spots.get(spot)) {
+            return known.clone();
+        }
+        origins.entry(cluster.clone()).or_default().entry(spot.clone()).or_default().clone()
     }
 
     /// Closes connections that were idle too long, or whose endpoint `in_use` no longer knows. Requests under way
@@ -359,6 +364,7 @@ impl Pool {
     pub fn sweep(&self, in_use: impl Fn(&ClusterName, SocketAddr) -> bool) {
         self.0.origins.borrow_mut().retain(|cluster, origins| {
             origins.retain(|spot, origin| {
+                let mut origin = origin.borrow_mut();
                 if !in_use(cluster, spot.address) {
                     origin.idle.clear();
                     origin.multiplexed.clear();
@@ -380,9 +386,10 @@ impl Pool {
 
     /// Where more than `most` connections are idle, closes the oldest of them: all beyond `most`, and `surplus` more.
     fn trim(&self, most: usize, surplus: usize) {
-        let mut origins = self.0.origins.borrow_mut();
-        let all = || origins.values().flat_map(HashMap::values).flat_map(Origin::idle_since);
-        let mut idle: Vec<Instant> = all().collect();
+        let origins = self.0.origins.borrow();
+        let all = || origins.values().flat_map(HashMap::values);
+        let mut idle: Vec<Instant> = Vec::new();
+        all().for_each(|origin| idle.extend(origin.borrow().idle_since()));
         let count = idle.len();
         self.0.idle.set(count);
         if count <= most {
@@ -391,9 +398,7 @@ impl Pool {
         let beyond = count - most.saturating_sub(surplus);
         let (_, last, _) = idle.select_nth_unstable(beyond - 1);
         let last = *last;
-        for origin in origins.values_mut().flat_map(HashMap::values_mut) {
-            origin.close_idle_since(last);
-        }
+        all().for_each(|origin| origin.borrow_mut().close_idle_since(last));
         self.0.idle.set(count - beyond);
     }
 }
@@ -419,12 +424,6 @@ async fn connect_http2(
         let _ = connection.await;
     });
     Ok((sender, local))
-}
-
-/// What is open to an endpoint.
-fn origin<'a>(origins: &'a mut Origins, cluster: &ClusterName, spot: &Spot) -> &'a mut Origin {
-    // The name is two counted references, and most connections begin with nothing: cloning them is less than a second look.
-    origins.entry(cluster.clone()).or_default().entry(spot.clone()).or_default()
 }
 
 #[cfg(test)]

@@ -18,9 +18,9 @@ async fn fill(pool: &Pool, cluster: &Cluster, endpoints: u16) -> Vec<DuplexStrea
         let address = SocketAddr::from(([10, 0, 0, 1], port));
         let sender = alone::begin(ours, address).await.expect("a connection");
         let spot = Spot { address, opening: Opening::default() };
-        let crowd = pool.origin(&cluster.name, &spot, |origin| origin.crowd.clone());
-        let connection =
-            Connection::new((sender, Unheard::default(), None), (cluster, &spot), Seat::new(crowd, None));
+        let origin = pool.origin((&cluster.name, &spot));
+        let seat = Seat::new(origin.borrow().crowd.clone(), None);
+        let connection = Connection::new((sender, Unheard::default(), None), (cluster, &spot, &origin), seat);
         Returnable { pool: pool.clone(), connection: Box::new(connection) }.keep();
         ends.push(theirs);
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -41,7 +41,9 @@ async fn those_idle_for_the_longest_time_make_room() {
             assert_eq!(pool.0.idle.get(), usize::from(idle));
             pool.trim(most, surplus);
             let origins = pool.0.origins.borrow();
-            let of_spot = |(spot, origin): (&Spot, &Origin)| vec![spot.address.port(); origin.idle.len()];
+            let of_spot = |(spot, origin): (&Spot, &Rc<RefCell<Origin>>)| {
+                vec![spot.address.port(); origin.borrow().idle.len()]
+            };
             let mut left: Vec<u16> = origins.values().flatten().flat_map(of_spot).collect();
             left.sort_unstable();
             assert_eq!(left, want.clone().collect::<Vec<_>>(), "{idle} idle, {most} may be");

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use foldhash::fast::RandomState;
+
 use crate::model::Candidate;
 
 /// Each endpoint's turns lie the inverse of its share apart; the earliest is next.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    due: HashMap<SocketAddr, f64>,
+    due: HashMap<SocketAddr, f64, RandomState>,
     /// When the last turn was.
     now: f64,
 }

@@ -20,6 +20,7 @@ use super::origin::Origin;
 use super::outlier::OutlierDetection;
 use super::snapshot::DocumentRef;
 use super::warmup::Warmup;
+use crate::telemetry::digits;
 
 pub use eligible::Candidate;
 pub use endpoint::{Discovery, Endpoint, Health};
@@ -39,9 +40,23 @@ pub struct ClusterName {
     pub subset: Option<Arc<str>>,
 }
 
+impl ClusterName {
+    /// As it is displayed, for each request's line in the access log.
+    pub fn text(&self) -> String {
+        let (host, subset) = (&*self.host, self.subset.as_deref().unwrap_or(""));
+        let mut text = String::with_capacity("outbound|65535||".len() + subset.len() + host.len());
+        text.push_str("outbound|");
+        digits::push(&mut text, self.port.into());
+        for part in ["|", subset, "|", host] {
+            text.push_str(part);
+        }
+        text
+    }
+}
+
 impl fmt::Display for ClusterName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "outbound|{}|{}|{}", self.port, self.subset.as_deref().unwrap_or(""), self.host)
+        f.write_str(&self.text())
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) async fn forward(
     facts: &Facts<'_>,
     (action, chosen): (&Forward, usize),
     target: Target,
-    mut request: Request<ClientBody>,
+    mut request: Box<Request<ClientBody>>,
     notes: &Notes,
 ) -> Result<Response<ResponseBody>, RequestError> {
     let Facts { connection, exchange, asker, route, .. } = facts;
@@ -40,7 +40,9 @@ pub(super) async fn forward(
     let client_speaks_http2 = request.version() == Version::HTTP_2 && upgrade.is_none();
     let times = Times::of(action, request.headers(), is_grpc);
 
-    let (mut head, incoming) = request.into_parts();
+    let (head, incoming) = request.into_parts();
+    // As the request was.
+    let mut head = Box::new(head);
     headers::remove_upgrade(&mut head.headers);
     head.headers.insert(DECORATOR, route.operation.clone());
     let of_destination = destination_headers.map(|(operations, _)| operations);
@@ -59,7 +61,8 @@ pub(super) async fn forward(
     let is_held = repeats || !copies.is_empty();
     let upload = Upload::new(incoming, is_held.then(|| connection.shared.pool.room()));
     upload.tell(connection.awaited.clone());
-    notes.forwarded((&head, &address), upload.received());
+    let has_changed = route.request_headers.is_some() || of_destination.is_some();
+    notes.forwarded((&head, &address), has_changed, upload.received());
     exchange.reads(upload.pace());
     copies.send(connection, (&head, &address, client_speaks_http2), (times.whole, &upload.ended()));
     let kept = affinity::of(&cluster.affinity, &head, &address, asker.address.ip());

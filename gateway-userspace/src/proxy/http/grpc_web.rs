@@ -8,7 +8,6 @@ use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, 
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
 use super::body::ResponseBody;
 use super::{headers, reply};
@@ -41,16 +40,17 @@ impl GrpcWeb {
         (sends_text || is_binary()).then(|| Self { sends_text, takes_text: is_text(ACCEPT) })
     }
 
-    /// The request as a gRPC client would have sent it.
-    pub(super) fn translate(self, request: Request<Incoming>) -> Request<ClientBody> {
-        let (mut head, body) = request.into_parts();
+    /// Makes it the request that a gRPC client would have sent.
+    pub(super) fn translate(self, request: &mut Request<ClientBody>) {
+        let headers = request.headers_mut();
         // The length is another one, or the body's own business.
-        head.headers.remove(CONTENT_LENGTH);
-        head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        head.headers.insert(TE, HeaderValue::from_static("trailers"));
-        head.headers.entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
-        let body = if self.sends_text { ClientBody::base64(body) } else { ClientBody::plain(body) };
-        Request::from_parts(head, body)
+        headers.remove(CONTENT_LENGTH);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
+        if self.sends_text {
+            request.body_mut().is_base64();
+        }
     }
 
     /// A response, whoever made it, as the client is to get it; with what its body has yet to go through. What is no gRPC

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::model::ClientCertificates;
+use crate::telemetry::digits;
 
 pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -45,6 +46,9 @@ const OURS_TO_SAY: &[&str] = &[
 const OF_ONE_CONNECTION: [HeaderName; 4] =
     [KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, HeaderName::from_static("http2-settings")];
 
+/// What `Connection` may name and is removed, or kept, anyway.
+const SEEN_TO: [&[u8]; 3] = [b"keep-alive", b"upgrade", b"te"];
+
 /// The words of a header that holds a list, over all its lines.
 pub(super) fn tokens(headers: &HeaderMap, name: HeaderName) -> impl DoubleEndedIterator<Item = &[u8]> {
     let lines = headers.get_all(name).into_iter();
@@ -60,21 +64,44 @@ pub(super) fn lists(headers: &HeaderMap, name: HeaderName, word: &[u8]) -> bool 
 /// ours is written, or it could name that, and before any rule looks. What it says of an upgrade stays, and so does what it
 /// wants of trailers.
 pub(super) fn remove_of_connection(headers: &mut HeaderMap) {
+    // Most say nothing of it, or what `Connection` says and no more: a look at their names is less than a search for each.
+    let has_more = headers.keys().any(|name| *name != header::CONNECTION && is_of_connection(name));
+    if !has_more && !headers.contains_key(header::CONNECTION) {
+        return;
+    }
     let upgrades = lists(headers, header::CONNECTION, b"upgrade");
-    let named: Vec<HeaderName> =
-        tokens(headers, header::CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
-    for name in named.iter().filter(|name| **name != header::UPGRADE && **name != header::TE) {
+    let is_seen_to = |name: &[u8]| SEEN_TO.iter().any(|known| name.eq_ignore_ascii_case(known));
+    let others = tokens(headers, header::CONNECTION).filter(|name| !is_seen_to(name));
+    let named: Vec<HeaderName> = others.filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
+    for name in &named {
         headers.remove(name);
     }
-    for name in [header::CONNECTION].iter().chain(&OF_ONE_CONNECTION) {
-        headers.remove(name);
+    headers.remove(header::CONNECTION);
+    if has_more {
+        for name in &OF_ONE_CONNECTION {
+            headers.remove(name);
+        }
+        if !upgrades {
+            headers.remove(header::UPGRADE);
+        }
+        keep_trailers_wish(headers);
     }
     if upgrades {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    } else {
-        headers.remove(header::UPGRADE);
     }
-    keep_trailers_wish(headers);
+}
+
+fn is_of_connection(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "upgrade"
+            | "te"
+            | "keep-alive"
+            | "proxy-connection"
+            | "transfer-encoding"
+            | "http2-settings"
+    )
 }
 
 /// Of all that `TE` may say, only that trailers are welcome is said again: gRPC asks for it end to end.
@@ -98,6 +125,9 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Takes away what [`remove_of_connection`] leaves of an upgrade.
 pub(super) fn remove_upgrade(headers: &mut HeaderMap) {
+    if !headers.keys().any(|name| *name == header::CONNECTION || *name == header::UPGRADE) {
+        return;
+    }
     headers.remove(header::CONNECTION);
     headers.remove(header::UPGRADE);
 }
@@ -124,20 +154,17 @@ pub(super) struct Asker {
 }
 
 /// Says who asked and how. What only a proxy of our own could say is taken away. With trusted proxies, the client is who the
-/// outermost of them has seen, and the scheme is what they say it is.
+/// outermost of them has seen, and the scheme is what they say it is. `hop` is the peer's address as a value.
 pub(super) fn add_forwarding(
     headers: &mut HeaderMap,
-    (peer, scheme): (SocketAddr, &'static str),
+    (peer, hop, scheme): (SocketAddr, &HeaderValue, &'static str),
     trusted: u32,
 ) -> Asker {
     remove_ours_to_say(headers);
     let told = (trusted > 0).then(|| forwarded_by(headers, trusted as usize)).flatten();
     let address = told.map_or(peer, |ip| SocketAddr::new(ip, 0));
-    let hop = peer.ip().to_string();
-    append(headers, FORWARDED_FOR, hop.as_bytes());
-    if let Ok(value) = HeaderValue::try_from(told.map_or(hop, |ip| ip.to_string())) {
-        headers.insert(EXTERNAL_ADDRESS, value);
-    }
+    append(headers, FORWARDED_FOR, hop);
+    headers.insert(EXTERNAL_ADDRESS, told.map_or_else(|| hop.clone(), of_address));
     if trusted == 0 || !headers.contains_key(FORWARDED_PROTO) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
@@ -180,17 +207,21 @@ pub(super) fn tell_certificate(
     }
     let adds = matches!(rule, ClientCertificates::SanitizeSet | ClientCertificates::AppendForward);
     let Some(certificate) = certificate.filter(|_| adds) else { return };
-    append(headers, CLIENT_CERT, certificate.as_bytes());
+    append(headers, CLIENT_CERT, certificate);
 }
 
 /// Adds a word to a header that holds a list, whose lines become one.
-fn append(headers: &mut HeaderMap, name: HeaderName, word: &[u8]) {
+fn append(headers: &mut HeaderMap, name: HeaderName, word: &HeaderValue) {
+    if !headers.contains_key(&name) {
+        headers.insert(name, word.clone());
+        return;
+    }
     let mut whole = Vec::new();
     for line in headers.get_all(&name).iter().filter(|line| !line.is_empty()) {
         whole.extend_from_slice(line.as_bytes());
         whole.push(b',');
     }
-    whole.extend_from_slice(word);
+    whole.extend_from_slice(word.as_bytes());
     if let Ok(value) = HeaderValue::try_from(whole) {
         headers.insert(name, value);
     }
@@ -209,7 +240,8 @@ pub fn as_rules_see(sent: &[(String, String)], client: Option<IpAddr>, tls: bool
     join_cookies(&mut headers);
     remove_of_connection(&mut headers);
     let client = SocketAddr::new(client.unwrap_or(Ipv4Addr::LOCALHOST.into()), 0);
-    add_forwarding(&mut headers, (client, if tls { "https" } else { "http" }), 0);
+    let scheme = if tls { "https" } else { "http" };
+    add_forwarding(&mut headers, (client, &of_address(client.ip()), scheme), 0);
     tell_certificate(&mut headers, ClientCertificates::Sanitize, (false, None));
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
@@ -217,16 +249,24 @@ pub fn as_rules_see(sent: &[(String, String)], client: Option<IpAddr>, tls: bool
 
 /// Adds a hop to the chain of those who asked for each other.
 pub(super) fn append_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) {
-    append(headers, FORWARDED_FOR, peer.to_string().as_bytes());
+    append(headers, FORWARDED_FOR, &of_address(peer));
+}
+
+/// An address as a header has it.
+pub(super) fn of_address(ip: IpAddr) -> HeaderValue {
+    let mut text = String::new();
+    digits::push_ip(&mut text, ip);
+    HeaderValue::try_from(text).expect("digits, points and colons")
 }
 
 /// A random UUID (RFC 9562, version 4). It names a request in logs and protects nothing, so a fast generator will do.
 fn request_id() -> [u8; 36] {
     let bits = (fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    let mut id = [b'-'; 36];
-    let places = (0..id.len()).filter(|place| !matches!(place, 8 | 13 | 18 | 23));
-    for (nibble, place) in places.enumerate() {
-        id[place] = b"0123456789abcdef"[(bits >> (124 - 4 * nibble) & 0xf) as usize];
+    let (mut id, digits) = ([b'-'; 36], b"0123456789abcdef");
+    for (index, byte) in bits.to_be_bytes().into_iter().enumerate() {
+        let place = 2 * index + [0, 0, 1, 2, 3, 4][(index / 2).min(5)];
+        id[place] = digits[usize::from(byte >> 4)];
+        id[place + 1] = digits[usize::from(byte & 0xf)];
     }
     id
 }
@@ -285,7 +325,7 @@ mod tests {
         remove_of_connection(&mut headers);
         let left = map(&[("connection", "upgrade"), ("upgrade", "websocket"), ("te", "trailers")]);
         assert_eq!(headers, left);
-        add_forwarding(&mut headers, (PEER, "http"), 0);
+        add_forwarding(&mut headers, (PEER, &of_address(PEER.ip()), "http"), 0);
         headers.insert(CLIENT_CERT, HeaderValue::from_static("Hash=0"));
         remove_hop_by_hop(&mut headers);
         for (name, value) in [("x-forwarded-for", "10.0.0.1"), ("x-forwarded-client-cert", "Hash=0")] {
@@ -332,7 +372,7 @@ mod tests {
             ("x-envoy-retry-on", "5xx"),
             ("x-envoy-upstream-rq-timeout-ms", "1"),
         ]);
-        let asker = add_forwarding(&mut headers, (PEER, "http"), 0);
+        let asker = add_forwarding(&mut headers, (PEER, &of_address(PEER.ip()), "http"), 0);
         assert_eq!(asker, Asker { address: PEER, scheme: "http" });
         assert_eq!(headers["x-forwarded-for"], "9.9.9.9,10.0.0.1");
         assert_eq!(headers["x-forwarded-proto"], "http");
@@ -358,7 +398,7 @@ mod tests {
             (0, &[("x-forwarded-for", "9.9.9.9"), ("x-forwarded-proto", "https")], "10.0.0.1:40000", "http"),
         ] {
             let mut headers = map(sent);
-            let asker = add_forwarding(&mut headers, (PEER, "http"), trusted);
+            let asker = add_forwarding(&mut headers, (PEER, &of_address(PEER.ip()), "http"), trusted);
             assert_eq!(asker, Asker { address: address.parse().unwrap(), scheme }, "{trusted} {sent:?}");
             let ip = asker.address.ip().to_string();
             assert_eq!(headers["x-envoy-external-address"], *ip, "{trusted} {sent:?}");

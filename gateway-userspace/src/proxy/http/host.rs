@@ -18,8 +18,9 @@ pub(super) fn authority<B>(request: &Request<B>) -> Result<String, RequestError>
         Err(RequestError::MissingHost) if request.version() == Version::HTTP_2 && named.is_some() => None,
         host => Some(host?),
     };
-    let authority = named.or(host).filter(|named| is_authority(named)).ok_or(RequestError::InvalidHost)?;
-    Ok(authority.to_owned())
+    // A Host is one by now.
+    let authority = named.map_or(host, |named| Some(named).filter(|named| is_authority(named)));
+    authority.map(str::to_owned).ok_or(RequestError::InvalidHost)
 }
 
 fn single_host(headers: &HeaderMap) -> Result<&str, RequestError> {
@@ -36,6 +37,11 @@ fn single_host(headers: &HeaderMap) -> Result<&str, RequestError> {
 
 /// `host[:port]`, where the host is not empty, an address in brackets is one, and a port, if there is any of it, is one.
 fn is_authority(text: &str) -> bool {
+    let (host, port) = text.split_once(':').unwrap_or((text, ""));
+    // As nearly all are.
+    if !host.is_empty() && host.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'-')) {
+        return is_port(port);
+    }
     if text.contains(['@', '%']) || Authority::try_from(text).is_err() {
         return false;
     }
@@ -44,7 +50,6 @@ fn is_authority(text: &str) -> bool {
         let is_end = behind.strip_prefix(':').map_or(behind.is_empty(), is_port);
         return is_end && address.parse::<Ipv6Addr>().is_ok();
     }
-    let (host, port) = text.split_once(':').unwrap_or((text, ""));
     !host.is_empty() && !host.contains(['[', ']']) && is_port(port)
 }
 

@@ -1,5 +1,5 @@
-//! Whether anything is asked on an HTTP/2 connection. hyper bounds the pauses of HTTP/1.1 alone: an HTTP/2 client could
-//! stay for ever, and ask for nothing.
+//! Whether anything is asked on a connection. hyper does not bound the pauses of HTTP/2: a client could stay for ever, and ask
+//! for nothing.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -50,6 +50,11 @@ impl Streams {
         self.0.open.set(self.0.open.get() + 1);
         self.0.used.set(true);
         Stream(self.0.clone())
+    }
+
+    /// When the last one ended.
+    pub(super) fn since(&self) -> Instant {
+        self.0.since.get()
     }
 
     /// Waits until there has been none for as long as a connection is kept.

@@ -58,11 +58,15 @@ impl Address {
         if !path.starts_with('/') && path != "*" {
             return Err(RequestError::InvalidPath);
         }
-        let path_and_query = match head.uri.query() {
-            Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
-            None => PathAndQuery::try_from(path),
+        let asked = head.uri.path_and_query().filter(|asked| asked.as_str().starts_with('/'));
+        let path_and_query = match (asked, head.uri.query()) {
+            // As most are, which need not be read again.
+            (Some(asked), _) if asked.path() == path => asked.clone(),
+            (_, Some(query)) => {
+                PathAndQuery::try_from(format!("{path}?{query}")).map_err(|_| RequestError::InvalidPath)?
+            }
+            (_, None) => PathAndQuery::try_from(path).map_err(|_| RequestError::InvalidPath)?,
         };
-        let path_and_query = path_and_query.map_err(|_| RequestError::InvalidPath)?;
         let authority = new_authority(route, action, chosen).unwrap_or(&target.authority).to_owned();
         Ok(Self { path_and_query, authority, is_rewritten: rewritten.is_some() })
     }
@@ -111,8 +115,10 @@ impl Address {
             head.headers.remove(HOST);
             head.version = Version::HTTP_2;
         } else {
-            let host = HeaderValue::from_str(&self.authority).map_err(|_| RequestError::MissingHost)?;
-            head.headers.insert(HOST, host);
+            if head.headers.get(HOST).is_none_or(|host| host.as_bytes() != self.authority.as_bytes()) {
+                let host = HeaderValue::from_str(&self.authority).map_err(|_| RequestError::MissingHost)?;
+                head.headers.insert(HOST, host);
+            }
             head.version = Version::HTTP_11;
         }
         head.uri = uri.build().map_err(|_| RequestError::InvalidPath)?;

@@ -29,7 +29,7 @@ use crate::telemetry::{AccessLog, ResponseFlag};
 use crate::upstream::body::BodyError;
 
 /// What is noted on a request's way, if there is an access log.
-pub(super) struct Notes(Option<RefCell<Line>>);
+pub(super) struct Notes(Option<Box<RefCell<Line>>>);
 
 /// See the module.
 struct Line {
@@ -61,7 +61,7 @@ impl Notes {
             let mut record = connection.ends.record(connection.server_name.as_deref());
             record.handshake = connection.handshake;
             let asked = Asked { scheme: Some(connection.scheme()), ..Asked::default() };
-            RefCell::new(Line {
+            Box::new(RefCell::new(Line {
                 log,
                 logging,
                 began: Instant::now(),
@@ -69,7 +69,7 @@ impl Notes {
                 asked,
                 received: Rc::default(),
                 end: End::Open,
-            })
+            }))
         }))
     }
 
@@ -112,16 +112,25 @@ impl Notes {
 
     /// It is for a cluster.
     pub(super) fn cluster(&self, cluster: &ClusterName) {
-        self.note(|line| line.connection.upstream_cluster = Some(cluster.to_string()));
+        self.note(|line| line.connection.upstream_cluster = Some(cluster.text()));
     }
 
-    /// It goes on like this.
-    pub(super) fn forwarded(&self, (head, address): (&Parts, &Address), received: Rc<Cell<u64>>) {
+    /// It goes on like this; `has_changed`: with other headers, perhaps, than it was asked with.
+    pub(super) fn forwarded(
+        &self,
+        (head, address): (&Parts, &Address),
+        has_changed: bool,
+        received: Rc<Cell<u64>>,
+    ) {
         self.note(|line| {
             let path = address.path_and_query().as_str();
             line.asked.rewritten = (line.asked.path.as_deref() != Some(path)).then(|| path.to_owned());
             renew(&mut line.asked.authority, Some(address.authority().as_bytes()));
-            line.headers(&head.headers);
+            if has_changed {
+                line.headers(&head.headers);
+            } else if !line.logging.wanted().request.is_empty() {
+                line.asked.headers = Wanted::of(&line.logging.wanted().request, &head.headers);
+            }
             line.received = received;
         });
     }
@@ -175,8 +184,7 @@ impl Notes {
         method: &Method,
         encoder: Option<Encoder>,
     ) -> Response<Recorded> {
-        let line = self.0.map(|line| Box::new(line.into_inner()));
-        let line = line.map(|mut line| {
+        self.note(|line| {
             line.asked.status = response.status().as_u16();
             line.asked.service_time = text(response.headers(), &SERVICE_TIME);
             line.asked.response_headers = Wanted::of(&line.logging.wanted().response, response.headers());
@@ -191,9 +199,8 @@ impl Notes {
             } else {
                 End::Open
             };
-            line
         });
-        response.map(|body| Recorded { body, encoder: encoder.map(Box::new), line })
+        response.map(|body| Recorded { body, encoder: encoder.map(Box::new), line: self.0 })
     }
 }
 
@@ -211,7 +218,7 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 impl Line {
     /// What is the same of any request.
     fn read<B>(&mut self, request: &Request<B>) {
-        self.asked.method = Some(request.method().to_string());
+        self.asked.method = Some(request.method().as_str().to_owned());
         self.asked.protocol = Some(protocol(request.version()));
     }
 
@@ -274,7 +281,7 @@ pub(crate) struct Recorded {
     body: ResponseBody,
     /// What its bytes go through before the client gets them.
     encoder: Option<Box<Encoder>>,
-    line: Option<Box<Line>>,
+    line: Option<Box<RefCell<Line>>>,
 }
 
 impl Recorded {
@@ -294,19 +301,20 @@ impl Body for Recorded {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         let Self { body, encoder, line } = &mut *self;
+        let mut open = line.as_deref_mut().map(RefCell::get_mut);
         // Nothing follows trailers, and not everybody asks whether.
         let mut is_last = frame.is_none();
         if let Some(Ok(frame)) = &frame {
             is_last = frame.is_trailers() || body.is_end_stream();
-            if let (Some(line), Some(trailers)) = (&mut *line, frame.trailers_ref()) {
-                line.asked.trailers = Wanted::of(&line.logging.wanted().trailers, trailers);
+            if let (Some(open), Some(trailers)) = (&mut open, frame.trailers_ref()) {
+                open.asked.trailers = Wanted::of(&open.logging.wanted().trailers, trailers);
             }
         }
         let frame = match encoder {
             Some(encoder) => encoded(encoder, frame),
             None => frame,
         };
-        if let Some(open) = line {
+        if let Some(open) = open {
             match &frame {
                 Some(Ok(frame)) => {
                     open.connection.sent += frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -8,7 +8,6 @@ use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use super::body::ResponseBody;
 use super::exchange::Exchange;
@@ -69,7 +68,7 @@ const MAX_HEADERS: usize = 60 * 1024;
 /// `is_plain`: its head says once at most how long it is.
 pub(super) async fn serve(
     connection: &Connection,
-    mut request: Request<Incoming>,
+    mut request: Box<Request<ClientBody>>,
     is_plain: bool,
     exchange: &Exchange,
 ) -> Response<Recorded> {
@@ -108,7 +107,8 @@ pub(super) async fn serve(
         reply::last(&mut response);
     }
     let (response, encoder) = match web {
-        Some(web) => web.answer(response).await,
+        // In a box, as few requests need its room.
+        Some(web) => Box::pin(web.answer(response)).await,
         None => (response, None),
     };
     let mut response = notes.follow(response, &method, encoder);
@@ -134,7 +134,7 @@ fn failure(
 /// The phases: what the request asks for, which route it is for, the route's filters, and its action.
 async fn answer(
     (connection, table, settings): (&Connection, &RouteTable, HttpSettings),
-    mut request: Request<Incoming>,
+    mut request: Box<Request<ClientBody>>,
     (is_plain, is_grpc, web): (bool, bool, Option<GrpcWeb>),
     (notes, exchange): (&Notes, &Exchange),
 ) -> Result<Response<ResponseBody>, RequestError> {
@@ -158,7 +158,7 @@ async fn answer(
         // Nothing was there to switch to (RFC 9110, 7.8).
         headers::remove_upgrade(request.headers_mut());
     }
-    let peer = (connection.ends.client(), connection.scheme());
+    let peer = (connection.ends.client(), connection.client_address(), connection.scheme());
     let asker = headers::add_forwarding(request.headers_mut(), peer, settings.trusted_proxies);
     let has_shown = connection.handshake.is_some_and(|handshake| handshake.is_mutual);
     let certificate = connection.client_certificate.as_ref().filter(|_| has_shown);
@@ -189,11 +189,10 @@ async fn answer(
         RouteAction::Redirect(redirect) => redirect::redirect(redirect, &route.matcher.path, &head, is_grpc),
         RouteAction::Direct(direct) => reply::direct(direct, is_grpc),
         RouteAction::Forward(action) => {
-            let request = match web {
-                Some(web) => web.translate(request),
-                None => request.map(ClientBody::plain),
-            };
-            let request = request.map(|body| body.within(connection.shared.bounds.body));
+            if let Some(web) = web {
+                web.translate(&mut request);
+            }
+            request.body_mut().stay_within(connection.shared.bounds.body);
             return Ok(forwarded(&facts, action, (target, request), is_grpc, notes).await);
         }
     };
@@ -206,7 +205,7 @@ async fn answer(
 async fn forwarded(
     facts: &Facts<'_>,
     action: &Forward,
-    (target, request): (outgoing::Target, Request<ClientBody>),
+    (target, request): (outgoing::Target, Box<Request<ClientBody>>),
     is_grpc: bool,
     notes: &Notes,
 ) -> Response<ResponseBody> {
@@ -224,7 +223,7 @@ async fn forwarded(
         response
     };
     if let Some(fault) = fault
-        && let Err(error) = fault::inject(connection, fault, notes).await
+        && let Err(error) = Box::pin(fault::inject(connection, fault, notes)).await
     {
         return finish(Err(error));
     }
@@ -259,7 +258,7 @@ pub(super) fn protocol(version: Version) -> &'static str {
 fn target(
     connection: &Connection,
     settings: HttpSettings,
-    request: &Request<Incoming>,
+    request: &Request<ClientBody>,
 ) -> Result<outgoing::Target, RequestError> {
     check_version(connection, request.version())?;
     check_framing(request)?;
@@ -290,7 +289,7 @@ fn check_version(connection: &Connection, version: Version) -> Result<(), Reques
 
 /// Envoy counts names, values and the target. h2 counts 32 bytes more for each field, up to a bound of its own. A target that is too long by
 /// itself is told so (RFC 9112, 3).
-fn check_size(request: &Request<Incoming>) -> Result<(), RequestError> {
+fn check_size(request: &Request<ClientBody>) -> Result<(), RequestError> {
     let line = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if target > MAX_HEADERS {
@@ -301,7 +300,7 @@ fn check_size(request: &Request<Incoming>) -> Result<(), RequestError> {
 }
 
 /// A body that says how long it is, and is longer than bodies may be, is not waited for.
-fn check_length(request: &Request<Incoming>, most: Option<u64>) -> Result<(), RequestError> {
+fn check_length(request: &Request<ClientBody>, most: Option<u64>) -> Result<(), RequestError> {
     let is_longer = most.is_some_and(|most| request.body().size_hint().lower() > most);
     if is_longer { Err(RequestError::BodyTooLong) } else { Ok(()) }
 }
@@ -309,7 +308,7 @@ fn check_length(request: &Request<Incoming>, most: Option<u64>) -> Result<(), Re
 /// What h2 lets pass of HTTP/2. A value that begins or ends with a blank makes a request malformed (RFC 9113, 8.2.1): a rule would
 /// be held against another value than the one that an HTTP/1.1 backend reads. So does a length that is said twice, as an
 /// HTTP/2 backend would get both. Lines are as many as HTTP/1.1 has, with a cookie's crumbs for one.
-fn check_fields(request: &Request<Incoming>) -> Result<(), RequestError> {
+fn check_fields(request: &Request<ClientBody>) -> Result<(), RequestError> {
     let (uri, headers) = (request.uri(), request.headers());
     if headers.len() > MAX_LINES {
         return Err(RequestError::HeadersTooLarge);
@@ -331,7 +330,7 @@ fn check_fields(request: &Request<Incoming>) -> Result<(), RequestError> {
 
 /// HTTP/1.1 names its methods, and in absolute form the scheme, which must be the connection's. `*` is for OPTIONS, a host
 /// and port for CONNECT (RFC 9112, 3.2), and a path is ASCII.
-fn check_request_line(connection: &Connection, request: &Request<Incoming>) -> Result<(), RequestError> {
+fn check_request_line(connection: &Connection, request: &Request<ClientBody>) -> Result<(), RequestError> {
     let (uri, method) = (request.uri(), request.method());
     if !METHODS.contains(&method.as_str()) {
         return Err(RequestError::UnknownMethod);
@@ -351,7 +350,7 @@ fn check_request_line(connection: &Connection, request: &Request<Incoming>) -> R
 
 /// Refuses what could not be said again to a backend: a transfer coding ends here (RFC 9112, 7), so that a body in one
 /// that is not undone here would arrive as bytes of which nobody says what they are.
-fn check_framing(request: &Request<Incoming>) -> Result<(), RequestError> {
+fn check_framing(request: &Request<ClientBody>) -> Result<(), RequestError> {
     let codings = || headers::tokens(request.headers(), TRANSFER_ENCODING);
     let chunked = codings().filter(|coding| coding.eq_ignore_ascii_case(b"chunked")).count();
     match codings().count() {

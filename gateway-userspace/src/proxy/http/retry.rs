@@ -1,9 +1,12 @@
 //! Whether a try is followed by another. Pure: what was seen, what the policy says, how often it was tried.
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::model::{RetryOn, RetryPolicy};
 use crate::proxy::error::{Reset, Tries};
+
+const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// How a try ended.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +67,7 @@ fn of_reset(reset: Reset) -> RetryOn {
 }
 
 fn names_response(policy: &RetryPolicy, status: StatusCode, headers: &HeaderMap) -> bool {
-    if headers.contains_key("x-envoy-ratelimited") {
+    if headers.contains_key(RATE_LIMITED) {
         return policy.on.meets(RetryOn::RATE_LIMITED);
     }
     let mut words = RetryOn::default();
@@ -78,7 +81,7 @@ fn names_response(policy: &RetryPolicy, status: StatusCode, headers: &HeaderMap)
         words = words.with(RetryOn::RETRIABLE_4XX);
     }
     // A gRPC answer that is over with its head has its status there.
-    words = words.with(match headers.get("grpc-status").map(http::HeaderValue::as_bytes) {
+    words = words.with(match headers.get(GRPC_STATUS).map(http::HeaderValue::as_bytes) {
         Some(b"1") => RetryOn::CANCELLED,
         Some(b"4") => RetryOn::DEADLINE_EXCEEDED,
         Some(b"8") => RetryOn::RESOURCE_EXHAUSTED,

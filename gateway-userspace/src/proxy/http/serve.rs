@@ -19,14 +19,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::exchange::Moving;
 use super::executor::StreamExecutor;
 use super::frames::Rationed;
 use super::idle::{Streamed, Streams};
 use super::record::Notes;
-use super::request;
+use super::{headers, request};
 use crate::model::{
     Below, ChainAction, Cluster, HttpSettings, ListenerKind, Refusal, RouteTable, Snapshot, Tier,
     UpstreamProtocol,
@@ -37,12 +37,13 @@ use crate::net::heads::{Heads, Watched};
 use crate::net::patient::{Awaited, Patient};
 use crate::net::repair::{self, TcpInfo};
 use crate::net::rewind::Rewound;
+use crate::net::seldom::Seldom;
 use crate::proxy::connection::{Ends, HTTP_IDLE, Serving, until};
 use crate::proxy::detect::HttpVersion;
 use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::worker::Shared;
 use crate::telemetry::access::{Handshake, Logging};
-use crate::upstream::{Asked, Opening};
+use crate::upstream::{Asked, ClientBody, Opening};
 
 /// Header lines of a request; one more is answered with 431 (Envoy's bound).
 pub(super) const MAX_HEADERS: usize = 100;
@@ -76,6 +77,8 @@ pub(in crate::proxy) struct Connection {
     pub(super) streams: OnceCell<Streams>,
     /// HTTP/1.1: whether the client waits for an answer.
     pub(super) awaited: Awaited,
+    /// The client's address as headers have it, once a request came.
+    address: OnceCell<HeaderValue>,
     /// The filter chain, when TLS was terminated.
     chain: Option<Arc<str>>,
     /// `x-forwarded-client-cert` of a client that has shown a certificate.
@@ -122,6 +125,7 @@ impl Connection {
             agreed,
             drain,
             awaited: Awaited::default(),
+            address: OnceCell::new(),
             streams: OnceCell::new(),
             chain,
             client_certificate: None,
@@ -156,6 +160,11 @@ impl Connection {
     /// Who talks to which listener.
     pub(in crate::proxy) fn ends(&self) -> Ends {
         self.ends
+    }
+
+    /// The client's address as headers have it.
+    pub(super) fn client_address(&self) -> &HeaderValue {
+        self.address.get_or_init(|| headers::of_address(self.ends.client().ip()))
     }
 
     /// Another watch on the drain.
@@ -271,6 +280,7 @@ where
     let stream = Watched::new(Patient::new(stream, connection.awaited.clone()), heads.clone());
     // A response is broken off with its connection.
     let broken_off = Rc::new(Notify::new());
+    let mut halted = Halted::default();
     let work = Work {
         streams: streams.clone(),
         executor: StreamExecutor::default(),
@@ -278,33 +288,76 @@ where
         heads: Some(heads),
     };
     let mut served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HTTP_IDLE)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_READ)
         .serve_connection(TokioIo::new(stream), service(connection, work))
         .with_upgrades();
-    let result = loop {
-        tokio::select! {
+    let result = 'served: loop {
+        let aside = pin!(async {
+            tokio::select! {
+                () = last_call(connection, &mut drain, HttpVersion::One) => Aside::LastCall,
+                () = broken_off.notified() => Aside::BrokenOff,
+                () = streams.none_within(PAUSE) => Aside::Pause,
+            }
+        });
+        let aside = tokio::select! {
+            biased;
             result = &mut served => break result,
-            () = last_call(connection, &mut drain, HttpVersion::One) => {
+            aside = Seldom::new(aside) => aside,
+        };
+        match aside {
+            Aside::LastCall => {
                 Pin::new(&mut served).graceful_shutdown();
-                tokio::select! {
-                    result = served => break result,
-                    () = broken_off.notified() => return None,
+                // A head that has begun is waited for still, and no longer than others.
+                loop {
+                    tokio::select! {
+                        result = &mut served => break 'served result,
+                        () = broken_off.notified() => return None,
+                        () = streams.none_within(HTTP_IDLE) => if !connection.awaited.is_sending() {
+                            return None;
+                        }
+                    }
                 }
             }
-            () = broken_off.notified() => return None,
-            () = streams.none_within(PAUSE) => if connection.awaited.is_paused() {
+            Aside::BrokenOff => return None,
+            Aside::Pause if connection.awaited.is_paused() => {
                 let parts = served.into_parts()?;
                 let mut stream = parts.io.into_inner().into_inner().into_inner();
                 stream.rewind(parts.read_buf);
                 return Some(stream);
             }
+            Aside::Pause if halted.since(&streams, &connection.awaited) >= HTTP_IDLE => return None,
+            Aside::Pause => {}
         }
     };
     told(connection, result);
     None
+}
+
+/// What happens on a connection of HTTP/1.1 besides requests.
+enum Aside {
+    LastCall,
+    BrokenOff,
+    Pause,
+}
+
+/// A client that has begun to say something and does not come to the end of a head: behind which answer, and since when that is
+/// known. hyper would have a timer for each request.
+#[derive(Default)]
+struct Halted(Option<(Instant, Instant)>);
+
+impl Halted {
+    /// How long it has been so, as far as this was asked, each time at another pause.
+    fn since(&mut self, streams: &Streams, awaited: &Awaited) -> Duration {
+        let last = streams.since();
+        match self.0 {
+            // It takes its last answer still.
+            _ if awaited.is_sending() => self.0 = None,
+            Some((since, _)) if since == last => {}
+            _ => self.0 = Some((last, Instant::now())),
+        }
+        self.0.map_or(Duration::ZERO, |(_, begun)| PAUSE + begun.elapsed())
+    }
 }
 
 /// Waits for the next word of a client that pauses. False: none comes. Most connections are here for most of their life: one
@@ -364,13 +417,24 @@ where
             result
         })
     };
+    let aside = pin!(async {
+        tokio::select! {
+            () = last_call(&connection, &mut drain, HttpVersion::Two) => Aside::LastCall,
+            () = streams.idle() => Aside::Pause,
+        }
+    });
     let result = tokio::select! {
-        result = turns() => result,
-        () = last_call(&connection, &mut drain, HttpVersion::Two) => {
+        biased;
+        result = turns() => Err(result),
+        aside = Seldom::new(aside) => Ok(aside),
+    };
+    let result = match result {
+        Err(result) => result,
+        Ok(Aside::LastCall | Aside::BrokenOff) => {
             served.borrow_mut().as_mut().graceful_shutdown();
             turns().await
         }
-        () = streams.idle() => {
+        Ok(Aside::Pause) => {
             served.borrow_mut().as_mut().graceful_shutdown();
             tokio::select! {
                 result = turns() => result,
@@ -414,6 +478,8 @@ fn service(
         connection.awaited.begin(request.body().is_end_stream());
         let number = before.replace(before.get() + 1);
         let heads = work.heads.clone();
+        // In a box, as futures within futures each have room for it.
+        let request = Box::new(request.map(ClientBody::plain));
         Box::pin(async move {
             let is_plain = heads.as_ref().is_none_or(|heads| heads.is_plain(number));
             let response = request::serve(&connection, request, is_plain, &exchange).await;

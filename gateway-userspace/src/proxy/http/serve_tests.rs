@@ -544,6 +544,37 @@ async fn an_http2_client_that_asks_for_nothing_is_let_go() {
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_come_to_the_end_of_a_head_is_let_go() {
+    run(async {
+        let rig = Rig::new().await;
+        // At the beginning, and after a pause.
+        for (pause, first) in [(0, "GET / HTTP/1.1\r\nx: "), (20, "G"), (20, "GET / HTTP/1.1\r\nx: ")] {
+            let (mut client, serving) = rig.client();
+            sleep(Duration::from_secs(pause)).await;
+            let begun = Instant::now();
+            client.write_all(first.as_bytes()).await.unwrap();
+            let trickle = tokio::task::spawn_local(async move {
+                while first.len() > 1 && client.write_all(b"a").await.is_ok() {
+                    sleep(Duration::from_secs(10)).await;
+                }
+                client.read_to_end(&mut Vec::new()).await.unwrap();
+            });
+            serving.await.unwrap();
+            let took = begun.elapsed();
+            assert!((HTTP_IDLE..HTTP_IDLE + 2 * PAUSE).contains(&took), "{took:?} after {pause} s");
+            trickle.await.unwrap();
+        }
+        // Nor is it waited for on a connection that has come of age meanwhile.
+        let mut rig = Rig::new().await;
+        Rc::get_mut(&mut rig.shared).unwrap().bounds.age = Some(Duration::from_secs(10));
+        let (mut client, serving) = rig.client();
+        client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        tokio::time::timeout(2 * HTTP_IDLE, serving).await.expect("in time").unwrap();
+    })
+    .await;
+}
+
 const WEBSOCKET: &str =
     "GET / HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, Upgrade\r\nupgrade: WebSocket\r\n\r\n";
 

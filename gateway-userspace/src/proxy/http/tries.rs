@@ -69,7 +69,7 @@ struct State {
 
 impl Order<'_> {
     /// Sends the request until there is an answer or the time is over.
-    pub(super) async fn send(&self, head: Parts) -> Result<Response<UpstreamBody>, RequestError> {
+    pub(super) async fn send(&self, head: Box<Parts>) -> Result<Response<UpstreamBody>, RequestError> {
         let departure = Departure::default();
         let trying = self.try_on(head, &departure);
         let Some(whole) = self.times.whole else { return trying.await };
@@ -88,7 +88,7 @@ impl Order<'_> {
     /// `departure` tells which endpoint has been reached and is asked.
     async fn try_on(
         &self,
-        head: Parts,
+        head: Box<Parts>,
         departure: &Departure,
     ) -> Result<Response<UpstreamBody>, RequestError> {
         let mut state = State::default();
@@ -128,7 +128,7 @@ impl Order<'_> {
                         Err(limits::Overflow) => return self.answer(outcome, tries_so_far(state.made)),
                     }
                     next = match (outcome, kept) {
-                        (Err(Failure::Reset { unsent: Some(head), .. }), _) => *head,
+                        (Err(Failure::Reset { unsent: Some(head), .. }), _) => head,
                         (outcome, None) => return self.answer(outcome, tries_so_far(state.made)),
                         (_, Some(head)) => head,
                     };
@@ -184,7 +184,7 @@ impl Order<'_> {
     /// One try. An error is the answer: there is nobody to ask.
     async fn try_once(
         &self,
-        (mut head, rescue): (Parts, Rescue),
+        (mut head, rescue): (Box<Parts>, Rescue),
         state: &mut State,
         departure: &Departure,
     ) -> Result<(Result<Response<UpstreamBody>, Failure>, SocketAddr), RequestError> {
@@ -195,14 +195,16 @@ impl Order<'_> {
         self.notes.tried(endpoint);
         state.tried.push(endpoint);
         head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(state.made));
-        let request = Request::from_parts(head, self.upload.body());
+        let request = Box::new(Request::from_parts(*head, self.upload.body()));
         let Ok(place) = limits::request(&connection.shared.counts, cluster) else {
             return Ok((Err(Failure::Reset { reset: Reset::Overflow, unsent: None }), endpoint));
         };
         lease.hold(place, None);
         let sending = pin!(async {
             if self.is_upgrade && request.version() != Version::HTTP_2 {
-                upgrade::send(connection, (cluster, self.opening), request, lease, departure).await
+                // In a box, as few requests need its room.
+                let to = (&***cluster, self.opening);
+                Box::pin(upgrade::send(connection, to, *request, lease, departure)).await
             } else {
                 connection.shared.pool.send(request, (cluster, self.opening), lease, departure).await
             }

@@ -7,9 +7,7 @@ use super::operator::{Operator, Value};
 use super::record::Connection;
 use super::rule::Wanted;
 use crate::notation::command::{Part, parts};
-
-/// Bytes that most lines fit in.
-const LINE: usize = 512;
+use crate::telemetry::digits;
 
 /// Istio's text format.
 const DEFAULT_TEXT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
@@ -68,13 +66,14 @@ impl Format {
         Self { omits_empty, ..self }
     }
 
-    /// A record's line, with its end.
-    pub(super) fn line(&self, record: &Connection) -> String {
+    /// Adds a record's line, with its end.
+    pub(super) fn add_line(&self, lines: &mut String, record: &Connection) {
         match &self.form {
-            Form::Text(text) => text.line(record, self.omits_empty),
+            Form::Text(text) => text.add_line(lines, record, self.omits_empty),
             Form::Json(template) => {
                 let value = template.value(record, self.omits_empty).unwrap_or(serde_json::Value::Null);
-                format!("{value}\n")
+                // Writing to a string cannot fail.
+                let _ = writeln!(lines, "{value}");
             }
         }
     }
@@ -140,37 +139,48 @@ impl Text {
     }
 
     /// With whatever clients say made harmless to a line's reader.
-    fn line(&self, record: &Connection, omits_empty: bool) -> String {
-        self.fill(record, omits_empty, |line, value, is_quoted| {
+    fn add_line(&self, lines: &mut String, record: &Connection, omits_empty: bool) {
+        self.fill(lines, record, omits_empty, |line, value, is_quoted| {
             let is_harmless = |c: char| c != '"' && (c.is_ascii_graphic() || (is_quoted && c == ' '));
-            // As nearly all are.
-            if value.bytes().all(|byte| is_harmless(byte.into())) {
+            // As nearly all are. Without an early end, so that many bytes are looked at together.
+            if value.bytes().fold(true, |all, byte| all & is_harmless(byte.into())) {
                 line.push_str(value);
             } else {
                 line.extend(value.chars().map(|c| if is_harmless(c) { c } else { '?' }));
             }
-        })
+        });
     }
 
     /// As it is.
     pub(super) fn raw(&self, record: &Connection, omits_empty: bool) -> String {
-        self.fill(record, omits_empty, |text, value, _| text.push_str(value))
+        let mut text = String::new();
+        self.fill(&mut text, record, omits_empty, |text, value, _| text.push_str(value));
+        text
     }
 
-    fn fill(&self, record: &Connection, omits_empty: bool, add: impl Fn(&mut String, &str, bool)) -> String {
-        let mut text = String::with_capacity(LINE);
+    fn fill(
+        &self,
+        text: &mut String,
+        record: &Connection,
+        omits_empty: bool,
+        add: impl Fn(&mut String, &str, bool),
+    ) {
         for piece in &self.0 {
             match piece {
                 Piece::Plain(plain) => text.push_str(plain),
-                Piece::Operator { operator, is_quoted } => match operator.value(record) {
-                    Value::None if omits_empty => {}
-                    Value::None => text.push('-'),
-                    Value::Text(value) => add(&mut text, &value, *is_quoted),
-                    Value::Number(value) => drop(write!(text, "{value}")),
-                },
+                Piece::Operator { operator, is_quoted } => {
+                    if operator.push(text, record) {
+                        continue;
+                    }
+                    match operator.value(record) {
+                        Value::None if omits_empty => {}
+                        Value::None => text.push('-'),
+                        Value::Text(value) => add(text, &value, *is_quoted),
+                        Value::Number(value) => digits::push(text, value),
+                    }
+                }
             }
         }
-        text
     }
 }
 
@@ -182,9 +192,15 @@ mod tests {
     use super::*;
     use crate::telemetry::ResponseFlag;
 
+    fn line(format: &Format, record: &Connection) -> String {
+        let mut line = String::new();
+        format.add_line(&mut line, record);
+        line
+    }
+
     #[test]
     fn a_line_is_as_envoy_writes_it() {
-        let text = |record: &Connection| Format::default_text().line(record);
+        let text = |record: &Connection| line(&Format::default_text(), record);
         let head = "[2024-01-31T12:00:00.123Z] \"- - -\" 0";
         assert_eq!(
             text(&samples::connection()),
@@ -238,11 +254,11 @@ mod tests {
             ("%START_TIME(%s)% %START_TIME()%", "1706702400 2024-01-31T12:00:00.123Z"),
             ("%RESPONSE_FLAGS_LONG%", "-"),
         ] {
-            let line = Format::text(format).unwrap().line(&samples::request());
+            let line = line(&Format::text(format).unwrap(), &samples::request());
             assert_eq!(line, format!("{want}\n"), "{format}");
         }
         let omitting = Format::text("[%REQ(x-none)%]").unwrap().omitting_empty(true);
-        assert_eq!(omitting.line(&samples::request()), "[]\n");
+        assert_eq!(line(&omitting, &samples::request()), "[]\n");
     }
 
     #[test]

@@ -107,7 +107,8 @@ mod tests {
     use super::*;
 
     fn line(format: &Format, record: &Connection) -> Json {
-        let line = format.line(record);
+        let mut line = String::new();
+        format.add_line(&mut line, record);
         assert!(line.ends_with("}\n"), "{line}");
         serde_json::from_str(&line).unwrap()
     }

@@ -10,7 +10,7 @@ use super::record::{Connection, KEPT, Request};
 use super::rule::Wanted;
 use super::time::TimeFormat;
 use crate::notation::command::HeaderArguments;
-use crate::telemetry::{ResponseFlag, clock};
+use crate::telemetry::{ResponseFlag, clock, digits};
 
 /// What stands for something else in a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +158,20 @@ impl Operator {
             Self::Plain(Plain::GrpcStatus | Plain::GrpcStatusNumber) => wanted.add_grpc_status(),
             _ => {}
         }
+    }
+
+    /// Adds what is made only to be added; false: [`Operator::value`] has it.
+    pub(super) fn push(&self, text: &mut String, record: &Connection) -> bool {
+        match self {
+            Self::StartTime(None) => clock::push_milliseconds(text, record.started),
+            Self::Address(end, AddressPart::Whole) => match end.of(record) {
+                Some(address) => digits::push_address(text, address),
+                None => return false,
+            },
+            Self::Plain(Plain::ResponseFlags) if record.flags.is_empty() => text.push('-'),
+            _ => return false,
+        }
+        true
     }
 
     pub(super) fn value<'a>(&'a self, record: &'a Connection) -> Value<'a> {

@@ -1,6 +1,5 @@
 //! The thread that writes the lines, and the queue of records before it.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -60,7 +59,8 @@ impl AccessLog {
         let (queue, items) = sync_channel(QUEUE);
         let (waiting, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
         let (taken, lost) = (waiting.clone(), dropped.clone());
-        let writer = Writer { files: HashMap::new(), open, waiting: taken, dropped: lost };
+        let (files, line) = Default::default();
+        let writer = Writer { files, line, open, waiting: taken, dropped: lost };
         std::thread::Builder::new().name("sluice-access".to_owned()).spawn(move || writer.run(&items))?;
         Ok(Self { queue, waiting, dropped })
     }
@@ -125,7 +125,10 @@ pub fn probe(path: &Path) -> io::Result<()> {
 }
 
 struct Writer {
-    files: HashMap<Arc<Path>, Log>,
+    /// Rules share few of them: looking at each is less than a hash of a path.
+    files: Vec<(Arc<Path>, Log)>,
+    /// The last one, for its room.
+    line: String,
     open: Open,
     waiting: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
@@ -162,7 +165,9 @@ impl Writer {
             Item::Record(connection, logging) => {
                 self.waiting.fetch_sub(connection.weight(), Ordering::Relaxed);
                 for rule in logging.rules().iter().filter(|rule| rule.takes(&connection)) {
-                    self.write(&rule.path, &rule.format.line(&connection));
+                    self.line.clear();
+                    rule.format.add_line(&mut self.line, &connection);
+                    self.write(&rule.path);
                 }
             }
             Item::Flush(done) => {
@@ -173,25 +178,30 @@ impl Writer {
             Item::Reopen => self.reopen(),
             Item::Keep(logging) => {
                 self.flush();
-                self.files.retain(|path, _| logging.paths().any(|kept| kept == path));
+                self.files.retain(|(path, _)| logging.paths().any(|kept| kept == path));
             }
         }
     }
 
-    fn write(&mut self, path: &Arc<Path>, line: &str) {
-        let Self { files, open, dropped, .. } = self;
-        let log = match files.get_mut(path) {
-            Some(Log::Refused(until)) if Instant::now() < *until => None,
-            Some(Log::Open(_)) => files.get_mut(path),
-            _ => Some(files.entry(path.clone()).insert_entry(open_log(open, path)).into_mut()),
-        };
+    /// Writes the line to a file, which is opened if need be.
+    fn write(&mut self, path: &Arc<Path>) {
+        let Self { files, line, open, dropped, .. } = self;
+        let is_it = |(known, _): &(Arc<Path>, Log)| Arc::ptr_eq(known, path) || known == path;
+        let place = files.iter().position(is_it).unwrap_or_else(|| {
+            files.push((path.clone(), open_log(open, path)));
+            files.len() - 1
+        });
+        let log = &mut files[place].1;
+        if matches!(log, Log::Refused(until) if Instant::now() >= *until) {
+            *log = open_log(open, path);
+        }
         match log {
-            Some(Log::Open(file)) => {
+            Log::Open(file) => {
                 if let Err(error) = file.write_all(line.as_bytes()) {
                     lose(dropped, path, &error);
                 }
             }
-            _ => {
+            Log::Refused(_) => {
                 dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
