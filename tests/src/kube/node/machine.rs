@@ -30,7 +30,7 @@ pub struct Node {
     init: u32,
     programs: Vec<(&'static str, Running)>,
     // Ends the first process with itself.
-    keeper: Running,
+    _keeper: Running,
     network: Namespace,
 }
 
@@ -51,11 +51,14 @@ impl Node {
         let network = Namespace::new(&name).expect("a namespace");
         warden.undo(&format!("ip netns del {} 2>/dev/null", network.name()));
         link(number, outside, &network).expect("a link");
+        cgroup::make(network.name(), warden);
         let mut first = network.command("unshare");
         first.args(["--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"]);
         first.args(["sh", "-c", INIT, "init", &name]).arg(&directory);
         let mut keeper = Running::start(&mut first, &directory.join("init.log"));
-        warden.undo(&format!("kill -KILL {} 2>/dev/null", keeper.id()));
+        // Unless it has ended, and its number is another's.
+        let (keepers, own) = (keeper.id(), directory.display());
+        warden.undo(&format!("grep -qs {own} /proc/{keepers}/cmdline && kill -KILL {keepers}"));
         wait::until("the first process of a node", || {
             assert!(keeper.ended().is_none(), "{}", keeper.log());
             directory.join("up").exists().then_some(())
@@ -63,15 +66,11 @@ impl Node {
         let children = format!("/proc/{0}/task/{0}/children", keeper.id());
         let init = fs::read_to_string(children).expect("children of a process");
         let init = init.trim().parse().expect("one child");
-        Self { name, number, directory, init, programs: Vec::new(), keeper, network }
+        Self { name, number, directory, init, programs: Vec::new(), _keeper: keeper, network }
     }
 
     /// Starts what a node runs, and gives it the image of pods.
-    pub(super) fn join(&mut self, plane: &ControlPlane, pods: &Image, warden: &mut Warden) {
-        let cgroup = format!("{}-cgroup", self.network.name());
-        cgroup::make(&cgroup, warden);
-        // Before its groups can go.
-        warden.undo(&format!("kill -KILL {} 2>/dev/null", self.keeper.id()));
+    pub(super) fn join(&mut self, plane: &ControlPlane, pods: &Image) {
         let (access, port) = (&plane.access, plane.port);
         let user = format!("system:node:{}", self.name);
         let kubeconfig = access.member(port, &user, "system:nodes");
@@ -80,7 +79,7 @@ impl Node {
             directory: &self.directory,
             address: self.address(),
             pods: &self.pods(),
-            cgroup: &cgroup,
+            cgroup: self.network.name(),
             identity: &identity,
             authority: access.trusted(),
             proxy_kubeconfig: &access.person(port, "system:kube-proxy"),
@@ -90,12 +89,12 @@ impl Node {
         let (containerd, kubelet, proxy) = (own("containerd.toml"), own("kubelet.json"), own("proxy.json"));
         self.start("containerd", unpacked().join("usr/bin/containerd"), &["--config", &containerd]);
         self.import(pods);
-        let override_ = format!("--hostname-override={}", self.name);
+        let called = format!("--hostname-override={}", self.name);
         let (config, address) = (format!("--config={kubelet}"), format!("--node-ip={}", self.address()));
         let kubeconfig = format!("--kubeconfig={}", kubeconfig.display());
-        self.start("kubelet", tool("kube/kubelet"), &[&config, &kubeconfig, &address, &override_]);
+        self.start("kubelet", tool("kube/kubelet"), &[&config, &kubeconfig, &address, &called]);
         let config = format!("--config={proxy}");
-        self.start("kube-proxy", tool("kube/kube-proxy"), &[&config, &override_]);
+        self.start("kube-proxy", tool("kube/kube-proxy"), &[&config, &called]);
     }
 
     fn start(&mut self, name: &'static str, program: PathBuf, words: &[&str]) {

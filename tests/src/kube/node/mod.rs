@@ -78,7 +78,7 @@ impl Cluster {
         let controllers = [controllers(&plane, &directory), scheduler(&plane, &directory)];
         let pods = Image::of_pods(pod, &directory);
         for machine in &mut machines {
-            machine.join(&plane, &pods, &mut warden);
+            machine.join(&plane, &pods);
         }
         let cluster =
             Self { nodes: machines, _controllers: controllers, plane, outside, directory, _warden: warden };
@@ -108,7 +108,7 @@ impl Cluster {
         }
     }
 
-    /// Runs kubectl until it succeeds, for so long; panics with what it said, and what the nodes did.
+    /// Runs kubectl with words that wait for something, for so long; panics with what it said, and what the nodes did.
     #[track_caller]
     pub fn await_kubectl(&self, words: &[&str], limit: Duration) -> Said {
         let timeout = format!("--timeout={}s", limit.as_secs());
