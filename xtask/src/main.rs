@@ -13,6 +13,7 @@ mod image;
 mod kube;
 mod peers;
 mod process;
+mod prometheus;
 mod test;
 mod tidy;
 mod toolchain;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
 fn setup(peers: bool) -> anyhow::Result<()> {
     process::ensure_programs(process::TEST_PROGRAMS)?;
     h2spec::ensure()?;
+    prometheus::ensure()?;
     kube::ensure()?;
     helm::ensure()?;
     toolchain::ensure()?;

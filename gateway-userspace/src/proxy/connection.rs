@@ -79,6 +79,7 @@ pub(super) async fn serve(
     let runtime = shared.runtime.current();
     // The listener may have been removed between the accept and now.
     let Some(listener) = runtime.snapshot.listener(key) else { return socket::reset(stream) };
+    let _counted = shared.metering.accepted(key);
     let drain = shared.drains.watch(Place::of(listener));
     let Ok(_source) = admit_source(&shared, peer) else { return socket::reset(stream) };
     let Ok(admission) = admit(&shared, listener) else { return socket::reset(stream) };

@@ -83,6 +83,9 @@ pub(super) async fn serve(
     if is_grpc {
         exchange.is_grpc();
     }
+    if is_grpc || web.is_some() {
+        notes.is_grpc();
+    }
     let asked = (is_plain, is_grpc, web);
     let answer = tokio::select! {
         biased;
@@ -193,7 +196,8 @@ async fn answer(
                 Some(web) => web.translate(request),
                 None => request.map(ClientBody::plain),
             };
-            let request = request.map(|body| body.within(connection.shared.bounds.body));
+            let (most, messages) = (connection.shared.bounds.body, notes.messages());
+            let request = request.map(|body| body.within(most).counted(messages));
             return Ok(forwarded(&facts, action, (target, request), is_grpc, notes).await);
         }
     };
@@ -214,7 +218,7 @@ async fn forwarded(
     let Filters { fault, cors } = &route.filters;
     let chosen = by_weight(&action.destinations);
     if let Some(cluster) = chosen.and_then(|chosen| action.destinations[chosen].cluster.as_ref()) {
-        notes.cluster(&cluster.name);
+        notes.cluster(cluster);
     }
     let finish = |answer: Result<_, RequestError>| {
         let mut response: Response<_> =
