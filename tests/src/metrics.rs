@@ -1,10 +1,13 @@
 //! What the gateway exports to Prometheus: samples by name and labels, and what Prometheus itself makes of them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 
 use serde::Deserialize;
+use serde_json::Value;
 
+use crate::deploy;
 use crate::program::{Said, run, run_with_input, tool};
 
 /// An exposition in Prometheus' text.
@@ -69,9 +72,10 @@ impl Scrape {
         }
     }
 
-    /// All of them.
-    pub fn all(&self) -> &[Sample] {
-        &self.samples
+    /// Metrics by name, with samples or without.
+    pub fn families(&self) -> impl Iterator<Item = &str> {
+        let lines = self.text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        lines.filter_map(|line| line.split_whitespace().next())
     }
 
     /// Whether Prometheus can read it, and has nothing to say against its names (`promtool check metrics`).
@@ -89,16 +93,44 @@ pub fn prometheus(what: &str, text: &str) -> Said {
     run_with_input(Command::new(tool("sluice-prometheus")).arg(what), text.as_bytes())
 }
 
-/// What the expressions of rule files ask for; panics if the files are not sound (`promtool check rules`).
+/// What the alerts and the dashboard of `deploy/monitoring` ask for; panics if Prometheus cannot read them (`promtool check
+/// rules`).
 #[track_caller]
-pub fn asked_by_rules(files: &[&std::path::Path]) -> Vec<Asked> {
-    asked(run(Command::new(tool("sluice-prometheus")).arg("rules").args(files)))
+pub fn asked_by_what_is_deployed() -> Vec<Asked> {
+    let rules = deploy::path("deploy/monitoring/rules.yaml");
+    let by_rules = asked(run(Command::new(tool("sluice-prometheus")).arg("rules").arg(rules)));
+    [by_rules, asked_by_dashboard(&deploy::path("deploy/monitoring/dashboard.json"))].concat()
 }
 
-/// What expressions ask for.
+/// What a dashboard of Grafana's asks for, with its own variables in their places.
 #[track_caller]
-pub fn asked_by(expressions: &[String]) -> Vec<Asked> {
-    asked(prometheus("queries", &(expressions.join("\n") + "\n")))
+fn asked_by_dashboard(file: &Path) -> Vec<Asked> {
+    let text = std::fs::read_to_string(file).expect("a dashboard");
+    let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let expressions = targets.map(|target| target["expr"].as_str().expect("an expression"));
+    let plain = |text: &str| text.replace("$__rate_interval", "1m").replace("$namespace", ".*") + "\n";
+    asked(prometheus("queries", &expressions.map(plain).collect::<String>()))
+}
+
+/// Panics unless all that is asked for is there: the metric, and where it has samples, the labels.
+#[track_caller]
+pub fn expect_answered(scrape: &Scrape, asked: &[Asked]) {
+    // What Prometheus adds by itself.
+    const OF_PROMETHEUS: [&str; 2] = ["instance", "job"];
+    let families: Vec<_> = scrape.families().collect();
+    for Asked { expression, metric, labels } in asked {
+        let part = ["_bucket", "_sum", "_count"].iter().find_map(|part| metric.strip_suffix(part));
+        let is_there =
+            families.contains(&metric.as_str()) || part.is_some_and(|whole| families.contains(&whole));
+        assert!(is_there, "there is no {metric}: {expression}");
+        let samples = scrape.samples(metric, &[]);
+        for label in labels.iter().filter(|label| !OF_PROMETHEUS.contains(&label.as_str())) {
+            let has = samples.is_empty() || samples.iter().any(|sample| sample.labels.contains_key(label));
+            assert!(has, "{metric} has no label {label}: {expression}");
+        }
+    }
 }
 
 #[track_caller]

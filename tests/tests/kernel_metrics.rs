@@ -10,7 +10,7 @@ use harness::client::{self, read_to_end};
 use harness::documents::{self, Server, service, sni_route, tcp_route, tcp_service};
 use harness::gateway::{Gateway, Kernel};
 use harness::lab::{Family, Lab};
-use harness::metrics::Scrape;
+use harness::metrics::{Scrape, asked_by_what_is_deployed, expect_answered};
 use harness::serve::Place;
 use harness::tls::TlsClient;
 use harness::{echo, wait};
@@ -73,6 +73,7 @@ fn steered_bytes_equal_those_of_client_and_server() {
     let scrape = gateway.scrape();
     scrape.expect_sound();
     assert!(scrape.sum("sluice_kernel_verdicts_total", &[("verdict", "steered")]) >= 1.0, "{}", scrape.text);
+    expect_answered(&scrape, &asked_by_what_is_deployed());
     assert!((scrape.sum("sluice_kernel_plane_up", &[]) - 1.0).abs() < f64::EPSILON, "{}", scrape.text);
 }
 

@@ -22,7 +22,7 @@ impl View {
     /// Writes all metrics, with what the kernel plane says.
     pub(super) fn measure(&self, to: &mut Encoder<'_>, kernel: Option<&datapath::Status>) {
         if let Some(registry) = &self.metrics {
-            to.traffic(registry);
+            to.traffic(registry, &self.snapshot.metrics);
             to.listeners(registry);
             measure_registry(to, registry);
         }
@@ -36,9 +36,7 @@ impl View {
             "Whether there is a kernel plane",
             flag(self.kernel.off.is_none()),
         );
-        if let Some(status) = kernel {
-            measure_kernel(to, status);
-        }
+        measure_kernel(to, kernel);
         process::measure(to);
         let version = env!("CARGO_PKG_VERSION");
         to.family("sluice_build_info", Gauge, "Version of the gateway");
@@ -63,11 +61,9 @@ impl View {
         to.single(("sluice_credential_faults", Gauge), "Credentials that cannot be used", faults);
         let closed = self.bind_failures.len() as f64;
         to.single(("sluice_listener_bind_failures", Gauge), "Listeners that could not be opened", closed);
-        if let Some(cluster) = &self.cluster {
-            let age = cluster.age().as_secs_f64();
-            let help = "How old the state of the cluster is that is in force; 0 while changes are learnt";
-            to.single(("sluice_cluster_state_age_seconds", Gauge), help, age);
-        }
+        let help = "How old the state of the cluster is that is in force; 0 while changes are learnt";
+        to.family("sluice_cluster_state_age_seconds", Gauge, help);
+        self.cluster.iter().for_each(|cluster| to.sample(&[], cluster.age().as_secs_f64()));
     }
 
     fn measure_protection(&self, to: &mut Encoder<'_>) {
@@ -233,40 +229,45 @@ fn measure_registry(to: &mut Encoder<'_>, registry: &Registry) {
     );
 }
 
-fn measure_kernel(to: &mut Encoder<'_>, status: &datapath::Status) {
+/// Without a kernel plane the metrics are there, and have no samples.
+fn measure_kernel(to: &mut Encoder<'_>, status: Option<&datapath::Status>) {
     to.family("sluice_kernel_verdicts_total", Counter, "Packets by what the programs made of them");
-    status.verdicts.iter().for_each(|(verdict, count)| to.sample(&[("verdict", verdict)], *count as f64));
+    for (verdict, count) in status.iter().flat_map(|status| &status.verdicts) {
+        to.sample(&[("verdict", verdict)], *count as f64);
+    }
     to.family("sluice_kernel_flows", Gauge, "Records of flows and handshakes");
-    for (state, counts) in [("established", status.flows), ("handshake", status.handshakes)] {
+    let flows = status.map(|status| [("established", status.flows), ("handshake", status.handshakes)]);
+    for (state, counts) in flows.into_iter().flatten() {
         for (family, count) in [("ipv4", counts.ipv4), ("ipv6", counts.ipv6)] {
             to.sample(&[("family", family), ("state", state)], count as f64);
         }
     }
     to.family("sluice_kernel_map_entries", Gauge, "Entries in use of the tables that may fill up");
-    let in_use = status.in_use;
-    let entries = [
-        ("flows4", in_use.ipv4_records),
-        ("flows6", in_use.ipv6_records),
-        ("translations", u64::from(in_use.translations)),
-        ("source_ports", u64::from(in_use.source_ports)),
-    ];
-    entries.iter().for_each(|(map, count)| to.sample(&[("map", map)], *count as f64));
+    let entries = status.map(|status| {
+        [
+            ("flows4", status.in_use.ipv4_records),
+            ("flows6", status.in_use.ipv6_records),
+            ("translations", u64::from(status.in_use.translations)),
+            ("source_ports", u64::from(status.in_use.source_ports)),
+        ]
+    });
+    entries.into_iter().flatten().for_each(|(map, count)| to.sample(&[("map", map)], count as f64));
     to.family("sluice_kernel_map_capacity", Gauge, "Entries that there is room for");
-    for map in ["flows4", "flows6", "translations"] {
-        to.sample(&[("map", map)], f64::from(status.max_flows));
+    if let Some(status) = status {
+        for map in ["flows4", "flows6", "translations"] {
+            to.sample(&[("map", map)], f64::from(status.max_flows));
+        }
     }
-    let memory = status.memory.total_bytes as f64;
-    to.single(("sluice_kernel_memory_bytes", Gauge), "Memory of the flow tables", memory);
-    to.single(
-        ("sluice_kernel_listeners", Gauge),
-        "Addresses and ports that new flows are steered of",
-        status.listeners as f64,
-    );
+    to.family("sluice_kernel_memory_bytes", Gauge, "Memory of the flow tables");
+    status.iter().for_each(|status| to.sample(&[], status.memory.total_bytes as f64));
+    to.family("sluice_kernel_listeners", Gauge, "Addresses and ports that new flows are steered of");
+    status.iter().for_each(|status| to.sample(&[], status.listeners as f64));
     to.family("sluice_kernel_backend_failures_total", Counter, "New flows that backends failed");
-    let sum =
-        |of: fn(&datapath::BackendTraffic) -> u64| status.backend_traffic.iter().map(of).sum::<u64>() as f64;
-    to.sample(&[("failure", "refused")], sum(|it| it.failures.refused));
-    to.sample(&[("failure", "unanswered")], sum(|it| it.failures.unanswered));
+    if let Some(status) = status {
+        let failures = || status.backend_traffic.iter().map(|backend| backend.failures);
+        to.sample(&[("failure", "refused")], failures().map(|it| it.refused).sum::<u64>() as f64);
+        to.sample(&[("failure", "unanswered")], failures().map(|it| it.unanswered).sum::<u64>() as f64);
+    }
 }
 
 fn flag(is: bool) -> u32 {

@@ -42,5 +42,5 @@ pub use events::Failure;
 pub use pin::Pins;
 pub use plan::{Placement, Refusal};
 pub use plane::{Applied, DatapathError, KernelPlane, Stopped, Unavailable};
-pub use stats::{BackendTraffic, Status};
+pub use stats::Status;
 pub use targets::Targets;

@@ -1,7 +1,10 @@
 //! The text that Prometheus reads: its own format (0.0.4) or OpenMetrics 1.0. Given away in pieces while it is made, as a
 //! mesh may have a hundred megabytes of it.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::Write as _;
+use std::sync::Arc;
 
 use super::bounds::ISTIO;
 use super::durations::{self, Durations};
@@ -9,7 +12,8 @@ use super::exemplar::Exemplar;
 use super::in_flight::Underway;
 use super::labels::escaped;
 use super::registry::{Registry, Series};
-use super::rows::{Distribution, HttpSum, Progress};
+use super::rows::{Distribution, HttpSum, Merge, Progress};
+use super::rules::{Change, Metric, Rules};
 
 /// Bytes of a piece, about.
 const PIECE: usize = 64 * 1024;
@@ -123,40 +127,49 @@ impl<'g> Encoder<'g> {
         self.histogram(durations::BOUNDS, &buckets, sum);
     }
 
-    /// Istio's metrics.
-    pub fn traffic(&mut self, registry: &Registry) {
+    /// Istio's metrics, as documents change them.
+    pub fn traffic(&mut self, registry: &Registry, rules: &Rules) {
         let http = registry.http();
-        self.counts("istio_requests_total", "Requests, by what became of them", &http, |sum| sum.requests);
-        self.distribution(
-            "istio_request_duration_milliseconds",
-            "From a request's head to the end of its response",
-            &http,
-            |sum| (&sum.duration, sum.exemplar),
-        );
-        self.distribution("istio_request_bytes", "Bytes of requests' bodies", &http, |sum| {
-            (&sum.received, None)
-        });
-        self.distribution("istio_response_bytes", "Bytes of responses' bodies", &http, |sum| {
-            (&sum.sent, None)
-        });
-        let grpc: Vec<_> = http
-            .iter()
-            .filter(|(series, _)| series.labels.contains("request_protocol=\"grpc\""))
-            .cloned()
-            .collect();
-        let (of_clients, of_backends) = ("gRPC messages of clients", "gRPC messages of backends");
-        self.counts("istio_request_messages_total", of_clients, &grpc, |sum| sum.request_messages);
-        self.counts("istio_response_messages_total", of_backends, &grpc, |sum| sum.response_messages);
-        drop((http, grpc));
+        let (count, help) =
+            (("istio_requests_total", Metric::RequestCount), "Requests, by what became of them");
+        self.counts(count, help, &http, rules, |sum| sum.requests);
+        let duration = ("istio_request_duration_milliseconds", Metric::RequestDuration);
+        let help = "From a request's head to the end of its response";
+        self.distributions(duration, help, &http, rules, |sum| (&sum.duration, sum.exemplar));
+        let (size, help) = (("istio_request_bytes", Metric::RequestSize), "Bytes of requests' bodies");
+        self.distributions(size, help, &http, rules, |sum| (&sum.received, None));
+        let (size, help) = (("istio_response_bytes", Metric::ResponseSize), "Bytes of responses' bodies");
+        self.distributions(size, help, &http, rules, |sum| (&sum.sent, None));
+        let is_grpc = |series: &Series| series.labels.contains("request_protocol=\"grpc\"");
+        let grpc: Vec<_> = http.into_iter().filter(|(series, _)| is_grpc(series)).collect();
+        let messages = ("istio_request_messages_total", Metric::GrpcRequestMessages);
+        self.counts(messages, "gRPC messages of clients", &grpc, rules, |sum| sum.request_messages);
+        let messages = ("istio_response_messages_total", Metric::GrpcResponseMessages);
+        self.counts(messages, "gRPC messages of backends", &grpc, rules, |sum| sum.response_messages);
+        drop(grpc);
         let tcp = registry.tcp();
         let counts: [(_, _, fn(&Progress) -> u64); 4] = [
-            ("istio_tcp_sent_bytes_total", "Bytes that went to TCP clients", |sum| sum.sent),
-            ("istio_tcp_received_bytes_total", "Bytes that came from TCP clients", |sum| sum.received),
-            ("istio_tcp_connections_opened_total", "TCP connections that began", |sum| sum.opened),
-            ("istio_tcp_connections_closed_total", "TCP connections that ended", |sum| sum.closed),
+            (("istio_tcp_sent_bytes_total", Metric::TcpSentBytes), "Bytes that went to TCP clients", |sum| {
+                sum.sent
+            }),
+            (
+                ("istio_tcp_received_bytes_total", Metric::TcpReceivedBytes),
+                "Bytes that came from TCP clients",
+                |sum| sum.received,
+            ),
+            (
+                ("istio_tcp_connections_opened_total", Metric::TcpOpenedConnections),
+                "TCP connections that began",
+                |sum| sum.opened,
+            ),
+            (
+                ("istio_tcp_connections_closed_total", Metric::TcpClosedConnections),
+                "TCP connections that ended",
+                |sum| sum.closed,
+            ),
         ];
-        for (name, help, count) in counts {
-            self.counts(name, help, &tcp, count);
+        for (metric, help, count) in counts {
+            self.counts(metric, help, &tcp, rules, count);
         }
     }
 
@@ -186,44 +199,46 @@ impl<'g> Encoder<'g> {
         }
     }
 
-    fn counts<S: Copy>(
+    fn counts<S: Merge + Copy>(
         &mut self,
-        name: &'static str,
+        (name, metric): (&'static str, Metric),
         help: &str,
-        all: &[(std::sync::Arc<Series>, S)],
+        all: &[Counted<S>],
+        rules: &Rules,
         count: impl Fn(&S) -> u64,
     ) {
+        let Some(told) = Told::of(all, rules.of(metric)) else { return };
         self.family(name, Kind::Counter, help);
-        for (series, sum) in all {
-            self.line("", &series.labels, |text| whole(text, count(sum)));
-        }
+        told.each(|labels, sum| self.line("", labels, |text| whole(text, count(sum))));
     }
 
-    fn distribution(
+    fn distributions(
         &mut self,
-        name: &'static str,
+        (name, metric): (&'static str, Metric),
         help: &str,
-        all: &[(std::sync::Arc<Series>, HttpSum)],
+        all: &[Counted<HttpSum>],
+        rules: &Rules,
         of: impl Fn(&HttpSum) -> (&Distribution, Option<Exemplar>),
     ) {
+        let Some(told) = Told::of(all, rules.of(metric)) else { return };
         self.family(name, Kind::Histogram, help);
         // Twenty lines of each series differ in their bound alone.
         let bounds: Vec<_> = ISTIO.0.iter().map(ToString::to_string).chain(["+Inf".to_owned()]).collect();
-        for (series, sum) in all {
+        told.each(|labels, sum| {
             let (distribution, exemplar) = of(sum);
             let exemplar = exemplar.filter(|_| self.form == Form::OpenMetrics);
-            let told = exemplar.map(|exemplar| (ISTIO.bucket(exemplar.value), exemplar));
+            let exemplar = exemplar.map(|exemplar| (ISTIO.bucket(exemplar.value), exemplar));
             let mut count = 0;
             for (at, (bound, bucket)) in bounds.iter().zip(&distribution.buckets).enumerate() {
                 count += bucket;
                 self.text.extend_from_slice(name.as_bytes());
                 self.text.extend_from_slice(b"_bucket{");
-                self.text.extend_from_slice(series.labels.as_bytes());
+                self.text.extend_from_slice(labels.as_bytes());
                 self.text.extend_from_slice(b",le=\"");
                 self.text.extend_from_slice(bound.as_bytes());
                 self.text.extend_from_slice(b"\"} ");
                 whole(&mut self.text, count);
-                if let Some((_, exemplar)) = told.filter(|(bucket, _)| *bucket == at) {
+                if let Some((_, exemplar)) = exemplar.filter(|(bucket, _)| *bucket == at) {
                     let (seconds, milliseconds) = (exemplar.at / 1000, exemplar.at % 1000);
                     let Exemplar { trace, value, .. } = exemplar;
                     let _ =
@@ -231,9 +246,9 @@ impl<'g> Encoder<'g> {
                 }
                 self.text.push(b'\n');
             }
-            self.line("_sum", &series.labels, |text| number(text, distribution.sum as f64 / 1e3));
-            self.line("_count", &series.labels, |text| whole(text, count));
-        }
+            self.line("_sum", labels, |text| number(text, distribution.sum as f64 / 1e3));
+            self.line("_count", labels, |text| whole(text, count));
+        });
     }
 
     fn line(&mut self, suffix: &str, labels: &str, value: impl FnOnce(&mut Vec<u8>)) {
@@ -266,6 +281,41 @@ impl<'g> Encoder<'g> {
             self.text.extend_from_slice(b"# EOF\n");
         }
         self.flush();
+    }
+}
+
+/// A series and what was counted.
+type Counted<S> = (Arc<Series>, S);
+
+/// The series of a metric as they are told.
+enum Told<'a, S> {
+    AsCounted(&'a [Counted<S>]),
+    /// By other labels.
+    Changed(BTreeMap<String, S>),
+}
+
+impl<'a, S: Merge + Copy> Told<'a, S> {
+    /// `None`: the metric is left out.
+    fn of(all: &'a [Counted<S>], change: Option<&Change>) -> Option<Self> {
+        let Some(change) = change else { return Some(Self::AsCounted(all)) };
+        if change.disabled {
+            return None;
+        }
+        let mut changed = BTreeMap::new();
+        for (series, sum) in all {
+            match changed.entry(change.apply(&series.labels)) {
+                Entry::Vacant(vacant) => drop(vacant.insert(*sum)),
+                Entry::Occupied(mut known) => known.get_mut().merge(sum),
+            }
+        }
+        Some(Self::Changed(changed))
+    }
+
+    fn each(&self, mut tell: impl FnMut(&str, &S)) {
+        match self {
+            Self::AsCounted(all) => all.iter().for_each(|(series, sum)| tell(&series.labels, sum)),
+            Self::Changed(all) => all.iter().for_each(|(labels, sum)| tell(labels, sum)),
+        }
     }
 }
 

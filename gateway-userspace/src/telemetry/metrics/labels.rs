@@ -182,6 +182,22 @@ pub(super) fn text(source: &Source, found: Option<(&Destination, Outcome)>, prot
     text
 }
 
+/// A value as [`escaped`] wrote it, and how much text that and the quote behind it are; `None` without one.
+pub(super) fn unescaped(text: &str) -> Option<(String, usize)> {
+    let (mut value, mut is_escaped) = (String::new(), false);
+    for (at, character) in text.char_indices() {
+        match (is_escaped, character) {
+            (false, '\\') => is_escaped = true,
+            (false, '"') => return Some((value, at + 1)),
+            (was_escaped, character) => {
+                value.push(if was_escaped && character == 'n' { '\n' } else { character });
+                is_escaped = false;
+            }
+        }
+    }
+    None
+}
+
 /// A label's value as both formats write it.
 pub(super) fn escaped(value: &str) -> String {
     let mut written = String::with_capacity(value.len());

@@ -11,6 +11,7 @@ mod in_flight;
 mod labels;
 mod registry;
 mod rows;
+mod rules;
 
 pub use bounds::Bounds;
 pub use durations::Durations;
@@ -21,3 +22,4 @@ pub use in_flight::InFlight;
 pub use labels::{Destination, Outcome, Peer, Protocol, Source, UNKNOWN};
 pub use registry::{Registry, Series, Shard};
 pub use rows::{HttpSample, Progress};
+pub use rules::{Change, Metric, Rules, Tag};

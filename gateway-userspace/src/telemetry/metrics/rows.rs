@@ -60,6 +60,11 @@ pub(super) struct Distribution {
 }
 
 impl Distribution {
+    fn merge(&mut self, other: &Self) {
+        self.buckets.iter_mut().zip(other.buckets).for_each(|(sum, bucket)| *sum += bucket);
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+
     fn add(&mut self, of: &Histogram) {
         for (sum, bucket) in self.buckets.iter_mut().zip(&of.buckets) {
             *sum += bucket.get();
@@ -130,6 +135,32 @@ pub(super) struct HttpSum {
     pub(super) response_messages: u64,
     /// The latest one, of a duration in milliseconds.
     pub(super) exemplar: Option<Exemplar>,
+}
+
+/// Sums that can be added up, where labels that told them apart are taken away.
+pub(super) trait Merge {
+    fn merge(&mut self, other: &Self);
+}
+
+impl Merge for HttpSum {
+    fn merge(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.duration.merge(&other.duration);
+        self.received.merge(&other.received);
+        self.sent.merge(&other.sent);
+        self.request_messages += other.request_messages;
+        self.response_messages += other.response_messages;
+        self.exemplar = self.exemplar.or(other.exemplar);
+    }
+}
+
+impl Merge for Progress {
+    fn merge(&mut self, other: &Self) {
+        self.received = self.received.wrapping_add(other.received);
+        self.sent = self.sent.wrapping_add(other.sent);
+        self.opened += other.opened;
+        self.closed += other.closed;
+    }
 }
 
 /// Something that rows are made of.
