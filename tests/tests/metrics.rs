@@ -384,3 +384,21 @@ fn dashboard_alerts_and_docs_speak_of_what_there_is() {
     let untold: Vec<_> = scrape.families().filter(|name| !docs.contains(&format!("`{name}`"))).collect();
     assert!(untold.is_empty(), "docs/telemetry.md does not tell of {untold:?}");
 }
+
+/// The port is one of the sockets that an agent hands on.
+#[test]
+fn a_successor_answers_where_the_one_before_it_did() {
+    let (backend, [port, metrics]) = (Backend::http("webapp"), [0; 2].map(|_| port::free()));
+    let address = format!("127.0.0.1:{metrics}");
+    let arranged = Gateway::arrange().flags(&["--metrics-address", &address]);
+    let mut gateway = arranged.document("site", &webapp(port, &backend)).start();
+    let started = || Scrape::of(&get(([127, 0, 0, 1], metrics).into(), "sluice", "/metrics").text());
+    let before = started().one("process_start_time_seconds", &[]).value;
+    let relieved = gateway.replace();
+    wait::until("the successor's word", || {
+        (started().one("process_start_time_seconds", &[]).value > before).then_some(())
+    });
+    relieved.expect_end();
+    get(gateway.at(port), HOST, "/");
+    assert_eq!(value(&once(&gateway, "istio_requests_total", &[], 1), "istio_requests_total", &[]), 1);
+}

@@ -1,12 +1,13 @@
 //! The gateway's own metrics, beside Istio's: `sluice_…`, and `process_…`. docs/telemetry.md says what each means.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::process;
 use super::view::View;
 use crate::datapath;
-use crate::model::{Cluster, Health, Listener, Tier};
+use crate::model::{Cluster, Health, Limits, Listener, Tier};
 use crate::telemetry::AccessLog;
 use crate::telemetry::metrics::{Encoder, Kind, Registry};
 use crate::tls::certificate;
@@ -63,7 +64,9 @@ impl View {
         to.single(("sluice_listener_bind_failures", Gauge), "Listeners that could not be opened", closed);
         let help = "How old the state of the cluster is that is in force; 0 while changes are learnt";
         to.family("sluice_cluster_state_age_seconds", Gauge, help);
-        self.cluster.iter().for_each(|cluster| to.sample(&[], cluster.age().as_secs_f64()));
+        if let Some(cluster) = &self.cluster {
+            to.sample(&[], cluster.age().as_secs_f64());
+        }
     }
 
     fn measure_protection(&self, to: &mut Encoder<'_>) {
@@ -76,8 +79,7 @@ impl View {
             to.sample(&[("reason", reason)], count as f64);
         }
         to.family("sluice_listener_limited_total", Counter, "Connections beyond the limits of a listener");
-        let limited =
-            |listener: &&std::sync::Arc<Listener>| listener.limits != crate::model::Limits::default();
+        let limited = |listener: &&Arc<Listener>| listener.limits != Limits::default();
         for listener in self.snapshot.listeners.iter().filter(limited) {
             let refused = self.counts.listeners.refused(&listener.key);
             to.sample(&[("listener", &listener.key.to_string())], refused as f64);
@@ -112,9 +114,10 @@ impl View {
         for endpoint in self.snapshot.clusters.values().flat_map(|cluster| &cluster.endpoints) {
             *all.entry(health(endpoint.health)).or_default() += 1;
         }
-        all.iter().for_each(|(state, count)| to.sample(&[("state", state)], *count as f64));
-        let is_judged =
-            |cluster: &&std::sync::Arc<Cluster>| cluster.outlier.is_some() || cluster.health_check.is_some();
+        for (state, count) in &all {
+            to.sample(&[("state", state)], *count as f64);
+        }
+        let is_judged = |cluster: &&Arc<Cluster>| cluster.outlier.is_some() || cluster.health_check.is_some();
         let judged: Vec<_> = self.snapshot.clusters.values().filter(is_judged).take(MOST_CLUSTERS).collect();
         to.family(
             "sluice_cluster_endpoints",
@@ -139,9 +142,9 @@ impl View {
                 *states.entry(state).or_default() += 1;
             }
             let name = cluster.name.to_string();
-            states
-                .iter()
-                .for_each(|(state, count)| to.sample(&[("cluster", &name), ("state", state)], *count as f64));
+            for (state, count) in &states {
+                to.sample(&[("cluster", &name), ("state", state)], *count as f64);
+            }
         }
         to.family(
             "sluice_cluster_limited_total",
@@ -251,7 +254,9 @@ fn measure_kernel(to: &mut Encoder<'_>, status: Option<&datapath::Status>) {
             ("source_ports", u64::from(status.in_use.source_ports)),
         ]
     });
-    entries.into_iter().flatten().for_each(|(map, count)| to.sample(&[("map", map)], count as f64));
+    for (map, count) in entries.into_iter().flatten() {
+        to.sample(&[("map", map)], count as f64);
+    }
     to.family("sluice_kernel_map_capacity", Gauge, "Entries that there is room for");
     if let Some(status) = status {
         for map in ["flows4", "flows6", "translations"] {
@@ -259,9 +264,13 @@ fn measure_kernel(to: &mut Encoder<'_>, status: Option<&datapath::Status>) {
         }
     }
     to.family("sluice_kernel_memory_bytes", Gauge, "Memory of the flow tables");
-    status.iter().for_each(|status| to.sample(&[], status.memory.total_bytes as f64));
+    if let Some(status) = status {
+        to.sample(&[], status.memory.total_bytes as f64);
+    }
     to.family("sluice_kernel_listeners", Gauge, "Addresses and ports that new flows are steered of");
-    status.iter().for_each(|status| to.sample(&[], status.listeners as f64));
+    if let Some(status) = status {
+        to.sample(&[], status.listeners as f64);
+    }
     to.family("sluice_kernel_backend_failures_total", Counter, "New flows that backends failed");
     if let Some(status) = status {
         let failures = || status.backend_traffic.iter().map(|backend| backend.failures);

@@ -226,7 +226,9 @@ impl<'a> Driver<'a> {
 
     fn apply(&mut self, snapshot: Arc<Snapshot>) {
         self.snapshot = snapshot.clone();
-        self.flows.iter_mut().for_each(Flows::forget_ways);
+        if let Some(flows) = &mut self.flows {
+            flows.forget_ways();
+        }
         match self.plane.apply(snapshot) {
             Ok(applied) => self.report(&applied),
             Err(error) => self.fail(&error),

@@ -47,12 +47,16 @@ impl Line {
 
     /// It is to go to this cluster.
     pub(super) fn chosen(&mut self, cluster: &Arc<Cluster>) {
-        self.metered.iter().for_each(|metered| metered.chosen(cluster));
+        if let Some(metered) = &self.metered {
+            metered.chosen(cluster);
+        }
     }
 
     /// It goes to this backend, from an end of ours that has an address as long as it is open.
     pub(super) fn connected(&mut self, cluster: &Arc<Cluster>, host: SocketAddr, local: Option<SocketAddr>) {
-        self.metered.iter().for_each(|metered| metered.connected(cluster, host));
+        if let Some(metered) = &self.metered {
+            metered.connected(cluster, host);
+        }
         self.log(|connection| {
             connection.upstream_host = Some(host);
             connection.upstream_cluster = Some(cluster.name.to_string());
@@ -67,7 +71,9 @@ impl Line {
     }
 
     fn flag(&mut self, flags: &'static [ResponseFlag]) {
-        self.metered.iter().for_each(|metered| metered.flagged(flags));
+        if let Some(metered) = &self.metered {
+            metered.flagged(flags);
+        }
         self.log(|connection| connection.flags = Cow::Borrowed(flags));
     }
 
@@ -101,7 +107,9 @@ impl Line {
 
     /// It is over.
     pub(super) fn ended(&mut self, carried: Carried, end: &RelayEnd) {
-        self.metered.iter().for_each(|metered| metered.carried(carried));
+        if let Some(metered) = &self.metered {
+            metered.carried(carried);
+        }
         self.log(|connection| (connection.received, connection.sent) = (carried.up, carried.down));
         self.flag(match end {
             RelayEnd::Failed { side: Side::Upstream, .. } => &[ResponseFlag::UpstreamConnectionTermination],
@@ -119,7 +127,9 @@ impl Line {
             metered.carried(carried);
             metered.leave();
         }
-        self.logged.iter_mut().for_each(|logged| logged.is_left = true);
+        if let Some(logged) = &mut self.logged {
+            logged.is_left = true;
+        }
     }
 }
 

@@ -79,7 +79,9 @@ impl Metering {
     /// Counts a connection to a listener for as long as what this returns is kept.
     pub(super) fn accepted(&self, key: ListenerKey) -> Accepted {
         let in_flight = self.listener(key);
-        in_flight.iter().for_each(|one| one.accept());
+        if let Some(one) = &in_flight {
+            one.accept();
+        }
         Accepted(in_flight)
     }
 
@@ -101,7 +103,9 @@ pub(super) struct Accepted(Option<Arc<InFlight>>);
 
 impl Drop for Accepted {
     fn drop(&mut self) {
-        self.0.iter().for_each(|one| one.close());
+        if let Some(one) = &self.0 {
+            one.close();
+        }
     }
 }
 

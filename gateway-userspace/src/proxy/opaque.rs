@@ -27,8 +27,12 @@ pub(super) struct Listed {
 
 impl Listed {
     fn carried(&self, carried: Carried) {
-        self.connection.iter().for_each(|listed| listed.carried(carried.up, carried.down, Instant::now()));
-        self.metered.iter().for_each(|metered| metered.carried(carried));
+        if let Some(listed) = &self.connection {
+            listed.carried(carried.up, carried.down, Instant::now());
+        }
+        if let Some(metered) = &self.metered {
+            metered.carried(carried);
+        }
     }
 }
 

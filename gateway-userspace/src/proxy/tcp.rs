@@ -133,7 +133,9 @@ async fn carry(
             match opaque::between_sockets(shared, named, climb, (parts, lifetime), answered).await {
                 (carried, End::HandedOver(settling)) => {
                     report(Outcome::Connected);
-                    line.into_iter().for_each(|line| line.leave(carried));
+                    if let Some(line) = line {
+                        line.leave(carried);
+                    }
                     settling.finish().await;
                     return;
                 }
@@ -188,7 +190,9 @@ async fn connect_any(
     let chosen = by_weight(&route.destinations).and_then(|index| route.destinations.get(index));
     let cluster =
         chosen.and_then(|destination| destination.cluster.as_ref()).ok_or(ResponseFlag::NoCluster)?;
-    line.into_iter().for_each(|line| line.chosen(cluster));
+    if let Some(line) = line {
+        line.chosen(cluster);
+    }
     let admission = admit(shared, cluster)?;
     // Of what requests are kept by, opaque bytes have the client's address alone.
     let key = (cluster.affinity == Affinity::SourceAddress).then(|| Key::of(&ends.client().ip()));

@@ -21,7 +21,9 @@ pub(super) fn rules(levels: &[Level<'_>], report: &mut Report) -> Rules {
             if is_for_prometheus(level, metrics, &field, report) {
                 for (at, overrides) in metrics.overrides.iter().enumerate() {
                     let field = field.field("overrides").index(at);
-                    overrides.iter().for_each(|it| apply(level, it, &field, (&mut rules, report)));
+                    if let Some(overrides) = overrides {
+                        apply(level, overrides, &field, (&mut rules, report));
+                    }
                 }
             }
         }
@@ -107,25 +109,20 @@ fn tags(
             report.add(level.diagnostic(Severity::Warning, Code::NoEffect, &field, message));
             continue;
         }
-        match tag.operation {
-            TagOperation::Remove => tags.push((name.clone(), Tag::Remove)),
-            TagOperation::Upsert => match Tag::expression(&tag.value) {
-                Some(tag) => tags.push((name.clone(), tag)),
-                None => {
-                    let message =
-                        format!("`{}` is not yet supported for a label, which stays as it is", tag.value);
-                    let found = level.diagnostic(
-                        Severity::Warning,
-                        Code::NotSupported,
-                        &field.field("value"),
-                        message,
-                    );
-                    report.add(found.help(
-                        "a text in quotes, a number, `true`, `false`, `response.code` and `response.grpc_status` are",
-                    ));
-                }
-            },
+        let said = match tag.operation {
+            TagOperation::Remove => Some(Tag::Remove),
+            TagOperation::Upsert => Tag::expression(&tag.value),
+        };
+        if let Some(said) = said {
+            tags.push((name.clone(), said));
+            continue;
         }
+        let message = format!("`{}` is not yet supported for a label, which stays as it is", tag.value);
+        let field = field.field("value");
+        let found = level.diagnostic(Severity::Warning, Code::NotSupported, &field, message);
+        report.add(found.help(
+            "a text in quotes, a number, `true`, `false`, `response.code` and `response.grpc_status` are",
+        ));
     }
     tags
 }

@@ -343,7 +343,9 @@ impl Body for Recorded {
         let mut is_last = frame.is_none();
         if let Some(Ok(frame)) = &frame {
             is_last = frame.is_trailers() || body.is_end_stream();
-            measured.iter_mut().for_each(|measured| measured.came(frame));
+            if let Some(measured) = &mut *measured {
+                measured.came(frame);
+            }
             if let (Some(line), Some(trailers)) = (&mut *line, frame.trailers_ref()) {
                 line.asked.trailers = Wanted::of(&line.logging.wanted().trailers, trailers);
             }

@@ -212,7 +212,9 @@ impl Switched {
         match opaque::between_sockets(shared, named, climb, (parts, IDLE.into()), || {}).await {
             (carried, End::HandedOver(settling)) => {
                 // The kernel plane tells of it at its end.
-                line.into_iter().for_each(|line| line.leave(carried));
+                if let Some(line) = line {
+                    line.leave(carried);
+                }
                 settling.finish().await;
             }
             (carried, End::Relayed(end)) => {

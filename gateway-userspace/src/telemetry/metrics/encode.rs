@@ -148,7 +148,7 @@ impl<'g> Encoder<'g> {
         self.counts(messages, "gRPC messages of backends", &grpc, rules, |sum| sum.response_messages);
         drop(grpc);
         let tcp = registry.tcp();
-        let counts: [(_, _, fn(&Progress) -> u64); 4] = [
+        let counts: [(_, _, Count<Progress>); 4] = [
             (("istio_tcp_sent_bytes_total", Metric::TcpSentBytes), "Bytes that went to TCP clients", |sum| {
                 sum.sent
             }),
@@ -176,7 +176,7 @@ impl<'g> Encoder<'g> {
     /// What is under way at each listener.
     pub fn listeners(&mut self, registry: &Registry) {
         let underway = registry.underway();
-        let counts: [(_, _, _, fn(&Underway) -> u64); 3] = [
+        let counts: [(_, _, _, Count<Underway>); 3] = [
             (
                 "sluice_downstream_connections_total",
                 Kind::Counter,
@@ -284,6 +284,8 @@ impl<'g> Encoder<'g> {
     }
 }
 
+/// A number of several.
+type Count<S> = fn(&S) -> u64;
 /// A series and what was counted.
 type Counted<S> = (Arc<Series>, S);
 

@@ -148,7 +148,9 @@ impl Registry {
     pub(super) fn underway(&self) -> Vec<(String, Underway)> {
         let sum = |all: &Vec<Arc<InFlight>>| {
             let mut sum = Underway::default();
-            all.iter().for_each(|one| sum.add(one));
+            for one in all {
+                sum.add(one);
+            }
             sum
         };
         unpoisoned(&self.0.in_flight).iter().map(|(name, all)| (name.clone(), sum(all))).collect()
@@ -201,7 +203,9 @@ impl Registry {
         let sum = |series: Arc<Series>| {
             let mut sum = R::Sum::default();
             let rows = writers.iter().filter_map(|rows| table(rows).written(series.number));
-            rows.for_each(|row| row.add_to(&mut sum));
+            for row in rows {
+                row.add_to(&mut sum);
+            }
             is_any(&sum).then_some((series, sum))
         };
         series.into_iter().filter_map(sum).collect()

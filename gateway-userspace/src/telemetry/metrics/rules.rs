@@ -118,13 +118,15 @@ impl Change {
             Tag::Label(label) => Some(find(label).unwrap_or_default().to_owned()),
         };
         for (name, value) in &before {
-            match self.tags.get(*name) {
-                None => write(name, value),
-                Some(tag) => said(tag).iter().for_each(|value| write(name, value)),
+            let told = self.tags.get(*name).map_or_else(|| Some(value.clone()), said);
+            if let Some(value) = told {
+                write(name, &value);
             }
         }
         for (name, tag) in self.tags.iter().filter(|(name, _)| find(name).is_none()) {
-            said(tag).iter().for_each(|value| write(name, value));
+            if let Some(value) = said(tag) {
+                write(name, &value);
+            }
         }
         written.join(",")
     }
