@@ -24,7 +24,7 @@ const REQUESTS: u32 = 2_000_000;
 const LINES: usize = 1 + 3 * 22;
 
 fn main() {
-    let (registry, shard) = registry(1);
+    let (registry, shard) = made(1);
     let series = series_of(&shard, 0);
     let sample = HttpSample { duration: Duration::from_micros(730), sent: 1024, ..HttpSample::default() };
     let each = median(|| {
@@ -37,7 +37,7 @@ fn main() {
     println!("counting a request, once its series is known: {} ns", each.as_nanos());
     drop(registry);
     for combinations in [10_000 / LINES, 4096] {
-        let (registry, shard) = registry(combinations);
+        let (registry, shard) = made(combinations);
         for number in 0..combinations {
             shard.request(Some(&series_of(&shard, number)), &sample);
         }
@@ -59,7 +59,7 @@ fn main() {
     }
 }
 
-fn registry(combinations: usize) -> (Registry, Shard) {
+fn made(combinations: usize) -> (Registry, Shard) {
     let [workload, namespace, cluster] =
         ["istio-ingressgateway", "istio-system", "Kubernetes"].map(str::to_owned);
     let source = Source { workload, namespace, peer: Peer::of(&BTreeMap::new()), cluster };

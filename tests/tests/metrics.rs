@@ -337,7 +337,9 @@ fn nothing_is_lost_while_many_read() {
     let readers: Vec<_> = (0..3).map(start).collect();
     let address = gateway.at(port);
     let clients: Vec<_> = (0..4).map(|_| std::thread::spawn(move || ask_often(address, 500))).collect();
-    clients.into_iter().for_each(|client| client.join().expect("a client"));
+    for client in clients {
+        client.join().expect("a client");
+    }
     let scrape = once(&gateway, "istio_requests_total", &[], 2000);
     is_over.store(true, Ordering::Relaxed);
     for reader in readers {
