@@ -285,6 +285,18 @@ pub struct AdminArgs {
     /// Address of `/healthz/ready`. `none` switches it off.
     #[arg(long, default_value = "0.0.0.0:15021", value_parser = parse_optional_address)]
     pub ready_address: OptionalAddress,
+    /// Address of `/stats/prometheus`, where Prometheus reads metrics. `none` switches it off, and counting with it.
+    #[arg(long, default_value = "0.0.0.0:15020", value_parser = parse_optional_address)]
+    pub metrics_address: OptionalAddress,
+    /// Combinations of labels that requests and connections are counted by; all beyond are counted together.
+    #[arg(long, default_value_t = 4096, value_name = "COMBINATIONS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_metric_series: u32,
+    /// Name of the gateway's workload, as metrics tell it. Default: its label `app`.
+    #[arg(long, env = "ISTIO_META_WORKLOAD_NAME", value_name = "NAME")]
+    pub workload: Option<String>,
+    /// Name of the cluster that the gateway runs in, as metrics tell it.
+    #[arg(long, env = "ISTIO_META_CLUSTER_ID", value_name = "NAME", default_value = "Kubernetes")]
+    pub cluster_id: String,
 }
 
 /// An address, or none.

@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::metrics::{Scrape, dechunked};
 use crate::namespace::Namespace;
 use crate::program::{Said, run};
 use crate::wait;
@@ -186,7 +187,10 @@ fn command(arrangement: &Arrangement) -> Command {
     let mut command = wrapped(arrangement);
     command.arg("run").arg("--config").arg(home.documents());
     command.arg("--admin-socket").arg(home.socket()).arg("--pin-dir").arg(&home.pins);
-    for (flag, value) in [("--admin-address", "none"), ("--ready-address", "none"), ("--workers", "2")] {
+    // Metrics are counted in all tests, on a port that nobody asks for.
+    let addresses =
+        [("--admin-address", "none"), ("--ready-address", "none"), ("--metrics-address", "0.0.0.0:0")];
+    for (flag, value) in addresses.into_iter().chain([("--workers", "2")]) {
         if !arrangement.arguments.iter().any(|argument| argument == flag) {
             command.args([flag, value]);
         }
@@ -315,6 +319,15 @@ impl Gateway {
         let answer = self.ask("/status").expect("the gateway's admin socket");
         let (_, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
         serde_json::from_str(body).expect("JSON")
+    }
+
+    /// What Prometheus reads.
+    pub fn scrape(&self) -> Scrape {
+        let answer = self.ask("/stats/prometheus").expect("the gateway's admin socket");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+        let body =
+            if head.contains("transfer-encoding: chunked") { dechunked(body) } else { body.to_owned() };
+        Scrape::of(&body)
     }
 
     /// Generation in force.

@@ -26,6 +26,7 @@ pub mod lab;
 pub mod limits;
 pub mod load;
 pub mod mesh;
+pub mod metrics;
 pub mod namespace;
 pub mod peers;
 pub mod port;

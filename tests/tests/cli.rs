@@ -373,8 +373,8 @@ fn a_second_agent_on_the_same_socket_is_refused() {
     let (gateway, _) = everything();
     let socket = gateway.socket().display().to_string();
     let config = tempfile::tempdir().expect("a directory");
-    let arguments =
-        ["--admin-socket", &socket, "--kernel", "off", "--admin-address", "none", "--ready-address", "none"];
+    let addresses = ["--admin-address", "none", "--ready-address", "none", "--metrics-address", "none"];
+    let arguments = [["--admin-socket", &socket, "--kernel", "off"].as_slice(), &addresses].concat();
     let said = run(Command::new(program()).arg("run").arg("--config").arg(config.path()).args(arguments));
     assert_eq!(said.code, Some(1));
     assert!(said.err.contains("another sluice is running"), "{}", said.err);

@@ -48,6 +48,11 @@ fn the_components_have_what_values_have() {
         (&["networkPolicy.enabled=true"][..], &["network-policy/network-policy.yaml"][..], "--take-over"),
         (&["rootNamespace=istio-system"], &["istio-root/role.yaml"], "--root-namespace=istio-system"),
         (
+            &["serviceMonitor.enabled=true"],
+            &["service-monitor/service.yaml", "service-monitor/service-monitor.yaml"],
+            "--take-over",
+        ),
+        (
             &["admission.enabled=true"],
             &["admission/role.yaml", "admission/service.yaml", "admission/webhook.yaml"],
             "--admission-address=0.0.0.0:15017",

@@ -14,6 +14,7 @@ mod kube;
 mod node;
 mod peers;
 mod process;
+mod prometheus;
 mod test;
 mod tidy;
 mod toolchain;
@@ -92,6 +93,7 @@ fn main() -> ExitCode {
 fn setup(peers: bool) -> anyhow::Result<()> {
     process::ensure_programs(process::TEST_PROGRAMS)?;
     h2spec::ensure()?;
+    prometheus::ensure()?;
     kube::ensure()?;
     helm::ensure()?;
     toolchain::ensure()?;

@@ -359,7 +359,8 @@ fn secret_items(view: &View) -> Vec<Item> {
     items
 }
 
-fn server_tls(listener: &Listener) -> Vec<&ServerTls> {
+/// Its chains' certificates and whom they trust.
+pub(super) fn server_tls(listener: &Listener) -> Vec<&ServerTls> {
     let ListenerKind::Tls(tls) = &listener.kind else { return vec![] };
     tls.chains.iter().filter_map(|chain| Some(&**chain.action.server_tls()?)).collect()
 }

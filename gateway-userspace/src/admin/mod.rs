@@ -1,13 +1,18 @@
-//! What the agent says about itself: readiness, status and the dumps behind `sluice proxy-config`. Reads what was
+//! What the agent says about itself: readiness, metrics, status and the dumps behind `sluice proxy-config`. Reads what was
 //! published, decides nothing.
 
 pub mod dump;
+mod exposition;
 pub mod kernel;
+mod metrics;
 pub mod orders;
+mod process;
+pub mod reading;
 pub mod server;
 pub mod trace;
 pub mod view;
 
 pub use kernel::Kernel;
 pub use orders::{Order, Orders};
+pub use reading::Reading;
 pub use view::View;

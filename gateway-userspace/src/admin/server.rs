@@ -13,7 +13,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
+use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -24,17 +24,21 @@ use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::dump::{self, Kind};
+use super::exposition::Exposition;
 use super::orders::Order;
 use super::trace::{Lines, Wanted};
 use super::view::View;
 use crate::model::Subscription;
 use crate::model::explain::UNREADABLE;
 use crate::net::socket;
+use crate::telemetry::metrics::Form;
 
 /// Time to send a request, and between two.
 const IDLE: Duration = Duration::from_secs(30);
 /// Where clients are had told to go.
 pub const DRAIN: &str = "/drain";
+/// Where metrics are.
+const STATS: &str = "/stats/prometheus";
 /// Where another agent asks for the sockets.
 pub const HAND_OVER: &str = "/hand-over";
 /// Pause after a failed accept.
@@ -49,6 +53,8 @@ pub enum Scope {
     Everything,
     /// `/healthz/ready` alone.
     Readiness,
+    /// Metrics alone.
+    Metrics,
 }
 
 /// Why a socket could not be opened.
@@ -226,9 +232,9 @@ fn hand_over(mut request: Request<Incoming>, view: &View) -> Answer {
 }
 
 /// What answers are made of.
-type Answer = Response<Either<Full<Bytes>, Lines>>;
+type Answer = Response<Either<Full<Bytes>, Either<Lines, Exposition>>>;
 
-async fn respond(request: &Request<Incoming>, view: &View, scope: Scope) -> Answer {
+async fn respond(request: &Request<Incoming>, view: &Arc<View>, scope: Scope) -> Answer {
     if scope == Scope::Owner && request.method() == Method::POST && request.uri().path() == "/trace" {
         return trace(view, request.uri().query().unwrap_or_default()).await;
     }
@@ -243,7 +249,7 @@ async fn respond(request: &Request<Incoming>, view: &View, scope: Scope) -> Answ
         return text(StatusCode::METHOD_NOT_ALLOWED, "read-only: use GET\n");
     }
     let path = request.uri().path();
-    if path == "/healthz/ready" {
+    if path == "/healthz/ready" && scope != Scope::Metrics {
         return if view.ready {
             text(StatusCode::OK, "ready\n")
         } else {
@@ -252,6 +258,12 @@ async fn respond(request: &Request<Incoming>, view: &View, scope: Scope) -> Answ
     }
     if scope == Scope::Readiness {
         return text(StatusCode::NOT_FOUND, "only /healthz/ready is here\n");
+    }
+    if matches!(path, STATS | "/metrics") {
+        return metrics(request, view).await;
+    }
+    if scope == Scope::Metrics {
+        return text(StatusCode::NOT_FOUND, "only /stats/prometheus is here, or /metrics\n");
     }
     match path {
         "/" => text(StatusCode::OK, INDEX),
@@ -298,7 +310,7 @@ async fn trace(view: &View, query: &str) -> Answer {
     let count = value("count").and_then(|count| count.parse().ok());
     match view.kernel_plane.trace(Wanted { client, seconds, count }).await {
         Ok(lines) => {
-            let mut response = Response::new(Either::Right(lines));
+            let mut response = Response::new(Either::Right(Either::Left(lines)));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
             response
         }
@@ -306,8 +318,21 @@ async fn trace(view: &View, query: &str) -> Answer {
     }
 }
 
+/// What Prometheus reads.
+async fn metrics(request: &Request<Incoming>, view: &Arc<View>) -> Answer {
+    let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let form = Form::accepted(accept);
+    let Some(exposition) = Exposition::of(view.clone(), form).await else {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "as many others read metrics as may at once\n");
+    };
+    let mut response = Response::new(Either::Right(Either::Right(exposition)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
+    response
+}
+
 const INDEX: &str = "\
 /healthz/ready                 200 when traffic is served
+/stats/prometheus              metrics, for Prometheus; /metrics too
 /status                        what `sluice status` shows
 /connections                   opaque connections in user space: what `sluice flows` shows below the kernel's
 /handed-over                   connections that user space has given to the kernel: server name and cluster of each

@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::kernel::Kernel;
 use super::orders::Orders;
+use super::reading::Reading;
 use crate::datapath;
 use crate::datapath::handoff::Ledger;
 use crate::model::explain::{Explanation, Question, State, decide};
 use crate::model::{ConnectionView, Counts, KernelPlaneState, Snapshot};
 use crate::settings::TierLimit;
 use crate::source::kubernetes::{Link, LinkView};
-use crate::telemetry::AccessLog;
+use crate::telemetry::{AccessLog, metrics};
 use crate::tls::ServerConfigs;
 
 /// See the module.
@@ -34,6 +35,8 @@ pub struct View {
     pub tls: Arc<ServerConfigs>,
     /// Errors and warnings about documents, one line each.
     pub diagnostics: Vec<String>,
+    /// How many there are, by severity and code.
+    pub findings: BTreeMap<(&'static str, &'static str), usize>,
     /// Documents that the configuration was made of, sound or not.
     pub documents: usize,
     /// The same in every gateway that has the same documents in force.
@@ -52,6 +55,12 @@ pub struct View {
     pub handed_over: Arc<Ledger>,
     /// Where TCP connections are told of.
     pub access_log: Option<AccessLog>,
+    /// Where requests and connections are counted, if they are.
+    pub metrics: Option<metrics::Registry>,
+    /// How long it took to put generations in force.
+    pub applies: metrics::Durations,
+    /// The step that is taken against a shortage, 0 for none.
+    pub overload: Reading,
 }
 
 /// `sluice status`.

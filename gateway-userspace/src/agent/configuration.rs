@@ -1,6 +1,6 @@
 //! From what the sources hold to the next generation of everything.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -29,6 +29,8 @@ pub(super) struct Generation {
     pub(super) credential_faults: Vec<(String, String)>,
     /// One line each, for the status.
     pub(super) diagnostics: Vec<String>,
+    /// How many there are, by severity and code.
+    pub(super) findings: BTreeMap<(&'static str, &'static str), usize>,
     /// Documents that it was made of, sound or not.
     pub(super) documents: usize,
     /// Tells those in force from other ones.
@@ -136,6 +138,10 @@ impl Configuration {
         self.generation += 1;
         self.say(&diagnostics);
         self.sources.report(&diagnostics);
+        let mut findings = BTreeMap::new();
+        for finding in &diagnostics {
+            *findings.entry((finding.severity.as_str(), finding.code.as_str())).or_default() += 1;
+        }
         let of = |fault: &CredentialFault| (fault.credential.to_string(), fault.error.to_string());
         Some(Generation {
             runtime: Arc::new(Runtime { snapshot, tls: Arc::new(tls), upstream_tls }),
@@ -145,6 +151,7 @@ impl Configuration {
                 .filter(|it| it.severity != Severity::Info)
                 .map(ToString::to_string)
                 .collect(),
+            findings,
             documents,
             fingerprint,
         })

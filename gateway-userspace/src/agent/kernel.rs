@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
+use super::flows::Flows;
 use super::steered;
 use super::watching::Tracing;
 use crate::admin::Kernel;
@@ -19,6 +20,7 @@ use crate::datapath::{Applied, DatapathError, KernelPlane, Placement, Status, St
 use crate::model::{Fitness, KernelPlaneState, Lengths, Published, Snapshot};
 use crate::settings::KernelArgs;
 use crate::telemetry::AccessLog;
+use crate::telemetry::metrics::Registry;
 
 const TICK: Duration = Duration::from_secs(1);
 
@@ -95,14 +97,16 @@ impl KernelThread {
         fitness: &Fitness,
         targets: Published<Targets>,
         handed_over: HandedOver,
-        access_log: AccessLog,
+        (access_log, metrics): (AccessLog, Option<Registry>),
     ) -> std::io::Result<Self> {
         let (reports, states) = mpsc::unbounded_channel();
         let (args, fitness) = (args.clone(), fitness.clone());
         let thread = std::thread::Builder::new().name("sluice-kernel".to_owned()).spawn(move || {
             let patience = if is_successor { PREDECESSOR } else { Duration::ZERO };
             match KernelPlane::start(&args, &fitness, targets, patience) {
-                Ok(plane) => Driver::new(plane, &reports, handed_over, access_log).drive(&inbox),
+                Ok(plane) => {
+                    Driver::new(plane, &reports, handed_over, (access_log, metrics.as_ref())).drive(&inbox)
+                }
                 Err(off) => {
                     say_off(&reports, off.to_string());
                     KernelPlane::renounce(&args, patience);
@@ -156,7 +160,9 @@ struct Driver<'a> {
     handed_over: HandedOver,
     reports: &'a mpsc::UnboundedSender<KernelPlaneState>,
     access_log: AccessLog,
-    /// Where the access log's names come from.
+    /// What metrics count of its flows, if they do.
+    flows: Option<Flows>,
+    /// Where the names of both come from.
     snapshot: Arc<Snapshot>,
     /// The last failure, said once until it changes.
     said: Option<String>,
@@ -168,12 +174,17 @@ struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     fn new(
-        plane: KernelPlane,
+        mut plane: KernelPlane,
         reports: &'a mpsc::UnboundedSender<KernelPlaneState>,
         handed_over: HandedOver,
-        access_log: AccessLog,
+        (access_log, metrics): (AccessLog, Option<&Registry>),
     ) -> Self {
+        let flows = metrics.map(Flows::new);
+        if flows.is_some() {
+            plane.note_lasting();
+        }
         Self {
+            flows,
             plane,
             handed_over,
             reports,
@@ -215,6 +226,9 @@ impl<'a> Driver<'a> {
 
     fn apply(&mut self, snapshot: Arc<Snapshot>) {
         self.snapshot = snapshot.clone();
+        if let Some(flows) = &mut self.flows {
+            flows.forget_ways();
+        }
         match self.plane.apply(snapshot) {
             Ok(applied) => self.report(&applied),
             Err(error) => self.fail(&error),
@@ -233,6 +247,9 @@ impl<'a> Driver<'a> {
         match self.plane.tick() {
             Ok(ticked) => {
                 self.tell(&ticked.ended);
+                if let Some(flows) = &mut self.flows {
+                    flows.go_on(&ticked.lasting, &self.handed_over.ledger, &self.snapshot);
+                }
                 ticked.changed.iter().for_each(|applied| self.report(applied));
             }
             Err(error) => self.fail(&error),
@@ -280,8 +297,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Closes the accounts of flows that have ended, and writes them to the access log.
-    fn tell(&self, ended: &[Ended]) {
+    /// Closes the accounts of flows that have ended, counts them, and writes them to the access log.
+    fn tell(&mut self, ended: &[Ended]) {
         let (now, monotonic) = (SystemTime::now(), stats::monotonic());
         for flow in ended {
             let identity = Identity { client_side: flow.client_side, created: flow.created };
@@ -289,6 +306,10 @@ impl<'a> Driver<'a> {
             if let Some(Entry { cluster: Some(cluster), .. }) = &entry {
                 let carried = flow.traffic.bytes_to_backend + flow.traffic.bytes_to_client;
                 self.handed_over.lengths.record(cluster, carried);
+            }
+            if let Some(flows) = &mut self.flows {
+                let standing = entry.as_ref().map(Entry::standing).unwrap_or_default();
+                flows.end(flow, &standing, &self.snapshot);
             }
             if !self.snapshot.logging.is_off() {
                 let record = steered::connection(flow, entry, &self.snapshot, (now, monotonic));

@@ -10,7 +10,9 @@
 mod admission;
 mod checks;
 mod configuration;
+mod flows;
 mod kernel;
+mod metering;
 mod service;
 mod steered;
 mod succession;
@@ -32,7 +34,7 @@ use self::kernel::{HandedOver, Inbox, KernelThread, Left};
 use self::succession::{Predecessor, Sockets};
 use crate::admin::server::{self, AdminListener, AdminSocket, Scope};
 use crate::admin::view::View;
-use crate::admin::{Order, Orders};
+use crate::admin::{Order, Orders, Reading};
 use crate::datapath::handoff::Ledger;
 use crate::datapath::{KernelPlane, Targets};
 use crate::model::{Counts, Limits, Listener, ListenerKind, Published, SourceAddress, Subscription};
@@ -63,6 +65,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let started = Instant::now();
     let counts = Counts::default();
     let access_log = open_access_log(args)?;
+    let metrics = metering::registry(args);
     let inbox = Inbox::new();
     let ledger = Arc::new(Ledger::default());
     let (orders, mut ordered) = Orders::new();
@@ -76,6 +79,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         tier: args.tier,
         access_log: Some(access_log.clone()),
         handed_over: ledger.clone(),
+        metrics: metrics.clone(),
         ..View::default()
     });
     let mut predecessor =
@@ -96,13 +100,20 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         tls: Arc::new(ServerConfigs::sharing(ticket_keys.clone())),
         ..Runtime::default()
     });
+    if let Some(registry) = metrics.clone() {
+        tokio::spawn(metering::tidy(registry, runtime.subscribe()));
+    }
     let first = configuration.next(&runtime.current());
     let targets = Published::default();
     let settings = ProxySettings {
         is_successor,
+        metrics: metrics.clone(),
         ..proxy_settings(args, access_log.clone(), targets.subscribe(), ledger.clone())
     };
     tokio::spawn(settings.overload.clone().measure());
+    let overload = settings.overload.clone();
+    let overload = Reading::over(move || overload.level() as u32);
+    view.publish(Arc::new(View { overload, ..(*view.current()).clone() }));
     let (reports, mut worker_reports) = mpsc::channel(settings.workers * 4);
     let inherited = predecessor.as_mut().map(|it| std::mem::take(&mut it.sockets.listeners));
     let inherited = inherited.unwrap_or_default();
@@ -115,7 +126,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         &counts.fitness,
         targets,
         handed_over,
-        access_log.clone(),
+        (access_log.clone(), metrics.clone()),
     )?;
     let mut agent = Agent {
         runtime,
@@ -249,6 +260,7 @@ fn proxy_settings(
         highest_tier: args.tier.highest(),
         ascent: args.tier.ascent(),
         access_log: Some(access_log),
+        metrics: None,
         targets,
         ledger,
         is_successor: false,
@@ -294,9 +306,11 @@ impl Admin {
         sockets: &mut Sockets,
     ) -> anyhow::Result<Self> {
         let mut admin = Self { listeners: Vec::new(), tasks: Vec::new() };
-        for (address, scope) in
-            [(args.admin.admin_address, Scope::Everything), (args.admin.ready_address, Scope::Readiness)]
-        {
+        for (address, scope) in [
+            (args.admin.admin_address, Scope::Everything),
+            (args.admin.ready_address, Scope::Readiness),
+            (args.admin.metrics_address, Scope::Metrics),
+        ] {
             let Some(address) = address.0 else { continue };
             let opened = match sockets.take_admin(scope, address) {
                 Some(socket) => net::socket::adopt(socket).map_err(anyhow::Error::from),
@@ -305,6 +319,7 @@ impl Admin {
             let listener = opened.with_context(|| match scope {
                 Scope::Owner | Scope::Everything => "--admin-address (another one, or `none`)",
                 Scope::Readiness => "--ready-address (another one, or `none`)",
+                Scope::Metrics => "--metrics-address (another one, or `none`)",
             })?;
             let listener = AdminListener { scope, socket: Arc::new(listener) };
             admin.tasks.push(tokio::spawn(listener.clone().serve(view.subscribe())));
@@ -387,8 +402,10 @@ struct Agent {
 
 impl Agent {
     async fn reload(&mut self, configuration: &mut Configuration) {
+        let began = Instant::now();
         if let Some(next) = configuration.next(&self.runtime.current()) {
             self.take(next).await;
+            self.view.current().applies.observe(began.elapsed());
         }
     }
 
@@ -426,6 +443,7 @@ impl Agent {
             view.tls = tls;
             view.credential_faults = next.credential_faults;
             view.diagnostics = next.diagnostics;
+            view.findings = next.findings;
             view.documents = next.documents;
             view.fingerprint = next.fingerprint.to_string();
         });

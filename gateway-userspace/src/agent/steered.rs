@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::datapath::handoff::Entry;
 use crate::datapath::tally::{End, Ended};
-use crate::model::{Listener, ListenerKey, Snapshot};
+use crate::model::{ClusterName, Listener, ListenerKey, Snapshot};
 use crate::telemetry::ResponseFlag;
 use crate::telemetry::access::Connection;
 
@@ -31,7 +31,7 @@ pub(super) fn connection(
         upstream_cluster: entry
             .cluster
             .map(|cluster| cluster.to_string())
-            .or_else(|| listener.and_then(|listener| cluster(listener, backend))),
+            .or_else(|| Some(listener.and_then(|listener| cluster(listener, backend))?.to_string())),
         upstream_local: Some(ended.backend_side.source),
         downstream_local: entry.told.map_or(ended.client_side.destination, |told| told.destination),
         downstream_remote: entry.told.map_or(ended.client_side.source, |told| told.source),
@@ -42,7 +42,8 @@ pub(super) fn connection(
     }
 }
 
-fn flags(end: End) -> &'static [ResponseFlag] {
+/// What went wrong with it.
+pub(super) fn flags(end: End) -> &'static [ResponseFlag] {
     match end {
         End::Closed | End::Idle => &[],
         End::ResetByClient => &[ResponseFlag::DownstreamConnectionTermination],
@@ -60,14 +61,22 @@ fn listener(snapshot: &Snapshot, address: SocketAddr) -> Option<&Listener> {
     snapshot.listener(own).or_else(|| snapshot.listener(every)).map(|listener| &**listener)
 }
 
-/// Name of the cluster that a backend was chosen from, as far as it can still be told: a listener's only cluster had
-/// also those backends that have gone from it.
-fn cluster(listener: &Listener, backend: SocketAddr) -> Option<String> {
+/// The cluster that a backend of a flow to an address of the gateway was chosen from, as far as it can still be told.
+pub(super) fn cluster_of(
+    snapshot: &Snapshot,
+    address: SocketAddr,
+    backend: SocketAddr,
+) -> Option<&ClusterName> {
+    listener(snapshot, address).and_then(|listener| cluster(listener, backend))
+}
+
+/// A listener's only cluster had also those backends that have gone from it.
+fn cluster(listener: &Listener, backend: SocketAddr) -> Option<&ClusterName> {
     let destinations: Vec<_> = listener.opaque_destinations().collect();
     let has_it = |destination: &&&crate::model::WeightedCluster| {
         let cluster = destination.cluster.as_ref();
         cluster.is_some_and(|cluster| cluster.endpoints.iter().any(|endpoint| endpoint.address == backend))
     };
     let only = || destinations.first().filter(|_| destinations.len() == 1);
-    destinations.iter().find(has_it).or_else(only).map(|destination| destination.name.to_string())
+    destinations.iter().find(has_it).or_else(only).map(|destination| &destination.name)
 }

@@ -60,6 +60,7 @@ enum Role {
     Listener { bind: Option<IpAddr>, port: u16 },
     Admin,
     Ready,
+    Metrics,
 }
 
 /// Sockets of an agent.
@@ -91,6 +92,7 @@ impl Sockets {
             self.listeners.iter().map(|(key, _)| Role::Listener { bind: key.bind, port: key.port });
         let admin = self.admin.iter().map(|(scope, _)| match scope {
             Scope::Readiness => Role::Ready,
+            Scope::Metrics => Role::Metrics,
             Scope::Owner | Scope::Everything => Role::Admin,
         });
         listeners.chain(admin).collect()
@@ -103,6 +105,7 @@ impl Sockets {
                 Role::Listener { bind, port } => taken.listeners.push((ListenerKey { bind, port }, socket)),
                 Role::Admin => taken.admin.push((Scope::Everything, socket)),
                 Role::Ready => taken.admin.push((Scope::Readiness, socket)),
+                Role::Metrics => taken.admin.push((Scope::Metrics, socket)),
             }
         }
         taken

@@ -13,7 +13,7 @@ use gateway_common::{Address, Config, Direction, Flow, Half, ListenerId, Phase, 
 use super::farewell::Farewells;
 use super::flows::{Flows, Kind};
 use super::maps::{FamilyMaps, Maps};
-use super::tally::{Ended, Tally};
+use super::tally::{Ended, Lasting, Tally};
 
 /// A handshake that waits for room among the established flows: a client that is still there sends something.
 const WAITING: Duration = Duration::from_secs(30);
@@ -33,6 +33,11 @@ const PRESSED: Duration = Duration::from_secs(2);
 /// A handshake in which nothing moves for so long is nobody's any more: clients send their SYN again after a second, and
 /// after two more.
 const GIVEN_UP: Duration = Duration::from_secs(4);
+
+/// How often flows that last are told of, and how old one is by then: Istio's gateway has the same period.
+const TELL: Duration = Duration::from_secs(5);
+/// The clock of the records is that coarse, and a walk takes its time.
+const SLACK: Duration = Duration::from_secs(2);
 
 /// Records looked at by one step: some ms.
 const BUDGET: u32 = 131_072;
@@ -65,9 +70,54 @@ pub struct Sweep {
     ending: Tally,
     /// Flows found over by the walks before: beside `counted`, so that the sum of both never counts a flow twice.
     ended: Tally,
+    /// Flows that last, if somebody wants to know.
+    lasting: Option<LastingFlows>,
+}
+
+/// Flows that go on and have moved since they were told of last, found by a walk every few seconds.
+#[derive(Debug, Default)]
+struct LastingFlows {
+    found: Vec<Lasting>,
+    /// Monotonic clock, in ns, when the walk began that tells, and when the one before it did.
+    walks: [u64; 2],
+    /// Whether this walk tells.
+    tells: bool,
+}
+
+impl LastingFlows {
+    /// A walk begins.
+    fn begin(&mut self, now: u64) {
+        let [last, _] = self.walks;
+        self.tells = Duration::from_nanos(now.saturating_sub(last)) >= TELL;
+        if self.tells {
+            self.walks = [now, last];
+        }
+    }
+
+    fn look<A: Address>(&mut self, flow: &Flow<A>, now: u64) {
+        let [_, before] = self.walks;
+        let age = Duration::from_nanos(now.saturating_sub(flow.created));
+        if !self.tells || age < TELL {
+            return;
+        }
+        let since = Duration::from_nanos(now.saturating_sub(before)) + SLACK;
+        if silence(flow, now) <= since || age <= since + TELL {
+            self.found.push(Lasting::new(flow));
+        }
+    }
 }
 
 impl Sweep {
+    /// From now on flows that last are noted.
+    pub fn note_lasting(&mut self) {
+        self.lasting = Some(LastingFlows::default());
+    }
+
+    /// Flows that last and have moved, as far as the walk has come.
+    pub fn take_lasting(&mut self) -> Vec<Lasting> {
+        self.lasting.as_mut().map(|lasting| std::mem::take(&mut lasting.found)).unwrap_or_default()
+    }
+
     /// Flows in the table, as of the last full walk.
     pub fn live(&self) -> usize {
         self.counted.as_ref().unwrap_or(&self.counting).flows()
@@ -102,6 +152,11 @@ impl Sweep {
         let capacity = flows.capacity(Kind::Established);
         let end = self.next.saturating_add(BUDGET).min(capacity);
         let pressed = flows.free() < u64::from(capacity / 4);
+        if self.next == 0
+            && let Some(lasting) = &mut self.lasting
+        {
+            lasting.begin(now);
+        }
         // Nothing in use: nothing to look at.
         let mut ended = Vec::new();
         if flows.free() < u64::from(capacity) {
@@ -155,6 +210,9 @@ impl Sweep {
             }
         }
         self.counting.add(&flow);
+        if let Some(lasting) = &mut self.lasting {
+            lasting.look(&flow, now);
+        }
         None
     }
 

@@ -36,7 +36,7 @@ use super::routes::{NoRoute, Route, Routes};
 use super::speaking::Speaking;
 use super::stats::{self, FlowCounts, InUse, InterfaceStatus, Memory, Status};
 use super::takeover;
-use super::tally::Ended;
+use super::tally::{Ended, Lasting};
 use super::targets::{NoTarget, Tables, Target, Targets};
 use super::trace;
 
@@ -166,6 +166,8 @@ pub struct Ticked {
     pub ended: Vec<Ended>,
     /// Flows in the tables.
     pub flows: FlowCounts,
+    /// Flows that last and have moved, every few seconds, if [`KernelPlane::note_lasting`] was called.
+    pub lasting: Vec<Lasting>,
 }
 
 /// How a stop left the kernel.
@@ -330,6 +332,8 @@ impl KernelPlane {
         let config = maps.config()?;
         ended.extend(self.sweep4.step(&maps.v4, maps, &config, now));
         ended.extend(self.sweep6.step(&maps.v6, maps, &config, now));
+        let mut lasting = self.sweep4.take_lasting();
+        lasting.append(&mut self.sweep6.take_lasting());
         for (backend, outcome) in self.heard.outcomes(|v6, id| self.installed.backend_address(v6, id)) {
             self.judge(backend, outcome);
         }
@@ -346,7 +350,7 @@ impl KernelPlane {
             self.publish_targets();
         }
         let changed = (self.applied != before).then(|| self.applied.clone());
-        Ok(Ticked { changed, ended, flows: self.flows() })
+        Ok(Ticked { changed, ended, flows: self.flows(), lasting })
     }
 
     /// Reads what the programs told since the last call, and returns the flows that have ended. To be called many times
@@ -355,6 +359,12 @@ impl KernelPlane {
         let mut ended = self.heard.hear(&mut self.loaded.maps, stats::monotonic());
         ended.extend(self.bid_farewell());
         ended
+    }
+
+    /// From now on flows that last are told of by each tick.
+    pub fn note_lasting(&mut self) {
+        self.sweep4.note_lasting();
+        self.sweep6.note_lasting();
     }
 
     /// Tells the ends of flows that are condemned.

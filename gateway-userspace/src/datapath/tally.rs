@@ -103,6 +103,31 @@ impl Tally {
     }
 }
 
+/// A flow that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lasting {
+    /// Client's and gateway's end.
+    pub client_side: Tuple,
+    /// The backend.
+    pub backend: SocketAddr,
+    /// What it has carried.
+    pub traffic: Traffic,
+    /// Monotonic clock at the first SYN, in ns.
+    pub created: u64,
+}
+
+impl Lasting {
+    /// Of the record of an established flow.
+    pub fn new<A: Address>(flow: &Flow<A>) -> Self {
+        Self {
+            client_side: Tuple::of(&flow.arriving(Direction::ToBackend)),
+            backend: Tuple::of(&flow.leaving(Direction::ToBackend)).destination,
+            traffic: Traffic::of(flow),
+            created: flow.created,
+        }
+    }
+}
+
 /// How a flow ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {

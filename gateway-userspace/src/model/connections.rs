@@ -1,7 +1,7 @@
 //! The opaque connections that user space carries at the moment, for people to see. A connection costs one entry of
 //! bounded size; what changes while bytes pass are atomics, and no lock is taken but at its beginning and its end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -119,6 +119,15 @@ impl Connections {
         open.into_iter().map(|(number, open)| open.view(number, now)).collect()
     }
 
+    /// How many are carried in which way.
+    pub fn by_tier(&self) -> BTreeMap<Tier, u64> {
+        let mut tiers = BTreeMap::new();
+        for open in self.lock().open.values() {
+            *tiers.entry(open.tier()).or_default() += 1;
+        }
+        tiers
+    }
+
     fn lock(&self) -> MutexGuard<'_, Table> {
         // Nothing that holds it can leave it half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -147,6 +156,10 @@ impl Drop for Connection {
 }
 
 impl Open {
+    fn tier(&self) -> Tier {
+        Tier::from_code(self.tier.load(Ordering::Relaxed)).unwrap_or(Tier::Copy)
+    }
+
     fn view(&self, number: u64, now: Instant) -> ConnectionView {
         let Route { client, listener, source, backend, ref sni } = self.route;
         let age = milliseconds(now.saturating_duration_since(self.began));
@@ -157,7 +170,7 @@ impl Open {
             source,
             backend,
             sni: sni.clone(),
-            tier: Tier::from_code(self.tier.load(Ordering::Relaxed)).unwrap_or(Tier::Copy),
+            tier: self.tier(),
             below: Below::from_code(self.below.load(Ordering::Relaxed)),
             age_milliseconds: age,
             idle_milliseconds: age.saturating_sub(self.last.load(Ordering::Relaxed)),

@@ -1,7 +1,7 @@
 //! Counts what is bounded across workers: connections of a listener, new ones in a second, connections to a cluster.
 //! Time comes from outside; nothing is counted where nothing is bounded.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -62,6 +62,16 @@ impl<K: Eq + Hash + Clone> Limiter<K> {
     /// Connections refused so far.
     pub fn refused(&self, key: &K) -> u64 {
         lock(&self.counts).get(key).map_or(0, |count| count.refused)
+    }
+
+    /// Whom refusals were counted for, in order, and how many.
+    pub fn all_refused(&self) -> BTreeMap<K, u64>
+    where
+        K: Ord,
+    {
+        let counts = lock(&self.counts);
+        let refused = counts.iter().filter(|(_, count)| count.refused > 0);
+        refused.map(|(key, count)| (key.clone(), count.refused)).collect()
     }
 
     /// Forgets what is neither in use nor `known`.

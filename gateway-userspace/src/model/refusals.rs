@@ -88,12 +88,16 @@ impl Refusals {
         self.0[refusal as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How often each was counted, by its name.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = Refusal::ALL.iter().zip(self.0.iter());
+        counts.map(|((_, word), count)| (*word, count.load(Ordering::Relaxed)))
+    }
+
     /// Those that there were, by their names.
     pub fn view(&self) -> BTreeMap<String, u64> {
-        let counted = Refusal::ALL
-            .iter()
-            .map(|(refusal, word)| ((*word).to_owned(), self.0[*refusal as usize].load(Ordering::Relaxed)));
-        counted.filter(|(_, count)| *count > 0).collect()
+        let counted = self.all().filter(|(_, count)| *count > 0);
+        counted.map(|(word, count)| (word.to_owned(), count)).collect()
     }
 }
 

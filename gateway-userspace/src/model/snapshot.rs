@@ -10,6 +10,7 @@ use super::http_settings::HttpSettings;
 use super::listener::{Listener, ListenerKey};
 use super::route::RouteTable;
 use crate::telemetry::access::Logging;
+use crate::telemetry::metrics::Rules;
 
 /// Names a document in dumps: `name.namespace`, as istioctl writes it.
 pub type DocumentRef = Arc<str>;
@@ -28,6 +29,13 @@ pub struct Snapshot {
     pub http: HttpSettings,
     /// What gets a line in which access log.
     pub logging: Arc<Logging>,
+    /// What documents change of Istio's metrics.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub metrics: Arc<Rules>,
+}
+
+fn is_empty(rules: &Arc<Rules>) -> bool {
+    rules.is_empty()
 }
 
 impl Snapshot {

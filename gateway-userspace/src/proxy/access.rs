@@ -1,14 +1,16 @@
-//! A TCP connection's line in the access log: filled in on the way, written when it is dropped, so also for a
-//! connection that a stop cuts off.
+//! What is told of a TCP connection: its line in the access log, and metrics. Filled in on the way, told when it is dropped,
+//! so also of a connection that a stop cuts off.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::connection::Ends;
+use super::metering::Metered;
 use super::worker::Shared;
-use crate::model::ClusterName;
+use crate::model::Cluster;
 use crate::net::relay::{Carried, RelayEnd, Side};
 use crate::telemetry::access::{Connection, Handshake, Logging, Request};
 use crate::telemetry::{AccessLog, ResponseFlag};
@@ -16,6 +18,14 @@ use crate::telemetry::{AccessLog, ResponseFlag};
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Line {
+    /// For the access log, if one is in force.
+    logged: Option<Logged>,
+    /// For metrics, if they are counted.
+    metered: Option<Rc<Metered>>,
+}
+
+#[derive(Debug)]
+struct Logged {
     log: AccessLog,
     logging: Arc<Logging>,
     began: Instant,
@@ -24,40 +34,67 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Begins a line, if there is an access log in force.
+    /// Begins a line, if there is somebody to tell.
     pub(super) fn begin(shared: &Shared, ends: Ends, server_name: Option<&str>) -> Option<Self> {
-        let log = shared.access_log.clone()?;
-        let logging = shared.runtime.current().snapshot.logging.clone();
-        if logging.is_off() {
-            return None;
+        let (logged, metered) = (Logged::begin(shared, ends, server_name), shared.metering.connection());
+        (logged.is_some() || metered.is_some()).then_some(Self { logged, metered })
+    }
+
+    /// For metrics: whoever moves bytes tells how many.
+    pub(super) fn metered(line: Option<&Self>) -> Option<Rc<Metered>> {
+        line.and_then(|line| line.metered.clone())
+    }
+
+    /// It is to go to this cluster.
+    pub(super) fn chosen(&mut self, cluster: &Arc<Cluster>) {
+        if let Some(metered) = &self.metered {
+            metered.chosen(cluster);
         }
-        let connection = ends.record(server_name);
-        Some(Self { log, logging, began: Instant::now(), connection, is_left: false })
     }
 
     /// It goes to this backend, from an end of ours that has an address as long as it is open.
-    pub(super) fn connected(&mut self, cluster: &ClusterName, host: SocketAddr, local: Option<SocketAddr>) {
-        self.connection.upstream_host = Some(host);
-        self.connection.upstream_cluster = Some(cluster.to_string());
-        self.connection.upstream_local = local;
+    pub(super) fn connected(&mut self, cluster: &Arc<Cluster>, host: SocketAddr, local: Option<SocketAddr>) {
+        if let Some(metered) = &self.metered {
+            metered.connected(cluster, host);
+        }
+        self.log(|connection| {
+            connection.upstream_host = Some(host);
+            connection.upstream_cluster = Some(cluster.name.to_string());
+            connection.upstream_local = local;
+        });
+    }
+
+    fn log(&mut self, note: impl FnOnce(&mut Connection)) {
+        if let Some(logged) = &mut self.logged {
+            note(&mut logged.connection);
+        }
+    }
+
+    fn flag(&mut self, flags: &'static [ResponseFlag]) {
+        if let Some(metered) = &self.metered {
+            metered.flagged(flags);
+        }
+        self.log(|connection| connection.flags = Cow::Borrowed(flags));
     }
 
     /// Its TLS ends here.
     pub(super) fn agreed(&mut self, handshake: Handshake) {
-        self.connection.handshake = Some(handshake);
+        self.log(|connection| connection.handshake = Some(handshake));
     }
 
     /// No filter chain serves it: Envoy's words.
     pub(super) fn unserved(&mut self) {
-        self.is_left = !self.logging.tells_unserved();
-        self.connection.flags = Cow::Borrowed(&[ResponseFlag::NoRoute]);
-        let details = Some("filter_chain_not_found");
-        self.connection.request = Some(Box::new(Request { details, ..Request::default() }));
+        self.flag(&[ResponseFlag::NoRoute]);
+        if let Some(logged) = &mut self.logged {
+            logged.is_left = !logged.logging.tells_unserved();
+            let details = Some("filter_chain_not_found");
+            logged.connection.request = Some(Box::new(Request { details, ..Request::default() }));
+        }
     }
 
     /// It found no backend.
     pub(super) fn failed(&mut self, flag: ResponseFlag) {
-        self.connection.flags = Cow::Borrowed(match flag {
+        self.flag(match flag {
             // All that may be tried was tried.
             ResponseFlag::UpstreamConnectionFailure => {
                 &[ResponseFlag::UpstreamConnectionFailure, ResponseFlag::UpstreamRetryLimitExceeded]
@@ -70,8 +107,11 @@ impl Line {
 
     /// It is over.
     pub(super) fn ended(&mut self, carried: Carried, end: &RelayEnd) {
-        (self.connection.received, self.connection.sent) = (carried.up, carried.down);
-        self.connection.flags = Cow::Borrowed(match end {
+        if let Some(metered) = &self.metered {
+            metered.carried(carried);
+        }
+        self.log(|connection| (connection.received, connection.sent) = (carried.up, carried.down));
+        self.flag(match end {
             RelayEnd::Failed { side: Side::Upstream, .. } => &[ResponseFlag::UpstreamConnectionTermination],
             RelayEnd::Failed { side: Side::Downstream, .. } => {
                 &[ResponseFlag::DownstreamConnectionTermination]
@@ -81,13 +121,31 @@ impl Line {
         });
     }
 
-    /// The kernel plane tells of it at its end.
-    pub(super) fn leave(mut self) {
-        self.is_left = true;
+    /// The kernel plane has it, after so many bytes, and tells of it.
+    pub(super) fn leave(mut self, carried: Carried) {
+        if let Some(metered) = &self.metered {
+            metered.carried(carried);
+            metered.leave();
+        }
+        if let Some(logged) = &mut self.logged {
+            logged.is_left = true;
+        }
     }
 }
 
-impl Drop for Line {
+impl Logged {
+    fn begin(shared: &Shared, ends: Ends, server_name: Option<&str>) -> Option<Self> {
+        let log = shared.access_log.clone()?;
+        let logging = shared.runtime.current().snapshot.logging.clone();
+        if logging.is_off() {
+            return None;
+        }
+        let connection = ends.record(server_name);
+        Some(Self { log, logging, began: Instant::now(), connection, is_left: false })
+    }
+}
+
+impl Drop for Logged {
     fn drop(&mut self) {
         if !self.is_left {
             self.connection.duration = self.began.elapsed();

@@ -181,6 +181,7 @@ impl<'a> Climb<'a> {
             return Err(Box::new(parts));
         };
         let Parts { downstream, upstream, prefix, answer, carried } = parts;
+        let metered = self.shared.metering.is_on().then_some([carried.up, carried.down]);
         let connection = handoff::Connection {
             client_side: Tuple { source: self.ends.peer, destination: self.ends.local },
             client: downstream,
@@ -193,7 +194,7 @@ impl<'a> Climb<'a> {
             to_client: answer.into(),
             carried: [carried.up, carried.down],
             say_rst: self.is_relayed,
-            entry: std::mem::take(&mut self.entry),
+            entry: Entry { metered, ..std::mem::take(&mut self.entry) },
         };
         self.attempts += 1;
         let targets = self.shared.targets.current();

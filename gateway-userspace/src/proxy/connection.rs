@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::detect::{self, DetectError};
 use super::drains::Place;
+use super::metering::Accepted;
 use super::overload::{Level, Seat};
 use super::tcp::{Downstream, Introduction};
 use super::worker::{Shared, unmapped};
@@ -68,6 +69,8 @@ pub(super) struct Stay {
     pub(super) source: Option<Admission<IpAddr>>,
     /// Its descriptors.
     pub(super) seat: Seat,
+    /// It is counted among those that are open.
+    pub(super) counted: Accepted,
 }
 
 /// What is left to do for a connection. It differs much in size, and most connections are idle for most of their life: each
@@ -108,13 +111,14 @@ async fn begin(
     let runtime = shared.runtime.current();
     // The listener may have been removed between the accept and now.
     let Some(listener) = runtime.snapshot.listener(key) else { return reset(stream) };
+    let counted = shared.metering.accepted(key);
     let drain = shared.drains.watch(Place::of(listener));
     let Ok(source) = admit_source(&shared, peer) else { return reset(stream) };
     let Ok(admission) = admit(&shared, listener) else { return reset(stream) };
     // A client that is gone already has no address.
     let local = stream.local_addr().map(unmapped).ok()?;
     let mut ends = Ends { listener: key, peer, local, since: Instant::now(), told: None };
-    let mut stay = Stay { drain, admission, source, seat };
+    let mut stay = Stay { drain, admission, source, seat, counted };
     if listener.behind_proxy {
         match first_bytes(&mut stay.drain, detect::proxy_header(&mut stream, PROXY_HEADER)).await {
             Ok(told) => ends.told = told,

@@ -11,6 +11,7 @@ mod error;
 mod http;
 mod listening;
 mod memory;
+mod metering;
 mod opaque;
 mod overload;
 mod reserve;

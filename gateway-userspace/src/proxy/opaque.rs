@@ -11,25 +11,48 @@ use tokio::net::TcpStream;
 
 use super::climb::{Climb, End};
 use super::connection::Ends;
+use super::metering::Metered;
 use super::worker::{Shared, unmapped};
 use crate::model::connections::Route;
 use crate::model::{Below, Connection, Tier};
 use crate::net::relay::{Carried, Lifetime, Parts, Progress, Relay, RelayEnd, relay};
 
-/// A connection in the list; `None` for one whose backend has gone before it could be asked for its address.
-pub(super) type Listed = Option<Rc<Connection>>;
+/// Who is told what a connection carries.
+#[derive(Debug, Clone)]
+pub(super) struct Listed {
+    /// The list; one whose backend has gone before it could be asked for its address is not in it.
+    connection: Option<Rc<Connection>>,
+    metered: Option<Rc<Metered>>,
+}
+
+impl Listed {
+    fn carried(&self, carried: Carried) {
+        if let Some(listed) = &self.connection {
+            listed.carried(carried.up, carried.down, Instant::now());
+        }
+        if let Some(metered) = &self.metered {
+            metered.carried(carried);
+        }
+    }
+}
 
 /// Lists a connection that can only be copied.
 pub(super) fn list_streams(
     shared: &Shared,
-    (ends, server_name): (Ends, Option<&str>),
+    (ends, server_name, metered): (Ends, Option<&str>, Option<Rc<Metered>>),
     upstream: &TcpStream,
     below: Below,
 ) -> Listed {
-    list(shared, route(ends, server_name, upstream), Tier::Copy, Some(below))
+    let connection = list(shared, route(ends, server_name, upstream), Tier::Copy, Some(below));
+    Listed { connection, metered }
 }
 
-fn list(shared: &Shared, route: io::Result<Route>, tier: Tier, below: Option<Below>) -> Listed {
+fn list(
+    shared: &Shared,
+    route: io::Result<Route>,
+    tier: Tier,
+    below: Option<Below>,
+) -> Option<Rc<Connection>> {
     Some(Rc::new(shared.counts.connections.open(route.ok()?, tier, below, Instant::now())))
 }
 
@@ -59,7 +82,7 @@ fn standing(spliced: bool, highest: Tier, refused: Option<Below>) -> (Tier, Opti
 /// never listed.
 pub(super) async fn between_sockets(
     shared: &Shared,
-    (ends, server_name): (Ends, Option<&str>),
+    (ends, server_name, metered): (Ends, Option<&str>, Option<Rc<Metered>>),
     mut climb: Climb<'_>,
     (parts, lifetime): (Parts, Lifetime),
     answered: impl FnMut(),
@@ -68,16 +91,17 @@ pub(super) async fn between_sockets(
     let build = |parts: Parts, refused: Option<Below>| {
         let list = || {
             let (tier, below) = standing(false, highest, refused);
-            list(shared, route(ends, server_name, &parts.upstream), tier, below)
+            let connection = list(shared, route(ends, server_name, &parts.upstream), tier, below);
+            Listed { connection, metered: metered.clone() }
         };
         let listed = listed.get_or_init(list).clone();
         let relay = Relay::from_parts(parts, lifetime);
         let relay = if highest < Tier::Splice { relay.without_splice() } else { relay };
         relay.watched(move |Progress { carried, spliced }| {
-            if let Some(listed) = &listed {
-                listed.carried(carried.up, carried.down, Instant::now());
+            listed.carried(carried);
+            if let Some(connection) = &listed.connection {
                 let (tier, below) = standing(spliced, highest, refused);
-                listed.settle(tier, below);
+                connection.settle(tier, below);
             }
         })
     };
@@ -91,10 +115,5 @@ pub(super) async fn between_streams(
     lifetime: Lifetime,
     answered: impl Fn(),
 ) -> (Carried, RelayEnd) {
-    relay(downstream, upstream, lifetime, answered, |carried| {
-        if let Some(listed) = &listed {
-            listed.carried(carried.up, carried.down, Instant::now());
-        }
-    })
-    .await
+    relay(downstream, upstream, lifetime, answered, |carried| listed.carried(carried)).await
 }

@@ -103,7 +103,7 @@ async fn serve(
             Err(Below::TerminatesTls)
         }
     };
-    match connect_any(shared, ends, route, (introduction, client)).await {
+    match connect_any(shared, ends, route, (introduction, client), line.as_mut()).await {
         Ok(upstream) => {
             carry(shared, (ends, server_name), (downstream, upstream), (route, line), stay).await;
         }
@@ -122,15 +122,15 @@ async fn carry(
     (ends, server_name): (Ends, Option<&str>),
     (downstream, upstream): (Downstream, Upstream),
     (route, mut line): (&TcpRoute, Option<Line>),
-    Stay { drain, admission, source: _source, seat: _seat }: Stay,
+    Stay { drain, admission, source: _source, seat: _seat, counted: _counted }: Stay,
 ) {
     let Upstream { stream, port, speaker, cluster, lease, admission: cluster_admission } = upstream;
     if let Some(line) = &mut line {
-        line.connected(&cluster.name, lease.address, stream.socket().local_addr().ok());
+        line.connected(&cluster, lease.address, stream.socket().local_addr().ok());
     }
     let report = |outcome| shared.balancer.report(&cluster, lease.address, outcome);
     let answered = || report(Outcome::Connected);
-    let (named, idle) = ((ends, server_name), route.idle_timeout);
+    let (named, idle) = ((ends, server_name, Line::metered(line.as_ref())), route.idle_timeout);
     let until = route.max_duration.and_then(|most| tokio::time::Instant::now().checked_add(most));
     let lifetime = Lifetime { idle, until };
     let (carried, end) = match (downstream, stream) {
@@ -141,14 +141,17 @@ async fn carry(
                 server_name: server_name.map(Box::from),
                 cluster: Some(cluster.name.clone()),
                 told: ends.told,
+                metered: None,
                 listener_admission: admission,
                 cluster_admission,
             };
             let climb = Climb::new(shared, ends, (idle, ends.since), port, entry, drain.clone());
             match opaque::between_sockets(shared, named, climb, (parts, lifetime), answered).await {
-                (_, End::HandedOver(settling)) => {
+                (carried, End::HandedOver(settling)) => {
                     report(Outcome::Connected);
-                    line.into_iter().for_each(Line::leave);
+                    if let Some(line) = line {
+                        line.leave(carried);
+                    }
                     settling.finish().await;
                     return;
                 }
@@ -197,11 +200,15 @@ async fn connect_any(
     ends: Ends,
     route: &TcpRoute,
     (introduction, client): (Introduction, Result<TcpInfo, Below>),
+    line: Option<&mut Line>,
 ) -> Result<Upstream, ResponseFlag> {
     let client = if route.max_duration.is_some() { Err(Below::MaxDuration) } else { client };
     let chosen = by_weight(&route.destinations).and_then(|index| route.destinations.get(index));
     let cluster =
         chosen.and_then(|destination| destination.cluster.as_ref()).ok_or(ResponseFlag::NoCluster)?;
+    if let Some(line) = line {
+        line.chosen(cluster);
+    }
     let admission = admit(shared, cluster)?;
     // Of what requests are kept by, opaque bytes have the client's address alone.
     let key = (cluster.affinity == Affinity::SourceAddress).then(|| Key::of(&ends.client().ip()));

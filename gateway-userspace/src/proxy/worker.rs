@@ -21,11 +21,12 @@ use super::drains::Drains;
 use super::http::{Exchanges, Patience};
 use super::listening::{BindFailure, Inherited, Lent, Open};
 use super::memory;
+use super::metering::Metering;
 use super::overload::{Level, Overload};
 use crate::datapath::Targets;
 use crate::datapath::handoff::{Handoff, Ledger};
 use crate::model::{Ascent, Counts, Limits, ListenerKey, Subscription, Tier};
-use crate::telemetry::AccessLog;
+use crate::telemetry::{AccessLog, metrics};
 use crate::upstream::{Balancer, Pool};
 
 /// How often a worker tidies its pool and tries again to open listeners that failed.
@@ -54,6 +55,8 @@ pub struct ProxySettings {
     pub ascent: Ascent,
     /// Where TCP connections are told of.
     pub access_log: Option<AccessLog>,
+    /// Where requests and connections are counted.
+    pub metrics: Option<metrics::Registry>,
     /// Where connections can be handed over to; empty without a kernel plane.
     pub targets: Subscription<Targets>,
     /// Where those that were handed over are kept account of.
@@ -196,6 +199,7 @@ pub(super) struct Shared {
     /// `None` where the routing table cannot be asked.
     pub(super) handoff: RefCell<Option<Handoff>>,
     pub(super) access_log: Option<AccessLog>,
+    pub(super) metering: Metering,
     pub(super) targets: Subscription<Targets>,
     /// Copies of requests that are under way.
     pub(super) copies: Cell<usize>,
@@ -241,6 +245,7 @@ fn run(
         ascent,
         handoff,
         access_log,
+        metering: Metering::new(settings.metrics.as_ref()),
         targets,
         copies: Cell::new(0),
         drains: Drains::new(settings.drain_time),
@@ -353,6 +358,7 @@ impl Worker {
         });
         self.shared.balancer.sweep(|name| clusters.contains_key(name));
         self.shared.counts.sources.retain(|_| false);
+        self.shared.metering.sweep(&runtime.snapshot);
     }
 }
 

@@ -66,6 +66,27 @@ impl fmt::Display for ResponseFlag {
 }
 
 impl ResponseFlag {
+    /// All of them, in the order of their numbers.
+    pub(super) const ALL: &[Self] = &[
+        Self::NoRoute,
+        Self::NoCluster,
+        Self::NoHealthyUpstream,
+        Self::UpstreamConnectionFailure,
+        Self::UpstreamConnectionTermination,
+        Self::UpstreamProtocolError,
+        Self::UpstreamRequestTimeout,
+        Self::UpstreamOverflow,
+        Self::DownstreamConnectionTermination,
+        Self::DownstreamProtocolError,
+        Self::UpstreamRetryLimitExceeded,
+        Self::UpstreamRemoteReset,
+        Self::DurationTimeout,
+        Self::DelayInjected,
+        Self::FaultInjected,
+        Self::StreamIdleTimeout,
+        Self::OverloadManager,
+    ];
+
     /// The flag in words, as `%RESPONSE_FLAGS_LONG%` shows it.
     pub fn long(self) -> &'static str {
         match self {

@@ -15,10 +15,12 @@ mod filters;
 mod hosts;
 mod http;
 mod http_settings;
+mod levels;
 mod logging;
 mod matching;
 mod memo;
 mod merge;
+mod metrics;
 mod origin;
 mod policy;
 mod ports;
@@ -116,9 +118,11 @@ impl Translator {
             ports.iter().filter_map(|port| listener(&context, port, &mut report)).map(Arc::new).collect();
         context.bindings.report_unused(&mut report);
         let http = http_settings::settings(mesh);
-        let logging = Arc::new(logging::logging(objects, surroundings, &mut report));
-        let snapshot =
-            Snapshot { generation, listeners, clusters: context.registry.clusters().clone(), http, logging };
+        let levels = levels::applicable(objects, &surroundings.identity, &mut report);
+        let logging = Arc::new(logging::logging(&levels, surroundings, &mut report));
+        let metrics = Arc::new(metrics::rules(&levels, &mut report));
+        let clusters = context.registry.clusters().clone();
+        let snapshot = Snapshot { generation, listeners, clusters, http, logging, metrics };
         let names = context.registry.names().clone();
         self.compiled = context.compiled.into_inner();
         self.bindings.end_round();

@@ -1,6 +1,8 @@
 //! A client's body in the bytes that its backend is to get: as it comes, or out of base64, as gRPC-Web's text has it.
 
+use std::cell::RefCell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use base64::engine::general_purpose::STANDARD;
@@ -9,6 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::messages::Messages;
 use super::replay::RequestBodyError;
 
 /// Characters of base64 that stand for something only together.
@@ -21,12 +24,14 @@ pub struct ClientBody {
     decoder: Option<Decoder>,
     /// Bytes that may come yet, as the client sends them.
     room: u64,
+    /// Where messages of gRPC are counted.
+    messages: Option<Rc<RefCell<Messages>>>,
 }
 
 impl ClientBody {
     /// As it comes.
     pub fn plain(incoming: Incoming) -> Self {
-        Self { incoming, decoder: None, room: u64::MAX }
+        Self { incoming, decoder: None, room: u64::MAX, messages: None }
     }
 
     /// It comes in base64 with padding, pieces of which may follow each other.
@@ -38,6 +43,11 @@ impl ClientBody {
     pub fn stay_within(&mut self, most: Option<u64>) {
         self.room = most.unwrap_or(u64::MAX);
     }
+
+    /// Its messages are counted there, if that is said.
+    pub fn count(&mut self, messages: Option<Rc<RefCell<Messages>>>) {
+        self.messages = messages;
+    }
 }
 
 impl Body for ClientBody {
@@ -48,12 +58,18 @@ impl Body for ClientBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        let Self { incoming, decoder, room } = &mut *self;
+        let Self { incoming, decoder, room, messages } = &mut *self;
+        let count = |frame: Option<Frame<Bytes>>| {
+            if let (Some(messages), Some(data)) = (messages, frame.as_ref().and_then(Frame::data_ref)) {
+                messages.borrow_mut().take(data);
+            }
+            Poll::Ready(frame.map(Ok))
+        };
         loop {
             let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx)).transpose()?;
             let length = frame.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len);
             *room = room.checked_sub(length as u64).ok_or(RequestBodyError::TooLong)?;
-            let Some(decoder) = decoder else { return Poll::Ready(frame.map(Ok)) };
+            let Some(decoder) = decoder else { return count(frame) };
             let frame = match frame.map(Frame::into_data) {
                 Some(Ok(data)) => Some(Frame::data(decoder.push(&data)?)),
                 Some(Err(other)) => Some(other),
@@ -65,7 +81,7 @@ impl Body for ClientBody {
             }
             // What was too little to stand for anything is no news.
             if is_over || frame.as_ref().and_then(Frame::data_ref).is_none_or(|data| !data.is_empty()) {
-                return Poll::Ready(frame.map(Ok));
+                return count(frame);
             }
         }
     }

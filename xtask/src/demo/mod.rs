@@ -160,6 +160,8 @@ impl Site {
             "none",
             "--ready-address",
             "none",
+            "--metrics-address",
+            "none",
             "--log",
             "warn",
             "--drain-time",

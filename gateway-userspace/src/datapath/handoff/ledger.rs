@@ -37,10 +37,21 @@ pub struct Entry {
     pub cluster: Option<ClusterName>,
     /// Both ends of the client's connection, where a proxy has told them.
     pub told: Option<Told>,
+    /// Bytes of it that metrics have already, from the client and to it; `None`: not even that it began.
+    pub metered: Option<[u64; 2]>,
     /// Its place among the listener's connections.
     pub listener_admission: Option<Admission<ListenerKey>>,
     /// Its place among the cluster's connections.
     pub cluster_admission: Option<Admission<ClusterName>>,
+}
+
+/// What metrics ask of a connection that was handed over; nothing is known of others.
+#[derive(Debug, Clone, Default)]
+pub struct Standing {
+    /// The cluster that its backend was chosen from.
+    pub cluster: Option<ClusterName>,
+    /// As in [`Entry`].
+    pub metered: Option<[u64; 2]>,
 }
 
 /// A connection as the admin interface shows it: what its record in the kernel does not tell.
@@ -71,6 +82,11 @@ impl Ledger {
         self.lock().remove(&identity)
     }
 
+    /// What metrics ask of a connection that may be in.
+    pub fn standing(&self, identity: Identity) -> Standing {
+        self.lock().get(&identity).map(Entry::standing).unwrap_or_default()
+    }
+
     /// How many connections were handed over.
     pub fn tallied(&self) -> Tallied {
         self.tally.read()
@@ -91,6 +107,11 @@ impl Ledger {
 }
 
 impl Entry {
+    /// What metrics ask of it.
+    pub fn standing(&self) -> Standing {
+        Standing { cluster: self.cluster.clone(), metered: self.metered }
+    }
+
     fn view(&self, Identity { client_side, created }: Identity) -> EntryView {
         EntryView {
             client: client_side.source,

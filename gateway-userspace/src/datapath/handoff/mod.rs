@@ -31,7 +31,7 @@ use tokio::net::TcpStream;
 
 use self::fault::Step;
 use self::frozen::Frozen;
-pub use self::ledger::{Entry, EntryView, Identity, Ledger};
+pub use self::ledger::{Entry, EntryView, Identity, Ledger, Standing};
 pub use self::refusal::Refusal;
 pub use self::settling::Settling;
 use self::socket::Numbers;

@@ -1,5 +1,6 @@
 //! A request's way to a backend and the response's way back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue, SET_COOKIE};
@@ -104,7 +105,7 @@ fn milliseconds(time: Duration) -> u64 {
 
 fn respond(
     connection: &Connection,
-    cluster: &Cluster,
+    cluster: &Arc<Cluster>,
     mut response: Response<UpstreamBody>,
     upgrade: Option<upgrade::Wanted>,
     time: Option<(Duration, Ended)>,

@@ -15,6 +15,7 @@ mod headers;
 mod hops;
 mod host;
 mod idle;
+mod measured;
 mod mirror;
 mod outgoing;
 mod record;

@@ -1,5 +1,5 @@
-//! A request's line in the access log: filled in on the request's way, written when its response has ended, or was dropped
-//! on the way, so also for a client that goes away.
+//! What is told of a request: its line in the access log, filled in on the request's way, written when its response has ended,
+//! or was dropped on the way, so also for a client that goes away; and metrics.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -19,17 +19,24 @@ use super::body::ResponseBody;
 use super::forward::SERVICE_TIME;
 use super::grpc_web::Encoder;
 use super::headers::{Asker, FORWARDED_FOR, REQUEST_ID};
+use super::measured::Measured;
 use super::outgoing::{Address, Target};
 use super::request::protocol;
 use super::serve::Connection;
-use crate::model::{ClusterName, Route};
+use crate::model::{Cluster, Route};
 use crate::proxy::error::RequestError;
 use crate::telemetry::access::{self, Logging, Request as Asked, Wanted};
 use crate::telemetry::{AccessLog, ResponseFlag};
+use crate::upstream::Messages;
 use crate::upstream::body::BodyError;
 
-/// What is noted on a request's way, if there is an access log.
-pub(super) struct Notes(Option<Box<RefCell<Line>>>);
+/// What is noted on a request's way.
+pub(super) struct Notes {
+    /// If there is an access log.
+    line: Option<Box<RefCell<Line>>>,
+    /// If metrics are counted.
+    measured: Option<RefCell<Measured>>,
+}
 
 /// See the module.
 struct Line {
@@ -57,7 +64,7 @@ impl Notes {
     /// Begins a line.
     pub(super) fn begin(connection: &Connection, logging: Option<Arc<Logging>>) -> Self {
         let log = logging.zip(connection.shared.access_log.clone());
-        Self(log.map(|(logging, log)| {
+        let line = log.map(|(logging, log)| {
             let mut record = connection.ends.record(connection.server_name.as_deref());
             record.handshake = connection.handshake;
             let asked = Asked { scheme: Some(connection.scheme()), ..Asked::default() };
@@ -70,13 +77,30 @@ impl Notes {
                 received: Rc::default(),
                 end: End::Open,
             }))
-        }))
+        });
+        Self { line, measured: Measured::begin(connection).map(RefCell::new) }
     }
 
     fn note(&self, note: impl FnOnce(&mut Line)) {
-        if let Some(line) = &self.0 {
+        if let Some(line) = &self.line {
             note(&mut line.borrow_mut());
         }
+    }
+
+    fn measure(&self, note: impl FnOnce(&mut Measured)) {
+        if let Some(measured) = &self.measured {
+            note(&mut measured.borrow_mut());
+        }
+    }
+
+    /// gRPC: where the client's messages are counted, if they are.
+    pub(super) fn messages(&self) -> Option<Rc<RefCell<Messages>>> {
+        self.measured.as_ref().and_then(|measured| measured.borrow().messages())
+    }
+
+    /// Its client speaks gRPC, in whatever form.
+    pub(super) fn is_grpc(&self) {
+        self.measure(Measured::is_grpc);
     }
 
     /// A request that could be read, and asks for what nobody may ask, in the client's words.
@@ -93,6 +117,7 @@ impl Notes {
 
     /// A request that makes sense, with the headers that backends get.
     pub(super) fn asked<B>(&self, request: &Request<B>, target: &Target, asker: Asker) {
+        self.measure(|measured| measured.asked(request.headers()));
         self.note(|line| {
             line.read(request);
             line.connection.downstream_remote = asker.address;
@@ -111,8 +136,9 @@ impl Notes {
     }
 
     /// It is for a cluster.
-    pub(super) fn cluster(&self, cluster: &ClusterName) {
-        self.note(|line| line.connection.upstream_cluster = Some(cluster.text()));
+    pub(super) fn cluster(&self, cluster: &Arc<Cluster>) {
+        self.measure(|measured| measured.cluster(cluster));
+        self.note(|line| line.connection.upstream_cluster = Some(cluster.name.text()));
     }
 
     /// It goes on like this; `has_changed`: with other headers, perhaps, than it was asked with.
@@ -122,6 +148,7 @@ impl Notes {
         has_changed: bool,
         received: Rc<Cell<u64>>,
     ) {
+        self.measure(|measured| measured.forwarded(received.clone()));
         self.note(|line| {
             let path = address.path_and_query().as_str();
             line.asked.rewritten = (line.asked.path.as_deref() != Some(path)).then(|| path.to_owned());
@@ -137,6 +164,7 @@ impl Notes {
 
     /// It is tried at an endpoint.
     pub(super) fn tried(&self, endpoint: SocketAddr) {
+        self.measure(|measured| measured.tried(endpoint));
         self.note(|line| {
             line.connection.upstream_host = Some(endpoint);
             line.connection.upstream_local = None;
@@ -151,6 +179,7 @@ impl Notes {
 
     /// Something that comes with the answer, whatever it is.
     pub(super) fn flag(&self, flag: ResponseFlag) {
+        self.measure(|measured| measured.flag(&[flag]));
         self.note(|line| line.raise(&[flag]));
     }
 
@@ -161,6 +190,7 @@ impl Notes {
 
     /// It is answered with a failure.
     pub(super) fn failed(&self, error: RequestError) {
+        self.measure(|measured| measured.flag(error.flags()));
         self.note(|line| {
             line.raise(error.flags());
             line.asked.details = Some(error.details());
@@ -170,6 +200,7 @@ impl Notes {
     /// It is answered with a failure in plain bytes, of which so many are its body, and that is all.
     pub(super) fn refused(self, error: RequestError, sent: usize) {
         self.failed(error);
+        self.measure(|measured| measured.refused(error.status().as_u16(), sent));
         self.note(|line| {
             line.asked.status = error.status().as_u16();
             line.connection.sent = sent as u64;
@@ -184,23 +215,28 @@ impl Notes {
         method: &Method,
         encoder: Option<Encoder>,
     ) -> Response<Recorded> {
+        let is_whole = *method == Method::HEAD
+            || matches!(
+                response.status(),
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS
+            )
+            || response.body().is_end_stream();
+        self.measure(|measured| measured.answer(response.status().as_u16(), response.headers(), is_whole));
         self.note(|line| {
             line.asked.status = response.status().as_u16();
             line.asked.service_time = text(response.headers(), &SERVICE_TIME);
             line.asked.response_headers = Wanted::of(&line.logging.wanted().response, response.headers());
             line.end = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 End::ToldElsewhere
-            } else if *method == Method::HEAD
-                || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-                || response.body().is_end_stream()
-            {
+            } else if is_whole {
                 // Nobody will ask for the body.
                 End::Whole
             } else {
                 End::Open
             };
         });
-        response.map(|body| Recorded { body, encoder: encoder.map(Box::new), line: self.0 })
+        let (line, measured) = (self.line, self.measured.map(RefCell::into_inner));
+        response.map(|body| Recorded { body, encoder: encoder.map(Box::new), line, measured })
     }
 }
 
@@ -251,16 +287,21 @@ impl Line {
 
     /// The response breaks off.
     fn break_off(&mut self, error: &BodyError) {
-        let (flag, details) = match error {
-            BodyError::Timeout => (ResponseFlag::UpstreamRequestTimeout, "response_timeout"),
-            BodyError::Upstream(_) => (
-                ResponseFlag::UpstreamConnectionTermination,
-                "upstream_reset_after_response_started{connection_termination}",
-            ),
-        };
+        let (flag, details) = broken_off(error);
         self.raise(&[flag]);
         self.asked.details = Some(details);
         self.end = End::Whole;
+    }
+}
+
+/// Flag and details of a response that breaks off.
+fn broken_off(error: &BodyError) -> (ResponseFlag, &'static str) {
+    match error {
+        BodyError::Timeout => (ResponseFlag::UpstreamRequestTimeout, "response_timeout"),
+        BodyError::Upstream(_) => (
+            ResponseFlag::UpstreamConnectionTermination,
+            "upstream_reset_after_response_started{connection_termination}",
+        ),
     }
 }
 
@@ -281,12 +322,13 @@ impl Drop for Line {
     }
 }
 
-/// A response's body as the client gets it, with the line that is written at its end.
+/// A response's body as the client gets it, with what is told at its end.
 pub(crate) struct Recorded {
     body: ResponseBody,
     /// What its bytes go through before the client gets them.
     encoder: Option<Box<Encoder>>,
     line: Option<Box<RefCell<Line>>>,
+    measured: Option<Measured>,
 }
 
 impl Recorded {
@@ -305,12 +347,15 @@ impl Body for Recorded {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let Self { body, encoder, line } = &mut *self;
+        let Self { body, encoder, line, measured } = &mut *self;
         let mut open = line.as_deref_mut().map(RefCell::get_mut);
         // Nothing follows trailers, and not everybody asks whether.
         let mut is_last = frame.is_none();
         if let Some(Ok(frame)) = &frame {
             is_last = frame.is_trailers() || body.is_end_stream();
+            if let Some(measured) = &mut *measured {
+                measured.came(frame);
+            }
             if let (Some(open), Some(trailers)) = (&mut open, frame.trailers_ref()) {
                 open.asked.trailers = Wanted::of(&open.logging.wanted().trailers, trailers);
             }
@@ -319,11 +364,25 @@ impl Body for Recorded {
             Some(encoder) => encoded(encoder, frame),
             None => frame,
         };
+        let is_last = is_last && encoder.as_ref().is_none_or(|encoder| encoder.is_even());
+        if let Some(open) = measured {
+            match &frame {
+                Some(Ok(frame)) => open.sent(frame, is_last),
+                Some(Err(error)) => {
+                    open.flag(&[broken_off(error).0]);
+                    open.end();
+                }
+                None => open.end(),
+            }
+            if open.is_over() {
+                measured.take();
+            }
+        }
         if let Some(open) = open {
             match &frame {
                 Some(Ok(frame)) => {
                     open.connection.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
-                    if is_last && encoder.as_ref().is_none_or(|encoder| encoder.is_even()) {
+                    if is_last {
                         open.end = End::Whole;
                     }
                 }

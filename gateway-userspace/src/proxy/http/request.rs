@@ -82,6 +82,9 @@ pub(super) async fn serve(
     if is_grpc {
         exchange.is_grpc();
     }
+    if is_grpc || web.is_some() {
+        notes.is_grpc();
+    }
     let asked = (is_plain, is_grpc, web);
     let answer = tokio::select! {
         biased;
@@ -193,6 +196,7 @@ async fn answer(
                 web.translate(&mut request);
             }
             request.body_mut().stay_within(connection.shared.bounds.body);
+            request.body_mut().count(notes.messages());
             return Ok(forwarded(&facts, action, (target, request), is_grpc, notes).await);
         }
     };
@@ -213,7 +217,7 @@ async fn forwarded(
     let Filters { fault, cors } = &route.filters;
     let chosen = by_weight(&action.destinations);
     if let Some(cluster) = chosen.and_then(|chosen| action.destinations[chosen].cluster.as_ref()) {
-        notes.cluster(&cluster.name);
+        notes.cluster(cluster);
     }
     let finish = |answer: Result<_, RequestError>| {
         let mut response: Response<_> =

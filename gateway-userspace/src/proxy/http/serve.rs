@@ -43,6 +43,7 @@ use crate::proxy::detect::HttpVersion;
 use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::worker::Shared;
 use crate::telemetry::access::{Handshake, Logging};
+use crate::telemetry::metrics::InFlight;
 use crate::upstream::{Asked, ClientBody, Opening};
 
 /// Header lines of a request; one more is answered with 431 (Envoy's bound).
@@ -69,6 +70,8 @@ const LAST_REQUESTS: Duration = Duration::from_secs(5);
 pub(in crate::proxy) struct Connection {
     pub(super) shared: Rc<Shared>,
     pub(super) ends: Ends,
+    /// Where its requests are counted while they are under way, if metrics are.
+    pub(super) in_flight: Option<Arc<InFlight>>,
     /// What was agreed on with the client, for connections that are made like its own; or why that is of no use.
     pub(super) agreed: Result<TcpInfo, Below>,
     /// Held by upgraded connections beyond the life of this one.
@@ -119,9 +122,11 @@ impl Connection {
         drain: DrainWatch,
     ) -> Self {
         let agreed = Err(Below::TerminatesTls);
+        let in_flight = shared.metering.listener(ends.listener);
         Self {
             shared,
             ends,
+            in_flight,
             agreed,
             drain,
             awaited: Awaited::default(),

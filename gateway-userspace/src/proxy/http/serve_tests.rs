@@ -18,6 +18,7 @@ use crate::model::{
 };
 use crate::net::drain::{DrainTrigger, drain};
 use crate::proxy::drains::Drains;
+use crate::proxy::metering::Metering;
 use crate::proxy::{Bounds, Overload, Runtime, Spoken};
 use crate::upstream::{Balancer, LocalExecutor, Pool};
 
@@ -79,6 +80,7 @@ impl Rig {
                 ascent: Ascent::default(),
                 handoff: RefCell::new(None),
                 access_log: None,
+                metering: Metering::default(),
                 copies: Cell::new(0),
                 drains: Drains::new(Duration::from_secs(10)),
                 is_successor: false,

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use super::headers;
 use super::idle::{Stream, Streams};
 use super::serve::{Client, Connection};
 use crate::datapath::handoff::Entry;
-use crate::model::{Below, Cluster, ClusterName};
+use crate::model::{Below, Cluster};
 use crate::net::drain::DrainWatch;
 use crate::net::keeping::Keeping;
 use crate::net::relay::{Carried, Parts, RelayEnd};
@@ -56,7 +57,7 @@ struct Switched {
     /// Of a connection that is not to be taken for idle meanwhile.
     _stream: Option<Stream>,
     since: Instant,
-    cluster: ClusterName,
+    cluster: Arc<Cluster>,
     endpoint: SocketAddr,
 }
 
@@ -133,7 +134,7 @@ pub(super) async fn send(
 /// than what was asked for (RFC 9110, 7.8), is a fault of the backend.
 pub(super) fn switch(
     connection: &Connection,
-    cluster: &Cluster,
+    cluster: &Arc<Cluster>,
     mut response: Response<UpstreamBody>,
     wanted: Option<Wanted>,
 ) -> Response<ResponseBody> {
@@ -152,7 +153,7 @@ pub(super) fn switch(
         drain: connection.drain.clone(),
         _stream: connection.streams.get().map(Streams::begin),
         since: Instant::now(),
-        cluster: cluster.name.clone(),
+        cluster: cluster.clone(),
         endpoint: body.endpoint(),
     };
     let mut drain = switched.drain.clone();
@@ -205,16 +206,19 @@ impl Switched {
     ) {
         let (shared, ends) = (&self.shared, self.ends);
         let parts = Parts { downstream, upstream, prefix, answer, carried: Carried::default() };
-        let entry = Entry { cluster: Some(self.cluster.clone()), told: ends.told, ..Entry::default() };
+        let entry = Entry { cluster: Some(self.cluster.name.clone()), told: ends.told, ..Entry::default() };
         let climb = Climb::new(shared, ends, (IDLE, self.since), port, entry, self.drain.clone());
-        match opaque::between_sockets(shared, (ends, None), climb, (parts, IDLE.into()), || {}).await {
-            (_, End::HandedOver(settling)) => {
+        let named = (ends, None, Line::metered(line.as_ref()));
+        match opaque::between_sockets(shared, named, climb, (parts, IDLE.into()), || {}).await {
+            (carried, End::HandedOver(settling)) => {
                 // The kernel plane tells of it at its end.
-                line.into_iter().for_each(Line::leave);
+                if let Some(line) = line {
+                    line.leave(carried);
+                }
                 settling.finish().await;
             }
             (carried, End::Relayed(end)) => {
-                shared.counts.lengths.record(&self.cluster, carried.up + carried.down);
+                shared.counts.lengths.record(&self.cluster.name, carried.up + carried.down);
                 tell(line, carried, &end);
             }
         }
@@ -227,7 +231,8 @@ impl Switched {
         (stream, _port, answer): (UpstreamStream, Port, Bytes),
         line: Option<Line>,
     ) {
-        let listed = opaque::list_streams(&self.shared, (self.ends, None), stream.socket(), below);
+        let named = (self.ends, None, Line::metered(line.as_ref()));
+        let listed = opaque::list_streams(&self.shared, named, stream.socket(), below);
         let streams = (downstream, Rewound::new(answer, stream));
         let (carried, end) = opaque::between_streams(listed, streams, IDLE.into(), || {}).await;
         tell(line, carried, &end);

@@ -7,6 +7,7 @@ mod http;
 mod localities;
 mod logging;
 mod mesh;
+mod metrics;
 mod policies;
 mod ports;
 mod registry;

@@ -61,19 +61,23 @@ pub struct Common {
     pub identity: Identity,
     /// Whether each request gets a line in an access log.
     pub logs: bool,
+    /// Whether Sluice counts requests for Prometheus.
+    pub metrics: bool,
 }
 
 impl Contender {
     /// Starts it and waits until requests pass through it, in TLS and without.
     pub fn start(self, arena: &Arena, common: &Common) -> Result<Peer> {
-        let Common { identity, logs } = common;
+        let Common { identity, logs, metrics } = common;
         let is_ours = self == Self::Sluice;
         let kernel = ["--kernel", "require", "--interface", "c0"].iter().filter(|_| is_ours);
         let log = ["--access-log", configuration::ACCESS_LOG].iter().filter(|_| is_ours && *logs);
+        let counted = ["--metrics-address", if *metrics { "127.0.0.1:0" } else { "none" }];
+        let counted = counted.iter().filter(|_| is_ours);
         let setup = Setup {
             program: super::Contender::program(self),
             configuration: configuration::of(self, arena, common),
-            flags: kernel.chain(log).map(|word| (*word).to_owned()).collect(),
+            flags: kernel.chain(log).chain(counted).map(|word| (*word).to_owned()).collect(),
             files: vec![
                 (configuration::CERTIFICATE, identity.certificate.clone()),
                 (configuration::KEY, identity.key.clone()),

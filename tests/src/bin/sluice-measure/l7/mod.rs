@@ -33,12 +33,15 @@ pub(crate) struct Options {
     /// Whether all gateways write a line of each request to an access log.
     #[arg(long, value_enum, default_value_t = Log::On)]
     log: Log,
+    /// Whether Sluice counts requests for Prometheus; other gateways count as they do by default.
+    #[arg(long, value_enum, default_value_t = Log::On)]
+    metrics: Log,
     /// Whose processor works on what an interface receives.
     #[arg(long, value_enum, default_value_t = Steer::ByMeasure)]
     steer: Steer,
 }
 
-/// `--log`.
+/// `--log`, `--metrics`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Log {
     /// By all of them.
@@ -51,7 +54,8 @@ impl Options {
     /// The command that measures some of it again.
     fn command(&self, rounds: usize, measures: &[Measure]) -> String {
         let log = if self.log == Log::On { "" } else { " --log off" };
-        self.chosen.command("l7", rounds, measures) + log + self.steer.flag()
+        let metrics = if self.metrics == Log::On { "" } else { " --metrics off" };
+        self.chosen.command("l7", rounds, measures) + log + metrics + self.steer.flag()
     }
 }
 
@@ -71,7 +75,8 @@ pub(crate) fn run(rounds: usize, options: &Options) -> Result<(String, Value)> {
 }
 
 fn measure(rounds: usize, options: &Options, contenders: &[Contender]) -> Result<Vec<Stand>> {
-    let common = Common { identity: sealed::identity(), logs: options.log == Log::On };
+    let (logs, metrics) = (options.log == Log::On, options.metrics == Log::On);
+    let common = Common { identity: sealed::identity(), logs, metrics };
     let starting = |contender: &Contender| {
         eprintln!("starting {}", contender.name());
         uninterrupted()?;
