@@ -197,18 +197,19 @@ impl Balancer {
         if let Some(share) = warm {
             return drawn(candidates(), |candidate| per_request(candidate, share(candidate)));
         }
-        let mut weights = candidates().map(|candidate| candidate.weight);
-        let first = weights.next()?;
-        if weights.any(|weight| weight != first) {
+        let mut all = candidates();
+        let only = all.next()?;
+        let (count, is_even) =
+            all.fold((1, true), |(count, is_even), it| (count + 1, is_even && it.weight == only.weight));
+        if !is_even {
             return drawn(candidates(), |candidate| per_request(candidate, by_documents(candidate)));
         }
-        let count = candidates().count();
         if count == 1 {
-            return candidates().next();
+            return Some(only);
         }
         let first = fastrand::usize(..count);
         let second = (first + fastrand::usize(1..count)) % count;
-        let (first, second) = (candidates().nth(first)?, candidates().nth(second)?);
+        let (first, second) = both(candidates(), (first, second))?;
         let busy = |candidate: &Candidate<'_>| self.busy(candidate.endpoint.address);
         Some(if busy(&second) < busy(&first) { second } else { first })
     }
@@ -249,6 +250,13 @@ impl Balancer {
 
 fn by_documents(candidate: &Candidate<'_>) -> f64 {
     f64::from(candidate.weight)
+}
+
+/// Those at two places, found in one walk.
+fn both<T>(mut all: impl Iterator<Item = T>, (first, second): (usize, usize)) -> Option<(T, T)> {
+    let earlier = all.nth(first.min(second))?;
+    let later = all.nth(first.abs_diff(second) - 1)?;
+    Some(if first < second { (earlier, later) } else { (later, earlier) })
 }
 
 /// One at random, each with its share.
@@ -312,6 +320,15 @@ mod tests {
         drop(leases);
         balancer.sweep(|_| true);
         assert!(balancer.peers.borrow().is_empty());
+    }
+
+    #[test]
+    fn two_are_found_in_the_order_asked_for() {
+        for (at, want) in
+            [((0, 1), Some((0, 1))), ((3, 1), Some((3, 1))), ((1, 3), Some((1, 3))), ((1, 4), None)]
+        {
+            assert_eq!(both(0..4, at), want, "{at:?}");
+        }
     }
 
     #[test]
