@@ -154,7 +154,10 @@ impl State {
         }
         let rate = patience.body_rate.filter(|_| !marks.answered && !self.is_grpc.get())?;
         let waited = pace.as_ref()?.waited(now);
-        let is_slow = waited > patience.idle.unwrap_or(GRACE)
+        // Where nothing comes any more, it is idle soon, and not slow.
+        let is_judged = still.is_zero() || patience.idle.is_none();
+        let is_slow = is_judged
+            && waited > patience.idle.unwrap_or(GRACE)
             && received < waited.as_secs().saturating_mul(u64::from(rate.get()));
         is_slow.then_some(Refusal::SlowBody)
     }
