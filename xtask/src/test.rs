@@ -74,8 +74,11 @@ fn repeat(targets: &[String], failures: &[String], times: u32) -> Result<Vec<Str
     for name in failures.iter().filter(|_| times > 0) {
         println!("{name} failed: {times} times by itself");
         let args = ["--exact", "--nocapture", name].map(str::to_owned);
-        let passes = || anyhow::Ok(run_tests(targets, &args)?.has_passed());
-        if (0..times).map(|_| passes()).all(|passed| matches!(passed, Ok(true))) {
+        let mut passed = 0;
+        while passed < times && run_tests(targets, &args)?.has_passed() {
+            passed += 1;
+        }
+        if passed == times {
             unsteady.push(name.clone());
         }
     }
