@@ -23,6 +23,8 @@ pub struct Service {
     pub service_type: String,
     /// With `type: ExternalName`.
     pub external_name: String,
+    /// Which endpoints clients would rather have.
+    pub traffic_distribution: String,
 }
 
 /// `ports[]` of a Service.

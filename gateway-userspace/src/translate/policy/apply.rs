@@ -13,6 +13,7 @@ use crate::model::{Cluster, Keepalive, OutlierDetection, ProxyVersion, UpstreamP
 use super::blocks::{Blocks, PlacedPolicy};
 use super::tls::Facts;
 use super::{PlacedSubset, ServiceRule, balance, health, limits, locality, tls};
+use crate::translate::registry::Distribution;
 use crate::translate::report::Report;
 
 /// `idleTimeout: 0s` is none; this is as good, and clocks hold it.
@@ -59,11 +60,16 @@ pub(in crate::translate) fn apply_mesh(cluster: &mut Cluster, service: Facts<'_>
 }
 
 impl Blocks<'_> {
-    fn put_in_force(self, cluster: &mut Cluster, Facts { mesh, identity, .. }: Facts<'_>) {
+    fn put_in_force(self, cluster: &mut Cluster, facts: Facts<'_>) {
+        let Facts { mesh, identity, distribution, .. } = facts;
         let setting = self.load_balancer.and_then(|balancer| balancer.locality_lb_setting.as_ref());
         self.apply(cluster, mesh);
-        cluster.placement =
-            locality::placement(setting.or(mesh.locality_lb_setting.as_ref()), cluster, identity);
+        cluster.placement = match (setting, distribution) {
+            (None, Distribution::SameZone | Distribution::SameNode) => {
+                locality::near(distribution, cluster, identity)
+            }
+            _ => locality::placement(setting.or(mesh.locality_lb_setting.as_ref()), cluster, identity),
+        };
     }
 
     fn apply(self, cluster: &mut Cluster, mesh: &MeshConfig) {

@@ -5,11 +5,7 @@ use std::collections::BTreeMap;
 use crate::api::destination_rule::{Distribute, Failover, LocalityLoadBalancerSetting};
 use crate::model::{Cluster, Endpoint, GatewayIdentity, Locality, Placement};
 
-use crate::translate::registry::labelled;
-
-const REGION: &str = "topology.kubernetes.io/region";
-const ZONE: &str = "topology.kubernetes.io/zone";
-const SUBZONE: &str = "topology.istio.io/subzone";
+use crate::translate::registry::{Distribution, REGION, SUBZONE, ZONE, labelled, of_node};
 
 /// Priority of those who are in no region that ours fails over to.
 const FARTHEST: u32 = 4;
@@ -52,14 +48,21 @@ pub(super) fn placement(
     ranked(cluster.endpoints.iter().map(priority).collect())
 }
 
+/// What a service's own wish makes of them: who is near comes first, whether somebody notices failures or not.
+pub(super) fn near(wish: Distribution, cluster: &Cluster, identity: &GatewayIdentity) -> Placement {
+    let here = here(identity);
+    if here.is_unknown() {
+        return Placement::Anywhere;
+    }
+    let nearest = if wish == Distribution::SameNode { 0 } else { 1 };
+    let priority = |endpoint: &Endpoint| by_locality(&here, &endpoint.locality, &[]).max(nearest);
+    ranked(cluster.endpoints.iter().map(priority).collect())
+}
+
 /// Where the gateway runs, by the labels of its pod or node.
 fn here(identity: &GatewayIdentity) -> Locality {
     let labelled = labelled(&identity.labels);
-    if !labelled.is_unknown() {
-        return labelled;
-    }
-    let label = |key: &str| identity.labels.get(key).map_or("", String::as_str).into();
-    Locality { region: label(REGION), zone: label(ZONE), subzone: label(SUBZONE) }
+    if labelled.is_unknown() { of_node(&identity.labels) } else { labelled }
 }
 
 /// Priorities without gaps.
@@ -76,9 +79,10 @@ fn ranked(priorities: Vec<u32>) -> Placement {
 }
 
 /// 0 where all is the same, 1 in the zone, 2 in the region, 3 elsewhere; [`FARTHEST`] where it is not even the region that
-/// ours fails over to.
+/// ours fails over to. EndpointSlices name a zone without its region: that is ours, then.
 fn by_locality(here: &Locality, there: &Locality, failover: &[Failover]) -> u32 {
-    if here.region != there.region {
+    let is_of_slice = there.region.is_empty() && !there.zone.is_empty();
+    if here.region != there.region && !is_of_slice {
         let ours = failover.iter().find(|failover| *failover.from == *here.region);
         return if ours.is_some_and(|ours| *ours.to != *there.region) { FARTHEST } else { 3 };
     }

@@ -11,6 +11,7 @@ use crate::model::{
 
 use super::blocks::PlacedTls;
 use crate::translate::credential::{self, Credentials};
+use crate::translate::registry::Distribution;
 use crate::translate::report::Report;
 
 /// What else decides about the connections to a service.
@@ -20,6 +21,8 @@ pub(in crate::translate) struct Facts<'f> {
     pub(in crate::translate) credentials: &'f Credentials<'f>,
     /// `subjectAltNames` of its ServiceEntry.
     pub(in crate::translate) subject_alt_names: &'f [String],
+    /// Which endpoints it would rather have used.
+    pub(in crate::translate) distribution: Distribution,
     /// Where the gateway runs.
     pub(in crate::translate) identity: &'f GatewayIdentity,
     /// What holds where its rule says nothing.

@@ -9,7 +9,7 @@ use crate::api::workload::{EndpointSubset, Endpoints, TargetRef};
 use crate::api::{Code, Diagnostic, FieldPath, Objects, Severity, Source, Sourced};
 use crate::model::{Endpoint, Health, Locality};
 
-use super::workload::{Labels, Workloads, labelled};
+use super::workload::{Labels, Workloads, labelled, of_node};
 use super::{Memo, Settled};
 use crate::translate::memo;
 use crate::translate::report::Report;
@@ -44,6 +44,16 @@ struct Address {
     health: Health,
     labels: Labels,
     locality: Locality,
+}
+
+impl Address {
+    /// In a node's zone, where nothing else says where it is.
+    fn in_zone(mut self, zone: &str) -> Self {
+        if self.locality.is_unknown() && !zone.is_empty() {
+            self.locality.zone = zone.into();
+        }
+        self
+    }
 }
 
 impl Group {
@@ -120,7 +130,8 @@ fn of_slice(slice: &Sourced<EndpointSlice>, workloads: &Workloads<'_>) -> Group 
         let field = FieldPath::root().field("endpoints").index(at).field("addresses").index(0);
         let health = health(&endpoint.conditions);
         let target = endpoint.target_ref.as_ref();
-        addresses.extend(reader.address((written, &field), target, health, &mut report));
+        let address = reader.address((written, &field), target, health, &mut report);
+        addresses.extend(address.map(|address| address.in_zone(&endpoint.zone)));
     }
     Group {
         ports: slice.spec.ports.clone(),
@@ -186,7 +197,8 @@ impl<'w, 'a> Reader<'w, 'a> {
         };
         let pod = self.workloads.pod(&self.source.reference.namespace, target, ip);
         let labels = pod.map_or_else(|| self.labels.clone(), |pod| Arc::new(pod.metadata.labels.clone()));
-        let locality = labelled(&labels);
+        let labelled = labelled(&labels);
+        let locality = if labelled.is_unknown() { of_node(&labels) } else { labelled };
         Some(Address { ip, health, labels, locality })
     }
 }

@@ -8,6 +8,7 @@ use crate::api::service_entry::{EntryPort, Resolution, ServiceEntry};
 use crate::api::{Code, Diagnostic, FieldPath, Objects, Severity, Sourced};
 use crate::model::{Discovery, Endpoint, Health, Resolved, UpstreamProtocol};
 
+use super::distribution::Distribution;
 use super::visibility::Visibility;
 use super::workload::{self, Workload, Workloads};
 use super::{Listed, ListedIn, ListedPort, Memo, Settled};
@@ -59,6 +60,8 @@ impl ListedEntry {
         if visibility.shows(&document.source, &exports, &field, &mut report) {
             report_addressless(document, &mut report);
             let endpoints = workloads_of(document, workloads, &mut report);
+            let said = ("", &document.metadata.annotations);
+            let distribution = Distribution::of(said, &document.source, &mut report);
             for host in &entry.hosts {
                 let host = host.to_ascii_lowercase();
                 let ports = entry.ports.iter().enumerate().filter(|(_, port)| is_tcp(port));
@@ -68,7 +71,15 @@ impl ListedEntry {
                 let document = ListedIn { source: document.source.clone(), service: None };
                 let subject_alt_names = entry.subject_alt_names.clone();
                 let host = host.into();
-                listed.push(Arc::new(Listed { host, alias: None, ports, subject_alt_names, document }));
+                let alias = None;
+                listed.push(Arc::new(Listed {
+                    host,
+                    alias,
+                    ports,
+                    subject_alt_names,
+                    distribution,
+                    document,
+                }));
             }
         }
         Self { listed, names, findings: report.finish() }

@@ -4,6 +4,7 @@
 //! one of each subset of it.
 
 mod asked;
+mod distribution;
 mod endpoints;
 mod entries;
 mod patch;
@@ -27,12 +28,13 @@ use super::report::Report;
 use super::surroundings::Surroundings;
 pub(super) use asked::Asked;
 use asked::Changed;
+pub(super) use distribution::Distribution;
 use endpoints::Group;
 use entries::ListedEntry;
 use services::ListedService;
 use unit::{Ingredients, Unit};
 use visibility::Visibility;
-pub(super) use workload::{Workloads, labelled};
+pub(super) use workload::{REGION, SUBZONE, Workloads, ZONE, labelled, of_node};
 
 /// An alias of an alias of an alias, and so on, is followed so far.
 const MAX_ALIASES: usize = 8;
@@ -68,6 +70,8 @@ struct Listed {
     ports: Vec<ListedPort>,
     /// Names of its endpoints' certificates, where no rule has some.
     subject_alt_names: Vec<String>,
+    /// Which endpoints come first, where no rule says so.
+    distribution: Distribution,
     document: ListedIn,
 }
 

@@ -8,6 +8,7 @@ use crate::api::kubernetes::{Service, ServicePort, TargetPort};
 use crate::api::{Code, Diagnostic, FieldPath, Objects, Severity, Sourced};
 use crate::model::{Discovery, Endpoint, Health, UpstreamProtocol};
 
+use super::distribution::Distribution;
 use super::endpoints::{self, Group, is_tcp};
 use super::visibility::{self, EXPORT_TO, Visibility};
 use super::workload::{Workload, Workloads};
@@ -141,6 +142,11 @@ fn of_document(
         alias: is_alias.then(|| service.spec.external_name.trim_end_matches('.').to_ascii_lowercase()),
         ports,
         subject_alt_names: Vec::new(),
+        distribution: Distribution::of(
+            (&service.spec.traffic_distribution, &service.metadata.annotations),
+            &service.source,
+            report,
+        ),
         document: ListedIn { source: service.source.clone(), service: Some(service.clone()) },
     }
 }

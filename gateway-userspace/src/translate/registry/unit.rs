@@ -52,7 +52,8 @@ impl Unit {
         let alias = from.parts.iter().find_map(|part| part.alias.clone());
         let numbers: Vec<u16> = ports.iter().map(|port| port.number).collect();
         let subject_alt_names = &from.parts[0].subject_alt_names;
-        let facts = Facts { credentials, subject_alt_names, identity, mesh };
+        let distribution = from.parts[0].distribution;
+        let facts = Facts { credentials, subject_alt_names, distribution, identity, mesh };
         let host = from.parts[0].host.clone();
         let mut maker = Maker { host, rule, facts, clusters: Vec::new(), report };
         // A name for something else has ports, for destinations that name none, and no clusters.

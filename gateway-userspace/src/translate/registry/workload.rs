@@ -12,6 +12,9 @@ use crate::model::{Endpoint, Health, Locality};
 
 /// Label that says where a workload runs when nothing else does, with dots for slashes.
 const LOCALITY_LABEL: &str = "istio-locality";
+pub(in crate::translate) const REGION: &str = "topology.kubernetes.io/region";
+pub(in crate::translate) const ZONE: &str = "topology.kubernetes.io/zone";
+pub(in crate::translate) const SUBZONE: &str = "topology.istio.io/subzone";
 
 /// Labels of an endpoint.
 pub(super) type Labels = Arc<BTreeMap<String, String>>;
@@ -163,6 +166,12 @@ pub(super) fn of_entry<'a>(entry: &'a WorkloadEntry, source: &'a Source) -> Work
         weight: entry.weight.max(1),
         source,
     }
+}
+
+/// Where a node is that has these labels, or a pod that was given its node's.
+pub(in crate::translate) fn of_node(labels: &BTreeMap<String, String>) -> Locality {
+    let label = |key: &str| labels.get(key).map_or_else(Arc::default, |value| value.as_str().into());
+    Locality { region: label(REGION), zone: label(ZONE), subzone: label(SUBZONE) }
 }
 
 pub(in crate::translate) fn labelled(labels: &BTreeMap<String, String>) -> Locality {

@@ -168,3 +168,64 @@ fn shares_by_locality_hold_without_outlier_detection_too() {
         assert_eq!(got, want, "{distribute}");
     }
 }
+
+/// A Service's pods: `near` in the zone of the gateway, the others elsewhere.
+fn of_service(service: &str, rule: &str) -> (Placement, Vec<String>) {
+    let slice = |at: u32, zone: &str| {
+        format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: s{at}, labels: \
+             {{kubernetes.io/service-name: s}}}}\naddressType: IPv4\nports: [{{name: http, port: 80}}]\nendpoints: \
+             [{{addresses: [10.0.0.{at}], zone: '{zone}'}}]\n"
+        )
+    };
+    let text = format!("---\napiVersion: v1\nkind: Service\n{service}\n{rule}")
+        + &[slice(1, "z2"), slice(2, "z1"), slice(3, "")].concat();
+    let mut identity = GatewayIdentity::default();
+    identity.labels.extend(BY_NODE.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+    let objects = objects(&text);
+    let mut surroundings = Surroundings::of(identity);
+    surroundings.learn(&objects);
+    let translation = translate(&objects, &surroundings, 1);
+    let cluster = translation.snapshot.clusters.values().next().expect("a cluster").clone();
+    let told = translation.diagnostics.iter().map(|found| found.message.clone()).collect();
+    (cluster.placement.clone(), told)
+}
+
+#[test]
+fn a_service_may_wish_for_the_nearest() {
+    let service = |annotations: &str, wish: &str| {
+        format!(
+            "metadata: {{name: s, annotations: {{{annotations}}}}}\nspec: {{ports: [{{name: http, port: 80}}]{wish}}}"
+        )
+    };
+    let rule = |policy: &str| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: r}}\nspec: {{host: s, \
+             trafficPolicy: {{{policy}}}}}\n"
+        )
+    };
+    let nearest = || Placement::Failover { priorities: vec![1, 0, 2] };
+    let annotated = "networking.istio.io/traffic-distribution: PreferClose";
+    let off = rule("loadBalancer: {localityLbSetting: {enabled: false}}");
+    for (annotations, wish, rule, want) in [
+        ("", "", String::new(), Placement::Anywhere),
+        ("", ", trafficDistribution: PreferClose", String::new(), nearest()),
+        ("", ", trafficDistribution: PreferSameZone", rule("loadBalancer: {simple: RANDOM}"), nearest()),
+        ("", ", trafficDistribution: PreferSameNode", String::new(), nearest()),
+        (annotated, "", String::new(), nearest()),
+        (
+            "networking.istio.io/traffic-distribution: Any",
+            ", trafficDistribution: PreferClose",
+            String::new(),
+            Placement::Anywhere,
+        ),
+        ("", ", trafficDistribution: PreferClose", off, Placement::Anywhere),
+    ] {
+        let (placement, told) = of_service(&service(annotations, wish), &rule);
+        assert_eq!(placement, want, "{annotations} {wish} {rule}");
+        assert!(told.is_empty(), "{told:?}");
+    }
+    let (placement, told) = of_service(&service("", ", trafficDistribution: Nearest"), "");
+    assert_eq!(placement, Placement::Anywhere);
+    assert_eq!(told, ["unknown distribution \"Nearest\": endpoints of all zones are used alike"]);
+}
