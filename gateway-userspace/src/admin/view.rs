@@ -12,7 +12,7 @@ use super::reading::Reading;
 use crate::datapath;
 use crate::datapath::handoff::Ledger;
 use crate::model::explain::{Explanation, Question, State, decide};
-use crate::model::{ConnectionView, Counts, KernelPlaneState, Snapshot};
+use crate::model::{ConnectionView, Counts, Exposure, KernelPlaneState, Snapshot};
 use crate::settings::TierLimit;
 use crate::source::kubernetes::{Link, LinkView};
 use crate::telemetry::{AccessLog, metrics};
@@ -85,6 +85,9 @@ pub struct Status {
     pub fingerprint: String,
     /// Open and failed listeners.
     pub listeners: usize,
+    /// Where clients outside of the cluster find it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exposures: Vec<Exposure>,
     /// `on`, or why not.
     pub kernel_plane: String,
     /// Interfaces that programs are attached to.
@@ -144,6 +147,7 @@ impl View {
             documents: self.documents,
             fingerprint: self.fingerprint.clone(),
             listeners: self.snapshot.listeners.len(),
+            exposures: self.snapshot.exposures.clone(),
             kernel_plane: self
                 .kernel
                 .off

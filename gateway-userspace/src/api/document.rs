@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use super::decode::{DecodeError, decode};
 use super::diagnostic::{Code, Diagnostic, Severity};
 use super::digest::Digest;
+use super::kubernetes::{Service, ServiceStatus};
 use super::mesh_config;
 use super::object::{Metadata, Object, ObjectRef, Source, Sourced, position};
 use super::path::FieldPath;
@@ -324,7 +325,7 @@ fn build(what: &KindOf, metadata: Metadata, source: &Arc<Source>) -> (Option<Obj
         KindOf::DestinationRule => {
             checked(istio(metadata, source), validate::destination_rule).map_object(Object::DestinationRule)
         }
-        KindOf::Service => plain(under(metadata, source, "spec")).map_object(Object::Service),
+        KindOf::Service => plain(service(metadata, source)).map_object(Object::Service),
         KindOf::ServiceEntry => {
             checked(istio(metadata, source), validate::service_entry).map_object(Object::ServiceEntry)
         }
@@ -459,6 +460,15 @@ fn under<T: DeserializeOwned>(
     let node = tree(source).and_then(|root| root.get(field)).map_or(&nothing, |entry| &entry.value);
     let spec = decode(node).map_err(|error| Box::new(misfit(source, field, error)))?;
     Ok(Sourced { metadata, spec, source: source.clone() })
+}
+
+/// Of its status, which somebody else has written, only what can be read.
+fn service(metadata: Metadata, source: &Arc<Source>) -> Result<Sourced<Service>, Box<Diagnostic>> {
+    let mut service: Sourced<Service> = under(metadata, source, "spec")?;
+    let status = tree(source).and_then(|root| root.get("status"));
+    let status: Option<ServiceStatus> = status.and_then(|entry| decode(&entry.value).ok());
+    service.spec.ingress = status.unwrap_or_default().load_balancer.ingress;
+    Ok(service)
 }
 
 fn whole<T: DeserializeOwned>(

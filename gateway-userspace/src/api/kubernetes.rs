@@ -25,6 +25,38 @@ pub struct Service {
     pub external_name: String,
     /// Which endpoints clients would rather have.
     pub traffic_distribution: String,
+    /// Addresses that are routed to nodes by somebody else.
+    #[serde(rename = "externalIPs")]
+    pub external_ips: Vec<String>,
+    /// `status.loadBalancer.ingress`: where a load balancer takes connections.
+    #[serde(skip)]
+    pub ingress: Vec<Ingress>,
+}
+
+/// The `status` of a Service.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServiceStatus {
+    /// What a load balancer has made of it.
+    pub load_balancer: LoadBalancerStatus,
+}
+
+/// `status.loadBalancer` of a Service.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct LoadBalancerStatus {
+    /// Its addresses.
+    pub ingress: Vec<Ingress>,
+}
+
+/// `status.loadBalancer.ingress[]`: one of both.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Ingress {
+    /// An address.
+    pub ip: String,
+    /// A name.
+    pub hostname: String,
 }
 
 /// `ports[]` of a Service.
@@ -37,6 +69,8 @@ pub struct ServicePort {
     pub port: u16,
     /// The pods' port, by number or by name; absent: same as `port`.
     pub target_port: Option<TargetPort>,
+    /// The port of every node that leads here; 0 for none.
+    pub node_port: u16,
     /// Protocol spoken, beats the name.
     pub app_protocol: Option<String>,
     /// TCP unless said otherwise.

@@ -79,6 +79,9 @@ fn words(status: &Status) -> Result<String, fmt::Error> {
         writeln!(out, "documents:     {}, fingerprint {}", status.documents, status.fingerprint)?;
     }
     writeln!(out, "listeners:     {} ({} not open)", status.listeners, status.bind_failures.len())?;
+    for exposure in &status.exposures {
+        writeln!(out, "found at:      {exposure}")?;
+    }
     writeln!(out, "kernel plane:  {}", status.kernel_plane)?;
     if !status.interfaces.is_empty() {
         writeln!(out, "interfaces:    {}", status.interfaces.join(", "))?;

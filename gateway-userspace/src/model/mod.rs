@@ -6,6 +6,7 @@ pub mod connections;
 pub mod counts;
 pub mod credential;
 pub mod explain;
+pub mod exposure;
 pub mod files;
 pub mod fitness;
 pub mod health;
@@ -38,6 +39,7 @@ pub use cluster::{
 pub use connections::{Connection, ConnectionView, Connections};
 pub use counts::Counts;
 pub use credential::{ClientAuthority, Credential, CredentialProblem, CredentialSource, ServerCertificate};
+pub use exposure::{ExposedPort, Exposure};
 pub use files::{FileProblem, Files};
 pub use fitness::{Fitness, Unfit};
 pub use health::{Checked, HealthCheck, HealthChecks, Probe, Transition};

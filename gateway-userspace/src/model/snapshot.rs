@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::cluster::{Cluster, ClusterName};
+use super::exposure::Exposure;
 use super::http_settings::HttpSettings;
 use super::listener::{Listener, ListenerKey};
 use super::route::RouteTable;
@@ -32,6 +33,9 @@ pub struct Snapshot {
     /// What documents change of Istio's metrics.
     #[serde(skip_serializing_if = "is_empty")]
     pub metrics: Arc<Rules>,
+    /// Where clients outside of the cluster find the gateway.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exposures: Vec<Exposure>,
 }
 
 fn is_empty(rules: &Arc<Rules>) -> bool {

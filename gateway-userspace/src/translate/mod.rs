@@ -122,7 +122,8 @@ impl Translator {
         let logging = Arc::new(logging::logging(&levels, surroundings, &mut report));
         let metrics = Arc::new(metrics::rules(&levels, &mut report));
         let clusters = context.registry.clusters().clone();
-        let snapshot = Snapshot { generation, listeners, clusters, http, logging, metrics };
+        let exposures = ports::exposures(objects, identity);
+        let snapshot = Snapshot { generation, listeners, clusters, http, logging, metrics, exposures };
         let names = context.registry.names().clone();
         self.compiled = context.compiled.into_inner();
         self.bindings.end_round();

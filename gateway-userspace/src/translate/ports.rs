@@ -1,9 +1,9 @@
 //! Where servers really listen: the gateway's own Service says which port of the gateway stands behind the port
 //! that a document names.
 
-use crate::api::kubernetes::{Service, TargetPort};
+use crate::api::kubernetes::{Service, ServicePort, TargetPort};
 use crate::api::{Code, FieldPath, Objects, Severity, Sourced};
-use crate::model::{GatewayIdentity, ListenerKey};
+use crate::model::{ExposedPort, Exposure, GatewayIdentity, ListenerKey};
 
 use super::registry::Workloads;
 use super::report::Report;
@@ -19,8 +19,8 @@ pub(super) fn resolve<'a>(
     identity: &GatewayIdentity,
     report: &mut Report,
 ) -> Vec<(ListenerKey, SelectedServer<'a>)> {
-    let own: Vec<&Sourced<Service>> =
-        objects.services.iter().map(AsRef::as_ref).filter(|service| selects(service, identity)).collect();
+    let is_meant = |service: &&Sourced<Service>| !service.metadata.labels.contains_key(NO_TRANSLATION);
+    let own: Vec<&Sourced<Service>> = own(objects, identity).filter(is_meant).collect();
     let port = |server: &SelectedServer<'_>, report: &mut Report| {
         let target = own.iter().find_map(|service| target(service, server.number, workloads, report));
         if target.is_none() && !own.is_empty() {
@@ -34,13 +34,43 @@ pub(super) fn resolve<'a>(
         .collect()
 }
 
-/// Whether the Service is in front of this gateway's pods.
-fn selects(service: &Sourced<Service>, identity: &GatewayIdentity) -> bool {
-    let selector = &service.spec.selector;
-    **service.namespace() == identity.namespace
-        && !selector.is_empty()
-        && selector.iter().all(|(key, value)| identity.labels.get(key) == Some(value))
-        && !service.metadata.labels.contains_key(NO_TRANSLATION)
+/// Where clients outside of the cluster find this gateway.
+pub(super) fn exposures(objects: &Objects, identity: &GatewayIdentity) -> Vec<Exposure> {
+    own(objects, identity).filter_map(exposure).collect()
+}
+
+/// The Services in front of this gateway's pods.
+fn own<'a>(
+    objects: &'a Objects,
+    identity: &'a GatewayIdentity,
+) -> impl Iterator<Item = &'a Sourced<Service>> {
+    let selects = |service: &&Sourced<Service>| {
+        let selector = &service.spec.selector;
+        **service.namespace() == identity.namespace
+            && !selector.is_empty()
+            && selector.iter().all(|(key, value)| identity.labels.get(key) == Some(value))
+    };
+    objects.services.iter().map(AsRef::as_ref).filter(selects)
+}
+
+/// `None`: it is for clients within the cluster.
+fn exposure(service: &Sourced<Service>) -> Option<Exposure> {
+    let Service { service_type, ingress, external_ips, ports, .. } = &service.spec;
+    let of_balancer =
+        ingress.iter().map(|at| if at.ip.is_empty() { at.hostname.clone() } else { at.ip.clone() });
+    let addresses: Vec<String> = of_balancer.chain(external_ips.iter().cloned()).collect();
+    let kind = if service_type.is_empty() { "ClusterIP" } else { service_type };
+    let port = |port: &ServicePort| ExposedPort {
+        port: port.port,
+        node_port: Some(port.node_port).filter(|port| *port != 0),
+    };
+    let is_outside = matches!(kind, "LoadBalancer" | "NodePort") || !addresses.is_empty();
+    is_outside.then(|| Exposure {
+        service: format!("{}/{}", service.namespace(), service.name()),
+        kind: kind.to_owned(),
+        addresses,
+        ports: ports.iter().map(port).collect(),
+    })
 }
 
 fn target(

@@ -50,6 +50,47 @@ fn ports_are_translated_by_the_gateways_own_service() {
 }
 
 #[test]
+fn it_is_known_where_clients_outside_find_the_gateway() {
+    let found = |spec: &str, status: &str| {
+        let service = format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: ingress, namespace: istio-system}}\nspec: {{selector: \
+             {{istio: ingressgateway}}, ports: [{{port: 80, nodePort: 30080}}, {{port: 443}}]{spec}}}\nstatus: {status}\n"
+        );
+        let translation = world(&[gateway("{name: g}", &["80 http HTTP '*'"]), service]);
+        assert!(translation.diagnostics.is_empty(), "{:?}", translation.diagnostics);
+        translation.snapshot.exposures.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let ports = "port 80 (of nodes 30080), 443";
+    let balancer = "{loadBalancer: {ingress: [{ip: 203.0.113.7}, {hostname: lb.test}]}}";
+    for (spec, status, want) in [
+        (
+            ", type: LoadBalancer, externalIPs: [198.51.100.1]",
+            balancer,
+            Some(format!("203.0.113.7, lb.test, 198.51.100.1, {ports} (LoadBalancer istio-system/ingress)")),
+        ),
+        (
+            ", type: LoadBalancer",
+            "{}",
+            Some(format!("no address yet, {ports} (LoadBalancer istio-system/ingress)")),
+        ),
+        // Somebody else's words are no reason to refuse a Service.
+        (
+            ", type: NodePort",
+            "{loadBalancer: 7}",
+            Some(format!("nodes, {ports} (NodePort istio-system/ingress)")),
+        ),
+        (
+            ", externalIPs: [198.51.100.1]",
+            "{}",
+            Some(format!("198.51.100.1, {ports} (ClusterIP istio-system/ingress)")),
+        ),
+        ("", "{}", None),
+    ] {
+        assert_eq!(found(spec, status), Vec::from_iter(want), "{spec} {status}");
+    }
+}
+
+#[test]
 fn the_oldest_server_decides_what_a_port_speaks() {
     const SIMPLE: &str = "tls: {mode: SIMPLE, credentialName: c}";
     // First server, second server, listeners, findings, what is served.
