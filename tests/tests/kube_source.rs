@@ -332,6 +332,27 @@ fn while_the_api_server_is_away_traffic_goes_on_and_the_age_of_the_state_is_told
     assert_eq!(answering(alone.address).as_deref(), Some("green"), "ready means served");
 }
 
+#[test]
+fn documents_count_in_the_namespaces_that_the_mesh_selects() {
+    let blue = backend("blue");
+    let tenant = Tenant::of(Arc::new(ControlPlane::start()));
+    let port = port::free();
+    let mesh = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n\
+                data: {mesh: 'discoverySelectors: [{matchLabels: {mesh: \"yes\"}}]'}\n";
+    let route = http_route("webapp", HOST, "edge", "blue");
+    tenant.apply(&(edge(port) + &route + &services(&[("blue", &blue)]) + mesh));
+    let gateway = tenant.arrange_for_all().start();
+    let address = gateway.at(port);
+    assert_eq!(answering(address), None, "not selected");
+    let label = |label: &str| {
+        tenant.plane.kubectl(&["label", "namespace", &tenant.applications, label]).expect_success();
+    };
+    label("mesh=yes");
+    wait_for(address, "blue");
+    label("mesh-");
+    wait::until("the listener's end", || answering(address).is_none().then_some(()));
+}
+
 /// A machine that hangs, or has lost its power, closes no connection.
 #[test]
 fn an_api_server_that_says_nothing_is_noticed_and_its_return_too() {

@@ -17,7 +17,7 @@ use crate::api::Diagnostic;
 use crate::model::Snapshot;
 use crate::source::Loaded;
 use crate::tls::{ClientConfigs, CredentialFault, ServerConfigs};
-use crate::translate::{Surroundings, Translator};
+use crate::translate::{Surroundings, Translator, discovered};
 
 /// All that is known of a set of documents.
 #[derive(Debug)]
@@ -61,6 +61,8 @@ impl Analyst {
         now: SystemTime,
     ) -> Analysis {
         let Loaded { objects, mut diagnostics, .. } = loaded;
+        let (objects, undescribed) = discovered(objects, surroundings);
+        diagnostics.extend(undescribed);
         let objects = Arc::new(objects);
         let translation = self.translator.translate(&objects, surroundings, generation);
         let (tls, credential_faults) = ServerConfigs::build(&translation.snapshot, previous);

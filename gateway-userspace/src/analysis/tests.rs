@@ -291,3 +291,51 @@ fn subsets_that_sidecars_are_told_of_are_no_gateways_rule() {
         assert_eq!(told, want, "{inner}");
     }
 }
+
+#[test]
+fn documents_count_in_the_namespaces_that_the_mesh_selects() {
+    let mesh = |selectors: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata:\n  mesh: |\n    \
+             discoverySelectors: [{selectors}]\n"
+        )
+    };
+    let namespace = |name: &str, labels: &str| {
+        format!("---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{{labels}}}}}\n")
+    };
+    let service = |namespace: &str| WEB.replace("name: web", &format!("name: web, namespace: {namespace}"));
+    let analysed = |text: &str| {
+        let file: Arc<str> = "t.yaml".into();
+        let readings = split(text).into_iter().flat_map(|chunk| read_document(&file, chunk, "default"));
+        let loaded =
+            Loaded { objects: readings.filter_map(|reading| reading.object).collect(), ..Loaded::default() };
+        let mut surroundings = Surroundings::default();
+        surroundings.learn(&loaded.objects);
+        let analysis = analyse(loaded, &surroundings, SystemTime::UNIX_EPOCH);
+        let hosts =
+            analysis.snapshot.clusters.keys().map(|name| name.host.split('.').nth(1).map(str::to_owned));
+        (hosts.flatten().collect::<Vec<_>>(), lines(&analysis.diagnostics))
+    };
+    let services = service("shop") + &service("blog") + &service("bare");
+    let described = namespace("shop", "env: prod") + &namespace("blog", "env: test");
+    for (selectors, described, want) in [
+        ("", &*described, &["bare", "blog", "shop"][..]),
+        ("{matchLabels: {env: prod}}", &described, &["shop"]),
+        ("{matchLabels: {env: prod}}, {matchLabels: {env: test}}", &described, &["blog", "shop"]),
+        // A namespace of which nothing is known has no labels.
+        ("{matchExpressions: [{key: env, operator: NotIn, values: [prod]}]}", &described, &["bare", "blog"]),
+        ("{matchLabels: {env: other}}", &described, &[]),
+    ] {
+        let (namespaces, found) = analysed(&(mesh(selectors) + described + &services));
+        assert_eq!(namespaces, want, "{selectors}");
+        assert!(found.is_empty(), "{found:?}");
+    }
+    let (namespaces, found) = analysed(&(mesh("{matchLabels: {env: prod}}") + &services));
+    assert_eq!(namespaces, ["bare", "blog", "shop"]);
+    assert_eq!(
+        found,
+        [
+            "SLU0004 6 []: discoverySelectors choose namespaces by their labels, and no Namespace is known: all of them count"
+        ]
+    );
+}

@@ -49,6 +49,7 @@ enum KindOf {
     EndpointSlice,
     Endpoints,
     Pod,
+    Namespace,
     ConfigMap,
     Secret,
     Telemetry,
@@ -281,6 +282,7 @@ fn kind_of(version: &str, kind: &str) -> KindOf {
         ("", "Service") => KindOf::Service,
         ("", "Endpoints") => KindOf::Endpoints,
         ("", "Pod") => KindOf::Pod,
+        ("", "Namespace") => KindOf::Namespace,
         ("", "ConfigMap") => KindOf::ConfigMap,
         ("discovery.k8s.io", "EndpointSlice") => KindOf::EndpointSlice,
         ("", "Secret") => KindOf::Secret,
@@ -337,6 +339,7 @@ fn build(what: &KindOf, metadata: Metadata, source: &Arc<Source>) -> (Option<Obj
         }
         KindOf::Endpoints => plain(whole(metadata, source)).map_object(Object::Endpoints),
         KindOf::Pod => plain(whole(metadata, source)).map_object(Object::Pod),
+        KindOf::Namespace => plain(whole(metadata, source)).map_object(Object::Namespace),
         KindOf::ConfigMap => config_map(metadata, source),
         KindOf::EndpointSlice => plain(whole(metadata, source)).map_object(Object::EndpointSlice),
         KindOf::Secret => plain(whole(metadata, source)).map_object(Object::Secret),

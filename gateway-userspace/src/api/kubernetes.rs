@@ -170,6 +170,11 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// v1 Namespace, whole: its labels are all that counts.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Namespace {}
+
 /// v1 ConfigMap, whole: texts alone, as a CA is one.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

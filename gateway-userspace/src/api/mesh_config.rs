@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 use super::destination_rule::{LocalityLoadBalancerSetting, TcpKeepalive};
 use super::duration::DurationText;
 use super::gateway::Protocol;
+use super::selector::LabelSelector;
 use super::virtual_service::HttpRetry;
 use crate::telemetry::access::{Encoding, Format};
 
@@ -26,6 +27,8 @@ pub struct MeshConfig {
     pub dns_refresh_rate: Option<DurationText>,
     /// Namespaces that see Services and ServiceEntries that name none; empty: all.
     pub default_service_export_to: Vec<String>,
+    /// Namespaces whose documents count: those that one of these selects by its labels; none: all.
+    pub discovery_selectors: Vec<LabelSelector>,
     /// Whether HTTP/2 is spoken to ports whose name says HTTP, where no DestinationRule says otherwise.
     pub h2_upgrade_policy: MeshH2Upgrade,
     /// Who comes first by where it runs, where no DestinationRule says otherwise.
@@ -238,6 +241,7 @@ pub const SERVED: &[&str] = &[
     "defaultProviders",
     "defaultServiceExportTo",
     "disableEnvoyListenerLog",
+    "discoverySelectors",
     "dnsRefreshRate",
     "extensionProviders",
     "h2UpgradePolicy",
@@ -254,7 +258,6 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("certificates", CONTROL_PLANE),
     ("configSources", "documents come from where `sluice run --config` says"),
     ("defaultInboundHttpRetryPolicy", SIDECARS),
-    ("discoverySelectors", CONTROL_PLANE),
     ("enableAutoMtls", MESH_TLS),
     ("enablePrometheusMerge", SIDECARS),
     ("enableTracing", "no spans are sent; headers of traces are passed on as they are"),

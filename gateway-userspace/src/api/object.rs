@@ -11,7 +11,7 @@ use super::destination_rule::{ClientTlsSettings, DestinationRule};
 use super::diagnostic::{Code, Diagnostic, Position, Related, Severity};
 use super::digest::Digest;
 use super::gateway::{Gateway, ServerTlsSettings};
-use super::kubernetes::{ConfigMap, EndpointSlice, Secret, Service};
+use super::kubernetes::{ConfigMap, EndpointSlice, Namespace, Secret, Service};
 use super::mesh_config::MeshConfig;
 use super::path::FieldPath;
 use super::places::Places;
@@ -246,6 +246,8 @@ pub enum Object {
     Endpoints(Arc<Sourced<Endpoints>>),
     /// v1 Pod.
     Pod(Arc<Sourced<Pod>>),
+    /// v1 Namespace.
+    Namespace(Arc<Sourced<Namespace>>),
     /// telemetry.istio.io Telemetry.
     Telemetry(Arc<Sourced<Telemetry>>),
     /// The ConfigMap `istio`.
@@ -272,6 +274,7 @@ impl Object {
             Self::EndpointSlice(object) => &object.source,
             Self::Endpoints(object) => &object.source,
             Self::Pod(object) => &object.source,
+            Self::Namespace(object) => &object.source,
             Self::Telemetry(object) => &object.source,
             Self::MeshConfig(object) => &object.source,
             Self::ServiceEntry(object) => &object.source,
@@ -303,6 +306,8 @@ pub struct Objects {
     pub endpoints: Vec<Arc<Sourced<Endpoints>>>,
     /// v1 Pod.
     pub pods: Vec<Arc<Sourced<Pod>>>,
+    /// v1 Namespace.
+    pub namespaces: Vec<Arc<Sourced<Namespace>>>,
     /// telemetry.istio.io Telemetry.
     pub telemetries: Vec<Arc<Sourced<Telemetry>>>,
     /// ConfigMaps named `istio`, of which the root namespace's counts.
@@ -335,6 +340,7 @@ impl FromIterator<Object> for Objects {
                 Object::EndpointSlice(object) => all.endpoint_slices.push(object),
                 Object::Endpoints(object) => all.endpoints.push(object),
                 Object::Pod(object) => all.pods.push(object),
+                Object::Namespace(object) => all.namespaces.push(object),
                 Object::Telemetry(object) => all.telemetries.push(object),
                 Object::MeshConfig(object) => all.mesh_configs.push(object),
                 Object::ServiceEntry(object) => all.service_entries.push(object),
@@ -350,6 +356,7 @@ impl FromIterator<Object> for Objects {
         oldest_first(&mut all.endpoint_slices);
         oldest_first(&mut all.endpoints);
         oldest_first(&mut all.pods);
+        oldest_first(&mut all.namespaces);
         oldest_first(&mut all.telemetries);
         oldest_first(&mut all.mesh_configs);
         oldest_first(&mut all.service_entries);

@@ -44,9 +44,13 @@ impl Surroundings {
     /// Takes the mesh's settings from the ConfigMap of the root namespace, the oldest if there are several; without one, a
     /// mesh says nothing.
     pub fn learn(&mut self, objects: &Objects) {
-        let is_meant =
-            |found: &&Arc<Sourced<MeshConfig>>| **found.namespace() == self.identity.root_namespace;
-        let found = objects.mesh_configs.iter().find(is_meant);
+        let found = self.mesh_document(objects);
         self.mesh = found.map(|found| found.spec.clone()).unwrap_or_default();
+    }
+
+    /// The document that says what the mesh's settings are.
+    pub(super) fn mesh_document<'a>(&self, objects: &'a Objects) -> Option<&'a Sourced<MeshConfig>> {
+        let is_meant = |found: &&Sourced<MeshConfig>| **found.namespace() == self.identity.root_namespace;
+        objects.mesh_configs.iter().map(AsRef::as_ref).find(is_meant)
     }
 }

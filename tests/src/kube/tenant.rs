@@ -109,8 +109,6 @@ impl Tenant {
         let kubeconfig = self.plane.kubeconfig_of(&account);
         let kubeconfig = kubeconfig.to_str().expect("a path of our own making");
         let arrangement = Gateway::arrange().flags(&["--kubernetes", "--kubeconfig", kubeconfig]);
-        let arrangement =
-            arrangement.flags(&["--watch-namespace", &self.applications, "--watch-namespace", &self.system]);
         arrangement.flags(&["--namespace", &self.system, "--root-namespace", &self.system])
     }
 
@@ -160,7 +158,7 @@ fn documents() -> String {
     let rules = [
         read("networking.istio.io", "'*'"),
         read("telemetry.istio.io", "'*'"),
-        read("", "services, pods, configmaps"),
+        read("", "services, pods, namespaces, configmaps"),
         read("discovery.k8s.io", "endpointslices"),
         "{apiGroups: [networking.istio.io], resources: ['*/status'], verbs: [patch]}".to_owned(),
         "{apiGroups: [events.k8s.io], resources: [events], verbs: [create]}".to_owned(),

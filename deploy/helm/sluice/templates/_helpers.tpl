@@ -28,7 +28,7 @@ app.kubernetes.io/part-of: sluice
   resources: [telemetries]
   verbs: [get, list, watch]
 - apiGroups: [""]
-  resources: [services, pods]
+  resources: [services, pods, namespaces]
   verbs: [get, list, watch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]

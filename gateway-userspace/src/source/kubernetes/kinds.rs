@@ -85,6 +85,9 @@ pub(super) static CONFIG_MAP: Kind = Kind::own("ConfigMap", "", "configmaps");
 /// Read by labels alone, for ServiceEntries with a `workloadSelector`.
 pub(super) static POD: Kind = Kind::own("Pod", "", "pods");
 
+/// Read where the mesh chooses among them by their labels.
+pub(super) static NAMESPACE: Kind = Kind::own("Namespace", "", "namespaces");
+
 /// Documents that are watched together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Scope {

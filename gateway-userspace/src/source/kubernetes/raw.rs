@@ -6,7 +6,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use crate::api::yaml::{Content, Entry, Node, Span};
 use crate::api::{ObjectRef, Reading, read_tree};
 
-use super::kinds::{Kind, POD};
+use super::kinds::{Kind, NAMESPACE, POD};
 use super::standing::Standing;
 
 /// Annotations that change often or are long, and say nothing to a gateway.
@@ -66,6 +66,9 @@ fn prune(tree: &mut Node, kind: &Kind) {
     retain(tree, &[], |key| key != "status" || !kind.is_istios);
     retain(tree, &["metadata"], |key| !IDLE_METADATA.contains(&key));
     retain(tree, &["metadata", "annotations"], |key| !IDLE_ANNOTATIONS.contains(&key));
+    if *kind == NAMESPACE {
+        retain(tree, &[], |key| key == "metadata");
+    }
     if *kind == POD {
         retain(tree, &["spec"], |key| key == "containers");
         retain(tree, &["spec", "containers"], |key| key == "ports");

@@ -6,7 +6,7 @@ use crate::api::mesh_config::CONFIG_MAP as MESH_CONFIG;
 use crate::api::{CredentialName, DestinationRule, Objects, Sourced};
 use crate::model::GatewayIdentity;
 
-use super::kinds::{CONFIG_MAP, POD, SECRET, Scope, UNHEEDED, WHOLE};
+use super::kinds::{CONFIG_MAP, NAMESPACE, POD, SECRET, Scope, UNHEEDED, WHOLE};
 
 /// The scopes of a gateway that knows these documents.
 pub(super) fn scopes(
@@ -17,6 +17,9 @@ pub(super) fn scopes(
     let mut all: BTreeSet<Scope> =
         WHOLE.iter().flat_map(|kind| within(namespaces, |it| Scope::all(kind, it))).collect();
     all.insert(Scope::one(&CONFIG_MAP, &identity.root_namespace, MESH_CONFIG));
+    if objects.mesh_configs.iter().any(|mesh| !mesh.spec.discovery_selectors.is_empty()) {
+        all.insert(Scope::all(&NAMESPACE, None));
+    }
     for namespace in [&identity.namespace, &identity.root_namespace] {
         all.extend(UNHEEDED.iter().map(|kind| Scope::all(kind, Some(namespace))));
     }
@@ -137,6 +140,21 @@ mod tests {
             r#"{{"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {{"name": "r", "namespace": "shop"}},
                 "spec": {{"host": "{host}", "subsets": {subsets}}}}}"#
         )
+    }
+
+    #[test]
+    fn namespaces_are_read_where_the_mesh_chooses_among_them() {
+        let mesh = |settings: &str| {
+            format!(
+                r#"{{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {{"name": "istio", "namespace": "istio-system"}},
+                    "data": {{"mesh": "{settings}"}}}}"#
+            )
+        };
+        assert_eq!(words(&[&mesh("accessLogFile: /dev/stdout")]), [MESH]);
+        let want = ["ConfigMap istio-system/istio", "namespaces"];
+        let mut found = words(&[&mesh("discoverySelectors: [{matchLabels: {env: prod}}]")]);
+        found.sort();
+        assert_eq!(found, want);
     }
 
     #[test]
