@@ -36,8 +36,9 @@ const PERIOD: Duration = Duration::from_millis(25);
 const SOURCES: Range<u16> = 30_001..30_041;
 /// Of each kind.
 const STREAMS: usize = 20;
-/// Longer than it takes an agent to find out, and than probes need to fail.
-const ABSENCE: Duration = Duration::from_secs(15);
+/// Seconds for which the API server is away, if `SLUICE_ABSENCE` says nothing else: longer than it takes an agent to find out, and
+/// than probes need to fail.
+const ABSENCE: u64 = 15;
 
 /// The cluster that the tests of this program share, one after the other.
 struct Site {
@@ -431,10 +432,13 @@ fn the_api_server_is_away(site: &Site) {
     assert!(before.contains("\"True\""), "{before}");
     plane.stop_api_server();
     let gone = Instant::now();
-    wait::within(ABSENCE * 2, || {
+    let said =
+        std::env::var("SLUICE_ABSENCE").ok().map(|text| text.parse().expect("SLUICE_ABSENCE is a number"));
+    let absence = Duration::from_secs(said.unwrap_or(ABSENCE));
+    wait::within(absence * 2, || {
         let said = run(site.node().command(program()).arg("ready"));
         assert!(said.code == Some(0), "{}", said.all());
-        (gone.elapsed() > ABSENCE).then_some(())
+        (gone.elapsed() > absence).then_some(())
     });
     plane.start_api_server();
     let route = http_route("later", "later.istioinaction.io", "coolstore-gateway", "webapp");
