@@ -1,6 +1,6 @@
 //! Which namespaces' documents count: `discoverySelectors` of the mesh.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::api::{Code, Diagnostic, FieldPath, Objects, Severity, Sourced};
@@ -18,9 +18,8 @@ pub fn discovered(objects: Objects, surroundings: &Surroundings) -> (Objects, Op
         let found = undescribed(&objects, surroundings);
         return (objects, found);
     }
-    let is_meant = |labels| selectors.iter().any(|selector| selector.matches(labels));
-    let nothing = Default::default();
-    let is_any_meant = is_meant(&nothing);
+    let is_meant = |labels: &BTreeMap<_, _>| selectors.iter().any(|selector| selector.matches(labels));
+    let is_any_meant = is_meant(&BTreeMap::new());
     let described: HashSet<&str> = objects.namespaces.iter().map(|namespace| &**namespace.name()).collect();
     let meant = objects.namespaces.iter().filter(|namespace| is_meant(&namespace.metadata.labels));
     let meant: HashSet<&str> = meant.map(|namespace| &**namespace.name()).collect();

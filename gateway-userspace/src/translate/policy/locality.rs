@@ -54,8 +54,12 @@ pub(super) fn near(wish: Distribution, cluster: &Cluster, identity: &GatewayIden
     if here.is_unknown() {
         return Placement::Anywhere;
     }
-    let nearest = if wish == Distribution::SameNode { 0 } else { 1 };
-    let priority = |endpoint: &Endpoint| by_locality(&here, &endpoint.locality, &[]).max(nearest);
+    // As good as the nearest: whoever is in the zone.
+    let near = match wish {
+        Distribution::SameNode => 0,
+        Distribution::SameZone | Distribution::Any => 1,
+    };
+    let priority = |endpoint: &Endpoint| by_locality(&here, &endpoint.locality, &[]).max(near);
     ranked(cluster.endpoints.iter().map(priority).collect())
 }
 
