@@ -335,7 +335,7 @@ fn documents_count_in_the_namespaces_that_the_mesh_selects() {
     assert_eq!(
         found,
         [
-            "SLU0004 6 []: discoverySelectors choose namespaces by their labels, and no Namespace is known: all of them count"
+            "SLU0012 7 []: discoverySelectors choose namespaces by their labels, and no Namespace is known: all of them count"
         ]
     );
 }
