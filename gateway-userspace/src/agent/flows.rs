@@ -163,8 +163,6 @@ fn destination(
     let steered = || steered::cluster_of(snapshot, listener, backend).cloned();
     let name: Option<ClusterName> = standing.cluster.clone().or_else(steered);
     let Some(name) = name else { return Destination::default() };
-    let cluster = snapshot.clusters.get(&name);
-    let endpoint =
-        cluster.and_then(|cluster| cluster.endpoints.iter().find(|endpoint| endpoint.address == backend));
+    let endpoint = snapshot.clusters.get(&name).and_then(|cluster| cluster.endpoint(backend));
     Destination::of(&name.host, endpoint.map(|endpoint| &*endpoint.labels))
 }

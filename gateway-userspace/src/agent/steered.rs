@@ -75,7 +75,7 @@ fn cluster(listener: &Listener, backend: SocketAddr) -> Option<&ClusterName> {
     let destinations: Vec<_> = listener.opaque_destinations().collect();
     let has_it = |destination: &&&crate::model::WeightedCluster| {
         let cluster = destination.cluster.as_ref();
-        cluster.is_some_and(|cluster| cluster.endpoints.iter().any(|endpoint| endpoint.address == backend))
+        cluster.is_some_and(|cluster| cluster.endpoint(backend).is_some())
     };
     let only = || destinations.first().filter(|_| destinations.len() == 1);
     destinations.iter().find(has_it).or_else(only).map(|destination| &destination.name)

@@ -730,7 +730,7 @@ impl KernelPlane {
         let now = Instant::now();
         let outcome = if failure.is_some() { Outcome::LocalOriginFailure } else { Outcome::Connected };
         for cluster in snapshot.clusters.values() {
-            if cluster.endpoints.iter().any(|endpoint| endpoint.address == backend)
+            if cluster.endpoint(backend).is_some()
                 && let Some(ejection) = self.fitness.outliers.report(cluster, backend, outcome, now)
             {
                 tracing::warn!(cluster = %ejection.cluster, endpoint = %backend, "endpoint ejected");

@@ -116,10 +116,8 @@ impl Inner {
         (cluster, endpoint): (Option<&Arc<Cluster>>, Option<SocketAddr>),
         outcome: Outcome,
     ) -> Option<Arc<Series>> {
-        let labels = cluster.zip(endpoint).and_then(|(cluster, address)| {
-            let at = cluster.endpoints.binary_search_by_key(&address, |endpoint| endpoint.address).ok()?;
-            cluster.endpoints.get(at).map(|endpoint| &endpoint.labels)
-        });
+        let endpoint = cluster.zip(endpoint).and_then(|(cluster, address)| cluster.endpoint(address));
+        let labels = endpoint.map(|endpoint| &endpoint.labels);
         let of_labels =
             labels.filter(|labels| !labels.is_empty()).map_or(0, |labels| Arc::as_ptr(labels).addr());
         let place = (cluster.map_or(0, |cluster| Arc::as_ptr(cluster).addr()), of_labels);

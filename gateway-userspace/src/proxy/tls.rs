@@ -19,6 +19,7 @@ use super::terminated::Terminated;
 use super::worker::Shared;
 use super::{Runtime, http, tcp};
 use crate::model::{ChainAction, FilterChain, ListenerKind};
+use crate::net::drain::DrainWatch;
 use crate::net::rewind::Rewound;
 use crate::net::socket;
 use crate::telemetry::access;
@@ -74,7 +75,7 @@ pub(super) async fn begin(
             let chain = Some(chain.name.clone());
             let connection = http::Connection::new(shared, ends, chain, in_force, stay.drain.clone())
                 .of_client(name.as_deref(), (handshake_of(&stream), certificate(&stream)));
-            let serving = http_of(connection, stream).await?;
+            let serving = http_of(connection, stream, &mut stay.drain).await?;
             return Some(Begun { serving, stay: Some(stay) });
         }
     };
@@ -112,9 +113,12 @@ fn certificate(stream: &Terminated) -> Option<HeaderValue> {
 
 /// ALPN says which HTTP; a client that offered none is known by its first bytes, as at Envoy. Either way they are
 /// waited for as on a cleartext port: hyper would wait for an HTTP/2 preface for ever.
-async fn http_of(connection: http::Connection, mut stream: Box<Terminated>) -> Option<Serving> {
-    let mut drain = connection.drain();
-    match first_bytes(&mut drain, detect::http_version(&mut stream, HTTP_IDLE)).await {
+async fn http_of(
+    connection: http::Connection,
+    mut stream: Box<Terminated>,
+    drain: &mut DrainWatch,
+) -> Option<Serving> {
+    match first_bytes(drain, detect::http_version(&mut stream, HTTP_IDLE)).await {
         Ok((seen, read)) => {
             let version = match (stream.session().alpn_protocol(), seen) {
                 (Some(b"h2"), _) => HttpVersion::Two,

@@ -46,9 +46,7 @@ fn own<'a>(
 ) -> impl Iterator<Item = &'a Sourced<Service>> {
     let selects = |service: &&Sourced<Service>| {
         let selector = &service.spec.selector;
-        **service.namespace() == identity.namespace
-            && !selector.is_empty()
-            && selector.iter().all(|(key, value)| identity.labels.get(key) == Some(value))
+        **service.namespace() == identity.namespace && !selector.is_empty() && identity.has(selector)
     };
     objects.services.iter().map(AsRef::as_ref).filter(selects)
 }

@@ -150,6 +150,12 @@ impl Cluster {
         }
     }
 
+    /// The endpoint at an address.
+    pub fn endpoint(&self, address: SocketAddr) -> Option<&Endpoint> {
+        let at = self.endpoints.binary_search_by_key(&address, |endpoint| endpoint.address).ok()?;
+        self.endpoints.get(at)
+    }
+
     /// The version that a request is sent in.
     pub fn speaks(&self, client_speaks_http2: bool) -> UpstreamProtocol {
         match (self.follows_client, client_speaks_http2) {
