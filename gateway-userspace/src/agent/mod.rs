@@ -39,7 +39,8 @@ use crate::datapath::handoff::Ledger;
 use crate::datapath::{KernelPlane, Targets};
 use crate::model::{Counts, Limits, Listener, ListenerKind, Published, SourceAddress, Subscription};
 use crate::proxy::{
-    Bounds, Meter, Overload, ProxySettings, Runtime, Spoken, WorkerReport, Workers, raise_descriptors,
+    Bounds, Meter, Overload, ProxySettings, Runtime, Spoken, WorkerReport, Workers, come_in_small_pages,
+    raise_descriptors,
 };
 use crate::settings::{AfterHandOver, KernelMode, LimitArgs, RunArgs};
 use crate::telemetry::{self, AccessLog, access};
@@ -55,6 +56,7 @@ const HANDING_OVER: Duration = Duration::from_secs(3);
 
 /// Serves until a signal asks for the end.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    come_in_small_pages();
     telemetry::log::start(&args.log).map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(args))?;

@@ -27,7 +27,7 @@ use crate::tls::{ClientConfigs, ServerConfigs};
 
 pub use http::as_rules_see;
 pub use listening::{BindFailure, Lent};
-pub use memory::Meter;
+pub use memory::{Meter, come_in_small_pages};
 pub use overload::{Level, Overload, raise_descriptors};
 pub use worker::{Bounds, ProxySettings, Spoken, WorkerReport, Workers};
 

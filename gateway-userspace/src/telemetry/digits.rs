@@ -13,16 +13,25 @@ pub fn push(text: &mut String, number: u64) {
 }
 
 /// Likewise, with leading zeros up to a width of 20 digits at most.
-pub fn push_wide(text: &mut String, mut number: u64, width: usize) {
-    let (mut digits, mut start) = ([b'0'; MOST], MOST);
-    while number > 0 {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
+pub fn push_wide(text: &mut String, number: u64, width: usize) {
+    if number >= 1000 {
+        push_wide(text, number / 1000, width.min(MOST).saturating_sub(3));
+        return push_three(text, (number % 1000) as u16, 3);
     }
-    let start = start.min(MOST.saturating_sub(width));
-    // Few, so that looking whether they are text would cost more.
-    digits[start..].iter().for_each(|digit| text.push(char::from(*digit)));
+    (3..width.min(MOST)).for_each(|_| text.push('0'));
+    push_three(text, number as u16, width);
+}
+
+/// A number below 1000, as most are.
+fn push_three(text: &mut String, number: u16, width: usize) {
+    let digit = |number: u16| char::from(b'0' + (number % 10) as u8);
+    if number >= 100 || width >= 3 {
+        text.push(digit(number / 100));
+    }
+    if number >= 10 || width >= 2 {
+        text.push(digit(number / 10));
+    }
+    text.push(digit(number));
 }
 
 /// Adds an address, `10.0.0.1` or `fd00::1`.
@@ -61,15 +70,20 @@ mod tests {
 
     #[test]
     fn numbers_are_as_the_standard_library_writes_them() {
-        for number in [0, 1, 9, 10, 99, 100, 65_535, 1_234_567_890, u64::MAX] {
+        for number in [0, 1, 9, 10, 99, 100, 999, 1000, 65_535, 1_000_000, 1_020_003_000, u64::MAX] {
             let mut text = "x".to_owned();
             push(&mut text, number);
-            push_wide(&mut text, number, 3);
-            assert_eq!(text, format!("x{number}{number:03}"));
+            assert_eq!(text, format!("x{number}"));
+            for width in 0..=MOST {
+                text.clear();
+                push_wide(&mut text, number, width);
+                assert_eq!(text, format!("{number:0width$}"));
+            }
         }
         let mut text = String::new();
         push_wide(&mut text, u64::MAX, 30);
-        assert_eq!(text, u64::MAX.to_string(), "no wider");
+        push_wide(&mut text, 7, 30);
+        assert_eq!(text, format!("{}{:020}", u64::MAX, 7), "no wider");
     }
 
     #[test]

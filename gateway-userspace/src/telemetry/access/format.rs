@@ -141,12 +141,14 @@ impl Text {
     /// With whatever clients say made harmless to a line's reader.
     fn add_line(&self, lines: &mut String, record: &Connection, omits_empty: bool) {
         self.fill(lines, record, omits_empty, |line, value, is_quoted| {
-            let is_harmless = |c: char| c != '"' && (c.is_ascii_graphic() || (is_quoted && c == ' '));
+            let is_harmless =
+                |byte: u8| byte != b'"' && (byte.is_ascii_graphic() || (is_quoted && byte == b' '));
             // As nearly all are. Without an early end, so that many bytes are looked at together.
-            if value.bytes().fold(true, |all, byte| all & is_harmless(byte.into())) {
+            if value.bytes().fold(true, |all, byte| all & is_harmless(byte)) {
                 line.push_str(value);
             } else {
-                line.extend(value.chars().map(|c| if is_harmless(c) { c } else { '?' }));
+                let shown = |c: char| if c.is_ascii() && is_harmless(c as u8) { c } else { '?' };
+                line.extend(value.chars().map(shown));
             }
         });
     }
