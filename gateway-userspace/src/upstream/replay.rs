@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::client_body::ClientBody;
 use super::held::{Held, Part, Room, Whole};
+use super::progress::{Course, Flaw, Follower, Progress};
 use super::trailers;
 use crate::net::patient::Awaited;
 
@@ -35,37 +35,6 @@ pub enum RequestBodyError {
     Superseded,
 }
 
-/// How far the request has come.
-#[derive(Debug, Clone)]
-enum Progress {
-    /// Nobody reads it: there is no connection to send it on yet. Since then.
-    Unread(Instant),
-    /// It is read as it comes.
-    Open,
-    /// Whole, with its parts if they were held.
-    Whole(Instant, Option<Rc<Whole>>),
-    Broken(Flaw),
-}
-
-/// What is wrong with a body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flaw {
-    /// The client's connection failed, or its framing did.
-    Framing,
-    /// It is no base64, which its client has said it is.
-    Base64,
-    /// It is longer than bodies may be.
-    TooLong,
-}
-
-impl Progress {
-    fn is_over(&self) -> bool {
-        matches!(self, Self::Whole(..) | Self::Broken(_))
-    }
-}
-
-type End = watch::Receiver<Progress>;
-
 /// A client's body while it is read.
 #[derive(Debug)]
 struct Source {
@@ -78,9 +47,7 @@ struct Source {
     turn: u32,
     /// Who reads now.
     reader: Option<Waker>,
-    end: watch::Sender<Progress>,
-    /// Bytes that the client has sent.
-    received: Rc<Cell<u64>>,
+    course: Course,
     pace: Rc<Pace>,
     /// Told how far it has come.
     awaited: Option<Awaited>,
@@ -138,7 +105,7 @@ impl Source {
         }
         let Poll::Ready(mut frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
             self.pace.begin(std::time::Instant::now());
-            if let Some(awaited) = self.awaited.as_ref().filter(|_| !self.end.borrow().is_over()) {
+            if let Some(awaited) = self.awaited.as_ref().filter(|_| !self.course.now(Progress::is_over)) {
                 awaited.starving();
             }
             return Poll::Pending;
@@ -153,17 +120,14 @@ impl Source {
             std::time::Instant::now(),
         );
         match &frame {
-            Some(Ok(frame)) => {
-                self.received.set(self.received.get() + length(frame));
-                self.keep(frame);
-            }
+            Some(Ok(frame)) => self.keep(frame),
             Some(Err(error)) => {
                 let flaw = match error {
                     RequestBodyError::NotBase64 => Flaw::Base64,
                     RequestBodyError::TooLong => Flaw::TooLong,
                     RequestBodyError::Client(_) | RequestBodyError::Superseded => Flaw::Framing,
                 };
-                self.end.send_replace(Progress::Broken(flaw));
+                self.course.tell(Progress::Broken(flaw));
             }
             None => self.finish(),
         }
@@ -177,13 +141,9 @@ impl Source {
 
     /// Somebody reads.
     fn begin(&self) {
-        self.end.send_if_modified(|end| {
-            let is_unread = matches!(end, Progress::Unread(_));
-            if is_unread {
-                *end = Progress::Open;
-            }
-            is_unread
-        });
+        if self.course.now(|now| matches!(now, Progress::Unread(_))) {
+            self.course.tell(Progress::Open);
+        }
     }
 
     fn keep(&mut self, frame: &Frame<Bytes>) {
@@ -195,7 +155,7 @@ impl Source {
     }
 
     fn finish(&mut self) {
-        if self.end.borrow().is_over() {
+        if self.course.now(Progress::is_over) {
             return;
         }
         self.pace.whole.set(true);
@@ -203,7 +163,7 @@ impl Source {
             awaited.whole();
         }
         let whole = if self.holds && !self.lost { self.held.whole() } else { None };
-        self.end.send_replace(Progress::Whole(Instant::now(), whole));
+        self.course.tell(Progress::Whole(Instant::now(), whole));
     }
 
     /// The next try's turn. Those before get nothing any more.
@@ -213,8 +173,8 @@ impl Source {
         if let Some(earlier) = self.reader.take() {
             earlier.wake();
         }
-        if !self.end.borrow().is_over() {
-            self.end.send_replace(Progress::Unread(Instant::now()));
+        if !self.course.now(Progress::is_over) {
+            self.course.tell(Progress::Unread(Instant::now()));
         }
     }
 }
@@ -233,12 +193,11 @@ impl Upload {
     pub fn new(incoming: ClientBody, room: Option<Room>) -> Self {
         let hint = incoming.size_hint();
         let source = (!incoming.is_end_stream()).then(|| {
-            let end = watch::Sender::new(Progress::Unread(Instant::now()));
+            let course = Course::new(Progress::Unread(Instant::now()));
             let (holds, held) = (room.is_some(), Held::new(room));
             let (lost, turn, reader) = (false, 0, None);
-            let (received, pace) = Default::default();
-            let awaited = None;
-            let source = Source { incoming, held, holds, lost, turn, reader, end, received, pace, awaited };
+            let (pace, awaited) = Default::default();
+            let source = Source { incoming, held, holds, lost, turn, reader, course, pace, awaited };
             Rc::new(RefCell::new(source))
         });
         Self { source, hint, since: Instant::now() }
@@ -272,15 +231,10 @@ impl Upload {
 
     /// Why the client's part of it is not whole and will not be.
     pub fn flaw(&self) -> Option<Flaw> {
-        match *self.source.as_ref()?.borrow().end.borrow() {
-            Progress::Broken(flaw) => Some(flaw),
+        self.source.as_ref()?.borrow().course.now(|now| match now {
+            Progress::Broken(flaw) => Some(*flaw),
             _ => None,
-        }
-    }
-
-    /// Bytes that the client has sent of it, as they come.
-    pub fn received(&self) -> Rc<Cell<u64>> {
-        self.source.as_ref().map(|source| source.borrow().received.clone()).unwrap_or_default()
+        })
     }
 
     /// How it comes; `None` without a body.
@@ -299,10 +253,10 @@ impl Upload {
     pub fn since_end(&self) -> Option<Duration> {
         match &self.source {
             None => Some(self.since.elapsed()),
-            Some(source) => match &*source.borrow().end.borrow() {
+            Some(source) => source.borrow().course.now(|now| match now {
                 Progress::Whole(at, _) => Some(at.elapsed()),
                 Progress::Unread(_) | Progress::Open | Progress::Broken(_) => None,
-            },
+            }),
         }
     }
 
@@ -310,7 +264,7 @@ impl Upload {
     pub fn ended(&self) -> Ended {
         match &self.source {
             None => Ended(When::Before(self.since)),
-            Some(source) => Ended(When::Awaited(source.borrow().end.subscribe())),
+            Some(source) => Ended(When::Awaited(source.borrow().course.follow())),
         }
     }
 }
@@ -323,7 +277,7 @@ pub struct Ended(When);
 enum When {
     /// It had no body.
     Before(Instant),
-    Awaited(End),
+    Awaited(Follower),
 }
 
 impl Ended {
@@ -331,10 +285,14 @@ impl Ended {
     pub async fn at(&mut self) -> Instant {
         match &mut self.0 {
             When::Before(at) => *at,
-            When::Awaited(end) => match end.wait_for(Progress::is_over).await.as_deref() {
-                Ok(Progress::Whole(at, _)) => *at,
-                _ => Instant::now(),
-            },
+            When::Awaited(course) => {
+                let end = |now: &Progress| match now {
+                    Progress::Whole(at, _) => Some(*at),
+                    Progress::Broken(_) => Some(Instant::now()),
+                    Progress::Unread(_) | Progress::Open => None,
+                };
+                course.until(end).await.unwrap_or_else(Instant::now)
+            }
         }
     }
 
@@ -343,22 +301,23 @@ impl Ended {
     pub async fn ours_since(&mut self) -> Instant {
         match &mut self.0 {
             When::Before(at) => *at,
-            When::Awaited(end) => match end.wait_for(|end| !matches!(end, Progress::Open)).await.as_deref() {
-                Ok(Progress::Whole(at, _) | Progress::Unread(at)) => *at,
-                _ => Instant::now(),
-            },
+            When::Awaited(course) => {
+                let since = |now: &Progress| match now {
+                    Progress::Whole(at, _) | Progress::Unread(at) => Some(*at),
+                    Progress::Broken(_) => Some(Instant::now()),
+                    Progress::Open => None,
+                };
+                course.until(since).await.unwrap_or_else(Instant::now)
+            }
         }
     }
 
     /// Waits until [`Ended::ours_since`] may say something else.
     pub async fn changed(&mut self) {
-        if let When::Awaited(end) = &mut self.0
-            && !end.borrow().is_over()
-            && end.changed().await.is_ok()
-        {
-            return;
+        match &mut self.0 {
+            When::Before(_) => std::future::pending().await,
+            When::Awaited(course) => course.changed().await,
         }
-        std::future::pending::<()>().await;
     }
 
     /// The whole body, once it has come, to be sent to somebody else; `None` if it did not come to its end, is too long
@@ -366,13 +325,16 @@ impl Ended {
     pub async fn copy(&mut self) -> Option<RequestBody> {
         match &mut self.0 {
             When::Before(_) => Some(RequestBody(Reader::Empty)),
-            When::Awaited(end) => match end.wait_for(Progress::is_over).await.as_deref() {
-                Ok(Progress::Whole(_, Some(whole))) => {
-                    let (whole, left) = (whole.clone(), whole.length());
-                    Some(RequestBody(Reader::Copy { whole, at: 0, left }))
-                }
-                _ => None,
-            },
+            When::Awaited(course) => {
+                let held = |now: &Progress| match now {
+                    Progress::Whole(_, whole) => Some(whole.clone()),
+                    Progress::Broken(_) => Some(None),
+                    Progress::Unread(_) | Progress::Open => None,
+                };
+                let whole = course.until(held).await.flatten()?;
+                let left = whole.length();
+                Some(RequestBody(Reader::Copy { whole, at: 0, left }))
+            }
         }
     }
 }

@@ -63,7 +63,7 @@ pub(super) async fn forward(
     let upload = Upload::new(incoming, is_held.then(|| connection.shared.pool.room()));
     upload.tell(connection.awaited.clone());
     let has_changed = route.request_headers.is_some() || of_destination.is_some();
-    notes.forwarded((&head, &address), has_changed, upload.received());
+    notes.forwarded((&head, &address), has_changed, upload.pace());
     exchange.reads(upload.pace());
     copies.send(connection, (&head, &address, client_speaks_http2), (times.whole, &upload.ended()));
     let kept = affinity::of(&cluster.affinity, &head, &address, asker.address.ip());

@@ -168,7 +168,9 @@ pub(super) fn add_forwarding(
     if trusted == 0 || !headers.contains_key(FORWARDED_PROTO) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
-    if let Ok(value) = HeaderValue::from_bytes(&request_id()) {
+    if let Ok(mut value) = HeaderValue::from_bytes(&request_id()) {
+        // HPACK keeps what may come again (RFC 7541, 7.1.3): this does not, and each of the table's would be compared with the next.
+        value.set_sensitive(true);
         headers.insert(REQUEST_ID, value);
     }
     let said = headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! A request as metrics count it: noted on its way, counted once when its response has ended, or was dropped on the way, so
 //! also for a client that goes away. Nothing in it is allocated, but for gRPC.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::model::Cluster;
 use crate::proxy::worker::Shared;
 use crate::telemetry::ResponseFlag;
 use crate::telemetry::metrics::{Flags, HttpSample, InFlight, Outcome, Protocol, TraceId};
-use crate::upstream::Messages;
+use crate::upstream::{Messages, Pace};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -32,8 +32,8 @@ pub(super) struct Measured {
     status: u16,
     grpc: Option<u8>,
     flags: Flags,
-    /// Bytes of the request's body, once it goes on.
-    received: Option<Rc<Cell<u64>>>,
+    /// Where bytes of the request's body are counted, once it goes on.
+    pace: Option<Rc<Pace>>,
     sent: u64,
     /// gRPC: messages of the client, and of the backend.
     asked: Option<Rc<RefCell<Messages>>>,
@@ -58,7 +58,7 @@ impl Measured {
             status: 0,
             grpc: None,
             flags: Flags::default(),
-            received: None,
+            pace: None,
             sent: 0,
             asked: None,
             answered: Messages::default(),
@@ -95,8 +95,8 @@ impl Measured {
     }
 
     /// It goes on; its body's bytes are counted there.
-    pub(super) fn forwarded(&mut self, received: Rc<Cell<u64>>) {
-        self.received = Some(received);
+    pub(super) fn forwarded(&mut self, pace: Option<Rc<Pace>>) {
+        self.pace = pace;
     }
 
     /// Something has happened to it.
@@ -163,7 +163,7 @@ impl Drop for Measured {
         let outcome = Outcome { protocol, status, grpc, flags };
         let sample = HttpSample {
             duration: self.began.elapsed(),
-            received: self.received.as_ref().map_or(0, |received| received.get()),
+            received: self.pace.as_ref().map_or(0, |pace| pace.received()),
             sent: self.sent,
             request_messages: self.asked.as_ref().map_or(0, |asked| asked.borrow().count()),
             response_messages: self.answered.count(),

@@ -1,7 +1,7 @@
 //! What is told of a request: its line in the access log, filled in on the request's way, written when its response has ended,
 //! or was dropped on the way, so also for a client that goes away; and metrics.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -27,8 +27,8 @@ use crate::model::{Cluster, Route};
 use crate::proxy::error::RequestError;
 use crate::telemetry::access::{self, Logging, Request as Asked, Wanted};
 use crate::telemetry::{AccessLog, ResponseFlag};
-use crate::upstream::Messages;
 use crate::upstream::body::BodyError;
+use crate::upstream::{Messages, Pace};
 
 /// What is noted on a request's way.
 pub(super) struct Notes {
@@ -45,8 +45,8 @@ struct Line {
     began: Instant,
     connection: access::Connection,
     asked: Asked,
-    /// Bytes of the request's body.
-    received: Rc<Cell<u64>>,
+    /// Where bytes of the request's body are counted, once it goes on.
+    pace: Option<Rc<Pace>>,
     /// The response has been sent as a whole, or nobody has to tell of it.
     end: End,
 }
@@ -74,7 +74,7 @@ impl Notes {
                 began: Instant::now(),
                 connection: record,
                 asked,
-                received: Rc::default(),
+                pace: None,
                 end: End::Open,
             }))
         });
@@ -146,9 +146,9 @@ impl Notes {
         &self,
         (head, address): (&Parts, &Address),
         has_changed: bool,
-        received: Rc<Cell<u64>>,
+        pace: Option<Rc<Pace>>,
     ) {
-        self.measure(|measured| measured.forwarded(received.clone()));
+        self.measure(|measured| measured.forwarded(pace.clone()));
         self.note(|line| {
             let path = address.path_and_query().as_str();
             line.asked.rewritten = (line.asked.path.as_deref() != Some(path)).then(|| path.to_owned());
@@ -158,7 +158,7 @@ impl Notes {
             } else if !line.logging.wanted().request.is_empty() {
                 line.asked.headers = Wanted::of(&line.logging.wanted().request, &head.headers);
             }
-            line.received = received;
+            line.pace = pace;
         });
     }
 
@@ -316,7 +316,7 @@ impl Drop for Line {
             }
         }
         self.connection.duration = self.began.elapsed();
-        self.connection.received = self.received.get();
+        self.connection.received = self.pace.as_ref().map_or(0, |pace| pace.received());
         self.connection.request = Some(Box::new(std::mem::take(&mut self.asked)));
         self.log.write(&self.logging, self.connection.take());
     }
