@@ -3,6 +3,8 @@
 //! nobody reads ahead, so that a slow backend slows the client down.
 
 use std::cell::{Cell, RefCell};
+use std::error::Error as _;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -50,12 +52,24 @@ enum Progress {
 /// What is wrong with a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// The client's connection failed, or its framing did.
+    /// The client's framing failed.
     Framing,
+    /// The client's connection ended, or its stream did.
+    Gone,
     /// It is no base64, which its client has said it is.
     Base64,
     /// It is longer than bodies may be.
     TooLong,
+}
+
+/// Whether the client went amid its body.
+fn is_gone(error: &hyper::Error) -> bool {
+    let source = error.source();
+    let io = source.and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let is_over = matches!(io, Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset));
+    let reset =
+        source.and_then(|source| source.downcast_ref::<h2::Error>()).is_some_and(h2::Error::is_remote);
+    is_over || reset || error.is_incomplete_message()
 }
 
 impl Progress {
@@ -161,6 +175,7 @@ impl Source {
                 let flaw = match error {
                     RequestBodyError::NotBase64 => Flaw::Base64,
                     RequestBodyError::TooLong => Flaw::TooLong,
+                    RequestBodyError::Client(error) if is_gone(error) => Flaw::Gone,
                     RequestBodyError::Client(_) | RequestBodyError::Superseded => Flaw::Framing,
                 };
                 self.end.send_replace(Progress::Broken(flaw));
