@@ -21,6 +21,7 @@ pub mod foreign;
 pub mod frames;
 pub mod gateway;
 pub mod hostile;
+pub mod istio;
 pub mod kube;
 pub mod lab;
 pub mod limits;

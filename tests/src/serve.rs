@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -38,6 +38,11 @@ impl Place {
     /// An address of this namespace; port 0 is any.
     pub fn at(address: SocketAddr) -> Self {
         Self { address, namespace: None }
+    }
+
+    /// Its address without the port.
+    pub fn ip(&self) -> IpAddr {
+        self.address.ip()
     }
 
     /// An address of another namespace; port 0 is any.

@@ -152,7 +152,7 @@ fn requests_have_their_route_their_bytes_and_the_flags_of_what_became_of_them() 
         assert_eq!(told[name], want, "{name} of {told}");
     }
 
-    let refused = "upstream_reset_before_response_started{remote_connection_failure}";
+    let refused = "upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}";
     let rows = [
         ("GET", "/dead", 503, "URX,UF", refused),
         ("GET", "/empty", 503, "UH", "no_healthy_upstream"),

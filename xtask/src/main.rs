@@ -94,6 +94,7 @@ fn setup(peers: bool) -> anyhow::Result<()> {
     process::ensure_programs(process::TEST_PROGRAMS)?;
     h2spec::ensure()?;
     prometheus::ensure()?;
+    peers::ensure_envoy()?;
     kube::ensure()?;
     helm::ensure()?;
     toolchain::ensure()?;

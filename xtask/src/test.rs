@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::cargo::{self, Profile, workspace};
 use crate::process::{self, command};
-use crate::{ebpf, h2spec, helm, kube, node, prometheus, toolchain};
+use crate::{ebpf, h2spec, helm, kube, node, peers, prometheus, toolchain};
 
 /// Test targets that need root and a kernel that takes our programs are named so.
 const KERNEL_PREFIX: &str = "kernel_";
@@ -36,6 +36,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     process::ensure_programs(process::TEST_PROGRAMS)?;
     h2spec::ensure()?;
     prometheus::ensure()?;
+    peers::ensure_envoy()?;
     kube::ensure()?;
     helm::ensure()?;
     if !args.no_kernel {

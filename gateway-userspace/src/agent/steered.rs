@@ -32,6 +32,7 @@ pub(super) fn connection(
             .cluster
             .map(|cluster| cluster.to_string())
             .or_else(|| Some(listener.and_then(|listener| cluster(listener, backend))?.to_string())),
+        transport_failure: (ended.end == End::Refused).then(|| REFUSED.into()),
         upstream_local: Some(ended.backend_side.source),
         downstream_local: entry.told.map_or(ended.client_side.destination, |told| told.destination),
         downstream_remote: entry.told.map_or(ended.client_side.source, |told| told.source),
@@ -41,6 +42,9 @@ pub(super) fn connection(
         request: None,
     }
 }
+
+/// The reason that a connection of user space's has for the same.
+const REFUSED: &str = "delayed_connect_error:_Connection_refused";
 
 /// What went wrong with it.
 pub(super) fn flags(end: End) -> &'static [ResponseFlag] {

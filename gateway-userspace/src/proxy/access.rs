@@ -14,6 +14,7 @@ use crate::model::Cluster;
 use crate::net::relay::{Carried, RelayEnd, Side};
 use crate::telemetry::access::{Connection, Handshake, Logging, Request};
 use crate::telemetry::{AccessLog, ResponseFlag};
+use crate::upstream::ConnectError;
 
 /// See the module.
 #[derive(Debug)]
@@ -45,11 +46,19 @@ impl Line {
         line.and_then(|line| line.metered.clone())
     }
 
+    /// It goes on from a request, as the request's line.
+    pub(super) fn goes_on(&mut self, (began, record): (Instant, Connection)) {
+        if let Some(logged) = &mut self.logged {
+            (logged.began, logged.connection) = (began, record);
+        }
+    }
+
     /// It is to go to this cluster.
     pub(super) fn chosen(&mut self, cluster: &Arc<Cluster>) {
         if let Some(metered) = &self.metered {
             metered.chosen(cluster);
         }
+        self.log(|connection| connection.upstream_cluster = Some(cluster.name.to_string()));
     }
 
     /// It goes to this backend, from an end of ours that has an address as long as it is open.
@@ -59,8 +68,16 @@ impl Line {
         }
         self.log(|connection| {
             connection.upstream_host = Some(host);
-            connection.upstream_cluster = Some(cluster.name.to_string());
+            connection.upstream_cluster.get_or_insert_with(|| cluster.name.to_string());
             connection.upstream_local = local;
+        });
+    }
+
+    /// This backend could not be reached.
+    pub(super) fn unreached(&mut self, host: SocketAddr, error: &ConnectError) {
+        self.log(|connection| {
+            connection.upstream_host = Some(host);
+            connection.transport_failure = error.transport_failure();
         });
     }
 
@@ -74,7 +91,9 @@ impl Line {
         if let Some(metered) = &self.metered {
             metered.flagged(flags);
         }
-        self.log(|connection| connection.flags = Cow::Borrowed(flags));
+        if !flags.is_empty() {
+            self.log(|connection| connection.flags = Cow::Borrowed(flags));
+        }
     }
 
     /// Its TLS ends here.

@@ -16,6 +16,8 @@ pub(super) enum RequestError {
     InvalidTarget,
     /// A body that is not in the form that its head says.
     BrokenBody,
+    /// A client that went amid its body. It gets an answer in case that it has closed one direction alone.
+    ClientGone,
     /// A body of gRPC-Web that is no base64, though its head says so.
     NotBase64,
     /// A body longer than any that is taken.
@@ -105,6 +107,7 @@ impl RequestError {
     pub(super) fn of(flaw: Flaw) -> Self {
         match flaw {
             Flaw::Framing => Self::BrokenBody,
+            Flaw::Gone => Self::ClientGone,
             Flaw::Base64 => Self::NotBase64,
             Flaw::TooLong => Self::BodyTooLong,
         }
@@ -122,6 +125,7 @@ impl RequestError {
             | Self::InvalidHops
             | Self::AmbiguousLength
             | Self::BrokenBody
+            | Self::ClientGone
             | Self::NotBase64
             | Self::Malformed
             | Self::UnknownMethod => StatusCode::BAD_REQUEST,
@@ -146,7 +150,7 @@ impl RequestError {
             Self::OldVersion => Refusal::Version,
             Self::InvalidTarget | Self::InvalidPath | Self::SchemeMismatch => Refusal::Target,
             Self::TargetTooLong | Self::HeadersTooLarge => Refusal::TooLong,
-            Self::BrokenBody | Self::NotBase64 => Refusal::Body,
+            Self::BrokenBody | Self::ClientGone | Self::NotBase64 => Refusal::Body,
             Self::BodyTooLong => Refusal::BodyTooLong,
             Self::Malformed | Self::InvalidHops => Refusal::Malformed,
             Self::UnknownTransferCoding => Refusal::TransferCoding,
@@ -182,6 +186,7 @@ impl RequestError {
                 | Self::MissingHost
                 | Self::InvalidHost
                 | Self::BrokenBody
+                | Self::ClientGone
                 | Self::NotBase64
                 | Self::BodyTooLong
                 | Self::TargetTooLong
@@ -210,6 +215,7 @@ impl RequestError {
             | Self::InvalidHops
             | Self::AmbiguousLength
             | Self::BrokenBody
+            | Self::ClientGone
             | Self::Malformed
             | Self::UnknownMethod => "Bad Request",
             Self::NotBase64 => "Bad gRPC-web request, invalid base64 data.",
@@ -247,6 +253,7 @@ impl RequestError {
             | Self::UnknownMethod
             | Self::TargetTooLong
             | Self::HeadersTooLarge => &[ResponseFlag::DownstreamProtocolError],
+            Self::ClientGone => &[ResponseFlag::DownstreamConnectionTermination],
             Self::FaultAbort { delayed: false, .. } => &[ResponseFlag::FaultInjected],
             Self::FaultAbort { delayed: true, .. } => {
                 &[ResponseFlag::DelayInjected, ResponseFlag::FaultInjected]
@@ -270,6 +277,7 @@ impl RequestError {
     pub(super) fn details(self) -> &'static str {
         match self {
             Self::OldVersion => "low_version",
+            Self::ClientGone => "downstream_remote_disconnect",
             Self::UnknownTransferCoding => "http1.invalid_transfer_encoding",
             Self::MissingHost => "missing_host_header",
             Self::InvalidPath => "path_normalization_failed",

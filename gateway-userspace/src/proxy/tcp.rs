@@ -200,13 +200,13 @@ async fn connect_any(
     ends: Ends,
     route: &TcpRoute,
     (introduction, client): (Introduction, Result<TcpInfo, Below>),
-    line: Option<&mut Line>,
+    mut line: Option<&mut Line>,
 ) -> Result<Upstream, ResponseFlag> {
     let client = if route.max_duration.is_some() { Err(Below::MaxDuration) } else { client };
     let chosen = by_weight(&route.destinations).and_then(|index| route.destinations.get(index));
     let cluster =
         chosen.and_then(|destination| destination.cluster.as_ref()).ok_or(ResponseFlag::NoCluster)?;
-    if let Some(line) = line {
+    if let Some(line) = &mut line {
         line.chosen(cluster);
     }
     let admission = admit(shared, cluster)?;
@@ -227,6 +227,9 @@ async fn connect_any(
             }
             Err(error) => {
                 report(cluster, &error);
+                if let Some(line) = &mut line {
+                    line.unreached(lease.address, &error);
+                }
                 shared.balancer.report(cluster, lease.address, Outcome::LocalOriginFailure);
                 shared.balancer.doubt(cluster, lease.address);
                 tried.push(lease.address);

@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::balance::Lease;
+use super::ending::Ending;
 use super::origin::Stream;
 use super::pool::Returnable;
 use super::trailers;
@@ -25,6 +26,16 @@ pub enum BodyError {
     /// The route's timeout ran out.
     #[error("the route's timeout ran out")]
     Timeout,
+}
+
+impl BodyError {
+    /// How the exchange ended; `None`: by the route's timeout.
+    pub fn ending(&self) -> Option<Ending> {
+        match self {
+            Self::Upstream(error) => Some(Ending::amid_body(error)),
+            Self::Timeout => None,
+        }
+    }
 }
 
 /// What the body holds until its end.

@@ -63,11 +63,30 @@ impl ConnectError {
         }
     }
 
+    /// What Envoy calls it (`%UPSTREAM_TRANSPORT_FAILURE_REASON%`), with underscores for spaces: the kernel's words for a
+    /// connection that failed, rustls' for a handshake that did.
+    pub fn transport_failure(&self) -> Option<Box<str>> {
+        let words = match self {
+            Self::Failed { source, .. } => format!("delayed connect error: {}", kernel_words(source)),
+            Self::Timeout { .. } => return None,
+            Self::Handshake { source, .. } => format!("TLS_error: {source}"),
+            Self::Name { source } => format!("TLS_error: {source}"),
+            Self::Policy(fault) => format!("TLS_error: {fault}"),
+        };
+        Some(words.replace(' ', "_").into())
+    }
+
     /// Whether another connection to the endpoint has the source port still.
     pub fn is_port_taken(&self) -> bool {
         let kinds = [io::ErrorKind::AddrInUse, io::ErrorKind::AddrNotAvailable];
         matches!(self, Self::Failed { source, .. } if kinds.contains(&source.kind()))
     }
+}
+
+/// Without the number that Rust puts behind them.
+fn kernel_words(error: &io::Error) -> String {
+    let words = error.to_string();
+    words.split_once(" (os error").map_or(words.as_str(), |(words, _)| words).to_owned()
 }
 
 /// Connects, at most for `timeout`.

@@ -11,12 +11,14 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub struct Departure {
     last: Cell<Option<(SocketAddr, Instant)>>,
+    local: Cell<Option<SocketAddr>>,
     news: Notify,
 }
 
 impl Departure {
-    /// The request leaves for an endpoint. Another connection to the same one changes nothing.
-    pub fn leave(&self, endpoint: SocketAddr) {
+    /// The request leaves for an endpoint, from an end of ours. Another connection to the same one changes nothing else.
+    pub fn leave(&self, endpoint: SocketAddr, local: Option<SocketAddr>) {
+        self.local.set(local);
         if self.last.get().is_none() {
             self.last.set(Some((endpoint, Instant::now())));
             self.news.notify_waiters();
@@ -26,11 +28,17 @@ impl Departure {
     /// It is here again: a try is over.
     pub fn reset(&self) {
         self.last.set(None);
+        self.local.set(None);
     }
 
     /// Where it is.
     pub fn endpoint(&self) -> Option<SocketAddr> {
         self.last.get().map(|(endpoint, _)| endpoint)
+    }
+
+    /// Our end of the connection that it left by last.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.local.get()
     }
 
     /// When it left, if it has.

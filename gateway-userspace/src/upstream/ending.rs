@@ -1,6 +1,7 @@
 //! How an exchange with a backend ended that brought no response, told from hyper's error.
 
 use std::error::Error;
+use std::io;
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,16 @@ impl Ending {
         }
     }
 
+    /// Of a response's body that breaks off. A connection that is closed before the length that was announced is no word of
+    /// HTTP's, as at Envoy; one that is reset is closed.
+    pub(super) fn amid_body(error: &hyper::Error) -> Self {
+        let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        match (Self::of(error), io.map(io::Error::kind)) {
+            (Self::Closed, Some(kind)) if speaks_badly(kind) => Self::NotHttp,
+            (ending, _) => ending,
+        }
+    }
+
     fn of(error: &hyper::Error) -> Self {
         match error.source().and_then(|source| source.downcast_ref::<h2::Error>()) {
             Some(error) if error.is_remote() && error.is_reset() => match error.reason() {
@@ -38,4 +49,9 @@ impl Ending {
             _ => Self::Closed,
         }
     }
+}
+
+/// What hyper calls a length or a chunk that does not hold.
+fn speaks_badly(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
 }

@@ -207,7 +207,7 @@ impl Pool {
                 },
             };
             connection.serve();
-            departure.leave(spot.address);
+            departure.leave(spot.address, connection.local);
             lease.local = connection.local;
             match connection.sender.try_send_request(*request).await {
                 Ok(mut response) => {
@@ -289,7 +289,7 @@ impl Pool {
                 Ok(opened) => opened,
                 Err(none) => return Err(none.with(request)),
             };
-            departure.leave(spot.address);
+            departure.leave(spot.address, stream.local());
             lease.local = stream.local();
             match sender.try_send_request(*request).await {
                 Ok(response) => {

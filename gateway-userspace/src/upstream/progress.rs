@@ -24,8 +24,10 @@ pub(super) enum Progress {
 /// What is wrong with a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// The client's connection failed, or its framing did.
+    /// The client's framing failed.
     Framing,
+    /// The client's connection ended, or its stream did.
+    Gone,
     /// It is no base64, which its client has said it is.
     Base64,
     /// It is longer than bodies may be.

@@ -3,6 +3,8 @@
 //! nobody reads ahead, so that a slow backend slows the client down.
 
 use std::cell::{Cell, RefCell};
+use std::error::Error as _;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -33,6 +35,16 @@ pub enum RequestBodyError {
     /// A later try has the body, or nobody can have it again.
     #[error("the request's body belongs to another try")]
     Superseded,
+}
+
+/// Whether the client went amid its body.
+fn is_gone(error: &hyper::Error) -> bool {
+    let source = error.source();
+    let io = source.and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let is_over = matches!(io, Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset));
+    let reset =
+        source.and_then(|source| source.downcast_ref::<h2::Error>()).is_some_and(h2::Error::is_remote);
+    is_over || reset || error.is_incomplete_message()
 }
 
 /// A client's body while it is read.
@@ -125,6 +137,7 @@ impl Source {
                 let flaw = match error {
                     RequestBodyError::NotBase64 => Flaw::Base64,
                     RequestBodyError::TooLong => Flaw::TooLong,
+                    RequestBodyError::Client(error) if is_gone(error) => Flaw::Gone,
                     RequestBodyError::Client(_) | RequestBodyError::Superseded => Flaw::Framing,
                 };
                 self.course.tell(Progress::Broken(flaw));

@@ -92,7 +92,10 @@ pub(super) async fn forward(
     if let Some(cookie) = kept.cookie {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
-    if let Some(time) = upload.since_end() {
+    // An upgrade has no end of its request, to Envoy.
+    if upgrade.is_none()
+        && let Some(time) = upload.since_end()
+    {
         response.headers_mut().insert(SERVICE_TIME, HeaderValue::from(milliseconds(time)));
     }
     let time = times.whole.map(|whole| (whole, upload.ended()));

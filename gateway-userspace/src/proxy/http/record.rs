@@ -23,12 +23,13 @@ use super::measured::Measured;
 use super::outgoing::{Address, Target};
 use super::request::protocol;
 use super::serve::Connection;
+use super::upgrade::Told;
 use crate::model::{Cluster, Route};
 use crate::proxy::error::RequestError;
 use crate::telemetry::access::{self, Logging, Request as Asked, Wanted};
 use crate::telemetry::{AccessLog, ResponseFlag};
 use crate::upstream::body::BodyError;
-use crate::upstream::{Messages, Pace};
+use crate::upstream::{ConnectError, Ending, Messages, Pace};
 
 /// What is noted on a request's way.
 pub(super) struct Notes {
@@ -177,6 +178,11 @@ impl Notes {
         self.note(|line| line.connection.upstream_local = local);
     }
 
+    /// The endpoint could not be reached.
+    pub(super) fn unreached(&self, error: &ConnectError) {
+        self.note(|line| line.connection.transport_failure = error.transport_failure());
+    }
+
     /// Something that comes with the answer, whatever it is.
     pub(super) fn flag(&self, flag: ResponseFlag) {
         self.measure(|measured| measured.flag(&[flag]));
@@ -202,6 +208,8 @@ impl Notes {
         self.failed(error);
         self.measure(|measured| measured.refused(error.status().as_u16(), sent));
         self.note(|line| {
+            // Only HTTP/1.1 has heads that are refused before anybody has seen a request.
+            line.asked.protocol = Some("HTTP/1.1");
             line.asked.status = error.status().as_u16();
             line.connection.sent = sent as u64;
             line.end = End::Whole;
@@ -227,6 +235,9 @@ impl Notes {
             line.asked.service_time = text(response.headers(), &SERVICE_TIME);
             line.asked.response_headers = Wanted::of(&line.logging.wanted().response, response.headers());
             line.end = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                if let Some(told) = response.extensions().get::<Told>() {
+                    told.leave(line.began, line.so_far());
+                }
                 End::ToldElsewhere
             } else if is_whole {
                 // Nobody will ask for the body.
@@ -285,6 +296,12 @@ impl Line {
         }
     }
 
+    /// What is to be told, which goes with it.
+    fn so_far(&mut self) -> access::Connection {
+        self.connection.request = Some(Box::new(std::mem::take(&mut self.asked)));
+        self.connection.take()
+    }
+
     /// The response breaks off.
     fn break_off(&mut self, error: &BodyError) {
         let (flag, details) = broken_off(error);
@@ -296,9 +313,15 @@ impl Line {
 
 /// Flag and details of a response that breaks off.
 fn broken_off(error: &BodyError) -> (ResponseFlag, &'static str) {
-    match error {
-        BodyError::Timeout => (ResponseFlag::UpstreamRequestTimeout, "response_timeout"),
-        BodyError::Upstream(_) => (
+    match error.ending() {
+        None => (ResponseFlag::UpstreamRequestTimeout, "response_timeout"),
+        Some(Ending::NotHttp) => {
+            (ResponseFlag::UpstreamProtocolError, "upstream_reset_after_response_started{protocol_error}")
+        }
+        Some(Ending::Reset | Ending::Refused) => {
+            (ResponseFlag::UpstreamRemoteReset, "upstream_reset_after_response_started{remote_reset}")
+        }
+        Some(Ending::Closed | Ending::Stale) => (
             ResponseFlag::UpstreamConnectionTermination,
             "upstream_reset_after_response_started{connection_termination}",
         ),
@@ -317,8 +340,8 @@ impl Drop for Line {
         }
         self.connection.duration = self.began.elapsed();
         self.connection.received = self.pace.as_ref().map_or(0, |pace| pace.received());
-        self.connection.request = Some(Box::new(std::mem::take(&mut self.asked)));
-        self.log.write(&self.logging, self.connection.take());
+        let record = self.so_far();
+        self.log.write(&self.logging, record);
     }
 }
 

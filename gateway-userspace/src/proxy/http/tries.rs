@@ -60,6 +60,18 @@ enum Failure {
     Timeout,
 }
 
+/// Tells from which end of ours a try was sent, however it ends: also for a client that goes.
+struct ToldFrom<'a> {
+    notes: &'a Notes,
+    departure: &'a Departure,
+}
+
+impl Drop for ToldFrom<'_> {
+    fn drop(&mut self) {
+        self.notes.sent_from(self.departure.local());
+    }
+}
+
 /// What is known after some tries.
 #[derive(Default)]
 struct State {
@@ -200,6 +212,7 @@ impl Order<'_> {
             return Ok((Err(Failure::Reset { reset: Reset::Overflow, unsent: None }), endpoint));
         };
         lease.hold(place, None);
+        let _told = ToldFrom { notes: self.notes, departure };
         let sending = pin!(async {
             if self.is_upgrade && request.version() != Version::HTTP_2 {
                 // In a box, as few requests need its room.
@@ -276,7 +289,6 @@ impl Order<'_> {
     ) -> Result<Response<UpstreamBody>, Failure> {
         match sent {
             Ok(response) => {
-                self.notes.sent_from(response.body().local());
                 self.report(endpoint, Outcome::Status(response.status().as_u16()));
                 Ok(response)
             }
@@ -310,6 +322,7 @@ impl Order<'_> {
                 self.report(endpoint, Outcome::LocalOriginFailure);
                 self.connection.shared.balancer.doubt(self.cluster, endpoint);
                 tcp::report(self.cluster, &error);
+                self.notes.unreached(&error);
                 let reset = Reset::of(&error);
                 Err(Failure::Reset { reset, unsent: Some(Box::new(request.into_parts().0)) })
             }

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -31,6 +31,7 @@ use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::reserve::{self, Port};
 use crate::proxy::worker::Shared;
 use crate::proxy::{opaque, tcp};
+use crate::telemetry::access;
 use crate::upstream::{
     self, Departure, Lease, Opening, RequestBody, SendError, UpstreamBody, UpstreamStream, limits,
 };
@@ -47,6 +48,21 @@ pub(super) struct Wanted(OnUpgrade);
 /// unless both sides switch.
 type Own = Keeping<UpstreamStream, Port>;
 
+/// Where a request that switches leaves what its line in the access log tells so far, and when it began: the line ends with the
+/// connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Told(Arc<Mutex<Option<(Instant, access::Connection)>>>);
+
+impl Told {
+    pub(super) fn leave(&self, began: Instant, record: access::Connection) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((began, record));
+    }
+
+    fn take(&self) -> Option<(Instant, access::Connection)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// What a switched connection keeps of the HTTP connection and the request that it was.
 struct Switched {
     shared: Rc<Shared>,
@@ -59,6 +75,7 @@ struct Switched {
     since: Instant,
     cluster: Arc<Cluster>,
     endpoint: SocketAddr,
+    told: Told,
 }
 
 /// The backend's side of one.
@@ -123,7 +140,7 @@ pub(super) async fn send(
     };
     match connecting.await {
         Ok((stream, port)) => {
-            departure.leave(lease.address);
+            departure.leave(lease.address, stream.socket().local_addr().ok());
             upstream::send_alone(Own::new(stream, port), request, lease).await
         }
         Err(error) => Err(SendError::Connect { error, request: Box::new(request) }),
@@ -145,7 +162,9 @@ pub(super) fn switch(
         return refused;
     };
     let upstream = hyper::upgrade::on(&mut response);
-    let (head, body) = response.into_parts();
+    let (mut head, body) = response.into_parts();
+    let told = Told::default();
+    head.extensions.insert(told.clone());
     let switched = Switched {
         shared: connection.shared.clone(),
         ends: connection.ends,
@@ -155,6 +174,7 @@ pub(super) fn switch(
         since: Instant::now(),
         cluster: cluster.clone(),
         endpoint: body.endpoint(),
+        told,
     };
     let mut drain = switched.drain.clone();
     let carried = async move {
@@ -179,6 +199,9 @@ impl Switched {
         let Some(backend) = backend(upstream) else { return };
         let mut line = Line::begin(&self.shared, self.ends, None);
         if let Some(line) = &mut line {
+            if let Some(told) = self.told.take() {
+                line.goes_on(told);
+            }
             line.connected(&self.cluster, self.endpoint, backend.stream.socket().local_addr().ok());
         }
         let Backend { stream, port, answer } = backend;

@@ -42,6 +42,7 @@ pub(super) enum Plain {
     TlsCipher,
     GrpcStatus,
     GrpcStatusNumber,
+    TransportFailure,
     /// This gateway has no such words.
     Nothing,
 }
@@ -64,8 +65,8 @@ const PLAIN: &[(&str, Plain)] = &[
     ("DOWNSTREAM_TLS_CIPHER", Plain::TlsCipher),
     ("GRPC_STATUS", Plain::GrpcStatus),
     ("GRPC_STATUS_NUMBER", Plain::GrpcStatusNumber),
+    ("UPSTREAM_TRANSPORT_FAILURE_REASON", Plain::TransportFailure),
     ("CONNECTION_TERMINATION_DETAILS", Plain::Nothing),
-    ("UPSTREAM_TRANSPORT_FAILURE_REASON", Plain::Nothing),
 ];
 
 /// Whose address.
@@ -346,7 +347,7 @@ impl Plain {
         let text = |field: fn(&Request) -> Option<&str>| request.and_then(field).into();
         match self {
             Self::Protocol => text(|request| request.protocol),
-            Self::ResponseCodeDetails => text(|request| request.details),
+            Self::ResponseCodeDetails => record.details().map_or(Value::None, Value::Text),
             Self::RouteName => text(|request| request.route_name.as_deref()),
             Self::ResponseCode => Value::Number(request.map_or(0, |request| request.status.into())),
             Self::AttemptCount => Value::Number(request.map_or(0, |request| request.attempts.into())),
@@ -369,6 +370,7 @@ impl Plain {
             Self::GrpcStatusNumber => {
                 request.and_then(Request::grpc_status).map_or(Value::None, |code| Value::Number(code.into()))
             }
+            Self::TransportFailure => record.transport_failure.as_deref().into(),
             Self::Nothing => Value::None,
         }
     }

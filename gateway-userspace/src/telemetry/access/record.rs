@@ -25,6 +25,8 @@ pub struct Connection {
     pub upstream_host: Option<SocketAddr>,
     /// The backend's cluster, `outbound|<port>|<subset>|<fqdn>`.
     pub upstream_cluster: Option<String>,
+    /// Why no connection to the backend came about, with underscores for spaces.
+    pub transport_failure: Option<Box<str>>,
     /// The gateway's end towards the backend.
     pub upstream_local: Option<SocketAddr>,
     /// The gateway's end towards the client.
@@ -52,6 +54,9 @@ pub struct Handshake {
     pub is_mutual: bool,
 }
 
+/// Envoy's word in [`Request::details`] for a backend that could not be reached, behind which it has the reason.
+const UNREACHED: &str = "{remote_connection_failure";
+
 impl Connection {
     /// One that has just begun, with the gateway's end towards the client, the client, and whoever the connection is with.
     pub fn begun(
@@ -67,6 +72,7 @@ impl Connection {
             flags: Cow::default(),
             upstream_host: None,
             upstream_cluster: None,
+            transport_failure: None,
             upstream_local: None,
             downstream_local: local,
             downstream_remote: remote,
@@ -82,6 +88,7 @@ impl Connection {
         Self {
             flags: std::mem::take(&mut self.flags),
             upstream_cluster: self.upstream_cluster.take(),
+            transport_failure: self.transport_failure.take(),
             server_name: self.server_name.take(),
             request: self.request.take(),
             ..*self
@@ -92,7 +99,17 @@ impl Connection {
     pub(super) fn weight(&self) -> usize {
         let of_request = self.request.as_deref().map_or(0, Request::weight);
         let texts = [&self.upstream_cluster, &self.server_name].into_iter().flatten();
-        size_of::<Self>() + texts.map(String::len).sum::<usize>() + of_request
+        let failure = self.transport_failure.as_deref().map_or(0, str::len);
+        size_of::<Self>() + texts.map(String::len).sum::<usize>() + failure + of_request
+    }
+
+    /// Where the response comes from, with the reason why a backend could not be reached.
+    pub(super) fn details(&self) -> Option<Cow<'static, str>> {
+        let details = self.request.as_deref()?.details?;
+        Some(match (&self.transport_failure, details.split_once(UNREACHED)) {
+            (Some(reason), Some((before, _))) => format!("{before}{UNREACHED}|{reason}}}").into(),
+            _ => details.into(),
+        })
     }
 }
 
@@ -227,10 +244,14 @@ mod tests {
             trailers: header(),
             ..Request::default()
         };
-        let mut record =
-            Connection { server_name: long(), upstream_cluster: long(), ..samples::connection() };
+        let mut record = Connection {
+            server_name: long(),
+            upstream_cluster: long(),
+            transport_failure: long().map(String::into),
+            ..samples::connection()
+        };
         record.request = Some(Box::new(request));
-        let texts = 14 * 1000;
+        let texts = 15 * 1000;
         assert_eq!(record.weight(), texts + size_of::<Connection>() + size_of::<Request>());
         assert_eq!(record.take().weight(), texts + size_of::<Connection>() + size_of::<Request>());
         assert_eq!(record.weight(), size_of::<Connection>());
@@ -251,6 +272,7 @@ pub(super) mod samples {
             flags: Cow::default(),
             upstream_host: Some(([10, 0, 0, 2], 8080).into()),
             upstream_cluster: Some("outbound|9000||echo.default.svc.cluster.local".to_owned()),
+            transport_failure: None,
             upstream_local: Some(([10, 0, 0, 1], 40_000).into()),
             downstream_local: ([198, 18, 0, 1], 31_400).into(),
             downstream_remote: ([198, 18, 0, 2], 50_000).into(),

@@ -152,7 +152,7 @@ impl Simple {
             Self::Id => text(|request| request.request_id.as_deref()),
             Self::Protocol => text(|request| request.protocol),
             Self::RouteName => text(|request| request.route_name.as_deref()),
-            Self::ResponseCodeDetails => text(|request| request.details),
+            Self::ResponseCodeDetails => known(Plain::ResponseCodeDetails, record),
             Self::Duration => Some(Value::Duration(record.duration)),
             Self::RequestSize => number(record.received),
             Self::ResponseSize => number(record.sent),
