@@ -385,7 +385,7 @@ impl Gateway {
         command.args(words);
         match words.first() {
             Some(&("maps" | "cleanup")) => drop(command.arg("--pin-dir").arg(self.pin_directory())),
-            Some(&"flows") => {
+            Some(&("flows" | "top")) => {
                 let socket = self.arrangement.home.socket();
                 command.arg("--pin-dir").arg(self.pin_directory()).arg("--admin-socket").arg(socket);
             }

@@ -36,6 +36,7 @@ pub mod relay;
 pub mod serve;
 pub mod site;
 pub mod steered;
+pub mod terminal;
 pub mod tls;
 pub mod wait;
 pub mod websocket;

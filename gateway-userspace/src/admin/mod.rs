@@ -1,12 +1,13 @@
 //! What the agent says about itself: readiness, metrics, status and the dumps behind `sluice proxy-config`. Reads what was
 //! published, decides nothing.
 
+pub mod counters;
 pub mod dump;
 mod exposition;
 pub mod kernel;
 mod metrics;
 pub mod orders;
-mod process;
+pub mod process;
 pub mod reading;
 pub mod server;
 pub mod trace;

@@ -3,11 +3,40 @@
 use std::fs;
 
 use rustix::process::{Resource, getrlimit};
+use serde::{Deserialize, Serialize};
 
 use crate::telemetry::metrics::{Encoder, Kind};
 
 /// Of the times in `/proc`, the same on all of Linux's machines (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
+
+/// What the process takes at the moment; 0 for what cannot be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// Processor time since the process began, of user and system.
+    pub cpu_seconds: f64,
+    /// Time since the process began.
+    pub uptime_seconds: f64,
+    /// Memory that is resident.
+    pub memory_bytes: u64,
+    /// Open file descriptors.
+    pub open_files: usize,
+}
+
+/// See [`Usage`].
+pub(super) fn usage() -> Usage {
+    let seconds = |ticks: u64| ticks as f64 / TICKS_PER_SECOND;
+    let [user, system, started, _] = stat().unwrap_or_default();
+    let up = fs::read_to_string("/proc/uptime").ok();
+    let up = up.and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
+    Usage {
+        cpu_seconds: seconds(user + system),
+        uptime_seconds: up.map_or(0.0, |up| (up - seconds(started)).max(0.0)),
+        memory_bytes: resident().unwrap_or_default(),
+        open_files: fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
+    }
+}
 
 /// Writes `process_…`. What cannot be read is left out.
 pub(super) fn measure(to: &mut Encoder<'_>) {

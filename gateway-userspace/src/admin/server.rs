@@ -268,6 +268,7 @@ async fn respond(request: &Request<Incoming>, view: &Arc<View>, scope: Scope) ->
     match path {
         "/" => text(StatusCode::OK, INDEX),
         "/status" => json(&view.status(view.kernel_plane.status().await)),
+        "/counters" => json(&view.counters(view.kernel_plane.status().await)),
         "/connections" => json(&view.connections()),
         "/handed-over" => json(&view.handed_over.view()),
         "/config_dump" => json(&dump::config(view)),
@@ -334,6 +335,7 @@ const INDEX: &str = "\
 /healthz/ready                 200 when traffic is served
 /stats/prometheus              metrics, for Prometheus; /metrics too
 /status                        what `sluice status` shows
+/counters                      what moves: what `sluice top` asks for, again and again
 /connections                   opaque connections in user space: what `sluice flows` shows below the kernel's
 /handed-over                   connections that user space has given to the kernel: server name and cluster of each
 /config_dump                   the whole configuration in force

@@ -137,6 +137,11 @@ impl View {
         Some(decide(&self.snapshot, &question, state))
     }
 
+    /// `on`, or why there is no kernel plane.
+    pub(super) fn kernel_plane_words(&self) -> String {
+        self.kernel.off.as_ref().map_or_else(|| "on".to_owned(), |off| format!("off: {off}"))
+    }
+
     /// The summary, with what the kernel plane says.
     pub fn status(&self, kernel: Option<datapath::Status>) -> Status {
         Status {
@@ -148,11 +153,7 @@ impl View {
             fingerprint: self.fingerprint.clone(),
             listeners: self.snapshot.listeners.len(),
             exposures: self.snapshot.exposures.clone(),
-            kernel_plane: self
-                .kernel
-                .off
-                .clone()
-                .map_or_else(|| "on".to_owned(), |off| format!("off: {off}")),
+            kernel_plane: self.kernel_plane_words(),
             interfaces: self.kernel.interfaces.clone(),
             bind_failures: self.bind_failures.clone(),
             credential_faults: self.credential_faults.clone(),

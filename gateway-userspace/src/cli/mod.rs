@@ -11,6 +11,7 @@ pub mod explain;
 pub mod fleet;
 pub mod flows;
 pub mod maps;
+pub mod options;
 mod own;
 pub mod proxy_config;
 pub mod ready;
@@ -18,6 +19,7 @@ pub mod remote;
 pub mod status;
 mod table;
 mod tables;
+pub mod top;
 pub mod trace;
 
 use std::process::ExitCode;
@@ -47,6 +49,7 @@ Examples:
   sluice proxy-status
   sluice proxy-config listeners sluice-7xk2p.sluice-system
   sluice flows --watch
+  sluice top
   sluice trace --client 198.51.100.7
   sluice maps dump FLOWS")]
 pub struct Cli {
@@ -85,6 +88,8 @@ Examples:
     /// Show the flows that the kernel steers and the connections that user space carries, with their rates; the kernel's
     /// without an agent too.
     Flows(flows::FlowsArgs),
+    /// Watch a running agent: rates, listeners, services, endpoints, routes, flows, findings, on the whole terminal.
+    Top(top::TopArgs),
     /// Show the packets of one client's flows as the kernel programs see them.
     Trace(trace::TraceArgs),
     /// Have a running agent be ready no more and tell HTTP clients to go, while it serves them: before it is stopped.
@@ -109,6 +114,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::ProxyStatus(args) => fleet::run(args),
         Command::Maps(args) => maps::run(args).map(|()| ExitCode::SUCCESS),
         Command::Flows(args) => flows::run(args),
+        Command::Top(args) => top::run(args),
         Command::Trace(args) => trace::run(args),
         Command::Drain(args) => drain::run(args),
         Command::Ready(args) => ready::run(args),

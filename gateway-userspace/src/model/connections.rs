@@ -22,6 +22,8 @@ pub struct Connections(Arc<Mutex<Table>>);
 struct Table {
     next: u64,
     open: HashMap<u64, Arc<Open>>,
+    /// Bytes of those that are over, both ways.
+    ended: u64,
 }
 
 /// Whose bytes go where.
@@ -128,6 +130,12 @@ impl Connections {
         tiers
     }
 
+    /// Bytes that user space has carried up to now, both ways, of connections that are over too.
+    pub fn carried(&self) -> u64 {
+        let table = self.lock();
+        table.open.values().fold(table.ended, |sum, open| sum.saturating_add(open.bytes()))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Table> {
         // Nothing that holds it can leave it half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -151,11 +159,17 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.all.lock().open.remove(&self.number);
+        let mut table = self.all.lock();
+        table.open.remove(&self.number);
+        table.ended = table.ended.saturating_add(self.open.bytes());
     }
 }
 
 impl Open {
+    fn bytes(&self) -> u64 {
+        self.to_backend.load(Ordering::Relaxed).saturating_add(self.to_client.load(Ordering::Relaxed))
+    }
+
     fn tier(&self) -> Tier {
         Tier::from_code(self.tier.load(Ordering::Relaxed)).unwrap_or(Tier::Copy)
     }
@@ -218,8 +232,11 @@ mod tests {
         assert_eq!((seen[1].tier, seen[1].below), (Tier::Copy, Some(Below::TerminatesTls)));
         drop(first);
         assert_eq!(all.clone().view(after(5)), seen[1..]);
+        assert_eq!(all.carried(), 30, "of one that is over");
+        second.carried(1, 2, after(5));
+        assert_eq!(all.carried(), 33);
         drop(second);
-        assert_eq!(all.view(after(5)), []);
+        assert_eq!((all.view(after(5)), all.carried()), (vec![], 33));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! `sluice flows`: the flows that the kernel steers, and below them the connections that user space carries, with their
 //! rates. Reads the pinned maps, so it works for the kernel's when there is no agent any more.
 
-mod reading;
-mod row;
+pub(super) mod reading;
+pub(super) mod row;
 
 use std::cmp::Reverse;
 use std::net::{IpAddr, SocketAddr};

@@ -17,7 +17,7 @@ use crate::datapath::view::{self, FlowView};
 use crate::model::{ConnectionView, Tier};
 
 /// Where flows are read.
-pub(super) struct Sources {
+pub(in crate::cli) struct Sources {
     kernel: Result<Maps>,
     agent: Agent,
 }
@@ -29,25 +29,37 @@ type Identity = (Plane, SocketAddr, SocketAddr, u64);
 type Names = HashMap<Identity, Box<str>>;
 
 /// The flows at one moment; their rates are not known yet.
-pub(super) struct Reading {
+pub(in crate::cli) struct Reading {
     /// Monotonic clock in ns.
     at: u64,
     flows: Vec<(Identity, FlowRow)>,
     /// What could not be read, and why.
-    pub(super) unread: Vec<String>,
+    pub(in crate::cli) unread: Vec<String>,
 }
 
 impl Sources {
     /// The maps below a pin directory, if they are this agent's, and the agent.
-    pub(super) fn new(pin_dir: &Path, agent: Agent) -> Self {
+    pub(in crate::cli) fn new(pin_dir: &Path, agent: Agent) -> Self {
         let elsewhere = || {
             Err(anyhow::anyhow!("they are read on the gateway's own node: kubectl exec POD -- sluice flows"))
         };
         Self { kernel: if agent.is_remote() { elsewhere() } else { maps::open_below(pin_dir) }, agent }
     }
 
+    /// Whom connections are asked for.
+    pub(in crate::cli) fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// Opens the maps anew, where others may have taken their place.
+    pub(in crate::cli) fn reopen(&mut self, pin_dir: &Path) {
+        if !self.agent.is_remote() {
+            self.kernel = maps::open_below(pin_dir);
+        }
+    }
+
     /// Reads both; an error when neither can be read.
-    pub(super) fn read(&self) -> Result<Reading> {
+    pub(in crate::cli) fn read(&self) -> Result<Reading> {
         let connections: Result<Vec<ConnectionView>> = self.agent.get("/connections");
         let at = stats::monotonic();
         let (mut flows, mut unread) = (Vec::new(), Vec::new());
@@ -83,7 +95,7 @@ impl Sources {
 
 impl Reading {
     /// The flows with their rates since an earlier reading.
-    pub(super) fn since(&self, before: &Self) -> Vec<FlowRow> {
+    pub(in crate::cli) fn since(&self, before: &Self) -> Vec<FlowRow> {
         let earlier: HashMap<_, _> =
             before.flows.iter().map(|(identity, row)| (*identity, total(row))).collect();
         let in_user_space: HashMap<_, _> = before

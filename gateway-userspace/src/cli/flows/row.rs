@@ -9,7 +9,7 @@ use crate::model::{Below, Tier};
 
 /// Which half of the gateway carries a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub(super) enum Plane {
+pub(in crate::cli) enum Plane {
     #[serde(rename = "kernel")]
     Kernel,
     #[serde(rename = "user space")]
@@ -17,7 +17,7 @@ pub(super) enum Plane {
 }
 
 impl Plane {
-    fn words(self) -> &'static str {
+    pub(in crate::cli) fn words(self) -> &'static str {
         match self {
             Self::Kernel => "kernel",
             Self::UserSpace => "user space",
@@ -28,23 +28,23 @@ impl Plane {
 /// See the module.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct FlowRow {
-    pub(super) client: SocketAddr,
-    pub(super) gateway: SocketAddr,
-    pub(super) source: SocketAddr,
-    pub(super) backend: SocketAddr,
-    pub(super) plane: Plane,
-    pub(super) tier: Tier,
+pub(in crate::cli) struct FlowRow {
+    pub(in crate::cli) client: SocketAddr,
+    pub(in crate::cli) gateway: SocketAddr,
+    pub(in crate::cli) source: SocketAddr,
+    pub(in crate::cli) backend: SocketAddr,
+    pub(in crate::cli) plane: Plane,
+    pub(in crate::cli) tier: Tier,
     /// Why its tier is no better, if it might be.
-    pub(super) reason: Option<Below>,
+    pub(in crate::cli) reason: Option<Below>,
     /// The server name that its TLS client asked for, if user space has read it.
-    pub(super) sni: Option<Box<str>>,
-    pub(super) state: &'static str,
-    pub(super) age_seconds: u64,
-    pub(super) idle_seconds: u64,
-    pub(super) bytes_to_backend: u64,
-    pub(super) bytes_to_client: u64,
-    pub(super) bytes_per_second: u64,
+    pub(in crate::cli) sni: Option<Box<str>>,
+    pub(in crate::cli) state: &'static str,
+    pub(in crate::cli) age_seconds: u64,
+    pub(in crate::cli) idle_seconds: u64,
+    pub(in crate::cli) bytes_to_backend: u64,
+    pub(in crate::cli) bytes_to_client: u64,
+    pub(in crate::cli) bytes_per_second: u64,
 }
 
 impl Row for FlowRow {
@@ -84,7 +84,7 @@ impl Row for FlowRow {
 /// With columns for all that is known.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
-pub(super) struct WideRow(pub(super) FlowRow);
+pub(in crate::cli) struct WideRow(pub(in crate::cli) FlowRow);
 
 impl Row for WideRow {
     const COLUMNS: &'static [&'static str] = &[
@@ -114,7 +114,7 @@ impl Row for WideRow {
 }
 
 /// Bytes as people say them.
-fn bytes(count: u64) -> String {
+pub(in crate::cli) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let (mut amount, mut unit) = (count as f64, "B");
     for larger in UNITS {

@@ -8,7 +8,7 @@ use super::flags::Flags;
 /// What is not known.
 pub const UNKNOWN: &str = "unknown";
 /// What a series beyond the limit says in place of what is its own.
-const OVERFLOW: &str = "overflow";
+pub(super) const OVERFLOW: &str = "overflow";
 
 /// How a client speaks, as `request_protocol` says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -138,6 +138,17 @@ impl Outcome {
     pub fn key(self) -> u64 {
         let grpc = self.grpc.map_or(0, |status| u64::from(status) + 1);
         u64::from(self.flags.bits()) << 28 | u64::from(self.status) << 12 | grpc << 2 | self.protocol as u64
+    }
+
+    /// Protocol and statuses of such a number, without flags.
+    pub(super) fn of_key(key: u64) -> Self {
+        let protocol = match key & 0b11 {
+            0 => Protocol::Http,
+            1 => Protocol::Grpc,
+            _ => Protocol::Tcp,
+        };
+        let grpc = (key >> 2 & 0x3ff).checked_sub(1).and_then(|status| u8::try_from(status).ok());
+        Self { protocol, status: (key >> 12) as u16, grpc, flags: Flags::default() }
     }
 }
 

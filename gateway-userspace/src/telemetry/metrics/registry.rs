@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::in_flight::{InFlight, Underway};
-use super::labels::{self, Destination, Outcome, Protocol, Source};
+use super::labels::{self, Destination, OVERFLOW, Outcome, Protocol, Source};
 use super::rows::{HttpRow, HttpSample, HttpSum, Number, Progress, Row, Table, TcpRow};
+use super::totals::ServiceTotals;
 
 /// How long the series of a service outlast it: Prometheus looks some minutes back, so that the last increase is seen.
 const KEPT: Duration = Duration::from_mins(5);
@@ -193,6 +194,26 @@ impl Registry {
         self.sums(series, |rows| &rows.tcp, |sum| *sum != Progress::default())
     }
 
+    /// What was counted of each service, by its host.
+    pub fn by_service(&self) -> BTreeMap<String, ServiceTotals> {
+        let writers = unpoisoned(&self.0.writers).clone();
+        let [http, tcp] = {
+            let spaces = unpoisoned(&self.0.spaces);
+            [spaces.http.numbers(), spaces.tcp.numbers()]
+        };
+        let mut all: BTreeMap<String, ServiceTotals> = BTreeMap::new();
+        for (service, outcome, number) in http {
+            let sum = added(&writers, number, |rows| &rows.http);
+            all.entry(service).or_default().add_requests(outcome, &sum);
+        }
+        for (service, _, number) in tcp {
+            let sum = added(&writers, number, |rows| &rows.tcp);
+            all.entry(service).or_default().add_connections(sum);
+        }
+        all.retain(|_, totals| totals.is_any());
+        all
+    }
+
     fn sums<R: Row>(
         &self,
         series: Vec<Arc<Series>>,
@@ -201,11 +222,7 @@ impl Registry {
     ) -> Vec<(Arc<Series>, R::Sum)> {
         let writers = unpoisoned(&self.0.writers).clone();
         let sum = |series: Arc<Series>| {
-            let mut sum = R::Sum::default();
-            let rows = writers.iter().filter_map(|rows| table(rows).written(series.number));
-            for row in rows {
-                row.add_to(&mut sum);
-            }
+            let sum = added(&writers, series.number, &table);
             is_any(&sum).then_some((series, sum))
         };
         series.into_iter().filter_map(sum).collect()
@@ -231,6 +248,14 @@ impl Space {
         all
     }
 
+    /// Service, outcome and number of each series, the one of what is beyond the limit last.
+    fn numbers(&self) -> Vec<(String, Outcome, usize)> {
+        let known = self.known.iter().map(|((destination, key), known)| {
+            (destination.service().to_owned(), Outcome::of_key(*key), known.series.number)
+        });
+        known.chain([(OVERFLOW.to_owned(), Outcome::of_key(0), self.overflow.number)]).collect()
+    }
+
     fn tidy(&mut self, now: Instant, is_known: impl Fn(&str) -> bool, clear: impl Fn(usize)) -> u64 {
         let free = &mut self.free;
         let before = self.known.len();
@@ -246,6 +271,14 @@ impl Space {
         });
         (before - self.known.len()) as u64
     }
+}
+
+/// What all writers have counted in a row.
+fn added<R: Row>(writers: &[Arc<Rows>], number: usize, table: impl Fn(&Rows) -> &Table<R>) -> R::Sum {
+    let mut sum = R::Sum::default();
+    let rows = writers.iter().filter_map(|rows| table(rows).written(number));
+    rows.for_each(|row| row.add_to(&mut sum));
+    sum
 }
 
 fn clear<R: Row>(writers: &[Arc<Rows>], number: usize, table: impl Fn(&Rows) -> &Table<R>) {
@@ -337,6 +370,27 @@ mod tests {
         assert_eq!((sum.requests, sum.duration.sum), (10_000, 70_000_000));
         assert_eq!(sum.duration.buckets[3], 10_000, "7 ms are in the bucket up to 10");
         assert_eq!(all.len(), 1);
+    }
+
+    #[test]
+    fn a_service_is_one_whatever_became_of_its_requests() {
+        let all = registry(10);
+        let shard = all.shard();
+        let web = Destination::of("web.shop.svc", None);
+        for (status, grpc) in
+            [(200, None), (404, None), (503, None), (200, Some(14)), (200, Some(5)), (0, None)]
+        {
+            let series = shard.series(&web, Outcome { grpc, ..answered(status) });
+            shard.request(series.as_deref(), &HttpSample { received: 10, sent: 90, ..sample(7) });
+        }
+        let tcp = shard.series(&web, Outcome::tcp(Flags::default()));
+        shard.connection(tcp.as_deref(), Progress { received: 1, sent: 2, opened: 3, closed: 0 });
+        let found = all.by_service();
+        let web = &found["web.shop.svc"];
+        assert_eq!((web.requests, web.client_errors, web.server_errors), (6, 1, 2));
+        assert_eq!((web.body_bytes, web.connections, web.tcp_bytes), (600, 3, 3));
+        assert_eq!((web.durations[3], web.durations.iter().sum::<u64>()), (6, 6));
+        assert_eq!(found.len(), 1, "nothing was beyond the limit");
     }
 
     #[test]
