@@ -1,6 +1,7 @@
 //! What the agent says about itself: readiness, metrics, status and the dumps behind `sluice proxy-config`. Reads what was
 //! published, decides nothing.
 
+pub mod dashboard;
 pub mod dump;
 mod exposition;
 pub mod kernel;

@@ -139,6 +139,11 @@ impl Outcome {
         let grpc = self.grpc.map_or(0, |status| u64::from(status) + 1);
         u64::from(self.flags.bits()) << 28 | u64::from(self.status) << 12 | grpc << 2 | self.protocol as u64
     }
+
+    /// The status in such a number.
+    pub(super) fn status_of(key: u64) -> u16 {
+        (key >> 12) as u16
+    }
 }
 
 /// The labels of a series as they stand between braces; `None` is the series of all that is beyond the limit.

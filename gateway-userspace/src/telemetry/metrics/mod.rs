@@ -12,6 +12,7 @@ mod labels;
 mod registry;
 mod rows;
 mod rules;
+mod traffic;
 
 pub use bounds::Bounds;
 pub use durations::Durations;
@@ -23,3 +24,4 @@ pub use labels::{Destination, Outcome, Peer, Protocol, Source, UNKNOWN};
 pub use registry::{Registry, Series, Shard};
 pub use rows::{HttpSample, Progress};
 pub use rules::{Change, Metric, Rules, Tag};
+pub use traffic::{AtListener, Traffic};
