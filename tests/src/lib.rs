@@ -6,6 +6,7 @@
 pub mod arena;
 pub mod authority;
 pub mod backend;
+pub mod browser;
 pub mod bulk;
 pub mod canned;
 pub mod chatter;

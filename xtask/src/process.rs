@@ -22,6 +22,7 @@ pub(crate) const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
     ("ethtool", "ethtool"),
     ("go", "golang-go"),
+    ("chromium-headless-shell", "chromium-headless-shell"),
 ];
 
 /// Time a program has to end itself before it is killed.

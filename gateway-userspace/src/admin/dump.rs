@@ -119,17 +119,15 @@ fn object(value: &impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or(Value::Null)
 }
 
-fn listener_items(view: &View, listener: &Listener) -> Vec<Item> {
-    let address = listener.key.bind.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
-    let path = view.kernel.path(listener.key, &listener.steering);
+/// Which plane carries a listener's connections, and why; and what has been refused there.
+pub(super) fn path(view: &View, listener: &Listener) -> String {
     let failure = view.bind_failures.iter().find(|(name, _)| *name == *listener.name);
-    let mut path = failure.map_or(path, |(_, reason)| format!("not open ({reason})"));
-    let refused = view.counts.listeners.refused(&listener.key);
+    let planned = || view.kernel.path(listener.key, &listener.steering);
+    let mut path = failure.map_or_else(planned, |(_, reason)| format!("not open ({reason})"));
     if let Some(source) = view.kernel.preserves(listener) {
         let _ = write!(path, ", {source}");
     }
-    let limit = view.tier.highest();
-    let highest = view.kernel.highest_tier(listener, limit);
+    let refused = view.counts.listeners.refused(&listener.key);
     if refused > 0 {
         let _ = write!(path, ", {refused} over the limit");
     }
@@ -137,6 +135,17 @@ fn listener_items(view: &View, listener: &Listener) -> Vec<Item> {
     if strangers > 0 {
         let _ = write!(path, ", {strangers} without a PROXY header");
     }
+    path
+}
+
+fn listener_items(view: &View, listener: &Listener) -> Vec<Item> {
+    let address = listener.key.bind.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
+    let failure = view.bind_failures.iter().find(|(name, _)| *name == *listener.name);
+    let path = path(view, listener);
+    let refused = view.counts.listeners.refused(&listener.key);
+    let strangers = view.counts.proxy_headers.of(listener.key);
+    let limit = view.tier.highest();
+    let highest = view.kernel.highest_tier(listener, limit);
     let mut whole = object(listener);
     if let Value::Object(fields) = &mut whole {
         fields.insert("path".to_owned(), Value::String(path.clone()));
@@ -265,7 +274,7 @@ fn shown(domains: &[String]) -> String {
 }
 
 /// A route's condition in short; `...` where there is more than the path.
-fn condition(route: &Route) -> String {
+pub(super) fn condition(route: &Route) -> String {
     let matcher = &route.matcher;
     let path = match &matcher.path {
         PathMatch::Any => "/*".to_owned(),

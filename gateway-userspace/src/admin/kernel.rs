@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::trace::{Line, Lines, Wanted};
 use crate::datapath::Status;
+use crate::datapath::view::Steered;
 
 /// The thread looks into its inbox many times a second.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -20,6 +21,8 @@ const LINES: usize = 4096;
 pub enum Question {
     /// Its state and counters.
     Status(oneshot::Sender<Status>),
+    /// Its flows, so many at most.
+    Flows(usize, oneshot::Sender<Vec<Steered>>),
     /// A client's packets.
     Trace {
         /// What is asked for.
@@ -46,6 +49,13 @@ impl Kernel {
         let (sender, answer) = oneshot::channel();
         (self.0)(Question::Status(sender));
         tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
+    }
+
+    /// Its flows, so many at most; none if there is no kernel plane.
+    pub async fn flows(&self, most: usize) -> Vec<Steered> {
+        let (sender, answer) = oneshot::channel();
+        (self.0)(Question::Flows(most, sender));
+        tokio::time::timeout(PATIENCE, answer).await.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     /// A client's packets, from now on; or why there are none.

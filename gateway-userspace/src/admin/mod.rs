@@ -2,6 +2,7 @@
 //! published, decides nothing.
 
 pub mod counters;
+pub mod dashboard;
 pub mod dump;
 mod exposition;
 pub mod kernel;

@@ -62,6 +62,12 @@ pub(super) fn measure(to: &mut Encoder<'_>) {
     }
 }
 
+/// Processor time of the process so far, in seconds.
+pub(super) fn cpu_seconds() -> Option<f64> {
+    let [user, system, ..] = stat()?;
+    Some((user + system) as f64 / TICKS_PER_SECOND)
+}
+
 /// `utime`, `stime`, `starttime` and `vsize` (proc_pid_stat(5)).
 fn stat() -> Option<[u64; 4]> {
     let text = fs::read_to_string("/proc/self/stat").ok()?;
@@ -72,7 +78,7 @@ fn stat() -> Option<[u64; 4]> {
 }
 
 /// In bytes; proc_pid_status(5) has kibibytes.
-fn resident() -> Option<u64> {
+pub(super) fn resident() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)

@@ -23,6 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use super::dashboard;
 use super::dump::{self, Kind};
 use super::exposition::Exposition;
 use super::orders::Order;
@@ -181,9 +182,18 @@ async fn pause(error: &io::Error) {
 }
 
 async fn connection(stream: TcpStream, view: Subscription<View>, scope: Scope) {
+    // Read here, where the client has reached it, and not where it was bound to.
+    let own = stream.local_addr().ok();
     let service = service_fn(move |request: Request<Incoming>| {
         let view = view.current();
-        async move { Ok::<_, Infallible>(respond(&request, &view, scope).await) }
+        async move {
+            // Probes and Prometheus come by whatever name there is, and browsers learn nothing from what they get.
+            let is_open = matches!(scope, Scope::Readiness | Scope::Metrics);
+            if !is_open && !dashboard::is_own_host(request.headers(), own) {
+                return Ok::<_, Infallible>(protected(text(StatusCode::MISDIRECTED_REQUEST, STRANGER)));
+            }
+            Ok::<_, Infallible>(respond(&request, &view, scope).await)
+        }
     });
     ended(http1().serve_connection(TokioIo::new(stream), service).await);
 }
@@ -265,7 +275,13 @@ async fn respond(request: &Request<Incoming>, view: &Arc<View>, scope: Scope) ->
     if scope == Scope::Metrics {
         return text(StatusCode::NOT_FOUND, "only /stats/prometheus is here, or /metrics\n");
     }
-    match path {
+    if path != "/" || dashboard::wants_page(request.headers()) {
+        let (query, headers) = (request.uri().query(), request.headers());
+        if let Some(answer) = dashboard::answer(view, path, query, headers).await {
+            return protected(answer.map(Either::Left));
+        }
+    }
+    protected(match path {
         "/" => text(StatusCode::OK, INDEX),
         "/status" => json(&view.status(view.kernel_plane.status().await)),
         "/counters" => json(&view.counters(view.kernel_plane.status().await)),
@@ -277,7 +293,12 @@ async fn respond(request: &Request<Incoming>, view: &Arc<View>, scope: Scope) ->
             Some(kind) => json(&dump::items(view, kind)),
             None => text(StatusCode::NOT_FOUND, INDEX),
         },
-    }
+    })
+}
+
+fn protected(mut answer: Answer) -> Answer {
+    dashboard::protect(answer.headers_mut());
+    answer
 }
 
 /// The question as JSON in base64 for URLs (RFC 4648, 5): headers may hold what a path may not.
@@ -331,7 +352,14 @@ async fn metrics(request: &Request<Incoming>, view: &Arc<View>) -> Answer {
     response
 }
 
+/// To a browser that was led here by a name of somebody else's.
+const STRANGER: &str = "\
+the admin interface answers to localhost, to addresses of loopback, and to the address that it is reached at;
+the Host of this request is none of them: use the address in place of the name
+";
+
 const INDEX: &str = "\
+/                              the dashboard, for browsers; /dashboard for all
 /healthz/ready                 200 when traffic is served
 /stats/prometheus              metrics, for Prometheus; /metrics too
 /status                        what `sluice status` shows

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::dashboard::{AsRulesSee, Dashboard, Finding};
 use super::kernel::Kernel;
 use super::orders::Orders;
 use super::reading::Reading;
+use crate::api::Objects;
 use crate::datapath;
 use crate::datapath::handoff::Ledger;
 use crate::model::explain::{Explanation, Question, State, decide};
@@ -37,8 +39,16 @@ pub struct View {
     pub diagnostics: Vec<String>,
     /// How many there are, by severity and code.
     pub findings: BTreeMap<(&'static str, &'static str), usize>,
+    /// The worst of them, as people are shown them.
+    pub told: Arc<[Finding]>,
     /// Documents that the configuration was made of, sound or not.
     pub documents: usize,
+    /// Those of them that are in force.
+    pub objects: Arc<Objects>,
+    /// When the configuration was put in force.
+    pub applied: Option<SystemTime>,
+    /// Counts up with every change of the view: while it stays the same, so does all that is not counted.
+    pub revision: u64,
     /// The same in every gateway that has the same documents in force.
     pub fingerprint: String,
     /// How things stand with the API server, if documents are read from one.
@@ -61,6 +71,10 @@ pub struct View {
     pub applies: metrics::Durations,
     /// The step that is taken against a shortage, 0 for none.
     pub overload: Reading,
+    /// How rules see headers, for questions about requests that nobody has sent.
+    pub as_rules_see: AsRulesSee,
+    /// What the dashboard remembers.
+    pub dashboard: Arc<Dashboard>,
 }
 
 /// `sluice status`.

@@ -9,9 +9,10 @@ use anyhow::Context as _;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::admission;
+use crate::admin::dashboard::Finding;
 use crate::analysis::{Analysis, Analyst};
-use crate::api::Fingerprint;
 use crate::api::diagnostic::{Diagnostic, Severity, render};
+use crate::api::{Fingerprint, Objects};
 use crate::proxy::Runtime;
 use crate::resolve::{self, Resolver};
 use crate::settings::{KubernetesArgs, RunArgs};
@@ -31,8 +32,12 @@ pub(super) struct Generation {
     pub(super) diagnostics: Vec<String>,
     /// How many there are, by severity and code.
     pub(super) findings: BTreeMap<(&'static str, &'static str), usize>,
+    /// The worst of them, for the dashboard.
+    pub(super) told: Arc<[Finding]>,
     /// Documents that it was made of, sound or not.
     pub(super) documents: usize,
+    /// The sound ones.
+    pub(super) objects: Arc<Objects>,
     /// Tells those in force from other ones.
     pub(super) fingerprint: Fingerprint,
 }
@@ -123,6 +128,7 @@ impl Configuration {
     pub(super) fn next(&mut self, previous: &Runtime) -> Option<Generation> {
         let loaded = self.sources.load()?;
         let (documents, fingerprint) = (loaded.documents, loaded.fingerprint);
+        let objects = Arc::new(loaded.objects.clone());
         self.surroundings.learn(&loaded.objects);
         self.surroundings.files = self.named.read(&loaded.objects.files());
         self.surroundings.resolved.clone_from(self.resolver.resolved());
@@ -152,7 +158,9 @@ impl Configuration {
                 .map(ToString::to_string)
                 .collect(),
             findings,
+            told: Finding::worst(&diagnostics),
             documents,
+            objects,
             fingerprint,
         })
     }

@@ -266,6 +266,8 @@ impl<'a> Driver<'a> {
                 }
                 Err(error) => self.fail(&error),
             },
+            // Whoever asked may have lost patience.
+            Question::Flows(most, asker) => drop(asker.send(self.plane.steered(most))),
             Question::Trace { wanted, lines, accepted } => {
                 // Whoever asked may have gone.
                 let _ = accepted.send(self.begin_trace(&wanted, lines));

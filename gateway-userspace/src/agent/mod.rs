@@ -22,7 +22,7 @@ mod watching;
 use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -32,6 +32,7 @@ use self::checks::Checks;
 use self::configuration::{Configuration, Generation};
 use self::kernel::{HandedOver, Inbox, KernelThread, Left};
 use self::succession::{Predecessor, Sockets};
+use crate::admin::dashboard::{AsRulesSee, keep_history};
 use crate::admin::server::{self, AdminListener, AdminSocket, Scope};
 use crate::admin::view::View;
 use crate::admin::{Order, Orders, Reading};
@@ -45,7 +46,7 @@ use crate::proxy::{
 use crate::settings::{AfterHandOver, KernelMode, LimitArgs, RunArgs};
 use crate::telemetry::{self, AccessLog, access};
 use crate::tls::{ServerConfigs, TicketKeys};
-use crate::{net, source};
+use crate::{net, proxy, source};
 
 /// How long an agent that starts waits for the first health checks before it serves.
 const FIRST_CHECKS: Duration = Duration::from_secs(2);
@@ -82,8 +83,10 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         access_log: Some(access_log.clone()),
         handed_over: ledger.clone(),
         metrics: metrics.clone(),
+        as_rules_see: AsRulesSee(proxy::as_rules_see),
         ..View::default()
     });
+    tokio::spawn(keep_history(view.subscribe()));
     let mut predecessor =
         if args.take_over { Predecessor::find(&args.admin.admin_socket).await? } else { None };
     let is_successor = predecessor.is_some();
@@ -446,7 +449,10 @@ impl Agent {
             view.credential_faults = next.credential_faults;
             view.diagnostics = next.diagnostics;
             view.findings = next.findings;
+            view.told = next.told;
             view.documents = next.documents;
+            view.objects = next.objects;
+            view.applied = Some(SystemTime::now());
             view.fingerprint = next.fingerprint.to_string();
         });
     }
@@ -539,6 +545,7 @@ impl Agent {
     fn update(&self, change: impl FnOnce(&mut View)) {
         let mut view = (*self.view.current()).clone();
         change(&mut view);
+        view.revision += 1;
         self.view.publish(Arc::new(view));
     }
 }

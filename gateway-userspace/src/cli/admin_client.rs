@@ -197,7 +197,7 @@ pub(super) async fn exchange(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the runtime, if not before.
     drop(tokio::spawn(connection));
-    let request = request.header(http::header::HOST, "sluice").body(Empty::<Bytes>::new())?;
+    let request = request.header(http::header::HOST, "localhost").body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
     let status = response.status();
     if !status.is_success() {

@@ -39,6 +39,7 @@ use super::takeover;
 use super::tally::{Ended, Lasting};
 use super::targets::{NoTarget, Tables, Target, Targets};
 use super::trace;
+use super::view::{self, Steered};
 
 /// The same on every node: a flow meets the same backend whichever node it lands on.
 const BALANCE_KEY: u64 = 0x736c_7569_6365_2031;
@@ -427,6 +428,11 @@ impl KernelPlane {
                 self.heard.failed(),
             ),
         })
+    }
+
+    /// The established flows, so many at most.
+    pub fn steered(&self, most: usize) -> Vec<Steered> {
+        view::steered(&self.loaded.maps, stats::monotonic()).take(most).collect()
     }
 
     /// Steers no new flow any more. Connections that workers have may still be handed over, until the stop.

@@ -116,6 +116,45 @@ impl FlowView {
     }
 }
 
+/// A flow as people see it, in one piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Steered {
+    /// Client's and gateway's end.
+    pub client_side: Tuple,
+    /// Gateway's source address and port towards the backend, and the backend.
+    pub backend_side: Tuple,
+    /// Whether user space had accepted the flow, and handed it over.
+    pub handed_over: bool,
+    /// From both directions.
+    pub phase: Phase,
+    /// Monotonic clock of the SYN, in ns.
+    pub created: u64,
+    /// Since the SYN.
+    pub age_seconds: u64,
+    /// Since the latest packet.
+    pub idle_seconds: u64,
+    /// Of the stream.
+    pub bytes_to_backend: u64,
+    /// Of the stream.
+    pub bytes_to_client: u64,
+}
+
+impl Steered {
+    fn of([to_backend, to_client]: &[FlowView; 2], now: u64) -> Self {
+        Self {
+            client_side: to_backend.client_side(),
+            backend_side: to_backend.backend_side(),
+            handed_over: to_backend.handed_over,
+            phase: to_backend.phase,
+            created: to_backend.created,
+            age_seconds: Duration::from_nanos(now.saturating_sub(to_backend.created)).as_secs(),
+            idle_seconds: to_backend.idle_seconds(now).min(to_client.idle_seconds(now)),
+            bytes_to_backend: to_backend.bytes,
+            bytes_to_client: to_client.bytes,
+        }
+    }
+}
+
 /// A steered address and port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerView {
@@ -162,6 +201,16 @@ pub fn flows(maps: &Maps) -> Vec<FlowView> {
 /// Every flow, by its directions to the backend and to the client, in no order.
 pub fn pairs(maps: &Maps) -> Vec<[FlowView; 2]> {
     family_pairs(&maps.v4).chain(family_pairs(&maps.v6)).collect()
+}
+
+/// Every established flow, in no order. `now` is the monotonic clock in ns.
+pub fn steered(maps: &Maps, now: u64) -> impl Iterator<Item = Steered> + '_ {
+    family_steered(&maps.v4, now).chain(family_steered(&maps.v6, now))
+}
+
+fn family_steered<A: Address + Pod>(maps: &FamilyMaps<A>, now: u64) -> impl Iterator<Item = Steered> + '_ {
+    let flows = maps.flows.established();
+    flows.map(move |(_, flow)| Steered::of(&directions(&flow, Kind::Established), now))
 }
 
 fn family_pairs<A: Address + Pod>(maps: &FamilyMaps<A>) -> impl Iterator<Item = [FlowView; 2]> {

@@ -11,6 +11,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::public_key::PublicKey;
 
 /// Why a credential cannot be used. No bytes of a key are ever in the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -160,6 +161,66 @@ pub fn facts(chain_pem: &[u8], now: SystemTime) -> Option<CertificateFacts> {
         not_after: time(validity.not_after),
         in_force: (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now),
     })
+}
+
+/// What people want to see of a certificate before it matters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shown {
+    /// Subject, as RFC 4514 writes it.
+    pub subject: String,
+    /// Who has signed it.
+    pub issuer: String,
+    /// Alternative names: of DNS, addresses, URIs, mailboxes.
+    pub names: Vec<String>,
+    /// Serial number, hexadecimal.
+    pub serial: String,
+    /// Seconds since 1970.
+    pub not_before: i64,
+    /// Seconds since 1970.
+    pub not_after: i64,
+    /// Such as `ECDSA, 256 bits`.
+    pub key: String,
+}
+
+/// Of the first certificate of a PEM chain; `None` if it cannot be read.
+pub fn shown(chain_pem: &[u8]) -> Option<Shown> {
+    let chain = chain(chain_pem).ok()?;
+    let (_, certificate) = X509Certificate::from_der(chain.first()?).ok()?;
+    let alternative = certificate.subject_alternative_name().ok().flatten();
+    let names = alternative.iter().flat_map(|extension| &extension.value.general_names);
+    Some(Shown {
+        subject: certificate.subject().to_string(),
+        issuer: certificate.issuer().to_string(),
+        names: names.filter_map(name).collect(),
+        serial: certificate.tbs_certificate.serial.to_str_radix(16),
+        not_before: certificate.validity().not_before.timestamp(),
+        not_after: certificate.validity().not_after.timestamp(),
+        key: key_words(&certificate),
+    })
+}
+
+fn name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(text) | GeneralName::URI(text) | GeneralName::RFC822Name(text) => {
+            Some((*text).to_owned())
+        }
+        GeneralName::IPAddress(bytes) => address(bytes).map(|ip| ip.to_string()),
+        _ => None,
+    }
+}
+
+/// `id-Ed25519` (RFC 8410, 3).
+const ED25519: &str = "1.3.101.112";
+
+fn key_words(certificate: &X509Certificate<'_>) -> String {
+    let key = certificate.public_key();
+    match key.parsed() {
+        Ok(PublicKey::RSA(rsa)) => format!("RSA, {} bits", rsa.key_size()),
+        Ok(PublicKey::EC(point)) => format!("ECDSA, {} bits", point.key_size()),
+        _ if key.algorithm.algorithm.to_id_string() == ED25519 => "Ed25519".to_owned(),
+        _ => "another kind".to_owned(),
+    }
 }
 
 /// The same of the first certificate of a chain in PEM.

@@ -31,6 +31,11 @@ pub(super) const ISTIO: Bounds = Bounds(&[
 pub(super) const ISTIO_BUCKETS: usize = ISTIO.0.len() + 1;
 
 impl Bounds {
+    /// Those of Istio's histograms, in milliseconds or bytes.
+    pub fn istio() -> Self {
+        ISTIO
+    }
+
     /// The bucket that a value is in: the first whose bound it does not go beyond.
     pub fn bucket(self, value: f64) -> usize {
         self.0.iter().position(|bound| value <= *bound).unwrap_or(self.0.len())

@@ -13,6 +13,7 @@ mod registry;
 mod rows;
 mod rules;
 mod totals;
+mod traffic;
 
 pub use bounds::Bounds;
 pub use durations::Durations;
@@ -25,3 +26,4 @@ pub use registry::{Registry, Series, Shard};
 pub use rows::{HttpSample, Progress};
 pub use rules::{Change, Metric, Rules, Tag};
 pub use totals::{ListenerTotals, ServiceTotals, bounds};
+pub use traffic::{AtListener, Traffic};

@@ -70,6 +70,9 @@ struct Rows {
     overflown: Number,
 }
 
+/// Statuses and numbers of series of requests, and numbers of those of connections.
+pub(super) type Numbers = (Vec<(u16, usize)>, Vec<usize>);
+
 /// The numbers of one writer: of one thread.
 #[derive(Debug)]
 pub struct Shard {
@@ -212,6 +215,52 @@ impl Registry {
         }
         all.retain(|_, totals| totals.is_any());
         all
+    }
+
+    /// The series of requests, by their statuses, and those of connections: what is beyond the limit among them.
+    pub(super) fn numbers(&self) -> Numbers {
+        let spaces = unpoisoned(&self.0.spaces);
+        let http = spaces.http.known.iter().map(|((_, outcome), known)| (*outcome, known.series.number));
+        let http = http.map(|(outcome, number)| (Outcome::status_of(outcome), number)).chain([(0, 0)]);
+        let tcp = spaces.tcp.known.values().map(|known| known.series.number).chain([0]);
+        (http.collect(), tcp.collect())
+    }
+
+    /// Likewise of services whose hosts are wanted, by those.
+    pub(super) fn numbers_of(&self, is_wanted: impl Fn(&str) -> bool) -> HashMap<Box<str>, Numbers> {
+        let spaces = unpoisoned(&self.0.spaces);
+        let mut found: HashMap<Box<str>, Numbers> = HashMap::new();
+        for ((destination, outcome), known) in &spaces.http.known {
+            if is_wanted(destination.service()) {
+                let of = found.entry(destination.service().into()).or_default();
+                of.0.push((Outcome::status_of(*outcome), known.series.number));
+            }
+        }
+        for ((destination, _), known) in &spaces.tcp.known {
+            if is_wanted(destination.service()) {
+                found.entry(destination.service().into()).or_default().1.push(known.series.number);
+            }
+        }
+        found
+    }
+
+    /// All writers' rows of these series.
+    pub(super) fn rows_of_http(&self, numbers: &[(u16, usize)], mut each: impl FnMut(u16, &HttpRow)) {
+        let writers = unpoisoned(&self.0.writers).clone();
+        for (status, number) in numbers {
+            let rows = writers.iter().filter_map(|rows| rows.http.written(*number));
+            rows.for_each(|row| each(*status, row));
+        }
+    }
+
+    /// Likewise.
+    pub(super) fn rows_of_tcp(&self, numbers: &[usize], each: impl FnMut(&TcpRow)) {
+        let writers = unpoisoned(&self.0.writers).clone();
+        let of_number = |number: &usize| {
+            let number = *number;
+            writers.iter().filter_map(move |rows| rows.tcp.written(number))
+        };
+        numbers.iter().flat_map(of_number).for_each(each);
     }
 
     fn sums<R: Row>(

@@ -186,6 +186,27 @@ impl HttpRow {
     }
 }
 
+/// What is shown of requests where nobody asks for more.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Brief {
+    pub(super) requests: u64,
+    /// Bytes.
+    pub(super) received: u64,
+    /// Bytes.
+    pub(super) sent: u64,
+    pub(super) duration: Distribution,
+}
+
+impl HttpRow {
+    pub(super) fn brief(&self) -> Brief {
+        let mut duration = Distribution::default();
+        duration.add(&self.duration);
+        let bytes = |of: &Histogram| of.sum.get() / 1000;
+        let (received, sent) = (bytes(&self.received), bytes(&self.sent));
+        Brief { requests: self.requests.get(), received, sent, duration }
+    }
+}
+
 impl Row for HttpRow {
     type Sum = HttpSum;
 
