@@ -8,6 +8,7 @@ use std::path::Path;
 use clap::CommandFactory as _;
 use gateway_userspace::api::code::Code;
 use gateway_userspace::cli::Cli;
+use gateway_userspace::telemetry::ResponseFlag;
 use harness::docs::commands::commands;
 use harness::docs::page::{Block, Page, all, root};
 use harness::docs::stage::is_played;
@@ -333,4 +334,83 @@ fn files_that_are_named_are_there() {
         }
     }
     none("files that are not there", faults);
+}
+
+/// Texts between quotes in a source that begin so.
+fn quoted(source: &str, prefix: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(root().join("gateway-userspace/src").join(source)).expect(source);
+    let own = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let texts = own.split('"').skip(1).step_by(2);
+    texts.filter(|text| text.starts_with(prefix) && *text != prefix).map(str::to_owned).collect()
+}
+
+#[test]
+fn annotations_are_all_told_of_and_no_others() {
+    let known: BTreeSet<String> = ["api/annotation.rs", "api/health_check.rs"]
+        .iter()
+        .flat_map(|source| quoted(source, "sluice.dev/"))
+        .filter(|text| {
+            text.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'-' | b'.' | b'/'))
+        })
+        .collect();
+    let annotations = Page::read("docs/reference/annotations.md");
+    let untold = known.iter().filter(|name| !annotations.words.contains(name)).cloned();
+    none("annotations that docs/reference/annotations.md does not have", untold.collect());
+    let mut faults = Vec::new();
+    for page in all() {
+        let words = page.text.split(|c: char| !(c.is_ascii_lowercase() || matches!(c, '-' | '.' | '/')));
+        let named = words.filter(|word| word.starts_with("sluice.dev/") && *word != "sluice.dev/");
+        let unknown = named.map(|word| word.trim_end_matches('.')).filter(|word| !known.contains(*word));
+        faults.extend(unknown.map(|word| format!("{}: {word}", page.name)));
+    }
+    none("annotations that are not there", faults);
+}
+
+#[test]
+fn response_flags_are_all_told_of() {
+    let page = Page::read("docs/reference/response-flags.md");
+    let rows = page.text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let told: BTreeSet<&str> = rows.collect();
+    let known: BTreeSet<String> = ResponseFlag::ALL.iter().map(ToString::to_string).collect();
+    assert_eq!(told, known.iter().map(String::as_str).collect());
+}
+
+#[test]
+fn reasons_for_user_space_are_all_told_of() {
+    let source =
+        std::fs::read_to_string(root().join("gateway-userspace/src/model/listener.rs")).expect("a source");
+    let (_, list) = source.split_once("pub enum UserSpaceReason {").expect("the reasons");
+    let (list, _) = list.split_once("\n}").expect("their end");
+    let reasons: Vec<&str> =
+        list.split("#[error(\"").skip(1).filter_map(|text| text.split('"').next()).collect();
+    assert!(reasons.len() > 10, "{reasons:?}");
+    let concepts = Page::read("docs/concepts.md");
+    let is_told = |reason: &&str| concepts.words.contains(&format!("user space ({reason})"));
+    none(
+        "reasons that docs/concepts.md does not have",
+        reasons.iter().filter(|it| !is_told(it)).map(|it| (*it).to_owned()).collect(),
+    );
+}
+
+#[test]
+fn variables_that_are_named_are_there() {
+    fn walk(command: &clap::Command, names: &mut BTreeSet<String>) {
+        names.extend(
+            command.get_arguments().filter_map(|it| it.get_env()).map(|it| it.to_string_lossy().into_owned()),
+        );
+        command.get_subcommands().for_each(|it| walk(it, names));
+    }
+    let mut known = BTreeSet::new();
+    walk(&Cli::command(), &mut known);
+    // Of tests and debug builds: CONTRIBUTING.md says what for.
+    known.extend(["SLUICE_SEED", "SLUICE_MUTATIONS", "SLUICE_DIE_AT", "SLUICE_ABSENCE"].map(str::to_owned));
+    let mut faults = Vec::new();
+    for page in all() {
+        let names = page.words.iter().flat_map(|word| word.split([' ', '=']));
+        let ours =
+            names.filter(|name| ["SLUICE_", "PILOT_", "ISTIO_META_"].iter().any(|it| name.starts_with(it)));
+        faults
+            .extend(ours.filter(|name| !known.contains(*name)).map(|name| format!("{}: {name}", page.name)));
+    }
+    none("variables that are not there", faults);
 }
