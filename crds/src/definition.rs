@@ -48,7 +48,7 @@ const fn column(name: &'static str, json_path: &'static str, description: &'stat
 /// What the API server is given.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Definition {
+pub struct Definition {
     api_version: &'static str,
     kind: &'static str,
     metadata: Metadata,
@@ -105,7 +105,7 @@ struct Nothing {}
 
 impl Definition {
     /// `<plural>.yaml`.
-    pub(crate) fn file_name(&self) -> String {
+    pub fn file_name(&self) -> String {
         format!("{}.yaml", self.spec.names.plural)
     }
 
@@ -152,7 +152,7 @@ impl Definition {
 }
 
 /// All of them.
-pub(crate) fn all() -> Result<Vec<Definition>, Shapeless> {
+pub fn all() -> Result<Vec<Definition>, Shapeless> {
     let networking = |kind, plural, short, columns: &[Column], spec| Known {
         kind,
         group: "networking.istio.io",

@@ -17,66 +17,75 @@ const TEXT: &str = "1s";
 /// A structural schema of apiextensions.k8s.io/v1, as much of one as is needed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Schema {
+pub struct Schema {
     /// Absent where anything may stand.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    pub(crate) kind: Option<Kind>,
+    pub kind: Option<Kind>,
     /// The words that a text may be.
     #[serde(rename = "enum", skip_serializing_if = "<[_]>::is_empty")]
-    pub(crate) words: &'static [&'static str],
+    pub words: &'static [&'static str],
     /// Of an integer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) minimum: Option<i64>,
+    pub minimum: Option<i64>,
     /// Of an integer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) maximum: Option<i64>,
+    pub maximum: Option<i64>,
     /// Of a list.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) items: Option<Box<Self>>,
+    pub items: Option<Box<Self>>,
     /// Of a mapping with names of the user's own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) additional_properties: Option<Box<Self>>,
+    pub additional_properties: Option<Box<Self>>,
     /// Of a mapping with known names; the API server reports all others.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) properties: BTreeMap<&'static str, Self>,
+    pub properties: BTreeMap<&'static str, Self>,
     /// What is in it is kept as it is.
     #[serde(rename = "x-kubernetes-preserve-unknown-fields", skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) keeps_unknown: bool,
+    pub keeps_unknown: bool,
+    /// The type's, of a mapping with known names; no part of a definition.
+    #[serde(skip)]
+    pub name: Option<&'static str>,
 }
 
 /// `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A list.
     Array,
+    /// `true` or `false`.
     Boolean,
+    /// A whole number.
     Integer,
+    /// Any number.
     Number,
+    /// A mapping.
     Object,
+    /// A text.
     String,
 }
 
 impl Schema {
     /// Of a type. The error names the field whose shape cannot be learnt so.
-    pub(crate) fn of<T: DeserializeOwned>() -> Result<Self, Shapeless> {
+    pub fn of<T: DeserializeOwned>() -> Result<Self, Shapeless> {
         let mut schema = Self::default();
         T::deserialize(Asked(&mut schema)).map(|_| schema)
     }
 
     /// A mapping with known names.
-    pub(crate) fn object<const N: usize>(properties: [(&'static str, Self); N]) -> Self {
+    pub fn object<const N: usize>(properties: [(&'static str, Self); N]) -> Self {
         Self { kind: Some(Kind::Object), properties: properties.into(), ..Self::default() }
     }
 
     /// A mapping of whatever one likes.
-    pub(crate) fn open() -> Self {
+    pub fn open() -> Self {
         Self { kind: Some(Kind::Object), keeps_unknown: true, ..Self::default() }
     }
 }
 
 /// A type does not take what it asks for.
 #[derive(Debug)]
-pub(crate) struct Shapeless {
+pub struct Shapeless {
     path: String,
     message: String,
 }
@@ -202,11 +211,12 @@ impl<'de> Deserializer<'de> for Asked<'_> {
 
     fn deserialize_struct<V: Visitor<'de>>(
         mut self,
-        _: &'static str,
+        name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Shapeless> {
         self.note(Kind::Object);
+        self.0.name = Some(name);
         visitor.visit_map(Fields { properties: &mut self.0.properties, rest: fields.iter(), current: "" })
     }
 

@@ -14,6 +14,7 @@ pub mod client;
 pub mod cpu;
 pub mod deploy;
 pub mod dns;
+pub mod docs;
 pub mod documents;
 pub mod echo;
 pub mod exchange;

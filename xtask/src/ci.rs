@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::cargo::workspace;
 use crate::process::{self, command};
-use crate::{crds, ebpf, tidy, toolchain};
+use crate::{crds, docs, ebpf, tidy, toolchain};
 
 /// Version of cargo-deny; the lock file of its own release is used.
 const CARGO_DENY: &str = "0.20.2";
@@ -23,6 +23,7 @@ pub(crate) fn run() -> Result<()> {
     step("kernel programs", || ebpf::build().map(drop))?;
     step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     step("definitions of documents", || crds::run(true))?;
+    step("pages of reference", || docs::run(true))?;
     step("licences, bans and sources of dependencies", deny)
 }
 

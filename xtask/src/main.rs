@@ -4,6 +4,7 @@ mod cargo;
 mod ci;
 mod crds;
 mod demo;
+mod docs;
 mod ebpf;
 mod fuzz;
 mod go;
@@ -64,6 +65,12 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Write the pages of `docs/reference` that are the code's to say: flags, fields of documents.
+    Docs {
+        /// Write nothing; fail where a page is not what would be written.
+        #[arg(long)]
+        check: bool,
+    },
     /// What CI checks before it runs the tests: format, order, lints, licences, kernel programs, definitions.
     Ci,
 }
@@ -79,6 +86,7 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Crds { check } => crds::run(check),
+        Command::Docs { check } => docs::run(check),
         Command::Ci => ci::run(),
     };
     match result {

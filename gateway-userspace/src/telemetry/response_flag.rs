@@ -67,7 +67,7 @@ impl fmt::Display for ResponseFlag {
 
 impl ResponseFlag {
     /// All of them, in the order of their numbers.
-    pub(super) const ALL: &[Self] = &[
+    pub const ALL: &[Self] = &[
         Self::NoRoute,
         Self::NoCluster,
         Self::NoHealthyUpstream,

@@ -34,6 +34,7 @@ pub use mesh_config::mesh_config;
 pub use server_tls::{certificate_hash, spki_hash};
 pub use service_entry::{service_entry, workload_entry};
 pub use telemetry::telemetry;
+pub use unsupported::{Unsupported, unsupported_fields};
 pub use virtual_service::virtual_service;
 
 use std::time::Duration;

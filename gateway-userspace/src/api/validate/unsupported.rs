@@ -6,7 +6,7 @@ use crate::api::diagnostic::{Code, Severity};
 use crate::api::path::FieldPath;
 use crate::api::yaml::{Content, Node};
 
-use super::Findings;
+use super::{Findings, rows};
 
 /// What happens to a document that sets the field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,34 @@ use Outcome::{Ignored, Refused};
 
 /// Field (`[]`: every element; `=WORD`: only this value), outcome, why or what to do.
 pub(super) struct Row(pub(super) &'static str, pub(super) Outcome, pub(super) &'static str);
+
+/// A field that is known and not served, for pages of reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsupported {
+    /// Below `spec`; `[]` stands for every element, `=WORD` for this value alone.
+    pub field: String,
+    /// Whether a document that sets it is refused; else it is taken, and the field has no effect.
+    pub refused: bool,
+    /// Why, or what to do; may be empty.
+    pub why: &'static str,
+}
+
+/// The fields of a kind of Istio's that are known and not served.
+pub fn unsupported_fields(kind: &str) -> Vec<Unsupported> {
+    let (tables, place) = match kind {
+        "Gateway" => (rows::GATEWAY, ""),
+        "VirtualService" => (rows::VIRTUAL_SERVICE, ""),
+        "Telemetry" => (rows::TELEMETRY, ""),
+        "DestinationRule" => (rows::TRAFFIC_POLICY, "trafficPolicy."),
+        _ => (&[][..], ""),
+    };
+    let row = |Row(field, outcome, why): &Row| Unsupported {
+        field: format!("{place}{}", field.strip_prefix("spec.").unwrap_or(field)),
+        refused: *outcome == Refused,
+        why,
+    };
+    tables.iter().copied().flatten().map(row).collect()
+}
 
 /// Reports every field of the tables that the document sets.
 pub(super) fn report(found: &mut Findings<'_>, tables: &[&[Row]]) {

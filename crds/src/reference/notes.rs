@@ -1,0 +1,60 @@
+//! What neither types nor tables say of a field: on which plane it is served, when it is reported. By hand; `fields` fails on a note
+//! of a field that there is not.
+
+/// Kind, path below `spec`, note. A path that is described elsewhere has its note there.
+pub(super) const NOTES: &[(&str, &str, &str)] = &[
+    (
+        "Gateway",
+        "servers[].port.protocol",
+        "TCP: kernel. TLS passed through: handed over. HTTP, HTTPS, GRPC, HTTP2, GRPC-WEB, TLS that ends here: user space. UDP: error",
+    ),
+    ("Gateway", "servers[].bind", "on loopback: user space"),
+    ("Gateway", "servers[].tls.minProtocolVersion", "below 1.2: reported, and 1.2"),
+    (
+        "Gateway",
+        "servers[].tls.cipherSuites",
+        "those without forward secrecy, or with CBC: reported, and left out",
+    ),
+    ("Gateway", "servers[].tls.verifyCertificateSpki", "with files: reported, no effect"),
+    ("Gateway", "servers[].tls.verifyCertificateHash", "with files: reported, no effect"),
+    ("Gateway", "servers[].tls.subjectAltNames", "in SIMPLE mode: error"),
+    ("Gateway", "servers[].tls.caCrl", "beside a credential: error"),
+    ("VirtualService", "http", "user space"),
+    ("VirtualService", "http[].match[].headers", "`@request.auth.…`: refused"),
+    ("VirtualService", "tls", "user space, handed over"),
+    ("VirtualService", "tls[].match[].destinationSubnets", "reported, no effect at gateways"),
+    ("VirtualService", "tls[].match[].sourceLabels", "reported, no effect at gateways"),
+    ("VirtualService", "tls[].match[].sourceNamespace", "reported, no effect at gateways"),
+    ("VirtualService", "tcp", "kernel, where nothing else asks for user space"),
+    ("VirtualService", "tcp[].match[].destinationSubnets", "reported, no effect at gateways"),
+    ("VirtualService", "tcp[].match[].sourceSubnet", "reported, no effect at gateways"),
+    ("VirtualService", "tcp[].match[].sourceLabels", "reported, no effect at gateways"),
+    ("VirtualService", "tcp[].match[].sourceNamespace", "reported, no effect at gateways"),
+    ("DestinationRule", "trafficPolicy.connectionPool.tcp.maxConnections", "TCP: user space, handed over"),
+    ("DestinationRule", "trafficPolicy.connectionPool.tcp.maxConnectionDuration", "TCP: user space"),
+    ("DestinationRule", "trafficPolicy.connectionPool.tcp.tcpKeepalive", "TCP: user space"),
+    ("DestinationRule", "trafficPolicy.connectionPool.http", "HTTP alone"),
+    (
+        "DestinationRule",
+        "trafficPolicy.connectionPool.http.http2KeepAlive",
+        "without `timeout`: error; without `interval`: reported, no effect",
+    ),
+    (
+        "DestinationRule",
+        "trafficPolicy.loadBalancer.warmup",
+        "TCP: user space. For ROUND_ROBIN and LEAST_REQUEST; else reported, no effect",
+    ),
+    ("DestinationRule", "trafficPolicy.loadBalancer.warmupDurationSecs", "as `warmup`"),
+    (
+        "DestinationRule",
+        "trafficPolicy.loadBalancer.consistentHash.useSourceIp",
+        "TCP, too; `false`: reported",
+    ),
+    ("DestinationRule", "trafficPolicy.tls", "TCP: user space. Without `mode`: reported, in the clear"),
+    ("DestinationRule", "trafficPolicy.proxyProtocol", "TCP: user space, handed over"),
+    ("ServiceEntry", "resolution", "`DYNAMIC_DNS`: refused"),
+    ("ServiceEntry", "endpoints[].address", "unix sockets: refused"),
+    ("ServiceEntry", "endpoints[].network", "reported, no effect"),
+    ("WorkloadEntry", "address", "unix sockets: refused"),
+    ("WorkloadEntry", "network", "reported, no effect"),
+];
