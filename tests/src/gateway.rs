@@ -151,7 +151,22 @@ impl Arrangement {
 
     /// Starts one that is expected to end by itself, and waits for that.
     pub fn start_and_fail(self) -> Said {
-        run(&mut command(&self))
+        let said = run(&mut command(&self));
+        self.clean_up();
+        said
+    }
+
+    /// Removes what it has pinned: one that may not do what it needs cannot do that either.
+    fn clean_up(&self) {
+        if self.kernel == Kernel::Off || !self.home.pins.exists() {
+            return;
+        }
+        // It takes filters off the interfaces that it sees.
+        let mut command = self.namespace.as_deref().map_or_else(|| Command::new(program()), within);
+        let said = run(command.arg("cleanup").arg("--pin-dir").arg(&self.home.pins));
+        if said.code != Some(0) {
+            eprintln!("sluice cleanup failed:\n{}", said.all());
+        }
     }
 }
 
@@ -499,11 +514,6 @@ impl Drop for Gateway {
                 self.kill();
             }
         }
-        if self.arrangement.kernel == Kernel::Require && self.pin_directory().exists() {
-            let said = self.sluice(&["cleanup"]);
-            if said.code != Some(0) {
-                eprintln!("sluice cleanup failed:\n{}", said.all());
-            }
-        }
+        self.arrangement.clean_up();
     }
 }
