@@ -7,6 +7,8 @@ mod filter;
 mod format;
 mod json;
 mod operator;
+mod path;
+mod peer;
 mod record;
 mod rule;
 mod time;

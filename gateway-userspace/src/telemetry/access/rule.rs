@@ -117,6 +117,10 @@ pub struct Wanted {
     pub response: Vec<HeaderName>,
     /// Behind responses.
     pub trailers: Vec<HeaderName>,
+    /// When the response began.
+    pub times: bool,
+    /// The client's certificate.
+    pub certificate: bool,
 }
 
 impl Wanted {
