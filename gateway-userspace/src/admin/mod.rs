@@ -4,6 +4,7 @@
 pub mod dump;
 mod exposition;
 pub mod kernel;
+pub mod logs;
 mod metrics;
 pub mod orders;
 mod process;

@@ -10,6 +10,7 @@ pub mod drain;
 pub mod explain;
 pub mod fleet;
 pub mod flows;
+pub mod logs;
 pub mod maps;
 mod own;
 pub mod proxy_config;
@@ -48,6 +49,7 @@ Examples:
   sluice proxy-config listeners sluice-7xk2p.sluice-system
   sluice flows --watch
   sluice trace --client 198.51.100.7
+  sluice logs --errors
   sluice maps dump FLOWS")]
 pub struct Cli {
     /// What to do.
@@ -85,6 +87,8 @@ Examples:
     /// Show the flows that the kernel steers and the connections that user space carries, with their rates; the kernel's
     /// without an agent too.
     Flows(flows::FlowsArgs),
+    /// Follow the access log of a running agent, whatever the documents say about files.
+    Logs(logs::LogsArgs),
     /// Show the packets of one client's flows as the kernel programs see them.
     Trace(trace::TraceArgs),
     /// Have a running agent be ready no more and tell HTTP clients to go, while it serves them: before it is stopped.
@@ -109,6 +113,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::ProxyStatus(args) => fleet::run(args),
         Command::Maps(args) => maps::run(args).map(|()| ExitCode::SUCCESS),
         Command::Flows(args) => flows::run(args),
+        Command::Logs(args) => logs::run(args),
         Command::Trace(args) => trace::run(args),
         Command::Drain(args) => drain::run(args),
         Command::Ready(args) => ready::run(args),

@@ -64,8 +64,8 @@ enum End {
 impl Notes {
     /// Begins a line.
     pub(super) fn begin(connection: &Connection, logging: Option<Arc<Logging>>) -> Self {
-        let log = logging.zip(connection.shared.access_log.clone());
-        let line = log.map(|(logging, log)| {
+        let log = connection.shared.access_log.as_ref();
+        let line = log.and_then(|log| Some((log.rules(logging)?, log.clone()))).map(|(logging, log)| {
             let mut record = connection.ends.record(connection.server_name.as_deref());
             record.handshake = connection.handshake;
             let mut asked = Asked { scheme: Some(connection.scheme()), ..Asked::default() };

@@ -4,6 +4,7 @@
 
 mod encoding;
 mod filter;
+mod follow;
 mod format;
 mod json;
 mod operator;
@@ -17,6 +18,7 @@ mod writer;
 
 pub use encoding::Encoding;
 pub use filter::Filter;
+pub use follow::{Following, Line, Wish};
 pub use format::Format;
 pub use record::{Connection, Handshake, Request};
 pub use rotation::Rotation;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
+use super::follow::{Followers, Following, Wish};
 use super::record::Connection;
 use super::rotation::Rotation;
 use super::rule::Logging;
@@ -48,6 +49,7 @@ pub struct AccessLog {
     /// Bytes of the records in it.
     waiting: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
+    followers: Followers,
 }
 
 impl AccessLog {
@@ -62,14 +64,16 @@ impl AccessLog {
         let (waiting, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
         let (taken, lost) = (waiting.clone(), dropped.clone());
         let (files, line) = Default::default();
-        let writer = Writer { files, line, open, rotation, waiting: taken, dropped: lost };
+        let followers = Followers::default();
+        let told = followers.clone();
+        let writer = Writer { files, line, open, rotation, followers: told, waiting: taken, dropped: lost };
         std::thread::Builder::new().name("sluice-access".to_owned()).spawn(move || writer.run(&items))?;
-        Ok(Self { queue, waiting, dropped })
+        Ok(Self { queue, waiting, dropped, followers })
     }
 
     /// Has a record written where the rules say, or dropped if too many wait already.
     pub fn write(&self, logging: &Arc<Logging>, connection: Connection) {
-        if !logging.takes(&connection) {
+        if !logging.takes(&connection) && !self.is_followed() {
             return;
         }
         let weight = connection.weight();
@@ -79,6 +83,21 @@ impl AccessLog {
             self.waiting.fetch_sub(weight, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether anybody looks on, so that records are wanted that no rule takes.
+    pub fn is_followed(&self) -> bool {
+        self.followers.is_any()
+    }
+
+    /// The rules that records are held against, if anybody wants records.
+    pub fn rules(&self, in_force: Option<Arc<Logging>>) -> Option<Arc<Logging>> {
+        in_force.or_else(|| self.is_followed().then(Arc::default))
+    }
+
+    /// Begins to show records to a reader. An error says why that cannot be; `logging` are the rules in force.
+    pub fn follow(&self, wish: Wish, logging: &Logging) -> Result<Following, String> {
+        self.followers.add(wish, logging.wanted())
     }
 
     /// Waits until everything handed over so far is written, but not for ever.
@@ -133,6 +152,7 @@ struct Writer {
     line: String,
     open: Open,
     rotation: Option<Rotation>,
+    followers: Followers,
     waiting: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
 }
@@ -231,6 +251,9 @@ impl Writer {
                     self.line.clear();
                     rule.format.add_line(&mut self.line, &connection);
                     self.write(&rule.path);
+                }
+                if self.followers.is_any() {
+                    self.followers.tell(&connection);
                 }
             }
             Item::Flush(done) => {
