@@ -509,11 +509,11 @@ impl Side {
 
 /// `2024-01-31T12:00:00.123Z`.
 fn is_time(text: &str) -> bool {
-    is_like(text, "0000-00-00T00:00:00.000Z", |byte| byte.is_ascii_digit())
+    is_like(text, "0000-00-00T00:00:00.000Z", u8::is_ascii_digit)
 }
 
 fn is_uuid(text: &str) -> bool {
-    is_like(text, "00000000-0000-0000-0000-000000000000", |byte| byte.is_ascii_hexdigit())
+    is_like(text, "00000000-0000-0000-0000-000000000000", u8::is_ascii_hexdigit)
 }
 
 fn is_like(text: &str, like: &str, digit: fn(&u8) -> bool) -> bool {
@@ -563,10 +563,8 @@ fn cluster_name(service: &str) -> String {
 fn site(ports: &HashMap<At, u16>, backends: &Backends, identity: &Identity, logs: [&Path; 3]) -> String {
     let to = |service: &str| format!("route: [{{destination: {{host: {service}}}}}]");
     let simple = ["dead", "empty", "nowhere", "truncated", "garbage"];
-    let simple: String = simple
-        .iter()
-        .map(|name| format!("  - {{match: [{{uri: {{prefix: /{name}}}}}], {}}}\n", to(name)))
-        .collect();
+    let simple =
+        simple.map(|name| format!("  - {{match: [{{uri: {{prefix: /{name}}}}}], {}}}\n", to(name))).concat();
     let shop = to("shop");
     let rules = format!(
         "  http:\n\
@@ -703,7 +701,7 @@ fn envoy_configuration(
     let table = |at: At| format!("http.{}", ports[&at]);
     let hosts = [istio::virtual_host(HOST, at(At::Http), &routes())];
     let rest = istio::route("", "/", &cluster_name("shop"));
-    let vault = [istio::virtual_host(SEALED, at(At::Sealed), &[rest.clone()])];
+    let vault = [istio::virtual_host(SEALED, at(At::Sealed), std::slice::from_ref(&rest))];
     let mut redirecting = [istio::virtual_host(HOST, at(At::Redirecting), &routes())];
     redirecting[0]["require_tls"] = "ALL".into();
     let chain = |filter: Value| [istio::chain(&filter)];
@@ -758,8 +756,8 @@ impl Side {
     fn perform(&self, row: &Row, roots: &RootCertStore) {
         let address = self.at(row.at);
         match &row.ask {
-            Ask::Says(bytes) => drop(self.says(address, bytes, false)),
-            Ask::SaysAll(bytes) => drop(self.says(address, bytes, true)),
+            Ask::Says(bytes) => drop(Self::says(address, bytes, false)),
+            Ask::SaysAll(bytes) => drop(Self::says(address, bytes, true)),
             Ask::Exchanges(bytes) => {
                 let mut stream = client::connect(address);
                 stream.write_all(bytes).expect("sending");
@@ -796,7 +794,7 @@ impl Side {
         }
     }
 
-    fn says(&self, address: SocketAddr, bytes: &[u8], is_all: bool) -> Vec<u8> {
+    fn says(address: SocketAddr, bytes: &[u8], is_all: bool) -> Vec<u8> {
         let mut stream = client::connect(address);
         // Who is refused may hear of it before everything is said.
         let said = stream.write_all(bytes);

@@ -89,7 +89,9 @@ impl Followers {
     pub(super) fn add(&self, wish: Wish, known: &Wanted) -> Result<Following, String> {
         let filter = wish.filter.as_deref().map(Filter::parse).transpose()?;
         let mut wanted = Wanted::default();
-        filter.iter().for_each(|filter| filter.add_to(&mut wanted));
+        if let Some(filter) = &filter {
+            filter.add_to(&mut wanted);
+        }
         if let Some(header) = wanted.missing_in(known) {
             return Err(format!(
                 "records do not have the header `{header}`: they have those that the access logs in force ask for"
