@@ -115,6 +115,13 @@ pub struct RunArgs {
     /// `accessLogFormat` counts where it is of the same kind.
     #[arg(long, value_name = "FORMAT")]
     pub access_log_format: Option<Encoding>,
+    /// Bytes that a file of an access log may have, such as 100Mi; 0 for no such bound. A full one is put aside as FILE.1, the
+    /// one before it as FILE.2.
+    #[arg(long, default_value_t = 0, value_name = "BYTES", value_parser = parse_bytes)]
+    pub access_log_max_size: u64,
+    /// Files of an access log that are kept besides the one that is written.
+    #[arg(long, default_value_t = 5, value_name = "FILES", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub access_log_keep: u32,
     /// Best tier that opaque connections of user space may reach (TCP, TLS passed through, WebSocket): `copy`; `splice`,
     /// which moves bytes from socket to socket in the kernel; `handoff`, which gives connections to the kernel plane as
     /// early as possible; or `auto`, which lets the gateway decide for each connection.

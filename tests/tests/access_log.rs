@@ -195,3 +195,78 @@ fn requests_have_their_route_their_bytes_and_the_flags_of_what_became_of_them() 
     assert_eq!((&told["response_code"], &told["response_flags"]), (&426.into(), &"DPE".into()), "{told}");
     assert_eq!(told["path"], Value::Null, "{told}");
 }
+
+/// No document asks for a log, and no flag.
+#[test]
+fn the_log_is_followed_by_whoever_asks_and_by_nobody_else() {
+    const HOST: &str = "shop.istioinaction.io";
+    let (backend, port) = (Backend::http("shop"), port::free());
+    let documents = documents::gateway("edge", &[Server::http(port, &["*"])])
+        + &documents::http_route("shop", HOST, "edge", "shop")
+        + &http_service("shop", &[backend.server.address]);
+    let gateway = Gateway::arrange().document("site", &documents).start();
+    let address = gateway.at(port);
+    // Requests go on until the command has had enough.
+    let followed = |words: &[&str]| {
+        std::thread::scope(|scope| {
+            let command = scope.spawn(|| gateway.sluice(words));
+            wait::until("the end of the command", || {
+                client::get(address, HOST, "/status/200");
+                client::get(address, HOST, "/status/503");
+                client::get(address, "other.test", "/");
+                command.is_finished().then_some(())
+            });
+            command.join().expect("a command")
+        })
+    };
+    let said = followed(&["logs", "--count", "3", "--errors", "--host", HOST, "-o", "json"]).expect_success();
+    assert_eq!(said.out.lines().count(), 3, "{}", said.all());
+    for line in said.out.lines() {
+        let told: Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!((&told["response_code"], &told["path"]), (&503.into(), &"/status/503".into()), "{told}");
+        assert_eq!(told["upstream_host"], backend.server.address.to_string(), "{told}");
+    }
+    let filter = ["logs", "--count", "2", "--filter", "response.code == 404"];
+    let said = followed(&filter).expect_success();
+    assert_eq!(said.out.lines().count(), 2, "{}", said.all());
+    assert!(said.out.lines().all(|line| line.contains("\"GET / HTTP/1.1\" 404 NR ")), "{}", said.out);
+    let listener = port.to_string();
+    assert_eq!(
+        followed(&["logs", "--count", "4", "--listener", &listener]).expect_success().out.lines().count(),
+        4
+    );
+
+    let refused = gateway.sluice(&["logs", "--filter", "response.cod == 1"]);
+    assert!(refused.code == Some(1) && refused.err.contains("response.cod"), "{}", refused.all());
+    let refused = gateway.sluice(&["logs", "--filter", "request.headers['x-team'] == 'blue'"]);
+    assert!(refused.err.contains("x-team"), "{}", refused.all());
+}
+
+/// What is put aside has every line once.
+#[test]
+fn a_log_that_is_full_is_put_aside_while_requests_go_on() {
+    let port = port::free();
+    let documents = documents::gateway("edge", &[Server::http(port, &["*"])]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("access");
+    let path = log.to_str().expect("a path");
+    let flags = ["--access-log", path, "--access-log-max-size", "2Ki", "--access-log-keep", "100"];
+    let gateway = Gateway::arrange().document("site", &documents).flags(&flags).start();
+    for number in 0..40 {
+        client::get(gateway.at(port), "shop.test", &format!("/{number}/"));
+    }
+    let files = || {
+        let aside = (1..).map(|number| directory.path().join(format!("access.{number}")));
+        let aside: Vec<_> = aside.take_while(|path| path.exists()).collect();
+        aside.into_iter().rev().chain([log.clone()])
+    };
+    let text = wait::until("all lines", || {
+        let text: String = files().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
+        (text.lines().count() >= 40).then_some(text)
+    });
+    for (number, line) in text.lines().enumerate() {
+        assert!(line.contains(&format!("\"GET /{number}/ ")), "{number}: {line}");
+    }
+    assert!(files().count() > 3, "{}", text.len());
+    assert_eq!(gateway.status()["accessLogDropped"], 0);
+}

@@ -73,22 +73,36 @@ const DIFFERENT: &[Different] = &[
     },
     Different {
         rows: &["a method that there is not"],
-        fields: &[("method", "null", r#""BREW""#), ("path", "null", r#""/plain""#)],
+        fields: &[("method", "null", r#""BREW""#)],
         why: "likewise",
     },
     Different {
         rows: &["a length beside a coding"],
-        fields: &[("method", "null", r#""POST""#), ("path", "null", r#""/digest""#)],
+        fields: &[
+            ("method", "null", r#""POST""#),
+            ("path", "null", r#""/digest""#),
+            ("bare_path", "null", r#""/digest""#),
+            ("sent_path", "null", r#""/digest""#),
+        ],
         why: "likewise",
     },
+    Different { rows: &["too long a head"], fields: &[("method", "null", r#""GET""#)], why: "likewise" },
     Different {
-        rows: &["too long a head"],
-        fields: &[("method", "null", r#""GET""#), ("path", "null", r#""/plain""#)],
+        rows: &["a method that there is not", "too long a head"],
+        fields: &[
+            ("path", "null", r#""/plain""#),
+            ("bare_path", "null", r#""/plain""#),
+            ("sent_path", "null", r#""/plain""#),
+        ],
         why: "likewise",
     },
     Different {
         rows: &["a tunnel"],
-        fields: &[("request_id", r#""UUID""#, "null"), ("x_forwarded_for", r#""192.0.2.2""#, "null")],
+        fields: &[
+            ("request_id", r#""UUID""#, "null"),
+            ("stream_id", r#""UUID""#, "null"),
+            ("x_forwarded_for", r#""192.0.2.2""#, "null"),
+        ],
         why: "nothing is added to a request that no backend gets",
     },
     Different {
@@ -119,6 +133,15 @@ const DIFFERENT: &[Different] = &[
             ("authority", r#""shop.istioinaction.io""#, "null"),
             ("method", r#""GET""#, "null"),
             ("path", r#""/status/200?q=\"a\"""#, "null"),
+            ("sent_path", r#""/status/200?q=\"a\"""#, "null"),
+            ("bare_path", r#""/status/200""#, "null"),
+            ("query", r#""q=\"a\"""#, "null"),
+            ("attempts", "1", "0"),
+            ("both", r#""outbound|80||shop.istioinaction.svc.cluster.local -""#, r#""- -""#),
+            ("flags_long", r#""-""#, r#""DownstreamProtocolError""#),
+            ("response_duration", r#""MS""#, "null"),
+            ("response_tx_duration", r#""MS""#, "null"),
+            ("stream_id", r#""UUID""#, "null"),
             ("request_id", r#""UUID""#, "null"),
             ("response_code_details", r#""via_upstream""#, r#""http1.codec_error""#),
             ("response_flags", r#""-""#, r#""DPE""#),
@@ -146,8 +169,15 @@ const DIFFERENT: &[Different] = &[
                 r#""via_upstream""#,
             ),
             ("response_flags", r#""UC""#, r#""-""#),
+            ("flags_long", r#""UpstreamConnectionTermination""#, r#""-""#),
+            ("response_tx_duration", "null", r#""MS""#),
         ],
         why: "both sides have closed as they should: that is no failure",
+    },
+    Different {
+        rows: &["TCP", "TCP without a word", "TCP to one that refuses", "TCP to nobody", "passed through"],
+        fields: &[("stream_id", r#""UUID""#, "null")],
+        why: "the kernel plane gives its connections no names",
     },
 ];
 
@@ -426,6 +456,10 @@ impl Side {
         self.directory.path().join("json")
     }
 
+    fn own(&self) -> PathBuf {
+        self.directory.path().join("own")
+    }
+
     fn at(&self, at: At) -> SocketAddr {
         (self.ip, self.ports[&at]).into()
     }
@@ -438,22 +472,22 @@ impl Side {
             wait::within(wait::PATIENCE, || look().filter(|line| line.ends_with('\n')))
                 .unwrap_or_else(|| panic!("{}: no line of `{}` in {}", self.name, row.name, path.display()))
         };
-        let (text, json) = (next(&self.text()), next(&self.json()));
+        let [text, json, own] = [self.text(), self.json(), self.own()].map(|path| next(&path));
         self.read += 1;
-        let fields = serde_json::from_str(&json).expect("JSON");
-        Line { text, json, fields }
+        let [fields, own] = [&json, &own].map(|line| serde_json::from_str(line).expect("JSON"));
+        Line { text, json, fields, own }
     }
 
     /// What a line says, with names in place of what is another's with each gateway.
     fn named(&self, field: &str, value: &Value) -> Value {
         let Some(text) = value.as_str() else {
-            return if field == "duration" && value.is_u64() { "MS".into() } else { value.clone() };
+            return if field.ends_with("duration") && value.is_u64() { "MS".into() } else { value.clone() };
         };
         let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         match field {
-            "start_time" if is_time(text) => "TIME".into(),
+            "start_time" | "emit_time" if is_time(text) => "TIME".into(),
             "upstream_service_time" if is_number => "MS".into(),
-            "request_id" if is_uuid(text) => "UUID".into(),
+            "request_id" | "stream_id" if is_uuid(text) => "UUID".into(),
             _ => match text.parse::<SocketAddr>() {
                 Ok(address) => self.named_address(address).into(),
                 Err(_) => value.clone(),
@@ -475,11 +509,11 @@ impl Side {
 
 /// `2024-01-31T12:00:00.123Z`.
 fn is_time(text: &str) -> bool {
-    is_like(text, "0000-00-00T00:00:00.000Z", |byte| byte.is_ascii_digit())
+    is_like(text, "0000-00-00T00:00:00.000Z", u8::is_ascii_digit)
 }
 
 fn is_uuid(text: &str) -> bool {
-    is_like(text, "00000000-0000-0000-0000-000000000000", |byte| byte.is_ascii_hexdigit())
+    is_like(text, "00000000-0000-0000-0000-000000000000", u8::is_ascii_hexdigit)
 }
 
 fn is_like(text: &str, like: &str, digit: fn(&u8) -> bool) -> bool {
@@ -493,6 +527,8 @@ struct Line {
     text: String,
     json: String,
     fields: serde_json::Map<String, Value>,
+    /// What [`own_format`] says.
+    own: serde_json::Map<String, Value>,
 }
 
 impl Line {
@@ -524,13 +560,11 @@ fn cluster_name(service: &str) -> String {
     format!("outbound|80||{service}.istioinaction.svc.cluster.local")
 }
 
-fn site(ports: &HashMap<At, u16>, backends: &Backends, identity: &Identity, logs: [&Path; 2]) -> String {
+fn site(ports: &HashMap<At, u16>, backends: &Backends, identity: &Identity, logs: [&Path; 3]) -> String {
     let to = |service: &str| format!("route: [{{destination: {{host: {service}}}}}]");
     let simple = ["dead", "empty", "nowhere", "truncated", "garbage"];
-    let simple: String = simple
-        .iter()
-        .map(|name| format!("  - {{match: [{{uri: {{prefix: /{name}}}}}], {}}}\n", to(name)))
-        .collect();
+    let simple =
+        simple.map(|name| format!("  - {{match: [{{uri: {{prefix: /{name}}}}}], {}}}\n", to(name))).concat();
     let shop = to("shop");
     let rules = format!(
         "  http:\n\
@@ -567,6 +601,7 @@ fn site(ports: &HashMap<At, u16>, backends: &Backends, identity: &Identity, logs
     let providers = json!({"extensionProviders": [
         {"name": "text", "envoyFileAccessLog": {"path": logs[0]}},
         {"name": "json", "envoyFileAccessLog": file(logs[1], json!({"labels": {}}))},
+        {"name": "own", "envoyFileAccessLog": file(logs[2], json!({"labels": own_format()}))},
     ]});
     let mut text = documents::gateway("edge", &servers)
         + &documents::virtual_service("shop", &[HOST], "edge", &rules)
@@ -578,7 +613,7 @@ fn site(ports: &HashMap<At, u16>, backends: &Backends, identity: &Identity, logs
         + &documents::secret("web", identity, None)
         + &documents::config_map("istio-system", "istio", &[("mesh", &providers.to_string())])
         + "---\napiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: edge, namespace: istio-system}\nspec:\n  \
-           accessLogging: [{providers: [{name: text}, {name: json}]}]\n";
+           accessLogging: [{providers: [{name: text}, {name: json}, {name: own}]}]\n";
     for (name, port_name, endpoints) in backends.services() {
         text += &if port_name == "tcp" {
             tcp_service(name, &endpoints)
@@ -587,6 +622,37 @@ fn site(ports: &HashMap<At, u16>, backends: &Backends, identity: &Identity, logs
         };
     }
     text
+}
+
+/// Operators that the default formats don't have. No two members of both have one name.
+fn own_format() -> Value {
+    json!({
+        "type": "%ACCESS_LOG_TYPE%",
+        "stream_id": "%STREAM_ID%",
+        "emit_time": "%EMIT_TIME%",
+        "bare_path": "%PATH(NQ)%",
+        "sent_path": "%PATH(WQ:PATH)%",
+        "original_path": "%PATH(WQ:ORIG)%",
+        "parameter": "%QUERY_PARAM(a)%",
+        "query": "%QUERY_PARAMS%",
+        "environment": "%ENVIRONMENT(PATH)%",
+        "no_environment": "%ENVIRONMENT(SLUICE_NO_SUCH)%",
+        "response_duration": "%RESPONSE_DURATION%",
+        "response_tx_duration": "%RESPONSE_TX_DURATION%",
+        "flags_long": "%RESPONSE_FLAGS_LONG%",
+        "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+        "tls_version": "%DOWNSTREAM_TLS_VERSION%",
+        "tls_cipher": "%DOWNSTREAM_TLS_CIPHER%",
+        "grpc": "%GRPC_STATUS%",
+        "grpc_number": "%GRPC_STATUS_NUMBER%",
+        "virtual_cluster": "%VIRTUAL_CLUSTER_NAME%",
+        "location": "%RESP(LOCATION)%",
+        "direct": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
+        "remote": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+        "short_location": "%RESP(LOCATION):7%",
+        "peer": "%DOWNSTREAM_PEER_SUBJECT%",
+        "both": "%UPSTREAM_CLUSTER_RAW% %GRPC_STATUS%",
+    })
 }
 
 /// The same as istiod would say it.
@@ -625,16 +691,17 @@ fn envoy_configuration(
     ports: &HashMap<At, u16>,
     backends: &Backends,
     credential: [&Path; 2],
-    [text, json]: [&Path; 2],
+    [text, json, own]: [&Path; 3],
 ) -> Value {
-    let logs = Logs { text, json };
+    let format = own_format();
+    let logs = Logs { text, json, own: (own, &format) };
     let at = |at| ports[&at];
     let http = |name: &str, hosts: &[Value]| istio::connection_manager(name, hosts, logs);
     let tcp = |service: &str| istio::tcp_proxy(&cluster_name(service), logs);
     let table = |at: At| format!("http.{}", ports[&at]);
     let hosts = [istio::virtual_host(HOST, at(At::Http), &routes())];
     let rest = istio::route("", "/", &cluster_name("shop"));
-    let vault = [istio::virtual_host(SEALED, at(At::Sealed), &[rest.clone()])];
+    let vault = [istio::virtual_host(SEALED, at(At::Sealed), std::slice::from_ref(&rest))];
     let mut redirecting = [istio::virtual_host(HOST, at(At::Redirecting), &routes())];
     redirecting[0]["require_tls"] = "ALL".into();
     let chain = |filter: Value| [istio::chain(&filter)];
@@ -668,16 +735,16 @@ fn sides(identity: &Identity) -> [Side; 2] {
     let make = |name: &'static str| {
         let ports: HashMap<_, _> = PLACES.map(|at| (at, port::free())).into();
         let directory = tempfile::tempdir().expect("a directory");
-        let paths = ["text", "json", "tls.crt", "tls.key"].map(|name| directory.path().join(name));
-        let [text, json, certificate, key] = paths.each_ref().map(PathBuf::as_path);
+        let paths = ["text", "json", "own", "tls.crt", "tls.key"].map(|name| directory.path().join(name));
+        let [text, json, own, certificate, key] = paths.each_ref().map(PathBuf::as_path);
         fs::write(certificate, &identity.certificate).expect("writing a certificate");
         fs::write(key, &identity.key).expect("writing a key");
         let backends = Backends::start();
         let process: Box<dyn std::any::Any> = if name == "Envoy" {
-            let configuration = envoy_configuration(&ports, &backends, [certificate, key], [text, json]);
+            let configuration = envoy_configuration(&ports, &backends, [certificate, key], [text, json, own]);
             Box::new(Envoy::start(&configuration, ports[&At::Http]))
         } else {
-            let documents = site(&ports, &backends, identity, [text, json]);
+            let documents = site(&ports, &backends, identity, [text, json, own]);
             Box::new(Gateway::arrange().document("site", &documents).start())
         };
         Side { name, ip, ports, backends, directory, read: 0, _process: process }
@@ -689,8 +756,8 @@ impl Side {
     fn perform(&self, row: &Row, roots: &RootCertStore) {
         let address = self.at(row.at);
         match &row.ask {
-            Ask::Says(bytes) => drop(self.says(address, bytes, false)),
-            Ask::SaysAll(bytes) => drop(self.says(address, bytes, true)),
+            Ask::Says(bytes) => drop(Self::says(address, bytes, false)),
+            Ask::SaysAll(bytes) => drop(Self::says(address, bytes, true)),
             Ask::Exchanges(bytes) => {
                 let mut stream = client::connect(address);
                 stream.write_all(bytes).expect("sending");
@@ -727,7 +794,7 @@ impl Side {
         }
     }
 
-    fn says(&self, address: SocketAddr, bytes: &[u8], is_all: bool) -> Vec<u8> {
+    fn says(address: SocketAddr, bytes: &[u8], is_all: bool) -> Vec<u8> {
         let mut stream = client::connect(address);
         // Who is refused may hear of it before everything is said.
         let said = stream.write_all(bytes);
@@ -808,8 +875,10 @@ fn lines_say_what_envoys_say() {
         assert_eq!(theirs.text, theirs.text_of_json(|c| c), "{}", row.name);
         assert_eq!(own.text, own.text_of_json(harmless), "{}", row.name);
         assert_eq!(theirs.members(), own.members(), "{}", row.name);
-        for (field, value) in &theirs.fields {
-            let told = [envoy.named(field, value), ours.named(field, &own.fields[field])];
+        let told = theirs.fields.iter().map(|(field, value)| (field, value, &own.fields[field]));
+        let others = theirs.own.iter().map(|(field, value)| (field, value, &own.own[field]));
+        for (field, theirs, own) in told.chain(others) {
+            let told = [envoy.named(field, theirs), ours.named(field, own)];
             let want = listed(row.name, field).unwrap_or_else(|| [told[0].clone(), told[0].clone()]);
             if told != want {
                 faults.push(format!("`{}`, {field}: Envoy says {}, ours {}", row.name, told[0], told[1]));

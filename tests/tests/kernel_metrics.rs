@@ -3,6 +3,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use harness::authority::Authority;
 use harness::bulk::{self, Plan};
@@ -14,6 +17,8 @@ use harness::metrics::{Scrape, asked_by_what_is_deployed, expect_answered};
 use harness::serve::Place;
 use harness::tls::TlsClient;
 use harness::{echo, wait};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const PORT: u16 = 31400;
 const TLS_PORT: u16 = 443;
@@ -139,6 +144,84 @@ fn an_agent_does_not_count_what_another_one_has() {
     stream.shutdown(Shutdown::Write).expect("half-closing");
     assert_eq!(read_to_end(&mut stream).0.len(), 0);
     expect(&gateway, "steered", [30_000, 30_000, 1, 1]);
+}
+
+/// Counts what it hears, and says it again.
+fn counting(lab: &Lab, heard: &Arc<AtomicU64>) -> harness::serve::Server {
+    let heard = heard.clone();
+    harness::serve::Server::start(place(lab), move |mut stream| {
+        let heard = heard.clone();
+        async move {
+            let mut buffer = vec![0; 256 * 1024];
+            while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                heard.fetch_add(length as u64, Ordering::SeqCst);
+                if stream.write_all(&buffer[..length]).await.is_err() {
+                    return;
+                }
+            }
+            let _ = stream.shutdown().await;
+        }
+    })
+}
+
+/// Steered from its SYN, and handed over: what client and server have counted is what every teller tells.
+#[test]
+fn a_gibibyte_is_told_alike_by_all_who_tell() {
+    const PIECE: usize = 64 << 20;
+    let lab = Lab::new(1).expect("namespaces");
+    let hello = TlsClient::new(Authority::new("nobody's").roots(), NAME).hello();
+    for (service, port, first) in [("steered", PORT, vec![b'x'; 100]), ("chat", TLS_PORT, hello)] {
+        let heard = Arc::new(AtomicU64::new(0));
+        let server = counting(&lab, &heard);
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = directory.path().join("access");
+        let flags = ["--tier", "handoff", "--access-log-format", "json", "--access-log"];
+        let flags = [&flags[..], &[log.to_str().expect("a path")]].concat();
+        let mut gateway = start(&lab, server.address, &flags);
+        let (to, begun) = (address(&lab, port), Instant::now());
+        let mut stream = lab.client.enter(move || client::connect(to));
+        let own = stream.local_addr().expect("an address").to_string();
+        stream.write_all(&first).expect("sending");
+        stream.read_exact(&mut vec![0; first.len()]).expect("hearing");
+        if service == "chat" {
+            wait::until("a hand-over", || (gateway.handed_over() == 1).then_some(()));
+        }
+        for _ in 0..16 {
+            exchange(&mut stream, PIECE);
+        }
+        let bytes = 16 * PIECE as u64 + first.len() as u64;
+        assert_eq!(heard.load(Ordering::SeqCst), bytes, "{service}");
+
+        wait::until("the flow with its bytes", || {
+            let said = gateway.sluice(&["flows", "-o", "json"]).expect_success();
+            let flows: Value = serde_json::from_str(&said.out).expect("JSON");
+            let flow = flows.as_array()?.iter().find(|flow| flow["client"] == own.as_str())?.clone();
+            let told = [&flow["bytesToBackend"], &flow["bytesToClient"]];
+            let is_even = flow["plane"] == "kernel" && told.iter().all(|told| **told == bytes);
+            (is_even && flow["backend"] == server.address.to_string()).then_some(())
+        });
+        stream.shutdown(Shutdown::Write).expect("half-closing");
+        assert_eq!(read_to_end(&mut stream).0.len(), 0);
+        let took = begun.elapsed().as_millis();
+        let line: Value = wait::until("a line in the access log", || {
+            serde_json::from_str(std::fs::read_to_string(&log).ok()?.lines().next()?).ok()
+        });
+        assert_eq!((&line["bytes_received"], &line["bytes_sent"]), (&bytes.into(), &bytes.into()), "{line}");
+        assert_eq!(line["upstream_host"], server.address.to_string(), "{line}");
+        assert_eq!(line["downstream_remote_address"], own, "{line}");
+        assert_eq!((&line["response_flags"], &line["response_code"]), (&"-".into(), &0.into()), "{line}");
+        // The programs look at a clock that is a second coarse at most.
+        let duration = u128::from(line["duration"].as_u64().expect("a number"));
+        assert!(duration.abs_diff(took) < 1500, "{took} ms, {line}");
+        expect(&gateway, service, [bytes, bytes, 1, 1]);
+        // As of the last walk through the records.
+        wait::until("the bytes of the backend", || {
+            let traffic = gateway.kernel()["backendTraffic"][0].clone();
+            let is_even = traffic["bytesToBackend"] == bytes && traffic["bytesToClient"] == bytes;
+            (is_even && traffic["backend"] == server.address.to_string()).then_some(())
+        });
+        assert!(gateway.stop().success());
+    }
 }
 
 /// Says so much and hears it again.

@@ -6,6 +6,7 @@ pub mod dashboard;
 pub mod dump;
 mod exposition;
 pub mod kernel;
+pub mod logs;
 mod metrics;
 pub mod orders;
 pub mod process;

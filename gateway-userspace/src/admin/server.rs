@@ -26,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use super::dashboard;
 use super::dump::{self, Kind};
 use super::exposition::Exposition;
+use super::logs::LogLines;
 use super::orders::Order;
 use super::trace::{Lines, Wanted};
 use super::view::View;
@@ -242,7 +243,7 @@ fn hand_over(mut request: Request<Incoming>, view: &View) -> Answer {
 }
 
 /// What answers are made of.
-type Answer = Response<Either<Full<Bytes>, Either<Lines, Exposition>>>;
+type Answer = Response<Either<Full<Bytes>, Either<Either<Lines, LogLines>, Exposition>>>;
 
 async fn respond(request: &Request<Incoming>, view: &Arc<View>, scope: Scope) -> Answer {
     if scope == Scope::Owner && request.method() == Method::POST && request.uri().path() == "/trace" {
@@ -288,6 +289,7 @@ async fn respond(request: &Request<Incoming>, view: &Arc<View>, scope: Scope) ->
         "/connections" => json(&view.connections()),
         "/handed-over" => json(&view.handed_over.view()),
         "/config_dump" => json(&dump::config(view)),
+        _ if path.starts_with("/logs/") => logs(view, &path["/logs/".len()..]),
         _ if path.starts_with("/explain/") => explain(view, &path["/explain/".len()..]),
         _ => match path.strip_prefix("/proxy-config/").and_then(Kind::parse) {
             Some(kind) => json(&dump::items(view, kind)),
@@ -315,6 +317,29 @@ fn explain(view: &View, encoded: &str) -> Answer {
     }
 }
 
+/// The wish as JSON in base64, as above.
+fn logs(view: &View, encoded: &str) -> Answer {
+    let decoded = URL_SAFE_NO_PAD.decode(encoded).ok();
+    let Some(wish) = decoded.and_then(|bytes| serde_json::from_slice(&bytes).ok()) else {
+        return text(
+            StatusCode::BAD_REQUEST,
+            "wanted: what `sluice logs` sends; is it of another version?\n",
+        );
+    };
+    let Some(log) = &view.access_log else {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "the agent is about to start\n");
+    };
+    match log.follow(wish, &view.snapshot.logging) {
+        Ok(following) => {
+            let lines = Either::Left(Either::Right(LogLines(following)));
+            let mut response = Response::new(Either::Right(lines));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+            response
+        }
+        Err(reason) => text(StatusCode::BAD_REQUEST, reason + "\n"),
+    }
+}
+
 /// `client=ADDRESS&seconds=30&count=100`, the last of them optional.
 async fn trace(view: &View, query: &str) -> Answer {
     let value = |name: &str| {
@@ -332,7 +357,7 @@ async fn trace(view: &View, query: &str) -> Answer {
     let count = value("count").and_then(|count| count.parse().ok());
     match view.kernel_plane.trace(Wanted { client, seconds, count }).await {
         Ok(lines) => {
-            let mut response = Response::new(Either::Right(Either::Left(lines)));
+            let mut response = Response::new(Either::Right(Either::Left(Either::Left(lines))));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
             response
         }
@@ -367,6 +392,7 @@ const INDEX: &str = "\
 /connections                   opaque connections in user space: what `sluice flows` shows below the kernel's
 /handed-over                   connections that user space has given to the kernel: server name and cluster of each
 /config_dump                   the whole configuration in force
+/logs/                         what `sluice logs` shows
 /explain/                      what `sluice explain` asks
 /proxy-config/listeners        and routes, clusters, endpoints, secrets: what `sluice proxy-config` shows
 /trace                         POST, on the unix socket: what `sluice trace` shows

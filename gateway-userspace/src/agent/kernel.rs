@@ -313,7 +313,7 @@ impl<'a> Driver<'a> {
                 let standing = entry.as_ref().map(Entry::standing).unwrap_or_default();
                 flows.end(flow, &standing, &self.snapshot);
             }
-            if !self.snapshot.logging.is_off() {
+            if !self.snapshot.logging.is_off() || self.access_log.is_followed() {
                 let record = steered::connection(flow, entry, &self.snapshot, (now, monotonic));
                 self.access_log.write(&self.snapshot.logging, record);
             }

@@ -245,7 +245,9 @@ fn open_access_log(args: &RunArgs) -> anyhow::Result<AccessLog> {
     if let Some(path) = &args.access_log {
         access::probe(path).with_context(|| format!("--access-log {}", path.display()))?;
     }
-    Ok(AccessLog::start()?)
+    let size = args.access_log_max_size;
+    let rotation = access::Rotation { size, keep: args.access_log_keep };
+    Ok(AccessLog::start((size > 0).then_some(rotation))?)
 }
 
 fn proxy_settings(

@@ -91,6 +91,23 @@ impl Agent {
     pub(super) fn stream(
         &self,
         path: &str,
+        each: impl FnMut(&[u8]) -> anyhow::Result<ControlFlow<()>>,
+    ) -> anyhow::Result<()> {
+        self.lines(Request::post(path), each)
+    }
+
+    /// Likewise by a GET.
+    pub(super) fn follow(
+        &self,
+        path: &str,
+        each: impl FnMut(&[u8]) -> anyhow::Result<ControlFlow<()>>,
+    ) -> anyhow::Result<()> {
+        self.lines(Request::get(path), each)
+    }
+
+    fn lines(
+        &self,
+        request: Builder,
         mut each: impl FnMut(&[u8]) -> anyhow::Result<ControlFlow<()>>,
     ) -> anyhow::Result<()> {
         let mut rest = Vec::new();
@@ -105,7 +122,7 @@ impl Agent {
             Ok(ControlFlow::Continue(()))
         };
         // Whoever is quiet may still have something to tell.
-        self.runtime.block_on(self.way.frames(Request::post(path), None, lines))
+        self.runtime.block_on(self.way.frames(request, None, lines))
     }
 }
 

@@ -10,6 +10,7 @@ pub mod drain;
 pub mod explain;
 pub mod fleet;
 pub mod flows;
+pub mod logs;
 pub mod maps;
 pub mod options;
 mod own;
@@ -51,6 +52,7 @@ Examples:
   sluice flows --watch
   sluice top
   sluice trace --client 198.51.100.7
+  sluice logs --errors
   sluice maps dump FLOWS")]
 pub struct Cli {
     /// What to do.
@@ -90,6 +92,8 @@ Examples:
     Flows(flows::FlowsArgs),
     /// Watch a running agent: rates, listeners, services, endpoints, routes, flows, findings, on the whole terminal.
     Top(top::TopArgs),
+    /// Follow the access log of a running agent, whatever the documents say about files.
+    Logs(logs::LogsArgs),
     /// Show the packets of one client's flows as the kernel programs see them.
     Trace(trace::TraceArgs),
     /// Have a running agent be ready no more and tell HTTP clients to go, while it serves them: before it is stopped.
@@ -115,6 +119,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Maps(args) => maps::run(args).map(|()| ExitCode::SUCCESS),
         Command::Flows(args) => flows::run(args),
         Command::Top(args) => top::run(args),
+        Command::Logs(args) => logs::run(args),
         Command::Trace(args) => trace::run(args),
         Command::Drain(args) => drain::run(args),
         Command::Ready(args) => ready::run(args),

@@ -46,13 +46,15 @@ fn members() -> Value {
     })
 }
 
-/// Two files that get a line each.
+/// Files that get a line each.
 #[derive(Debug, Clone, Copy)]
 pub struct Logs<'a> {
     /// Of Istio's text format.
     pub text: &'a Path,
     /// Of its JSON format.
     pub json: &'a Path,
+    /// Of a JSON format of the mesh's own.
+    pub own: (&'a Path, &'a Value),
 }
 
 impl Logs<'_> {
@@ -68,7 +70,9 @@ impl Logs<'_> {
             })
         };
         let text = file(self.text, json!({"text_format_source": {"inline_string": TEXT}}));
-        vec![text, file(self.json, json!({"json_format": members()}))]
+        let (path, format) = self.own;
+        let own = file(path, json!({"json_format": format}));
+        vec![text, file(self.json, json!({"json_format": members()})), own]
     }
 
     /// `networking/core/accesslog.go`: of connections that no filter chain takes.

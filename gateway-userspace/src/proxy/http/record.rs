@@ -64,11 +64,17 @@ enum End {
 impl Notes {
     /// Begins a line.
     pub(super) fn begin(connection: &Connection, logging: Option<Arc<Logging>>) -> Self {
-        let log = logging.zip(connection.shared.access_log.clone());
-        let line = log.map(|(logging, log)| {
+        let log = connection.shared.access_log.as_ref();
+        let line = log.and_then(|log| Some((log.rules(logging)?, log.clone()))).map(|(logging, log)| {
             let mut record = connection.ends.record(connection.server_name.as_deref());
             record.handshake = connection.handshake;
-            let asked = Asked { scheme: Some(connection.scheme()), ..Asked::default() };
+            let mut asked = Asked { scheme: Some(connection.scheme()), ..Asked::default() };
+            if logging.wanted().certificate
+                && connection.handshake.is_some_and(|handshake| handshake.is_mutual)
+            {
+                let shown = connection.client_certificate.as_ref().and_then(|told| told.to_str().ok());
+                asked.certificate = shown.map(Box::from);
+            }
             Box::new(RefCell::new(Line {
                 log,
                 logging,
@@ -173,6 +179,11 @@ impl Notes {
         });
     }
 
+    /// There was no endpoint to try it at, which counts as a try, as at Envoy.
+    pub(super) fn tried_in_vain(&self) {
+        self.note(|line| line.asked.attempts += 1);
+    }
+
     /// It is sent there from this end of ours.
     pub(super) fn sent_from(&self, local: Option<SocketAddr>) {
         self.note(|line| line.connection.upstream_local = local);
@@ -232,6 +243,9 @@ impl Notes {
         self.measure(|measured| measured.answer(response.status().as_u16(), response.headers(), is_whole));
         self.note(|line| {
             line.asked.status = response.status().as_u16();
+            if line.logging.wanted().times && line.asked.details == Some("via_upstream") {
+                line.asked.answered = Some(line.began.elapsed());
+            }
             line.asked.service_time = text(response.headers(), &SERVICE_TIME);
             line.asked.response_headers = Wanted::of(&line.logging.wanted().response, response.headers());
             line.end = if response.status() == StatusCode::SWITCHING_PROTOCOLS {

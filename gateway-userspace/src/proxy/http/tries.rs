@@ -202,7 +202,8 @@ impl Order<'_> {
     ) -> Result<(Result<Response<UpstreamBody>, Failure>, SocketAddr), RequestError> {
         let Self { connection, cluster, .. } = self;
         let lease = connection.shared.balancer.choose_beyond(cluster, self.key, self.avoided(state));
-        let mut lease = lease.ok_or(RequestError::NoHealthyUpstream)?;
+        let mut lease =
+            lease.ok_or(RequestError::NoHealthyUpstream).inspect_err(|_| self.notes.tried_in_vain())?;
         let (endpoint, peer) = (lease.address, lease.peer());
         self.notes.tried(endpoint);
         state.tried.push(endpoint);

@@ -255,6 +255,11 @@ mod tests {
             ),
             ("%START_TIME(%s)% %START_TIME()%", "1706702400 2024-01-31T12:00:00.123Z"),
             ("%RESPONSE_FLAGS_LONG%", "-"),
+            ("%REQUEST_DURATION% %RESPONSE_DURATION% %RESPONSE_TX_DURATION%", "1193 1200 300"),
+            ("%ACCESS_LOG_TYPE% %STREAM_ID% %VIRTUAL_CLUSTER_NAME%", "DownstreamEnd id -"),
+            ("%PATH(NQ)% %PATH(NQ:PATH)% %QUERY_PARAMS%", "/a /new/a b"),
+            ("%ENVIRONMENT(CARGO_PKG_NAME)% %ENVIRONMENT(CARGO_PKG_NAME):7%", "gateway-userspace gateway"),
+            ("%ENVIRONMENT(NO_SUCH_VARIABLE)% %DOWNSTREAM_PEER_SUBJECT%", "- -"),
         ] {
             let line = line(&Format::text(format).unwrap(), &samples::request());
             assert_eq!(line, format!("{want}\n"), "{format}");

@@ -4,17 +4,23 @@
 
 mod encoding;
 mod filter;
+mod follow;
 mod format;
 mod json;
 mod operator;
+mod path;
+mod peer;
 mod record;
+mod rotation;
 mod rule;
 mod time;
 mod writer;
 
 pub use encoding::Encoding;
 pub use filter::Filter;
+pub use follow::{Following, Line, Wish};
 pub use format::Format;
 pub use record::{Connection, Handshake, Request};
+pub use rotation::Rotation;
 pub use rule::{Logging, Rule, Wanted};
 pub use writer::{AccessLog, probe};

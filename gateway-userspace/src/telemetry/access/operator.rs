@@ -3,9 +3,12 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderName;
 
+use super::path::PathPart;
+use super::peer::PeerPart;
 use super::record::{Connection, KEPT, Request};
 use super::rule::Wanted;
 use super::time::TimeFormat;
@@ -19,8 +22,12 @@ pub(super) enum Operator {
     Plain(Plain),
     Address(End, AddressPart),
     Header(HeaderLine),
-    /// The name of the machine.
-    Hostname(String),
+    /// When the line is written.
+    EmitTime(Option<TimeFormat>),
+    Path(PathPart),
+    Peer(PeerPart),
+    /// The name of the machine, or a variable of the gateway's environment.
+    Fixed(String),
 }
 
 /// Operators without arguments.
@@ -45,6 +52,11 @@ pub(super) enum Plain {
     TransportFailure,
     /// This gateway has no such words.
     Nothing,
+    Type,
+    RequestId,
+    RequestDuration,
+    ResponseDuration,
+    ResponseTransmission,
 }
 
 const PLAIN: &[(&str, Plain)] = &[
@@ -67,6 +79,13 @@ const PLAIN: &[(&str, Plain)] = &[
     ("GRPC_STATUS_NUMBER", Plain::GrpcStatusNumber),
     ("UPSTREAM_TRANSPORT_FAILURE_REASON", Plain::TransportFailure),
     ("CONNECTION_TERMINATION_DETAILS", Plain::Nothing),
+    ("DOWNSTREAM_TRANSPORT_FAILURE_REASON", Plain::Nothing),
+    ("VIRTUAL_CLUSTER_NAME", Plain::Nothing),
+    ("ACCESS_LOG_TYPE", Plain::Type),
+    ("STREAM_ID", Plain::RequestId),
+    ("REQUEST_DURATION", Plain::RequestDuration),
+    ("RESPONSE_DURATION", Plain::ResponseDuration),
+    ("RESPONSE_TX_DURATION", Plain::ResponseTransmission),
 ];
 
 /// Whose address.
@@ -138,14 +157,23 @@ impl Operator {
         if let Some((end, part)) = address(command) {
             return Ok(Self::Address(end, part));
         }
+        if let Some(part) = PeerPart::parse(command) {
+            return Ok(Self::Peer(part));
+        }
+        if let Some(part) = PathPart::parse(command) {
+            return Ok(Self::Path(part));
+        }
         let unknown = || format!("the operator %{command}% is not known or not yet supported");
         match command {
             "START_TIME" => Ok(Self::StartTime(None)),
-            "HOSTNAME" => Ok(Self::Hostname(hostname())),
+            "EMIT_TIME" => Ok(Self::EmitTime(None)),
+            "HOSTNAME" => Ok(Self::Fixed(hostname())),
             _ => {
                 let (name, arguments) = command.split_once('(').ok_or_else(unknown)?;
                 match name {
-                    "START_TIME" => start_time(arguments, command),
+                    "START_TIME" => time(arguments, command).map(Self::StartTime),
+                    "EMIT_TIME" => time(arguments, command).map(Self::EmitTime),
+                    "ENVIRONMENT" => variable(arguments).map(Self::Fixed).ok_or_else(unknown),
                     _ => header_line(name, arguments).map(Self::Header).ok_or_else(unknown),
                 }
             }
@@ -157,6 +185,10 @@ impl Operator {
         match self {
             Self::Header(line) => line.add_to(wanted),
             Self::Plain(Plain::GrpcStatus | Plain::GrpcStatusNumber) => wanted.add_grpc_status(),
+            Self::Plain(Plain::RequestDuration | Plain::ResponseDuration | Plain::ResponseTransmission) => {
+                wanted.times = true;
+            }
+            Self::Peer(_) => wanted.certificate = true,
             _ => {}
         }
     }
@@ -179,7 +211,11 @@ impl Operator {
         match self {
             Self::StartTime(None) => Value::Text(clock::milliseconds(record.started).into()),
             Self::StartTime(Some(format)) => Value::Text(format.write(record.started).into()),
-            Self::Hostname(name) => Value::Text(name.into()),
+            Self::EmitTime(None) => Value::Text(clock::milliseconds(SystemTime::now()).into()),
+            Self::EmitTime(Some(format)) => Value::Text(format.write(SystemTime::now()).into()),
+            Self::Path(part) => of_request(record, |request| part.value(request)),
+            Self::Peer(part) => of_request(record, |request| part.value(request)),
+            Self::Fixed(text) => Value::Text(text.into()),
             Self::Address(end, part) => of_address(end.of(record), *part),
             Self::Header(line) => line.value(record),
             Self::Plain(plain) => plain.value(record),
@@ -206,14 +242,31 @@ fn address(command: &str) -> Option<(End, AddressPart)> {
     ENDS.iter().find_map(|(name, end)| Some((*end, part(command.strip_prefix(name)?)?)))
 }
 
-fn start_time(arguments: &str, command: &str) -> Result<Operator, String> {
+/// `NAME):LENGTH`. A variable that is not there is a dash, in JSON too.
+fn variable(arguments: &str) -> Option<String> {
+    let HeaderArguments { name, or: None, length } = HeaderArguments::parse(arguments)? else { return None };
+    let mut value = std::env::var(name).unwrap_or_else(|_| "-".to_owned());
+    if let Some(length) = length {
+        value.truncate(value.floor_char_boundary(length));
+    }
+    Some(value)
+}
+
+fn of_request<'a>(
+    record: &'a Connection,
+    part: impl FnOnce(&'a Request) -> Option<Cow<'a, str>>,
+) -> Value<'a> {
+    record.request.as_deref().and_then(part).map_or(Value::None, Value::Text)
+}
+
+fn time(arguments: &str, command: &str) -> Result<Option<TimeFormat>, String> {
     let format = arguments.strip_suffix(')').ok_or_else(|| format!("%{command}% has no closing bracket"))?;
     if format.is_empty() {
-        return Ok(Operator::StartTime(None));
+        return Ok(None);
     }
     let parsed = TimeFormat::parse(format);
     let parsed = parsed.map_err(|what| format!("%{command}%: the conversion {what} is not supported"))?;
-    Ok(Operator::StartTime(Some(parsed)))
+    Ok(Some(parsed))
 }
 
 fn header_line(name: &str, arguments: &str) -> Option<HeaderLine> {
@@ -350,12 +403,15 @@ impl Plain {
             Self::ResponseCodeDetails => record.details().map_or(Value::None, Value::Text),
             Self::RouteName => text(|request| request.route_name.as_deref()),
             Self::ResponseCode => Value::Number(request.map_or(0, |request| request.status.into())),
-            Self::AttemptCount => Value::Number(request.map_or(0, |request| request.attempts.into())),
+            Self::AttemptCount => {
+                let of_connection = u64::from(record.upstream_host.is_some());
+                Value::Number(request.map_or(of_connection, |request| request.attempts.into()))
+            }
             Self::ResponseFlags => flags(record, ResponseFlag::to_string),
             Self::ResponseFlagsLong => flags(record, |flag| flag.long().to_owned()),
             Self::BytesReceived => Value::Number(record.received),
             Self::BytesSent => Value::Number(record.sent),
-            Self::Duration => Value::Number(u64::try_from(record.duration.as_millis()).unwrap_or(u64::MAX)),
+            Self::Duration => milliseconds(Some(record.duration)),
             Self::UpstreamCluster => record.upstream_cluster.as_deref().into(),
             Self::RequestedServerName => record.server_name.as_deref().into(),
             Self::TlsVersion => record.handshake.map(|handshake| handshake.version).into(),
@@ -371,9 +427,22 @@ impl Plain {
                 request.and_then(Request::grpc_status).map_or(Value::None, |code| Value::Number(code.into()))
             }
             Self::TransportFailure => record.transport_failure.as_deref().into(),
+            Self::Type => Value::Text(record.kind().into()),
+            Self::RequestId => text(|request| request.request_id.as_deref()),
+            Self::RequestDuration => milliseconds(request.and_then(Request::until_whole)),
+            Self::ResponseDuration => milliseconds(request.and_then(|request| request.answered)),
+            Self::ResponseTransmission => milliseconds(
+                request
+                    .filter(|request| request.is_answered())
+                    .and_then(|request| record.duration.checked_sub(request.answered?)),
+            ),
             Self::Nothing => Value::None,
         }
     }
+}
+
+fn milliseconds(time: Option<Duration>) -> Value<'static> {
+    time.map_or(Value::None, |time| Value::Number(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
 }
 
 /// In the order in which they were raised; Envoy's word for none is a dash, in JSON too.

@@ -103,6 +103,16 @@ impl Connection {
         size_of::<Self>() + texts.map(String::len).sum::<usize>() + failure + of_request
     }
 
+    /// Envoy's word for what the line is about (`%ACCESS_LOG_TYPE%`).
+    pub(super) fn kind(&self) -> &'static str {
+        match self.request.as_deref() {
+            None => "TcpConnectionEnd",
+            // No filter chain took the connection.
+            Some(Request { status: 0, path: None, .. }) => "NotSet",
+            Some(_) => "DownstreamEnd",
+        }
+    }
+
     /// Where the response comes from, with the reason why a backend could not be reached.
     pub(super) fn details(&self) -> Option<Cow<'static, str>> {
         let details = self.request.as_deref()?.details?;
@@ -144,6 +154,10 @@ pub struct Request {
     pub route_name: Option<String>,
     /// How often it was sent to a backend.
     pub attempts: u32,
+    /// From its beginning to the head of the response, if the rules in force look at it.
+    pub answered: Option<Duration>,
+    /// What backends are told of the certificate that the client has shown, likewise.
+    pub certificate: Option<Box<str>>,
     /// Further headers, of those that the rules in force look at: first lines.
     pub headers: Vec<(HeaderName, String)>,
     /// Likewise of the response.
@@ -168,8 +182,20 @@ impl Request {
             route_name,
         ];
         let texts = texts.map(|text| text.as_ref().map_or(0, String::len)).iter().sum::<usize>();
+        let texts = texts + self.certificate.as_deref().map_or(0, str::len);
         let listed = [&self.headers, &self.response_headers, &self.trailers].into_iter().flatten();
         size_of::<Self>() + texts + listed.map(|(_, value)| value.len()).sum::<usize>()
+    }
+
+    /// From its beginning to its end: as long as the head of the response took, less what that took from the end on.
+    pub(super) fn until_whole(&self) -> Option<Duration> {
+        let since: u64 = self.service_time.as_deref()?.parse().ok()?;
+        Some(self.answered?.saturating_sub(Duration::from_millis(since)))
+    }
+
+    /// Whether it is a backend's response, and a whole one.
+    pub(super) fn is_answered(&self) -> bool {
+        self.details == Some("via_upstream")
     }
 
     /// The path as the backend gets it.
@@ -239,6 +265,7 @@ mod tests {
             request_id: long(),
             authority: long(),
             route_name: long(),
+            certificate: long().map(String::into),
             headers: header(),
             response_headers: header(),
             trailers: header(),
@@ -251,7 +278,7 @@ mod tests {
             ..samples::connection()
         };
         record.request = Some(Box::new(request));
-        let texts = 15 * 1000;
+        let texts = 16 * 1000;
         assert_eq!(record.weight(), texts + size_of::<Connection>() + size_of::<Request>());
         assert_eq!(record.take().weight(), texts + size_of::<Connection>() + size_of::<Request>());
         assert_eq!(record.weight(), size_of::<Connection>());
@@ -300,6 +327,8 @@ pub(super) mod samples {
             authority: Some("a.test".to_owned()),
             route_name: Some("rule.match".to_owned()),
             attempts: 2,
+            answered: Some(Duration::from_millis(1200)),
+            certificate: None,
             headers: vec![(HeaderName::from_static("x-team"), "blue".to_owned())],
             response_headers: vec![(HeaderName::from_static("content-type"), "text/html".to_owned())],
             trailers: vec![(HeaderName::from_static(GRPC_STATUS), "5".to_owned())],

@@ -117,9 +117,23 @@ pub struct Wanted {
     pub response: Vec<HeaderName>,
     /// Behind responses.
     pub trailers: Vec<HeaderName>,
+    /// When the response began.
+    pub times: bool,
+    /// The client's certificate.
+    pub certificate: bool,
 }
 
 impl Wanted {
+    /// The first header of these that are not among others.
+    pub(super) fn missing_in(&self, others: &Self) -> Option<&HeaderName> {
+        let lists = [
+            (&self.request, &others.request),
+            (&self.response, &others.response),
+            (&self.trailers, &others.trailers),
+        ];
+        lists.into_iter().find_map(|(own, known)| own.iter().find(|name| !known.contains(name)))
+    }
+
     /// The first lines of those of `names` that there are.
     pub fn of(names: &[HeaderName], headers: &HeaderMap) -> Vec<(HeaderName, String)> {
         let line = |name: &HeaderName| {

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
+use super::follow::{Followers, Following, Wish};
 use super::record::Connection;
+use super::rotation::Rotation;
 use super::rule::Logging;
 
 /// Records that wait for the writer at most; more are dropped.
@@ -47,27 +49,31 @@ pub struct AccessLog {
     /// Bytes of the records in it.
     waiting: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
+    followers: Followers,
 }
 
 impl AccessLog {
-    /// Starts the writer. It ends with the last clone of what this returns.
-    pub fn start() -> io::Result<Self> {
-        Self::opening(Box::new(open))
+    /// Starts the writer, which puts files aside when they are full, if that is asked for. It ends with the last clone of what
+    /// this returns.
+    pub fn start(rotation: Option<Rotation>) -> io::Result<Self> {
+        Self::opening(Box::new(open), rotation)
     }
 
-    fn opening(open: Open) -> io::Result<Self> {
+    fn opening(open: Open, rotation: Option<Rotation>) -> io::Result<Self> {
         let (queue, items) = sync_channel(QUEUE);
         let (waiting, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
         let (taken, lost) = (waiting.clone(), dropped.clone());
         let (files, line) = Default::default();
-        let writer = Writer { files, line, open, waiting: taken, dropped: lost };
+        let followers = Followers::default();
+        let told = followers.clone();
+        let writer = Writer { files, line, open, rotation, followers: told, waiting: taken, dropped: lost };
         std::thread::Builder::new().name("sluice-access".to_owned()).spawn(move || writer.run(&items))?;
-        Ok(Self { queue, waiting, dropped })
+        Ok(Self { queue, waiting, dropped, followers })
     }
 
     /// Has a record written where the rules say, or dropped if too many wait already.
     pub fn write(&self, logging: &Arc<Logging>, connection: Connection) {
-        if !logging.takes(&connection) {
+        if !logging.takes(&connection) && !self.is_followed() {
             return;
         }
         let weight = connection.weight();
@@ -77,6 +83,21 @@ impl AccessLog {
             self.waiting.fetch_sub(weight, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether anybody looks on, so that records are wanted that no rule takes.
+    pub fn is_followed(&self) -> bool {
+        self.followers.is_any()
+    }
+
+    /// The rules that records are held against, if anybody wants records.
+    pub fn rules(&self, in_force: Option<Arc<Logging>>) -> Option<Arc<Logging>> {
+        in_force.or_else(|| self.is_followed().then(Arc::default))
+    }
+
+    /// Begins to show records to a reader. An error says why that cannot be; `logging` are the rules in force.
+    pub fn follow(&self, wish: Wish, logging: &Logging) -> Result<Following, String> {
+        self.followers.add(wish, logging.wanted())
     }
 
     /// Waits until everything handed over so far is written, but not for ever.
@@ -130,14 +151,76 @@ struct Writer {
     /// The last one, for its room.
     line: String,
     open: Open,
+    rotation: Option<Rotation>,
+    followers: Followers,
     waiting: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
 }
 
 enum Log {
-    Open(BufWriter<Sink>),
+    Open(Opened),
     /// It could not be opened, and is tried again then.
     Refused(Instant),
+}
+
+struct Opened {
+    file: BufWriter<Sink>,
+    /// Bytes of it, for files that can be put aside.
+    size: Option<u64>,
+    /// An error has been told of.
+    is_told: bool,
+}
+
+impl Opened {
+    fn new(sink: Sink, path: &Path) -> Self {
+        let size = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|file| file.len());
+        Self { file: BufWriter::with_capacity(BUFFER, sink), size, is_told: false }
+    }
+
+    /// Adds a line, or says that it is lost. What waits already is kept.
+    fn write(&mut self, line: &str, path: &Path) -> bool {
+        let result = self.file.write_all(line.as_bytes());
+        self.tell(path, &result);
+        if result.is_ok() {
+            self.size = self.size.map(|size| size + line.len() as u64);
+        }
+        result.is_ok()
+    }
+
+    /// What a file does not take waits for the next time.
+    fn flush(&mut self, path: &Path) {
+        let result = self.file.flush();
+        self.tell(path, &result);
+    }
+
+    /// Tells of an error, once until the file takes something again.
+    fn tell(&mut self, path: &Path, result: &io::Result<()>) {
+        if let Err(error) = result
+            && !self.is_told
+        {
+            tracing::error!(path = %path.display(), %error, "access log cannot be written");
+        }
+        self.is_told = result.is_err() || (self.is_told && !self.file.buffer().is_empty());
+    }
+
+    /// Puts the file aside if it is full, and begins another. Where that fails, this one is written on.
+    fn rotate(&mut self, path: &Path, rotation: Rotation, open: &Open) {
+        if self.size.is_none_or(|size| size < rotation.size) {
+            return;
+        }
+        self.flush(path);
+        if !self.file.buffer().is_empty() {
+            return;
+        }
+        match rotation.put_aside(path).and_then(|()| open(path)) {
+            Ok(sink) => *self = Self::new(sink, path),
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "access log cannot be put aside: it is written on");
+                // Not with every line.
+                self.size = Some(0);
+            }
+        }
+    }
 }
 
 impl Writer {
@@ -169,6 +252,9 @@ impl Writer {
                     rule.format.add_line(&mut self.line, &connection);
                     self.write(&rule.path);
                 }
+                if self.followers.is_any() {
+                    self.followers.tell(&connection);
+                }
             }
             Item::Flush(done) => {
                 self.flush();
@@ -185,7 +271,7 @@ impl Writer {
 
     /// Writes the line to a file, which is opened if need be.
     fn write(&mut self, path: &Arc<Path>) {
-        let Self { files, line, open, dropped, .. } = self;
+        let Self { files, line, open, rotation, dropped, .. } = self;
         let is_it = |(known, _): &(Arc<Path>, Log)| Arc::ptr_eq(known, path) || known == path;
         let place = files.iter().position(is_it).unwrap_or_else(|| {
             files.push((path.clone(), open_log(open, path)));
@@ -197,8 +283,11 @@ impl Writer {
         }
         match log {
             Log::Open(file) => {
-                if let Err(error) = file.write_all(line.as_bytes()) {
-                    lose(dropped, path, &error);
+                if !file.write(line, path) {
+                    dropped.fetch_add(1, Ordering::Relaxed);
+                }
+                if let Some(rotation) = *rotation {
+                    file.rotate(path, rotation, open);
                 }
             }
             Log::Refused(_) => {
@@ -212,7 +301,7 @@ impl Writer {
         self.flush();
         for (path, log) in &mut self.files {
             match (self.open)(path) {
-                Ok(file) => *log = Log::Open(BufWriter::with_capacity(BUFFER, file)),
+                Ok(file) => *log = Log::Open(Opened::new(file, path)),
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "access log cannot be opened anew");
                 }
@@ -222,10 +311,8 @@ impl Writer {
 
     fn flush(&mut self) {
         for (path, log) in &mut self.files {
-            if let Log::Open(file) = log
-                && let Err(error) = file.flush()
-            {
-                lose(&self.dropped, path, &error);
+            if let Log::Open(file) = log {
+                file.flush(path);
             }
         }
     }
@@ -233,17 +320,11 @@ impl Writer {
 
 fn open_log(open: &Open, path: &Path) -> Log {
     match open(path) {
-        Ok(file) => Log::Open(BufWriter::with_capacity(BUFFER, file)),
+        Ok(file) => Log::Open(Opened::new(file, path)),
         Err(error) => {
             tracing::error!(path = %path.display(), %error, "access log cannot be opened: its lines are lost");
             Log::Refused(Instant::now() + AGAIN)
         }
-    }
-}
-
-fn lose(dropped: &AtomicU64, path: &Path, error: &io::Error) {
-    if dropped.fetch_add(1, Ordering::Relaxed) == 0 {
-        tracing::error!(path = %path.display(), %error, "access log cannot be written");
     }
 }
 
@@ -276,7 +357,7 @@ mod tests {
         let paths = ["all", "mutual", "none"].map(|name| directory.path().join(name));
         let filters = [None, Some("connection.mtls"), Some("response.code >= 400")];
         let rules = paths.iter().zip(filters).map(|(path, filter)| rule(path, filter)).collect();
-        let (log, logging) = (AccessLog::start().unwrap(), Arc::new(Logging::new(rules)));
+        let (log, logging) = (AccessLog::start(None).unwrap(), Arc::new(Logging::new(rules)));
         log.write(&logging, samples::connection());
         log.write(&logging, samples::request());
         log.flush();
@@ -288,7 +369,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (good, bad) = (directory.path().join("good"), directory.path().join("none/bad"));
         let logging = Arc::new(Logging::new(vec![rule(&good, None), rule(&bad, None)]));
-        let log = AccessLog::start().unwrap();
+        let log = AccessLog::start(None).unwrap();
         log.write(&logging, samples::connection());
         log.write(&logging, samples::connection());
         log.flush();
@@ -299,7 +380,7 @@ mod tests {
     fn files_that_no_rule_needs_are_closed() {
         let directory = tempfile::tempdir().unwrap();
         let (path, moved) = (directory.path().join("log"), directory.path().join("log.1"));
-        let log = AccessLog::start().unwrap();
+        let log = AccessLog::start(None).unwrap();
         log.write(&all(&path), samples::connection());
         log.keep(all(&directory.path().join("other")));
         log.flush();
@@ -313,7 +394,7 @@ mod tests {
     fn a_file_that_was_moved_away_is_left_when_asked() {
         let directory = tempfile::tempdir().unwrap();
         let (path, moved) = (directory.path().join("log"), directory.path().join("log.1"));
-        let (log, logging) = (AccessLog::start().unwrap(), all(&path));
+        let (log, logging) = (AccessLog::start(None).unwrap(), all(&path));
         log.write(&logging, samples::connection());
         log.flush();
         std::fs::rename(&path, &moved).unwrap();
@@ -324,13 +405,67 @@ mod tests {
         assert_eq!((lines(&moved), lines(&path), log.dropped()), (2, 1, 0));
     }
 
+    #[test]
+    fn a_file_that_is_full_is_put_aside_and_the_oldest_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let aside = |number: u32| directory.path().join(format!("log.{number}"));
+        let rotation = Rotation { size: 1000, keep: 2 };
+        let (log, logging) = (AccessLog::start(Some(rotation)).unwrap(), all(&path));
+        let mut line = String::new();
+        Format::default_text().add_line(&mut line, &samples::connection());
+        let of_file = 1000_usize.div_ceil(line.len());
+        // Twice full, and two lines more.
+        for _ in 0..2 * of_file + 2 {
+            log.write(&logging, samples::connection());
+        }
+        log.flush();
+        assert_eq!([lines(&aside(2)), lines(&aside(1)), lines(&path)], [of_file, of_file, 2]);
+        // What an agent finds counts as well.
+        drop(log);
+        let log = AccessLog::start(Some(rotation)).unwrap();
+        for _ in 0..of_file {
+            log.write(&logging, samples::connection());
+        }
+        log.flush();
+        assert_eq!([lines(&aside(2)), lines(&aside(1)), lines(&path)], [of_file, of_file, 2]);
+        assert!(!aside(3).exists());
+        assert_eq!(log.dropped(), 0);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_put_aside_is_written_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        std::fs::create_dir(directory.path().join("log.1")).unwrap();
+        let (log, logging) = (AccessLog::start(Some(Rotation { size: 1, keep: 1 })).unwrap(), all(&path));
+        for _ in 0..5 {
+            log.write(&logging, samples::connection());
+        }
+        log.flush();
+        assert_eq!((lines(&path), log.dropped()), (5, 0));
+    }
+
+    #[test]
+    fn a_full_disk_costs_the_lines_that_no_longer_fit_into_memory() {
+        let (log, logging) = (AccessLog::start(None).unwrap(), all(Path::new("/dev/full")));
+        let mut line = String::new();
+        Format::default_text().add_line(&mut line, &samples::connection());
+        let kept = BUFFER / line.len();
+        for _ in 0..kept + 100 {
+            log.write(&logging, samples::connection());
+        }
+        log.flush();
+        assert_eq!(log.dropped(), 100);
+    }
+
     /// A file that takes nothing until it is let.
     struct Stuck(Arc<Mutex<Vec<u8>>>);
 
     impl Stuck {
         fn log(file: &Arc<Mutex<Vec<u8>>>) -> AccessLog {
             let file = file.clone();
-            AccessLog::opening(Box::new(move |_| Ok(Box::new(Self(file.clone()))))).unwrap()
+            AccessLog::opening(Box::new(move |_| Ok(Box::new(Self(file.clone())))), None).unwrap()
         }
     }
 
