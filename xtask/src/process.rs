@@ -22,6 +22,12 @@ pub(crate) const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
     ("ethtool", "ethtool"),
     ("go", "golang-go"),
+    ("bash", "bash"),
+    ("fish", "fish"),
+    ("zsh", "zsh"),
+    ("man", "man-db"),
+    ("mandoc", "mandoc"),
+    ("stty", "coreutils"),
 ];
 
 /// Time a program has to end itself before it is killed.

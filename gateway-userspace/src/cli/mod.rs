@@ -10,6 +10,7 @@ pub mod drain;
 pub mod explain;
 pub mod fleet;
 pub mod flows;
+pub mod man;
 pub mod maps;
 pub mod options;
 mod own;
@@ -100,6 +101,8 @@ Examples:
     Cleanup(cleanup::CleanupArgs),
     /// Print a completion script for a shell.
     Completions(completions::CompletionsArgs),
+    /// Print a manual page, or write all of them to a directory.
+    Man(man::ManArgs),
 }
 
 /// Runs every command but `run`, which is the agent's.
@@ -120,5 +123,6 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Ready(args) => ready::run(args),
         Command::Cleanup(args) => cleanup::run(args).map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     }
 }

@@ -372,7 +372,8 @@ fn fitted<'a>(
     let mut order: Vec<usize> = (0..columns.len()).collect();
     order.sort_by_key(|at| columns[*at].rank);
     let mut left = room;
-    let others = all.saturating_sub(wanted.iter().zip(columns).find(|(_, it)| it.rank == 0).map_or(0, |it| *it.0));
+    let others =
+        all.saturating_sub(wanted.iter().zip(columns).find(|(_, it)| it.rank == 0).map_or(0, |it| *it.0));
     for (place, at) in order.into_iter().enumerate() {
         let gap = if place == 0 { 0 } else { GAP };
         let most = if place == 0 && all > room {
