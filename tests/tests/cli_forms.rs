@@ -1,6 +1,6 @@
 //! What all commands have in common: forms that agree, help, exit codes, readers that go early, manual pages, completions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
@@ -199,8 +199,7 @@ fn every_command_has_an_example_and_every_flag_says_what_it_does() {
 
 #[test]
 fn flags_of_one_name_mean_the_same_everywhere() {
-    let mut known: std::collections::BTreeMap<String, (Option<char>, Vec<String>, String)> =
-        Default::default();
+    let mut known: BTreeMap<String, (Option<char>, Vec<String>, String)> = BTreeMap::new();
     for (words, command) in commands() {
         for argument in command.get_arguments() {
             let Some(long) = argument.get_long() else { continue };
