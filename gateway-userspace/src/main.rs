@@ -1,5 +1,6 @@
 //! The `sluice` binary: reads the command line and calls whoever is meant.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -18,7 +19,8 @@ fn main() -> ExitCode {
         command => cli::run(&command),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        // Nobody is left to be told where it cannot be written.
+        let _ = writeln!(io::stderr(), "error: {error:#}");
         ExitCode::FAILURE
     })
 }

@@ -284,7 +284,7 @@ impl TierLimit {
 #[command(next_help_heading = "Administration")]
 pub struct AdminArgs {
     /// Unix socket that `sluice proxy-config` talks to.
-    #[arg(long, env = "SLUICE_ADMIN_SOCKET", default_value_os_t = default_admin_socket())]
+    #[arg(long, env = "SLUICE_ADMIN_SOCKET", value_name = "SOCKET", default_value_os_t = default_admin_socket())]
     pub admin_socket: PathBuf,
     /// TCP address of the same interface; keep it on loopback. `none` switches it off.
     #[arg(long, default_value = "127.0.0.1:15000", value_parser = parse_optional_address)]
@@ -349,7 +349,7 @@ pub struct KernelArgs {
     #[arg(long = "interface", value_name = "NAME")]
     pub interfaces: Vec<String>,
     /// Directory of bpffs that maps and links are pinned in.
-    #[arg(long, env = "SLUICE_PIN_DIR", default_value = DEFAULT_PIN_DIR)]
+    #[arg(long, env = "SLUICE_PIN_DIR", value_name = "DIR", default_value = DEFAULT_PIN_DIR)]
     pub pin_dir: PathBuf,
     /// Flows that the kernel's flow table of each address family holds; more are served in user space.
     #[arg(long, default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(2..=16_777_216))]

@@ -127,7 +127,9 @@ fn remedy(program: &str) -> String {
         "ip" | "ss" | "tc" => "iproute2",
         "nft" => "nftables",
         "nsenter" | "setpriv" | "unshare" => "util-linux",
-        "curl" | "ethtool" | "openssl" | "python3" | "telnet" => program,
+        "man" => "man-db",
+        "stty" => "coreutils",
+        "bash" | "curl" | "ethtool" | "fish" | "mandoc" | "zsh" | "openssl" | "python3" | "telnet" => program,
         _ => return String::new(),
     };
     format!("; install it with: apt-get install {package}")

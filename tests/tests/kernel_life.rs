@@ -31,6 +31,8 @@ fn five_hundred_flows_outlive_a_killed_agent_and_the_next_one_adopts_them() {
 
     steered.gateway.kill();
     assert!(steered.gateway.ask("/healthz/ready").is_none(), "nobody is home");
+    let top = steered.gateway.sluice(&["top", "--batch", "1", "--pane", "flows"]).expect_success().out;
+    assert!(top.starts_with("sluice: no agent") && top.matches("  kernel  ").count() >= 500, "{top}");
     for chat in &chats {
         chat.expect_unharmed();
     }

@@ -23,6 +23,12 @@ pub(crate) const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("ethtool", "ethtool"),
     ("go", "golang-go"),
     ("chromium-headless-shell", "chromium-headless-shell"),
+    ("bash", "bash"),
+    ("fish", "fish"),
+    ("zsh", "zsh"),
+    ("man", "man-db"),
+    ("mandoc", "mandoc"),
+    ("stty", "coreutils"),
 ];
 
 /// Time a program has to end itself before it is killed.

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use clap::{Args, ValueEnum};
+use anyhow::bail;
+use clap::Args;
 use serde::Serialize;
 
 use super::documents::{self, Documents, NamespaceArgs};
+use super::options::{ColorArgs, TextOutput};
 use super::table;
 use crate::analysis::{Analysis, analyse};
 use crate::api::{Diagnostic, Severity, render};
@@ -56,8 +58,11 @@ pub struct AnalyzeArgs {
 #[derive(Debug, Clone, Args)]
 pub struct CheckOptions {
     /// How to say what was found
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
+    #[arg(short, long, value_enum, value_name = "FORM", default_value_t = TextOutput::Text)]
+    pub output: TextOutput,
+    /// Colours.
+    #[command(flatten)]
+    pub color: ColorArgs,
     /// Fail on warnings too
     #[arg(long)]
     pub warnings_as_errors: bool,
@@ -75,15 +80,6 @@ pub struct CheckOptions {
     pub cluster: ClusterArgs,
 }
 
-/// `--output`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    Text,
-    /// For machines: one object.
-    Json,
-}
-
 /// What was found in a set of documents.
 #[derive(Debug, Serialize)]
 pub struct Findings {
@@ -99,7 +95,15 @@ pub struct Findings {
 
 /// Reads, analyses as the agent does, and reports.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    report(&find(&args.files, args.kubernetes, &args.options)?, &args.options)
+    let findings = find(&args.files, args.kubernetes, &args.options)?;
+    if findings.documents == 0 && findings.errors == 0 && !args.kubernetes {
+        let files: Vec<String> = args.files.iter().map(|file| file.display().to_string()).collect();
+        bail!(
+            "no documents in {}: of a directory those files are read whose names end in .yaml, .yml or .json",
+            files.join(", ")
+        );
+    }
+    report(&findings, &args.options)
 }
 
 /// The same with a cluster's documents.
@@ -108,14 +112,8 @@ pub fn analyze(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn report(findings: &Findings, args: &CheckOptions) -> anyhow::Result<ExitCode> {
-    let out = match args.output {
-        Output::Json => format!("{}\n", serde_json::to_string_pretty(findings)?),
-        Output::Text => {
-            let colour = io::stdout().is_terminal()
-                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            text(findings, args.quiet, colour)
-        }
-    };
+    let colour = args.color.on(io::stdout().is_terminal());
+    let out = args.output.render(findings, || text(findings, args.quiet, colour))?;
     table::print(&out)?;
     let failed = findings.errors > 0 || (args.warnings_as_errors && findings.warnings > 0);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

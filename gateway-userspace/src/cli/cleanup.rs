@@ -5,14 +5,19 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
+use super::table;
 use crate::datapath::{Pins, attach, delivery, interfaces};
 use crate::settings::DEFAULT_PIN_DIR;
 
 /// `sluice cleanup`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sluice cleanup
+  sluice cleanup --pin-dir /sys/fs/bpf/edge")]
 pub struct CleanupArgs {
     /// Directory of bpffs that maps and links are pinned in.
-    #[arg(long, env = "SLUICE_PIN_DIR", default_value = DEFAULT_PIN_DIR)]
+    #[arg(long, env = "SLUICE_PIN_DIR", value_name = "DIR", default_value = DEFAULT_PIN_DIR)]
     pin_dir: PathBuf,
 }
 
@@ -33,9 +38,11 @@ pub fn run(args: &CleanupArgs) -> Result<()> {
         removed => removed.context("cannot remove the rules for answers to clients' addresses")?,
     }
     if pins.remove()? {
-        println!("removed the kernel plane at {directory}; the flows that it carried are cut");
+        table::print(&format!(
+            "removed the kernel plane at {directory}; the flows that it carried are cut\n"
+        ))?;
     } else {
-        println!("nothing to remove at {directory}");
+        table::print(&format!("nothing to remove at {directory}\n"))?;
     }
     Ok(())
 }

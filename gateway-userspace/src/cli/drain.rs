@@ -14,6 +14,10 @@ use crate::settings::default_admin_socket;
 
 /// Flags of `sluice drain`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sluice drain
+  sluice drain --own --for 10")]
 pub struct DrainArgs {
     /// Return only so many seconds later, when load balancers have noticed: for hooks before a stop.
     #[arg(long = "for", value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=3600))]
@@ -22,7 +26,7 @@ pub struct DrainArgs {
     #[arg(long)]
     pub own: bool,
     /// The agent's unix socket.
-    #[arg(long, env = "SLUICE_ADMIN_SOCKET", default_value_os_t = default_admin_socket())]
+    #[arg(long, env = "SLUICE_ADMIN_SOCKET", value_name = "SOCKET", default_value_os_t = default_admin_socket())]
     pub admin_socket: PathBuf,
 }
 

@@ -10,11 +10,12 @@ use std::time::SystemTime;
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use http::{HeaderName, HeaderValue, Method, Uri};
 
 use super::admin_client::Agent;
 use super::documents::{self, Documents, NamespaceArgs};
+use super::options::TextOutput;
 use super::remote::RemoteArgs;
 use super::table;
 use crate::analysis::analyse;
@@ -40,9 +41,9 @@ pub struct ExplainArgs {
     /// The same, as `sluice run` takes them
     #[arg(long, num_args = 1.., value_name = "DIR-OR-FILE")]
     pub config: Vec<PathBuf>,
-    /// What is asked for: `http://` or `https://`, host, port, path and query
-    #[arg(long)]
-    pub url: String,
+    /// What is asked for: `http://` or `https://`, host, port, path and query; may stand before the files without --url
+    #[arg(long, required_unless_present = "files")]
+    pub url: Option<String>,
     /// A header, `name: value`; `host` takes the place of the URL's
     #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = parse_header)]
     pub headers: Vec<(String, String)>,
@@ -56,13 +57,13 @@ pub struct ExplainArgs {
     #[arg(short = 'X', long, default_value = "GET", value_parser = parse_method)]
     pub method: String,
     /// Form of the output
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
+    #[arg(short, long, value_enum, value_name = "FORM", default_value_t = TextOutput::Text)]
+    pub output: TextOutput,
     /// Look in the documents of a cluster's API server; those of files take the place of the cluster's
     #[arg(long)]
     pub kubernetes: bool,
     /// Ask a gateway in a cluster, by its pod (POD, POD.NAMESPACE, or POD with -n) or its node
-    #[arg(long, value_name = "POD|NODE", conflicts_with_all = ["files", "config", "kubernetes"])]
+    #[arg(long, value_name = "POD|NODE", conflicts_with_all = ["config", "kubernetes"])]
     pub pod: Option<String>,
     /// Of a cluster's documents, which; with --pod, -n is the pod's namespace.
     #[command(flatten)]
@@ -71,20 +72,11 @@ pub struct ExplainArgs {
     #[command(flatten)]
     pub remote: RemoteArgs,
     /// The agent's unix socket
-    #[arg(long, env = "SLUICE_ADMIN_SOCKET", default_value_os_t = default_admin_socket())]
+    #[arg(long, env = "SLUICE_ADMIN_SOCKET", value_name = "SOCKET", default_value_os_t = default_admin_socket())]
     pub admin_socket: PathBuf,
     /// Which gateway the documents are for.
     #[command(flatten)]
     pub identity: IdentityArgs,
-}
-
-/// `--output`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    Text,
-    /// For machines: one object.
-    Json,
 }
 
 fn parse_header(text: &str) -> Result<(String, String), String> {
@@ -101,25 +93,38 @@ fn parse_method(text: &str) -> Result<String, String> {
 
 /// Asks, and prints the way.
 pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let question = question(args)?;
-    let files: Vec<PathBuf> = args.files.iter().chain(&args.config).cloned().collect();
+    let (url, files) = asked(args)?;
+    let question = question(url, args)?;
+    let files: Vec<PathBuf> = files.iter().chain(&args.config).cloned().collect();
+    if let Some(file) = files.first().filter(|_| args.pod.is_some()) {
+        bail!("{}: with --pod the gateway itself is asked, and no file is read", file.display());
+    }
     let explanation = if files.is_empty() && !args.kubernetes {
         ask(args, &question)?
     } else {
         look(args, files, question)?
     };
-    let text = match args.output {
-        Output::Json => format!("{}\n", serde_json::to_string_pretty(&explanation)?),
-        Output::Text => text(&args.method, &args.url, &explanation),
-    };
+    let text = args.output.render(&explanation, || text(&args.method, url, &explanation))?;
     table::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// The URL, by its flag or before the files, and the files.
+fn asked(args: &ExplainArgs) -> anyhow::Result<(&str, &[PathBuf])> {
+    if let Some(url) = &args.url {
+        return Ok((url, &args.files));
+    }
+    let first = args.files.split_first().and_then(|(first, files)| Some((first.to_str()?, files)));
+    let Some((url, files)) = first.filter(|(first, _)| first.contains("://")) else {
+        bail!("which request? --url https://HOST/PATH, or the URL before the files");
+    };
+    Ok((url, files))
+}
+
 /// What a client would send for these flags.
-fn question(args: &ExplainArgs) -> anyhow::Result<Question> {
-    let no_url = || format!("`{}` is no URL: begin it with http:// or https:// and a host", args.url);
-    let uri: Uri = args.url.parse().with_context(no_url)?;
+fn question(url: &str, args: &ExplainArgs) -> anyhow::Result<Question> {
+    let no_url = || format!("`{url}` is no URL: begin it with http:// or https:// and a host");
+    let uri: Uri = url.parse().with_context(no_url)?;
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { bail!(no_url()) };
     let tls = match scheme {
         "http" => false,
@@ -166,7 +171,9 @@ fn look(args: &ExplainArgs, files: Vec<PathBuf>, question: Question) -> anyhow::
     let errors = analysis.diagnostics.iter().filter(|found| Diagnostic::is_error(found)).count();
     if errors > 0 {
         let plural = if errors == 1 { "" } else { "s" };
-        eprintln!("the documents have {errors} error{plural}, which may be why: `sluice check` shows them");
+        table::warn(&format!(
+            "the documents have {errors} error{plural}, which may be why: `sluice check` shows them"
+        ));
     }
     let question = question.in_form(analysis.snapshot.http.path).context(UNREADABLE)?;
     let state = State {

@@ -13,7 +13,7 @@ use kube::Client;
 use serde::Serialize;
 
 use super::admin_client::{get_through, runtime};
-use super::proxy_config::Output;
+use super::options::FormArgs;
 use super::remote::{self, Forward, GatewayPod, RemoteArgs};
 use super::{status, table};
 use crate::admin::view::Status;
@@ -51,9 +51,9 @@ pub struct ProxyStatusArgs {
     /// Namespace of the pods. Default: all of them; of one POD, that of the kubeconfig's context.
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    pub output: Output,
+    /// How it is shown.
+    #[command(flatten)]
+    pub form: FormArgs,
     /// Where, and as whom.
     #[command(flatten)]
     pub remote: RemoteArgs,
@@ -83,19 +83,19 @@ struct Row {
 pub fn run(args: &ProxyStatusArgs) -> anyhow::Result<ExitCode> {
     let namespace = args.namespace.as_deref();
     match &args.pod {
-        None => all(namespace, &args.remote, args.output),
+        None => all(namespace, &args.remote, args.form),
         Some(pod) => {
             let agent =
                 super::admin_client::Agent::of(&default_admin_socket(), Some(pod), namespace, &args.remote)?;
-            status::show(&agent, args.output)
+            status::show(&agent, args.form.output)
         }
     }
 }
 
 /// The table of all.
-pub(super) fn all(namespace: Option<&str>, args: &RemoteArgs, output: Output) -> anyhow::Result<ExitCode> {
+pub(super) fn all(namespace: Option<&str>, args: &RemoteArgs, form: FormArgs) -> anyhow::Result<ExitCode> {
     let rows = runtime()?.block_on(read(namespace, args))?;
-    table::print(&output.render(&rows, || render(&rows))?)?;
+    table::print(&form.output.render(&rows, || render(&rows, form))?)?;
     let is_well = |row: &Row| row.in_sync == Some(true) && row.status.as_ref().is_some_and(|it| it.ready);
     Ok(if rows.iter().all(is_well) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -166,9 +166,9 @@ fn vote(row: &Row) -> Option<(&Group, &str)> {
     (!fingerprint.is_empty()).then_some((&row.group, fingerprint))
 }
 
-fn render(rows: &[Row]) -> String {
+fn render(rows: &[Row], form: FormArgs) -> String {
     let cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
-    let mut text = table::render(COLUMNS, cells.iter().map(Vec::as_slice));
+    let mut text = form.table(COLUMNS, &cells);
     for row in rows {
         if let Some(error) = &row.error {
             let _ = writeln!(text, "\n{}.{}: {error}", row.pod, row.namespace);
@@ -269,7 +269,7 @@ mod tests {
         judge(&mut rows);
         let link = json!({"documents": 12, "stateAge": 35, "lost": {"services": "gone"}, "absent": []});
         rows[1].status.as_mut().expect("a status").cluster = serde_json::from_value(link).expect("a link");
-        let text = render(&rows);
+        let text = render(&rows, FormArgs::default());
         let lines: Vec<Vec<&str>> = text
             .lines()
             .map(|line| line.split("   ").map(str::trim).filter(|it| !it.is_empty()).collect())

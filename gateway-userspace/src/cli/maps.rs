@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use gateway_common::{BackendId, Direction, Table};
 use serde::Serialize;
 
+use super::options::FormArgs;
 use super::{table, tables};
 use crate::datapath::flows::Kind;
 use crate::datapath::maps::{Maps, SHAPES, capacity};
@@ -19,42 +20,40 @@ use crate::settings::DEFAULT_PIN_DIR;
 
 /// `sluice maps`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sluice maps list
+  sluice maps dump FLOWS
+  sluice maps dump BACKENDS4 -o json")]
 pub struct MapsArgs {
     #[command(subcommand)]
     command: MapsCommand,
     /// Directory of bpffs that the maps are pinned in.
-    #[arg(long, global = true, env = "SLUICE_PIN_DIR", default_value = DEFAULT_PIN_DIR)]
+    #[arg(long, global = true, env = "SLUICE_PIN_DIR", value_name = "DIR", default_value = DEFAULT_PIN_DIR)]
     pin_dir: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
 enum MapsCommand {
     /// Lists the maps and how full they are.
-    List(OutputArgs),
+    #[command(after_help = "\
+Examples:
+  sluice maps list
+  sluice maps list -o json")]
+    List(FormArgs),
     /// Shows what a map holds.
+    #[command(after_help = "\
+Examples:
+  sluice maps dump FLOWS
+  sluice maps dump VERDICTS
+  sluice maps dump BACKENDS4 -o json")]
     Dump {
         /// FLOWS, HALF, LISTENERS, BACKENDS, PORTS or DENY, with 4 or 6 behind it for one address family; LIMITS, LINKS,
         /// MAGLEV, VERDICTS or CONFIG.
         name: String,
         #[command(flatten)]
-        output: OutputArgs,
+        form: FormArgs,
     },
-}
-
-#[derive(Debug, Args)]
-struct OutputArgs {
-    /// How to print it.
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    output: Output,
-}
-
-/// How rows are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// Columns for people.
-    Table,
-    /// For programs.
-    Json,
 }
 
 /// Runs the command.
@@ -65,8 +64,8 @@ pub fn run(args: &MapsArgs) -> Result<()> {
 /// What the command prints.
 pub fn report(args: &MapsArgs) -> Result<String> {
     match &args.command {
-        MapsCommand::List(output) => list(args, output.output),
-        MapsCommand::Dump { name, output } => dump(args, name, output.output),
+        MapsCommand::List(form) => list(args, *form),
+        MapsCommand::Dump { name, form } => dump(args, name, *form),
     }
 }
 
@@ -92,14 +91,9 @@ pub(super) trait Row: Serialize {
     fn cells(&self) -> Vec<String>;
 }
 
-pub(super) fn render<R: Row>(rows: &[R], output: Output) -> Result<String> {
-    Ok(match output {
-        Output::Json => serde_json::to_string_pretty(rows)? + "\n",
-        Output::Table => {
-            let cells: Vec<_> = rows.iter().map(Row::cells).collect();
-            table::render(R::COLUMNS, cells.iter().map(Vec::as_slice))
-        }
-    })
+pub(super) fn render<R: Row>(rows: &[R], form: FormArgs) -> Result<String> {
+    let cells = || rows.iter().map(Row::cells).collect::<Vec<_>>();
+    form.output.render(&rows, || form.table(R::COLUMNS, &cells()))
 }
 
 #[derive(Serialize)]
@@ -130,7 +124,7 @@ impl Row for MapRow {
     }
 }
 
-fn list(args: &MapsArgs, output: Output) -> Result<String> {
+fn list(args: &MapsArgs, form: FormArgs) -> Result<String> {
     let maps = open(args)?;
     let directory = Pins::below(&args.pin_dir).maps();
     let mut rows = Vec::new();
@@ -155,7 +149,7 @@ fn list(args: &MapsArgs, output: Output) -> Result<String> {
             entries,
         });
     }
-    render(&rows, output)
+    render(&rows, form)
 }
 
 /// An address family, or both.
@@ -172,7 +166,7 @@ impl Families {
     }
 }
 
-fn dump(args: &MapsArgs, name: &str, output: Output) -> Result<String> {
+fn dump(args: &MapsArgs, name: &str, form: FormArgs) -> Result<String> {
     let upper = name.to_ascii_uppercase();
     let (base, families) = match (upper.strip_suffix('4'), upper.strip_suffix('6')) {
         (Some(base), _) => (base, Families::V4),
@@ -181,17 +175,17 @@ fn dump(args: &MapsArgs, name: &str, output: Output) -> Result<String> {
     };
     let maps = open(args)?;
     match (base, families) {
-        ("FLOWS", _) => render(&flows(&maps, Kind::Established, families), output),
-        ("HALF", _) => render(&flows(&maps, Kind::Handshakes, families), output),
-        ("PORTS", _) => render(&tables::ports(&maps, families)?, output),
-        ("DENY", _) => render(&tables::denied(&maps, families)?, output),
-        ("LIMITS", Families::Both) => render(&tables::limits(&maps)?, output),
-        ("LINKS", Families::Both) => render(&tables::links(&maps)?, output),
-        ("LISTENERS", _) => render(&listeners(&maps, families)?, output),
-        ("BACKENDS", _) => render(&backends(&maps, families)?, output),
-        ("MAGLEV", Families::Both) => render(&slots(&maps)?, output),
-        ("VERDICTS", Families::Both) => render(&verdicts(&maps)?, output),
-        ("CONFIG", Families::Both) => render(&config(&maps)?, output),
+        ("FLOWS", _) => render(&flows(&maps, Kind::Established, families), form),
+        ("HALF", _) => render(&flows(&maps, Kind::Handshakes, families), form),
+        ("PORTS", _) => render(&tables::ports(&maps, families)?, form),
+        ("DENY", _) => render(&tables::denied(&maps, families)?, form),
+        ("LIMITS", Families::Both) => render(&tables::limits(&maps)?, form),
+        ("LINKS", Families::Both) => render(&tables::links(&maps)?, form),
+        ("LISTENERS", _) => render(&listeners(&maps, families)?, form),
+        ("BACKENDS", _) => render(&backends(&maps, families)?, form),
+        ("MAGLEV", Families::Both) => render(&slots(&maps)?, form),
+        ("VERDICTS", Families::Both) => render(&verdicts(&maps)?, form),
+        ("CONFIG", Families::Both) => render(&config(&maps)?, form),
         _ => bail!(
             "no map `{name}`; there are FLOWS, HALF, LISTENERS, BACKENDS, PORTS, DENY (each also with 4 or 6), LIMITS, LINKS, \
              MAGLEV, VERDICTS and CONFIG"

@@ -11,6 +11,7 @@ pub mod explain;
 pub mod fleet;
 pub mod flows;
 pub mod logs;
+pub mod man;
 pub mod maps;
 pub mod options;
 mod own;
@@ -104,6 +105,8 @@ Examples:
     Cleanup(cleanup::CleanupArgs),
     /// Print a completion script for a shell.
     Completions(completions::CompletionsArgs),
+    /// Print a manual page, or write all of them to a directory.
+    Man(man::ManArgs),
 }
 
 /// Runs every command but `run`, which is the agent's.
@@ -125,5 +128,6 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Ready(args) => ready::run(args),
         Command::Cleanup(args) => cleanup::run(args).map(|()| ExitCode::SUCCESS),
         Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     }
 }

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use clap::{Args, ValueEnum};
-use serde::Serialize;
 
 use super::admin_client::Agent;
+use super::options::{FormArgs, Output};
 use super::remote::RemoteArgs;
 use super::table;
 use crate::admin::dump::{Item, Kind};
@@ -25,8 +25,8 @@ Examples:
   sluice proxy-config secrets node/worker-3 -n sluice-system
   sluice proxy-config all sluice-7xk2p -n sluice-system -o json > dump.json")]
 pub struct ProxyConfigArgs {
-    /// What to show: listeners, routes, clusters, endpoints, secrets, or all of them.
-    #[arg(value_parser = parse_what)]
+    /// What to show.
+    #[arg(value_enum)]
     pub what: What,
     /// A gateway in a cluster, by its pod (POD, POD.NAMESPACE) or its node, which is asked through the API server.
     #[arg(value_name = "POD|NODE")]
@@ -40,85 +40,79 @@ pub struct ProxyConfigArgs {
     /// Only objects of this port.
     #[arg(long)]
     pub port: Option<u16>,
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    pub output: Output,
+    /// How they are shown.
+    #[command(flatten)]
+    pub form: FormArgs,
     /// The agent's unix socket.
-    #[arg(long, env = "SLUICE_ADMIN_SOCKET", default_value_os_t = default_admin_socket())]
+    #[arg(long, env = "SLUICE_ADMIN_SOCKET", value_name = "SOCKET", default_value_os_t = default_admin_socket())]
     pub admin_socket: PathBuf,
     /// Which cluster.
     #[command(flatten)]
     pub remote: RemoteArgs,
 }
 
-/// `-o`.
+/// What is shown, by the names and short names that istioctl has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    Table,
-    /// The whole objects.
-    Json,
-    /// The whole objects.
-    Yaml,
-}
-
-impl Output {
-    /// A value in this form, of which `table` makes that for people.
-    pub(super) fn render<T: Serialize>(
-        self,
-        value: &T,
-        table: impl FnOnce() -> String,
-    ) -> anyhow::Result<String> {
-        Ok(match self {
-            Self::Table => table(),
-            Self::Json => format!("{}\n", serde_json::to_string_pretty(value)?),
-            Self::Yaml => serde_saphyr::to_string(value)?,
-        })
-    }
-}
-
-/// What is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
-    /// One kind.
-    Kind(Kind),
+    /// Ports, what is done on each, and which plane does it.
+    #[value(aliases = ["listener", "l"])]
+    Listeners,
+    /// Virtual hosts and their routes.
+    #[value(aliases = ["route", "r"])]
+    Routes,
+    /// Services.
+    #[value(aliases = ["cluster", "c"])]
+    Clusters,
+    /// Their addresses, and how they are.
+    #[value(aliases = ["endpoint", "ep"])]
+    Endpoints,
+    /// Certificates, never their keys.
+    #[value(aliases = ["secret", "s"])]
+    Secrets,
     /// Everything.
+    #[value(alias = "a")]
     All,
 }
 
 /// The kinds, in the order of a request's way.
 const KINDS: [Kind; 5] = [Kind::Listeners, Kind::Routes, Kind::Clusters, Kind::Endpoints, Kind::Secrets];
 
-fn parse_what(name: &str) -> Result<What, String> {
-    if name == "all" {
-        return Ok(What::All);
+impl What {
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::Listeners => &KINDS[..1],
+            Self::Routes => &KINDS[1..2],
+            Self::Clusters => &KINDS[2..3],
+            Self::Endpoints => &KINDS[3..4],
+            Self::Secrets => &KINDS[4..],
+            Self::All => &KINDS,
+        }
     }
-    let (singular, plural) = (name.to_owned(), format!("{name}s"));
-    Kind::parse(&singular)
-        .or_else(|| Kind::parse(&plural))
-        .map(What::Kind)
-        .ok_or_else(|| "expected listeners, routes, clusters, endpoints, secrets or all".to_owned())
 }
 
 /// Asks the agent and prints.
 pub fn run(args: &ProxyConfigArgs) -> anyhow::Result<ExitCode> {
-    if args.what == What::All && args.output != Output::Table {
-        ensure!(args.output == Output::Json, "all of it is told as a table or as JSON");
-        ensure!(args.name.is_none() && args.port.is_none(), "all of it as JSON has no filters: name a kind");
-    }
+    let is_whole = args.what == What::All && matches!(args.form.output, Output::Json | Output::Yaml);
+    ensure!(
+        !is_whole || (args.name.is_none() && args.port.is_none()),
+        "all of it for programs has no filters: name a kind, such as `proxy-config routes`"
+    );
     let namespace = args.namespace.as_deref();
     let agent = Agent::of(&args.admin_socket, args.pod.as_deref(), namespace, &args.remote)?;
-    match args.what {
-        What::Kind(kind) => one(&agent, kind, args)?,
+    match args.form.output {
         // As it comes: it may be more than fits.
-        What::All if args.output == Output::Json => {
+        Output::Json if is_whole => {
             agent.copy("/config_dump", |part| Ok(table::print_bytes(part)?))?;
             table::print("\n")?;
         }
-        What::All => {
-            for (at, kind) in KINDS.into_iter().enumerate() {
+        Output::Yaml if is_whole => {
+            let whole: serde_json::Value = agent.get("/config_dump")?;
+            table::print(&args.form.output.render(&whole, String::new)?)?;
+        }
+        _ => {
+            for (at, kind) in args.what.kinds().iter().enumerate() {
                 table::print(if at > 0 { "\n" } else { "" })?;
-                one(&agent, kind, args)?;
+                one(&agent, *kind, args)?;
             }
         }
     }
@@ -131,8 +125,11 @@ fn one(agent: &Agent, kind: Kind, args: &ProxyConfigArgs) -> anyhow::Result<()> 
         args.name.as_ref().is_none_or(|name| item.name.contains(name.as_str()))
             && args.port.is_none_or(|port| item.port == Some(port))
     });
-    let text = match args.output {
-        Output::Table => table::render(kind.columns(), items.iter().map(|item| item.cells.as_slice())),
+    let text = match args.form.output {
+        Output::Table | Output::Wide => {
+            let rows: Vec<Vec<String>> = items.into_iter().map(|item| item.cells).collect();
+            args.form.table(kind.columns(), &rows)
+        }
         machines => machines.render(&objects(items), String::new)?,
     };
     Ok(table::print(&text)?)

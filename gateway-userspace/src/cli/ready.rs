@@ -18,9 +18,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Flags of `sluice ready`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sluice ready
+  sluice ready --admin-socket /run/edge.sock")]
 pub struct ReadyArgs {
     /// The agent's unix socket.
-    #[arg(long, env = "SLUICE_ADMIN_SOCKET", default_value_os_t = default_admin_socket())]
+    #[arg(long, env = "SLUICE_ADMIN_SOCKET", value_name = "SOCKET", default_value_os_t = default_admin_socket())]
     pub admin_socket: PathBuf,
 }
 

@@ -9,7 +9,7 @@ use clap::Args;
 use gateway_common::{Action, Verdict};
 
 use super::admin_client::Agent;
-use super::proxy_config::Output;
+use super::options::{FormArgs, Output};
 use super::remote::RemoteArgs;
 use super::{fleet, table};
 use crate::admin::view::Status;
@@ -39,14 +39,14 @@ pub struct StatusArgs {
     /// Namespace of the pod. Default: that of the kubeconfig's context; with --all, all of them.
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    pub output: Output,
+    /// How it is shown.
+    #[command(flatten)]
+    pub form: FormArgs,
     /// The same as `-o json`.
     #[arg(long, conflicts_with = "output")]
     pub json: bool,
     /// The agent's unix socket.
-    #[arg(long, env = "SLUICE_ADMIN_SOCKET", default_value_os_t = default_admin_socket())]
+    #[arg(long, env = "SLUICE_ADMIN_SOCKET", value_name = "SOCKET", default_value_os_t = default_admin_socket())]
     pub admin_socket: PathBuf,
     /// Which cluster.
     #[command(flatten)]
@@ -55,12 +55,15 @@ pub struct StatusArgs {
 
 /// Asks the agent and prints. Exit status 1 when it is not ready.
 pub fn run(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let output = if args.json { Output::Json } else { args.output };
+    let mut form = args.form;
+    if args.json {
+        form.output = Output::Json;
+    }
     let namespace = args.namespace.as_deref();
     if args.all {
-        return fleet::all(namespace, &args.remote, output);
+        return fleet::all(namespace, &args.remote, form);
     }
-    show(&Agent::of(&args.admin_socket, args.pod.as_deref(), namespace, &args.remote)?, output)
+    show(&Agent::of(&args.admin_socket, args.pod.as_deref(), namespace, &args.remote)?, form.output)
 }
 
 /// One agent's.

@@ -18,7 +18,8 @@ pub(super) fn render<'a>(columns: &[&str], rows: impl Iterator<Item = &'a [Strin
     let mut line = |cells: &mut dyn Iterator<Item = &str>| {
         let mut text = String::new();
         for (cell, width) in cells.zip(&widths) {
-            text.push_str(cell);
+            // What clients and documents say must not move the cursor.
+            text.extend(cell.chars().map(|character| if character.is_control() { '?' } else { character }));
             text.extend(std::iter::repeat_n(' ', width + GAP - cell.chars().count()));
         }
         out.push_str(text.trim_end());
@@ -29,6 +30,11 @@ pub(super) fn render<'a>(columns: &[&str], rows: impl Iterator<Item = &'a [Strin
         line(&mut row.iter().map(String::as_str));
     }
     out
+}
+
+/// A line on stderr. Nobody is left to be told where it cannot be written.
+pub(super) fn warn(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Writes to stdout; a reader that has seen enough (`| head`) is no error.
@@ -54,6 +60,12 @@ pub(super) fn print_bytes(bytes: &[u8]) -> io::Result<ControlFlow<()>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_cannot_write_on_the_terminal_by_itself() {
+        let rows = [vec!["a\x1b[2J\nb".to_owned()]];
+        assert_eq!(render(&["NAME"], rows.iter().map(Vec::as_slice)), "NAME\na?[2J?b\n");
+    }
 
     #[test]
     fn columns_line_up_and_lines_do_not_end_in_spaces() {

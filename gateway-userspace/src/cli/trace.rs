@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::admin_client::Agent;
+use super::options::TextOutput;
 use super::table;
 use crate::admin::trace::Line;
 use crate::datapath::trace::{Course, Packet};
@@ -35,20 +36,11 @@ pub struct TraceArgs {
     #[arg(long, value_name = "PACKETS", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// Form of the output.
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
+    #[arg(short, long, value_enum, value_name = "FORM", default_value_t = TextOutput::Text)]
+    pub output: TextOutput,
     /// The agent's unix socket.
-    #[arg(long, env = "SLUICE_ADMIN_SOCKET", default_value_os_t = default_admin_socket())]
+    #[arg(long, env = "SLUICE_ADMIN_SOCKET", value_name = "SOCKET", default_value_os_t = default_admin_socket())]
     pub admin_socket: PathBuf,
-}
-
-/// `-o`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    Text,
-    /// An object a line.
-    Json,
 }
 
 /// Asks the agent and prints what comes.
@@ -56,11 +48,14 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let count = args.count.map(|count| format!("&count={count}")).unwrap_or_default();
     let path = format!("/trace?client={}&seconds={}{count}", args.client, args.duration);
     Agent::local(&args.admin_socket)?.stream(&path, |line| {
+        let unread = "cannot be read; is the agent of another version?";
         let text = match args.output {
-            Output::Json => String::from_utf8_lossy(line).into_owned(),
-            Output::Text => words(
-                &serde_json::from_slice(line).context("cannot be read; is the agent of another version?")?,
-            ),
+            TextOutput::Json => String::from_utf8_lossy(line).into_owned(),
+            TextOutput::Text => words(&serde_json::from_slice(line).context(unread)?),
+            TextOutput::Yaml => {
+                let value: serde_json::Value = serde_json::from_slice(line).context(unread)?;
+                format!("---\n{}", args.output.render(&value, String::new)?)
+            }
         };
         Ok(table::print_on(&text)?)
     })?;

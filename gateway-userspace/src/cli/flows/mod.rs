@@ -13,6 +13,7 @@ use std::time::Duration;
 use self::reading::Sources;
 use self::row::{FlowRow, WideRow};
 use super::admin_client::Agent;
+use super::options::{FormArgs, Output};
 use super::remote::RemoteArgs;
 use super::{maps, table};
 use crate::settings::{DEFAULT_PIN_DIR, default_admin_socket};
@@ -61,29 +62,18 @@ pub struct FlowsArgs {
     /// Show them again and again, until Ctrl-C.
     #[arg(long)]
     pub watch: bool,
-    /// How to print it.
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    pub output: Output,
+    /// How they are shown.
+    #[command(flatten)]
+    pub form: FormArgs,
     /// Directory of bpffs that the maps are pinned in.
-    #[arg(long, env = "SLUICE_PIN_DIR", default_value = DEFAULT_PIN_DIR)]
+    #[arg(long, env = "SLUICE_PIN_DIR", value_name = "DIR", default_value = DEFAULT_PIN_DIR)]
     pub pin_dir: PathBuf,
     /// Unix socket of the agent, which is asked for the connections of user space.
-    #[arg(long, env = "SLUICE_ADMIN_SOCKET", default_value_os_t = default_admin_socket())]
+    #[arg(long, env = "SLUICE_ADMIN_SOCKET", value_name = "SOCKET", default_value_os_t = default_admin_socket())]
     pub admin_socket: PathBuf,
     /// Which cluster.
     #[command(flatten)]
     pub remote: RemoteArgs,
-}
-
-/// `-o`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// Columns for people.
-    Table,
-    /// More of them.
-    Wide,
-    /// For programs.
-    Json,
 }
 
 /// `--sort`.
@@ -129,12 +119,16 @@ pub fn run(args: &FlowsArgs) -> Result<ExitCode> {
     loop {
         std::thread::sleep(Duration::from_secs(args.interval));
         let now = sources.read()?;
-        let text = render(arranged(args, now.since(&before)), args.output)?;
+        let text = render(arranged(args, now.since(&before)), args.form)?;
         // A screen of its own for each reading, if it is one for people.
-        let clear = if args.watch && args.output != Output::Json { "\x1b[2J\x1b[H" } else { "" };
+        let clear = match args.form.output {
+            Output::Table | Output::Wide if args.watch => "\x1b[2J\x1b[H",
+            Output::Yaml if args.watch => "---\n",
+            _ => "",
+        };
         let stopped = table::print_on(&format!("{clear}{text}"))?.is_break();
         for line in &now.unread {
-            eprintln!("{line}");
+            table::warn(line);
         }
         if stopped || !args.watch {
             return Ok(ExitCode::SUCCESS);
@@ -143,11 +137,10 @@ pub fn run(args: &FlowsArgs) -> Result<ExitCode> {
     }
 }
 
-fn render(rows: Vec<FlowRow>, output: Output) -> Result<String> {
-    match output {
-        Output::Table => maps::render(&rows, maps::Output::Table),
-        Output::Wide => maps::render(&rows.into_iter().map(WideRow).collect::<Vec<_>>(), maps::Output::Table),
-        Output::Json => maps::render(&rows, maps::Output::Json),
+fn render(rows: Vec<FlowRow>, form: FormArgs) -> Result<String> {
+    match form.output {
+        Output::Wide => maps::render(&rows.into_iter().map(WideRow).collect::<Vec<_>>(), form),
+        Output::Table | Output::Json | Output::Yaml => maps::render(&rows, form),
     }
 }
 

@@ -73,10 +73,10 @@ pub struct TopArgs {
     #[command(flatten)]
     pub color: ColorArgs,
     /// Directory of bpffs that the kernel plane's maps are pinned in.
-    #[arg(long, env = "SLUICE_PIN_DIR", default_value = DEFAULT_PIN_DIR)]
+    #[arg(long, env = "SLUICE_PIN_DIR", value_name = "DIR", default_value = DEFAULT_PIN_DIR)]
     pub pin_dir: PathBuf,
     /// The agent's unix socket.
-    #[arg(long, env = "SLUICE_ADMIN_SOCKET", default_value_os_t = default_admin_socket())]
+    #[arg(long, env = "SLUICE_ADMIN_SOCKET", value_name = "SOCKET", default_value_os_t = default_admin_socket())]
     pub admin_socket: PathBuf,
     /// Which cluster.
     #[command(flatten)]
