@@ -17,6 +17,7 @@ use harness::program::run_with_input;
 
 /// Classes of shell blocks that `kernel_book` does not type, and why.
 const CLASSES: &[(&str, &str)] = &[
+    ("api", "`kube_book` types it, against an API server"),
     ("build", "takes minutes and the sources: `cargo xtask ci` and `cargo xtask demo --check` run the same"),
     (
         "cluster",
@@ -105,7 +106,7 @@ fn documents_are_sound() {
     for page in all() {
         for block in page.blocks_of("yaml").filter(|block| !block.is("foreign")) {
             // Those of a stage are checked together, with what the page's commands make.
-            let with_secrets = block.file().is_some();
+            let with_secrets = block.file().is_some() || block.is("applied");
             let said = run_with_input(
                 std::process::Command::new(program()).args(["check", "--quiet", "-"]),
                 whole(block).as_bytes(),
