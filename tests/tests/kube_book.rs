@@ -36,8 +36,9 @@ fn play(page: &Page) {
         if block.language != "sh" || !block.is("api") {
             continue;
         }
-        let mut shell = Command::new("bash");
-        shell.args(["-c", &format!("exec 2>&1\n{}", block.text)]).current_dir(directory.path());
+        // What waits for controllers would wait for ever.
+        let mut shell = Command::new("timeout");
+        shell.args(["60", "bash", "-c", &format!("exec 2>&1\n{}", block.text)]).current_dir(directory.path());
         let said = run(shell.env("KUBECONFIG", plane.kubeconfig()).env("PATH", &path).env("NO_COLOR", "1"));
         let shown = blocks.peek().filter(|next| next.language == "text" && next.is("output"));
         println!("── {}\n{}{}", page.at(block.line), block.text, said.out);
