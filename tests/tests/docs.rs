@@ -17,6 +17,7 @@ use harness::program::run_with_input;
 
 /// Classes of shell blocks that `kernel_book` does not type, and why.
 const CLASSES: &[(&str, &str)] = &[
+    ("api", "`kube_book` types it, against an API server"),
     ("build", "takes minutes and the sources: `cargo xtask ci` and `cargo xtask demo --check` run the same"),
     (
         "cluster",
@@ -105,7 +106,7 @@ fn documents_are_sound() {
     for page in all() {
         for block in page.blocks_of("yaml").filter(|block| !block.is("foreign")) {
             // Those of a stage are checked together, with what the page's commands make.
-            let with_secrets = block.file().is_some();
+            let with_secrets = block.file().is_some() || block.is("applied");
             let said = run_with_input(
                 std::process::Command::new(program()).args(["check", "--quiet", "-"]),
                 whole(block).as_bytes(),
@@ -133,8 +134,8 @@ fn whole(block: &Block) -> String {
     let frame = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let place = frame.lines().find(|line| line.trim() == "HERE").expect("a place for the part");
     let indent = place.len() - place.trim_start().len();
-    let part: String = block.text.lines().map(|line| format!("{:indent$}{line}\n", "")).collect();
-    frame.replace(&format!("{place}\n"), &part)
+    let part: Vec<String> = block.text.lines().map(|line| format!("{:indent$}{line}", "")).collect();
+    frame.replace(place, &part.join("\n"))
 }
 
 #[test]
@@ -177,7 +178,7 @@ fn commands_of_ours_are_ones_that_are_there() {
     none("commands that cannot be typed", faults);
 }
 
-fn fault_of_command(words: &[String], tasks: &str) -> Option<String> {
+fn fault_of_command(words: &[String], tasks: &BTreeSet<String>) -> Option<String> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         // What stands behind `--` of kubectl exec is a command in the pod.
@@ -195,23 +196,20 @@ fn fault_of_command(words: &[String], tasks: &str) -> Option<String> {
             })
         }
         ["cargo", "xtask", task, ..] => {
-            (!tasks.contains(&format!("\n  {task} "))).then(|| "no such command of xtask".to_owned())
+            (!tasks.contains(*task)).then(|| "no such command of xtask".to_owned())
         }
         _ => None,
     }
 }
 
 /// What `cargo xtask --help` lists, by the source: the program itself is not built for tests.
-fn xtask_commands() -> String {
+fn xtask_commands() -> BTreeSet<String> {
     let source = std::fs::read_to_string(root().join("xtask/src/main.rs")).expect("the source of xtask");
     let (_, list) = source.split_once("enum Command {").expect("its commands");
     let (list, _) = list.split_once("\n}").expect("their end");
     let variants = list.lines().filter(|line| line.starts_with("    ") && !line.starts_with("     "));
     let names = variants.filter_map(|line| line.trim().split([',', '(', ' ']).next());
-    names
-        .filter(|name| name.starts_with(char::is_uppercase))
-        .map(|name| format!("\n  {} ", dashed(name)))
-        .collect()
+    names.filter(|name| name.starts_with(char::is_uppercase)).map(dashed).collect()
 }
 
 /// `BuildEbpf` as `build-ebpf`.

@@ -28,6 +28,7 @@ of Kubernetes' own kinds, where everything else is passed over.
 |---|---|
 | served | it does what Istio's reference says; [http.md](../http.md), [tls.md](../tls.md) and [backends.md](../backends.md) have the details |
 | reported | the document is taken, the field has no effect, and a warning says so (SLU0004, SLU0012) |
+| no effect | in Istio neither: it is old, or for people |
 | refused | ignoring it would change who gets in or where traffic goes: the document is refused (SLU0005) |
 | kernel, user space, handed over | [which plane](../concepts.md#which-plane-serves-what) serves connections of documents that have it |
 
@@ -187,7 +188,7 @@ impl Table<'_> {
             None => said.to_owned(),
         };
         let describes = elsewhere.is_none() && !inner.properties.is_empty();
-        let status = self.status(path);
+        let status = if elsewhere.is_some() { "as there".to_owned() } else { self.status(path, said) };
         let line = format!("| `{path}` | {} | {} | {} |\n", type_of(schema), cell(&what), cell(&status));
         self.rows.push(Row { path: path.to_owned(), line });
         if describes {
@@ -195,12 +196,18 @@ impl Table<'_> {
         }
     }
 
-    fn status(&self, path: &str) -> String {
+    /// What is below a field that is not served is not either.
+    fn status(&self, path: &str, comment: &str) -> String {
+        let is_above =
+            |field: &str| path.strip_prefix(field).is_some_and(|rest| rest.starts_with(['.', '[']));
+        if let Some(above) = unsupported_fields(self.kind).into_iter().find(|it| is_above(&it.field)) {
+            return format!("{}, with `{}`", outcome(above.refused), above.field);
+        }
         let of_field = |field: &str| field.split_once('=').map_or(field, |(field, _)| field) == path;
         let own: Vec<Unsupported> =
             unsupported_fields(self.kind).into_iter().filter(|it| of_field(&it.field)).collect();
         let said = own.iter().map(|it| {
-            let outcome = if it.refused { "refused" } else { "reported" };
+            let outcome = outcome(it.refused);
             let value = it.field.split_once('=').map(|(_, value)| format!("`{value}` ")).unwrap_or_default();
             let why = if it.why.is_empty() { String::new() } else { format!(": {}", it.why) };
             format!("{value}{outcome}{why}")
@@ -208,7 +215,8 @@ impl Table<'_> {
         let whole = own.iter().any(|it| !it.field.contains('='));
         let noted = NOTES.iter().filter(|(kind, field, _)| *kind == self.kind && *field == path);
         let noted = noted.map(|(_, _, note)| (*note).to_owned());
-        let served = (!whole).then(|| "served".to_owned());
+        let served = if comment.to_lowercase().contains("without effect") { "no effect" } else { "served" };
+        let served = (!whole).then(|| served.to_owned());
         served.into_iter().chain(said).chain(noted).collect::<Vec<_>>().join("; ")
     }
 
@@ -224,6 +232,10 @@ impl Table<'_> {
         }
         Ok(())
     }
+}
+
+fn outcome(is_refused: bool) -> &'static str {
+    if is_refused { "refused" } else { "reported" }
 }
 
 /// The schema within lists and mappings, and what stands behind a path for them.

@@ -108,7 +108,7 @@ impl Stage {
     fn play(&mut self, page: &Page, block: &Block, shown: Option<&str>) {
         let place = page.at(block.line);
         let text = block.text.as_str();
-        let before = self.writes_documents(text).then(|| self.gateway.generation()).flatten();
+        let before = writes_documents(text).then(|| self.gateway.generation()).flatten();
         let shell = if block.is("client") { &mut self.client } else { &mut self.gateway };
         let fits = |said: &Said| said.code == 0 && shown.is_none_or(|shown| is_as_shown(shown, &said.text));
         let mut said = shell.type_in(text, &place);
@@ -135,11 +135,6 @@ impl Stage {
         }
     }
 
-    /// Whether a command makes a file that a running gateway reads.
-    fn writes_documents(&self, text: &str) -> bool {
-        text.contains("> documents/") || text.contains("rm documents/")
-    }
-
     /// All documents of a page together have nothing wrong with them, unless it says so itself.
     #[track_caller]
     fn expect_sound(&mut self, page: &Page) {
@@ -155,6 +150,11 @@ impl Stage {
             said.text
         );
     }
+}
+
+/// Whether a command changes the files that a running gateway reads.
+fn writes_documents(text: &str) -> bool {
+    text.contains("> documents/") || text.contains("rm documents/")
 }
 
 fn starts_gateway(text: &str) -> bool {
