@@ -52,7 +52,10 @@ function hear(answer) {
   // The agent answers alike for a moment: no time has passed then.
   if (!before || last.at > before.at) before = last;
   overview.facts(now);
-  overview.attention(now, (id) => board.show(id));
+  overview.attention(now, (id, how) => {
+    board.show(id);
+    views.find((view) => view.id === id).how?.(how);
+  });
   const { error = 0, warning = 0 } = now.findings;
   board.badge("diagnostics", error + warning, error > 0 ? "bad" : "warn");
   board.badge("certificates", now.credentialFaults, "bad");
