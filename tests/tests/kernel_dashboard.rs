@@ -175,7 +175,11 @@ impl Scene {
             + &http_service("search", &[at(3), at(0)])
             + &http_service("search-next", &[at(1)])
             + &http_service("orders", &[at(2), gone])
-            + &documents::annotated_rule("orders", &["sluice.dev/health-check: 'http:///healthz'"], "{}")
+            + &documents::annotated_rule(
+                "orders",
+                &["sluice.dev/health-check: 'http:///healthz'"],
+                "{loadBalancer: {simple: RANDOM}}",
+            )
             + &tcp_service("mqtt", &[echo.address])
             + &service("vault", "https", &[echo.address])
             + &secret(
@@ -266,9 +270,6 @@ fn the_pictures_of_the_documentation_can_be_taken() {
     show(&page, "diagnostics");
     page.until("findings", "Boolean(document.querySelector('.finding'))");
     take("dashboard-diagnostics");
-    show(&page, "certificates");
-    page.until("certificates", "Boolean(document.querySelector('#panel-certificates tbody tr'))");
-    take("dashboard-certificates");
     show(&page, "planes");
     page.until("verdicts", "Boolean(document.querySelector('#panel-planes tbody tr'))");
     take("dashboard-planes");
