@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -278,6 +277,35 @@ impl Page<'_> {
         self.call("Emulation.setEmulatedMedia", &json!({ "features": features }));
     }
 
+    /// Controls and figures that the accessibility tree has no name for: their roles.
+    #[track_caller]
+    pub fn nameless(&self) -> Vec<String> {
+        const NAMED: [&str; 14] = [
+            "button",
+            "checkbox",
+            "combobox",
+            "form",
+            "image",
+            "link",
+            "meter",
+            "navigation",
+            "region",
+            "searchbox",
+            "tab",
+            "table",
+            "tabpanel",
+            "textbox",
+        ];
+        let tree = self.call("Accessibility.getFullAXTree", &json!({}));
+        let nodes = tree["nodes"].as_array().expect("a tree").iter().filter(|node| node["ignored"] != true);
+        let nameless = nodes.filter_map(|node| {
+            let role = node["role"]["value"].as_str()?;
+            let name = node["name"]["value"].as_str().unwrap_or_default().trim();
+            (NAMED.contains(&role) && name.is_empty()).then(|| format!("{role}: {node}"))
+        });
+        nameless.collect()
+    }
+
     /// The window as a PNG.
     #[track_caller]
     pub fn picture(&self) -> Vec<u8> {
@@ -319,7 +347,10 @@ impl Page<'_> {
     }
 }
 
-/// Where pictures of the documentation go, if they are wanted: `SLUICE_SCREENSHOTS`.
-pub fn pictures() -> Option<PathBuf> {
-    std::env::var_os("SLUICE_SCREENSHOTS").map(PathBuf::from)
+/// What must hold of a page once it was used: it asked nobody but `own`, the beginning of addresses, and complained of nothing.
+#[track_caller]
+pub fn expect_quiet(page: &Page<'_>, own: &str) {
+    let strangers: Vec<_> = page.requested().into_iter().filter(|url| !url.starts_with(own)).collect();
+    assert_eq!(strangers, Vec::<String>::new());
+    assert_eq!(page.complaints(), Vec::<Value>::new());
 }

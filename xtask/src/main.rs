@@ -16,6 +16,7 @@ mod node;
 mod peers;
 mod process;
 mod prometheus;
+mod screenshots;
 mod test;
 mod tidy;
 mod toolchain;
@@ -48,8 +49,8 @@ enum Command {
     },
     /// Check the order of the modules and the rules that no compiler knows.
     Tidy,
-    /// Measure: l4, l7 and sni (beside HAProxy, Envoy, nginx, l4 also nftables), steering, faults, start, memory, kube. Prints a
-    /// table and JSON.
+    /// Measure: l4, l7 and sni (beside HAProxy, Envoy, nginx, l4 also nftables), steering, faults, start, memory, kube,
+    /// dashboard. Prints a table and JSON.
     Bench {
         /// Handed to the measuring program; `--help` tells.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -71,6 +72,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Take the pictures of the documentation, `docs/pictures`, of a gateway at work. Needs root.
+    Screenshots,
     /// What CI checks before it runs the tests: format, order, lints, licences, kernel programs, definitions.
     Ci,
 }
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         Command::Image(args) => image::run(&args),
         Command::Crds { check } => crds::run(check),
         Command::Docs { check } => docs::run(check),
+        Command::Screenshots => screenshots::run(),
         Command::Ci => ci::run(),
     };
     match result {

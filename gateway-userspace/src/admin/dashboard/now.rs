@@ -148,7 +148,10 @@ fn now(view: &View, kernel: Option<datapath::Status>) -> Now<'_> {
         bind_failures: &view.bind_failures[..view.bind_failures.len().min(MOST_TOLD)],
         credential_faults: view.credential_faults.len(),
         kernel_off: view.kernel.off.as_deref(),
-        highest_tier: if view.kernel.off.is_none() { Tier::Kernel } else { view.tier.highest() },
+        highest_tier: match view.kernel.off {
+            None => Tier::Kernel,
+            Some(_) => view.tier.highest().min(Tier::Splice),
+        },
         overload: view.overload.read(),
         refused: view.counts.refusals.view(),
         limited: limited(view),

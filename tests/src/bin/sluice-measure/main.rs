@@ -3,6 +3,7 @@
 //! time from start to serving, memory at rest, a cluster's documents from the API server to traffic. A table for people, JSON for machines.
 
 mod compare;
+mod dashboard;
 mod faults;
 mod figures;
 mod idle;
@@ -59,6 +60,8 @@ enum What {
         #[arg(long, default_value_t = 10_000)]
         virtual_services: usize,
     },
+    /// How soon the dashboard is seen, and what pages that poll cost a gateway of ten thousand routes.
+    Dashboard,
     /// A cluster's documents: how soon what changes at the API server is in traffic, and what a large mesh takes.
     Kube(kube::Options),
     /// Both ends of a share of idle connections, for `sni`.
@@ -88,6 +91,7 @@ fn run(measure: &Measure) -> Result<()> {
         What::Hold { share } => return idle_ends::hold(share),
         What::Steering { gib, streams } => steering::run(rounds, *gib, (*streams).max(1))?,
         What::Faults(options) => faults::run(options)?,
+        What::Dashboard => dashboard::run(rounds)?,
         What::Start => idle::start(rounds)?,
         What::Kube(options) => kube::run(rounds, options)?,
         What::Memory { virtual_services } => idle::memory(rounds, *virtual_services)?,

@@ -23,8 +23,8 @@ function row(certificate) {
   const more = certificate.moreNames > 0 ? [el("span", { class: "muted" }, `and ${certificate.moreNames} more`)] : [];
   return {
     cells: [
-      el("div", { class: "names" }, names.map((name) => named(name)), more, names.length === 0 && "–", certificate.fault && el("p", { class: "fault" }, plain(certificate.fault))),
-      days === undefined ? "–" : format.count(days), state(certificate, days),
+      el("div", { class: "names" }, names.map((name) => named(name)), more, names.length === 0 && "–"),
+      days === undefined ? "–" : format.count(days), el("div", {}, state(certificate, days), certificate.fault && el("span", { class: "because" }, plain(certificate.fault))),
       certificate.notAfter === undefined ? "–" : el("time", {}, format.day(certificate.notAfter)),
       certificate.key ?? "–", certificate.issuer ? named(certificate.issuer) : "–",
       el("div", {}, named(certificate.source), certificate.role === "authority" && el("span", { class: "muted" }, " trusted authority")),

@@ -41,7 +41,7 @@ export function view() {
       const sni = el("input", { type: "text", placeholder: "the URL's host", spellcheck: "false", autocomplete: "off" });
       const bare = el("input", { type: "checkbox", id: "explain-bare" });
       const result = el("section", { class: "explanation", "aria-label": "Explanation" }, el("p", { class: "empty" }, "Nothing is sent: the gateway says where such a request would go, and which lines of which documents decide that."));
-      const form = el("form", { class: "card ask", on: { submit: async (event) => {
+      const form = el("form", { class: "card ask", "aria-label": "Request", on: { submit: async (event) => {
         event.preventDefault();
         const question = {
           url: url.value.trim(), method: method.value.trim(), headers: headers.value.split("\n"), client: client.value.trim(),

@@ -10,16 +10,17 @@ const SIGNS = { error: ["✕", "bad"], warning: ["▲", "warn"], info: ["●", "
 function source(text) {
   const all = lines(text).trimEnd().split("\n");
   return el("pre", { tabindex: "0", "aria-label": "Source and remedy" }, all.slice(1).map((line) => {
-    const kind = /^ *\d* *\| +\^+$/.test(line) ? "underline" : /^ *\d+ \|/.test(line) ? "line" : /^ *= help:/.test(line) ? "help" : "rest";
+    const [, gutter, marks] = /^( *\| +)(\^+)$/.exec(line) ?? [];
+    if (marks) return [el("span", { class: "gutter" }, gutter), el("span", { class: "underline" }, `${marks}\n`)];
+    const kind = /^ *\d+ \|/.test(line) ? "line" : /^ *= help:/.test(line) ? "help" : "rest";
     return el("span", { class: kind }, `${line}\n`);
   }));
 }
 
-function finding({ severity, code, message, document: about, place, text }) {
+function finding({ severity, code, message, text }) {
   const [sign, level] = SIGNS[severity];
   return el("li", {}, el("article", { class: "finding", "data-level": level },
     el("h3", {}, el("span", { "aria-hidden": "true" }, `${sign} `), el("span", { class: "severity" }, severity), " ", el("code", {}, code), " ", el("bdi", { class: "long" }, plain(message))),
-    el("p", { class: "muted" }, about && el("bdi", {}, plain(about)), about && place && " · ", place && el("code", {}, plain(place))),
     source(text)));
 }
 

@@ -1,6 +1,7 @@
 // The last quarter of an hour: what the agent has kept of it, and what this page has seen since.
 
 const SPAN = 15 * 60 * 1000;
+const LEAST = 2 * 60 * 1000;
 
 /** Samples of counters, the oldest first; rates are differences of neighbours. */
 export class History {
@@ -24,9 +25,10 @@ export class History {
     while (this.#samples.length > 0 && this.#samples[0].at < oldest) this.#samples.shift();
   }
 
-  /** How many milliseconds are shown. */
+  /** How many milliseconds are shown: what there is, and two minutes at least. */
   get span() {
-    return SPAN;
+    const [first] = this.#samples;
+    return Math.min(SPAN, Math.max(LEAST, first ? this.#samples.at(-1).at - first.at : 0));
   }
 
   /** Values of a gauge. */

@@ -21,6 +21,7 @@ const show = overview.vitals();
 const views = [topology, flows, planes, certificates, findings, documents, explain].map(({ view }) => view());
 let now;
 let before;
+let pace = {};
 let paused = false;
 let lost = 0;
 let timer;
@@ -48,11 +49,17 @@ function hear(answer) {
   now = answer;
   const last = sample(now);
   history.add(last);
-  show(history, now, rates(before, last));
-  // The agent answers alike for a moment: no time has passed then.
-  if (!before || last.at > before.at) before = last;
+  // The agent answers alike for a moment: no time has passed then, and rates stay.
+  if (!before || last.at > before.at) {
+    pace = rates(before, last);
+    before = last;
+  }
+  show(history, now, pace);
   overview.facts(now);
-  overview.attention(now, (id) => board.show(id));
+  overview.attention(now, (id, how) => {
+    board.show(id);
+    views.find((view) => view.id === id).how?.(how);
+  });
   const { error = 0, warning = 0 } = now.findings;
   board.badge("diagnostics", error + warning, error > 0 ? "bad" : "warn");
   board.badge("certificates", now.credentialFaults, "bad");

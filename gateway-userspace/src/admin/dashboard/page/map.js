@@ -60,9 +60,12 @@ function place(rows, columns) {
   let bottom = Math.max(y, group + COLUMNS[0].height + GAP);
   for (const nodes of columns) {
     for (const node of nodes) {
-      const own = [...node.rows].map((row) => middles[row]);
+      // Of the first listener that leads to it: the middle of all would lie between listeners with the same routes.
+      const first = rows[Math.min(...node.rows)].listener;
+      const own = [...node.rows].filter((row) => rows[row].listener === first).map((row) => middles[row]);
       node.middle = own.reduce((sum, middle) => sum + middle, 0) / own.length;
-      if (node.column === 0) node.middle = Math.max(node.middle, Math.min(...own) - ROW / 2 + COLUMNS[0].height / 2);
+      // At the top of its routes, which may be more than a window shows.
+      if (node.column === 0) node.middle = Math.min(...own) - ROW / 2 + COLUMNS[0].height / 2;
     }
     let free = 0;
     for (const node of [...nodes].sort((a, b) => a.middle - b.middle)) {
@@ -114,7 +117,7 @@ export function draw(rows, label) {
       item.style.top = `${node.top}px`;
       item.style.height = `${COLUMNS[at].height}px`;
       place.append(item);
-      if (update) updates.push(() => update(node.box, links.filter((link) => link.from === node || link.to === node).map(({ line }) => line)));
+      if (update) updates.push(() => update(node.box, links.filter((link) => link.from === node).map(({ line }) => line)));
     }
     board.append(place);
   });

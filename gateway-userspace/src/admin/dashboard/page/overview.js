@@ -23,7 +23,7 @@ export function vitals() {
     const value = el("span", { class: "value", id: `vital-${sign.id}` }, "–");
     const note = el("span", { class: "note" });
     const line = svg("svg", { class: "spark", focusable: "false" });
-    place.append(el("div", { class: "vital", "data-sign": sign.id }, el("span", { class: "title" }, sign.title), value, note, line));
+    place.append(el("div", { class: "vital", "data-sign": sign.id }, el("span", { class: "title" }, sign.title), note, value, line));
     return { ...sign, value, note, line };
   });
   return (history, now, rates) => {
@@ -35,7 +35,7 @@ export function vitals() {
       if (sign.value.dataset.level !== level) level ? (sign.value.dataset.level = level) : delete sign.value.dataset.level;
       const top = Math.max(0, ...values.map((it) => it.value));
       const least = Math.min(top, ...values.map((it) => it.value));
-      draw(sign.line, values, history.span, `${sign.title}, last 15 minutes: ${sign.show(values.length ? least : undefined)} to ${sign.show(values.length ? top : undefined)}, ${sign.words}`);
+      draw(sign.line, values, history.span, `${sign.title}, last ${format.duration(history.span / 1000)}: ${sign.show(values.length ? least : undefined)} to ${sign.show(values.length ? top : undefined)}, ${sign.words}`);
     }
     const notes = {
       requests: now.total ? `${format.count(now.total.requests)} in all` : "not counted",
@@ -76,7 +76,7 @@ export function state(now, lost, paused) {
 /** What needs attention, each with where to look. */
 export function attention(now, go) {
   const found = [];
-  const add = (level, words, view) => found.push({ level, words, view });
+  const add = (level, words, view, how) => found.push({ level, words, view, how });
   if (now.overload > 0) add("bad", `Overload, step ${now.overload}: ${OVERLOAD[now.overload]}`, "planes");
   for (const [listener, reason] of now.bindFailures.slice(0, 3)) add("bad", `Listener ${listener} is not open: ${reason}`, "topology");
   if (now.credentialFaults > 0) add("bad", `${format.many(now.credentialFaults, "certificate")} cannot be used`, "certificates");
@@ -85,7 +85,7 @@ export function attention(now, go) {
   const { failing, ejected, unready, draining } = now.endpoints;
   const unwell = [[failing, "failing checks"], [ejected, "ejected"], [unready, "not ready"], [draining, "draining"]].filter(([number]) => number > 0);
   if (unwell.length > 0) {
-    add(failing + ejected > 0 ? "bad" : "warn", `Endpoints: ${unwell.map(([number, words]) => `${format.count(number)} ${words}`).join(", ")}`, "topology");
+    add(failing + ejected > 0 ? "bad" : "warn", `Endpoints: ${unwell.map(([number, words]) => `${format.count(number)} ${words}`).join(", ")}`, "topology", "trouble");
   }
   if (now.limited.length > 0) add("warn", `Limits hit: ${format.many(now.limited.reduce((sum, { count }) => sum + count, 0), "refusal")}`, "planes");
   if (now.accessLogDropped > 0) add("warn", `The access log has lost ${format.many(now.accessLogDropped, "line")}`, "planes");
@@ -97,6 +97,6 @@ export function attention(now, go) {
   const text = JSON.stringify(found);
   if (place.dataset.shown === text) return;
   place.dataset.shown = text;
-  replace(place, el("ul", {}, found.map(({ level, words, view }) => el("li", { "data-level": level },
-    el("button", { type: "button", "data-key": `attention-${view}-${level}`, on: { click: () => go(view) } }, el("strong", {}, signs[level]), " ", el("span", {}, words))))));
+  replace(place, el("ul", {}, found.map(({ level, words, view, how }) => el("li", { "data-level": level },
+    el("button", { type: "button", "data-key": `attention-${view}-${level}`, on: { click: () => go(view, how) } }, el("strong", {}, signs[level]), " ", el("span", {}, words))))));
 }

@@ -49,13 +49,14 @@ class Topology {
   #mode = "map";
   #updates = () => {};
   #hasTrouble = false;
+  trouble;
 
   start(panel) {
     this.#details = new Details(() => { this.#picked = undefined; });
     const modes = ["map", "table"].map((mode) => el("button", {
       type: "button", "aria-pressed": String(mode === this.#mode), on: { click: () => { this.#turn(mode); modes.forEach((it, at) => it.setAttribute("aria-pressed", String(["map", "table"][at] === mode))); } },
     }, mode === "map" ? "Map" : "Table"));
-    const trouble = el("input", { type: "checkbox", id: "only-trouble", on: { change: () => { this.#hasTrouble = trouble.checked; this.#list.set("trouble", trouble.checked); } } });
+    const trouble = this.trouble = el("input", { type: "checkbox", id: "only-trouble", on: { change: () => { this.#hasTrouble = trouble.checked; this.#list.set("trouble", trouble.checked); } } });
     this.#list = new List(panel, {
       path: "topology", noun: "route", hint: "Host, path, cluster, document…", limit: this.#limit(),
       choices: [{ name: "listener", label: "Listener", options: [["", "All listeners"]] }],
@@ -151,8 +152,10 @@ class Topology {
       return { level: "bad", children: [named(destination.name), el("span", { class: "sub" }, "no such service: 503")] };
     }
     const numbers = el("span", { class: "sub" });
+    // The domain that all services of a cluster share says nothing here.
+    const brief = named(destination.name.replace(/\.svc\.cluster\.local(?=:)/, ""), { title: plain(destination.name).slice(0, 600) });
     return {
-      children: [named(destination.name), numbers],
+      children: [brief, numbers],
       pick: () => this.#pick({ cluster: destination.cluster, name: destination.name }),
       update: (box, links) => {
         const known = this.#traffic.of(destination.cluster);
@@ -228,7 +231,7 @@ class Topology {
         el("span", {}, el("button", { type: "button", class: "link", "data-key": `listener ${at}`, on: { click: () => this.#pick({ listener: row.listener }) } }, row.listener), " ", el("span", { class: "tier", "data-tier": listener.steered ? "kernel" : "user", title: listener.path }, listener.steered ? "kernel" : "user space")),
         row.host !== undefined ? named(row.host) : row.sni !== undefined ? named(row.sni) : "any",
         row.destinations.length > 0 ? el("span", { class: "destinations" }, row.destinations.map(destination), row.moreDestinations > 0 && ` and ${row.moreDestinations} more`) : plain(does(row)),
-        states, ...numbers,
+        first ? states : "–", ...numbers,
       ] };
     };
     const element = el("div", { class: "scroll" }, table("Routes", COLUMNS, rows.map(cells)));
@@ -332,6 +335,11 @@ class Topology {
     this.#now = now;
     this.#traffic.bounds = now.bounds;
     this.#updates();
+  }
+
+  /** Asked for from elsewhere: what is not well alone. */
+  how(what) {
+    if (what === "trouble" && !this.#hasTrouble) this.trouble.click();
   }
 
   changed() {
