@@ -5,7 +5,7 @@ use std::process::Command;
 
 use harness::docs::page::{Page, all, root};
 use harness::docs::shown::is_as_shown;
-use harness::gateway::program;
+use harness::docs::stage::path;
 use harness::kube::ControlPlane;
 use harness::program::run;
 
@@ -26,8 +26,7 @@ fn play(page: &Page) {
     plane.create_namespaces(NAMESPACES);
     let directory = tempfile::tempdir().expect("a directory");
     std::os::unix::fs::symlink(root().join("deploy"), directory.path().join("deploy")).expect("a link");
-    let tools = program().parent().expect("a directory").display().to_string();
-    let path = format!("{tools}:{}", std::env::var("PATH").unwrap_or_default());
+    let path = path();
     let mut blocks = page.blocks.iter().peekable();
     while let Some(block) = blocks.next() {
         if block.language == "yaml" && block.is("applied") {

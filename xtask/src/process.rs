@@ -13,6 +13,7 @@ pub(crate) const TEST_PROGRAMS: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("python3", "python3"),
     ("telnet", "telnet"),
+    ("jq", "jq"),
     ("ip", "iproute2"),
     ("ss", "iproute2"),
     ("nft", "nftables"),

@@ -22,6 +22,7 @@ use crate::docs::shown::is_as_shown;
 use crate::documents::{Slice, endpoint_slice};
 use crate::gateway::program;
 use crate::lab::{Family, Lab};
+use crate::program::tool;
 use crate::serve::{Place, Server};
 use crate::tls::server_config;
 use crate::{echo, wait, websocket};
@@ -163,6 +164,13 @@ fn starts_gateway(text: &str) -> bool {
         .any(|words| matches!(words.as_slice(), [first, second, ..] if first == "sluice" && second == "run"))
 }
 
+/// `PATH` of a reader: with `sluice`, and with the `kubectl` that `cargo xtask setup` makes.
+pub fn path() -> String {
+    let directories = [program(), tool("kube/kubectl")].map(|program| program.parent().map(Path::to_owned));
+    let own: Vec<_> = directories.iter().flatten().map(|directory| directory.display().to_string()).collect();
+    format!("{}:{}", own.join(":"), std::env::var("PATH").unwrap_or_default())
+}
+
 /// What was said, and the status of the last command.
 #[derive(Debug)]
 struct Said {
@@ -186,13 +194,12 @@ const LOOP: &str = "mount -t tmpfs tmpfs /run && { mount -t bpf bpf /sys/fs/bpf 
 
 impl Shell {
     fn start(namespace: &Path, directory: &Path, name: &'static str) -> Self {
-        let tools = program().parent().expect("a directory").to_owned();
-        let path = std::env::var("PATH").unwrap_or_default();
+        let path = path();
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", namespace.display()));
         command.args(["--", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
         command.args(["bash", "-c", LOOP]).current_dir(directory).env("HOME", directory);
-        command.env("PATH", format!("{}:{path}", tools.display())).env("NO_PROXY", "*").env("NO_COLOR", "1");
+        command.env("PATH", path).env("NO_PROXY", "*").env("NO_COLOR", "1");
         let child = command.stdin(Stdio::piped()).spawn().expect("unshare, of util-linux");
         Self { child, directory: directory.to_owned(), name, number: 0 }
     }
