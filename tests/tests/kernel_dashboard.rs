@@ -266,13 +266,11 @@ fn the_pictures_of_the_documentation_can_be_taken() {
     page.until("rates", "document.querySelector('#panel-flows tbody tr')?.innerText.includes('iB/s')");
     take("dashboard-flows-dark");
     page.prefer("light");
-    take("dashboard-flows");
     show(&page, "diagnostics");
     page.until("findings", "Boolean(document.querySelector('.finding'))");
     take("dashboard-diagnostics");
     show(&page, "planes");
     page.until("verdicts", "Boolean(document.querySelector('#panel-planes tbody tr'))");
-    take("dashboard-planes");
     show(&page, "explain");
     page.evaluate("(() => { document.getElementById('explain-url').value = 'http://shop.example.com/search?q=shoes'; document.querySelector('.ask').requestSubmit() })()");
     page.until("steps", "Boolean(document.querySelector('.steps'))");

@@ -55,7 +55,9 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
         digest.update(name);
         digest.update(content);
     }
-    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let digest = digest.finalize();
+    let first = digest.first_chunk().copied().unwrap_or_default();
+    format!("{:016x}", u64::from_be_bytes(first))
 });
 
 static WRITTEN: LazyLock<Bytes> = LazyLock::new(|| PAGE.replace(PLACE, &VERSION).into());

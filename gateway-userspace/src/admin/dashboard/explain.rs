@@ -15,9 +15,14 @@ use crate::model::explain::{Explanation, Question, UNREADABLE};
 /// Headers of a question at most.
 const MOST_HEADERS: usize = 100;
 
+/// Name and value.
+type Header = (String, String);
+type Headers = Vec<Header>;
+type Rewrite = fn(&[Header], Option<IpAddr>, bool) -> Headers;
+
 /// How rules see the headers that a client sends, by its address and whether it speaks TLS: the proxy knows.
 #[derive(Clone, Copy)]
-pub struct AsRulesSee(pub fn(&[(String, String)], Option<IpAddr>, bool) -> Vec<(String, String)>);
+pub struct AsRulesSee(pub Rewrite);
 
 impl Default for AsRulesSee {
     /// As they are sent.
@@ -95,7 +100,7 @@ fn question(asked: &Asked, AsRulesSee(as_rules_see): AsRulesSee) -> Result<Quest
     })
 }
 
-fn headers(lines: &[String]) -> Result<Vec<(String, String)>, String> {
+fn headers(lines: &[String]) -> Result<Headers, String> {
     let lines = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
     let read = |line: &str| {
         let wrong = || format!("`{line}` is no header: `name: value`");

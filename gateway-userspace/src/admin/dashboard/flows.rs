@@ -129,12 +129,11 @@ impl Memory {
 
 /// `kind` is a plane, or a tier.
 pub(super) async fn answer(view: &Arc<View>, query: Query) -> Result<Flows, Refusal> {
-    let (flows, is_cut) = match view.dashboard.flows.fresh() {
-        Some(known) => known,
-        None => {
-            let steered = view.kernel_plane.flows(MOST).await;
-            apart(view, move |view| Ok(read(view, &steered))).await?
-        }
+    let (flows, is_cut) = if let Some(known) = view.dashboard.flows.fresh() {
+        known
+    } else {
+        let steered = view.kernel_plane.flows(MOST).await;
+        apart(view, move |view| Ok(read(view, &steered))).await?
     };
     apart(view, move |_| Ok(page(&flows, is_cut, &query))).await
 }

@@ -75,7 +75,7 @@ pub(super) async fn answer(
     let answer = match name {
         "now" => fresh(now::answer(view).await),
         "history" => json(&view.dashboard.history.view()),
-        "topology" => told(view, apart(view, move |view| topology::answer(view, &query)).await),
+        "topology" => told(view, apart(view, move |view| Ok(topology::answer(view, &query))).await),
         "traffic" => moving(traffic::answer(view, &query).await),
         "flows" => moving(flows::answer(view, query).await),
         "certificates" => told(view, apart(view, move |view| Ok(certificates::answer(view, &query))).await),

@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use super::super::dump;
 use super::super::view::View;
-use super::Refusal;
 use super::paging::Page;
 use super::query::Query;
 use crate::model::{
@@ -127,7 +126,7 @@ pub(super) struct Topology {
 }
 
 /// With `trouble`, only ways with a destination that is missing or has an endpoint that is not well.
-pub(super) fn answer(view: &View, query: &Query) -> Result<Topology, Refusal> {
+pub(super) fn answer(view: &View, query: &Query) -> Topology {
     let snapshot = &view.snapshot;
     let now = Instant::now();
     let of_listener = |way: &Way<'_>| {
@@ -142,7 +141,7 @@ pub(super) fn answer(view: &View, query: &Query) -> Result<Topology, Refusal> {
     let page = Page::of(query, ways.filter(is_wanted), |way| way);
     let places = places(view, page.rows.iter().flat_map(|way| way.destinations().iter().map(|it| &it.name)));
     let clusters = places.iter().filter_map(|(name, at)| Some((*at, cluster(snapshot.clusters.get(*name)?))));
-    Ok(Topology {
+    Topology {
         generation: snapshot.generation,
         listeners: snapshot.listeners.iter().take(MOST_LISTENERS).map(|it| listener(view, it)).collect(),
         listeners_left_out: snapshot.listeners.len().saturating_sub(MOST_LISTENERS),
@@ -152,7 +151,7 @@ pub(super) fn answer(view: &View, query: &Query) -> Result<Topology, Refusal> {
             offset: page.offset,
             rows: page.rows.into_iter().map(|way| way.row(view, &places)).collect(),
         },
-    })
+    }
 }
 
 /// Where clusters stand among all, in the order of their names.
