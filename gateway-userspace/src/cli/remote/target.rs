@@ -33,9 +33,9 @@ pub(super) fn readings(text: &str, namespace: Option<&str>) -> Result<Vec<Readin
         Some("node" | "nodes" | "no") => Ok(vec![node()]),
         Some("pod" | "pods" | "po") => Ok(pods(name, namespace)),
         None => Ok(pods(name, namespace).into_iter().chain([node()]).collect()),
-        Some("deploy" | "deployment" | "ds" | "daemonset" | "svc" | "service") => Err(format!(
-            "`{text}` may be several gateways, each with a configuration of its own: name a pod, or node/NODE; \
-             `sluice proxy-status` lists them"
+        Some(kind @ ("deploy" | "deployment" | "ds" | "daemonset" | "svc" | "service")) => Err(format!(
+            "`{kind}/` may be several gateways, each with a configuration of its own: expected POD, POD.NAMESPACE, pod/POD \
+             or node/NODE; `sluice proxy-status` lists them"
         )),
         Some(kind) => {
             Err(format!("`{kind}/` is not understood: expected POD, POD.NAMESPACE, pod/POD or node/NODE"))
