@@ -9,7 +9,7 @@ use super::process::{self, Usage};
 use super::view::View;
 use crate::datapath;
 use crate::datapath::stats::{BackendTraffic, FlowCounts, ListenerTraffic};
-use crate::telemetry::metrics::{self, ListenerTotals, Registry, ServiceTotals};
+use crate::telemetry::metrics::{self, AtListener, Registry, Traffic};
 
 /// `/counters`. Whatever grows does so since the process began.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -40,9 +40,9 @@ pub struct Counters {
     /// Upper bounds in milliseconds of each service's `durations`.
     pub duration_bounds: Vec<f64>,
     /// By the host of the service; `unknown` is what nothing was routed of.
-    pub services: BTreeMap<String, ServiceTotals>,
+    pub services: BTreeMap<String, Traffic>,
     /// By `address:port`.
-    pub listeners: BTreeMap<String, ListenerTotals>,
+    pub listeners: BTreeMap<String, AtListener>,
     /// Opaque connections in user space by tier.
     pub connections: BTreeMap<String, u64>,
     /// Bytes that those carried, both ways.
@@ -108,8 +108,8 @@ impl View {
             overload_level: self.overload.read(),
             counted: metrics.is_some(),
             duration_bounds: metrics::bounds().to_vec(),
-            services: metrics.map(Registry::by_service).unwrap_or_default(),
-            listeners: metrics.map(Registry::by_listener).unwrap_or_default(),
+            services: metrics.map(|metrics| metrics.by_service(|_| true)).unwrap_or_default(),
+            listeners: metrics.map(Registry::at_listeners).unwrap_or_default(),
             connections: tiers.into_iter().map(|(tier, count)| (tier.to_string(), count)).collect(),
             carried_bytes: self.counts.connections.carried(),
             handoffs: handed_over.handed_over,

@@ -77,7 +77,7 @@ impl Sample {
             at: milliseconds(SystemTime::now()),
             requests: total.requests,
             errors: total.errors,
-            bytes: [total.received, total.sent, total.tcp_received, total.tcp_sent].iter().sum(),
+            bytes: total.bytes(),
             handoffs: view.handed_over.tallied().handed_over,
             flows: flows + opaque,
             memory: process::resident().unwrap_or(0),

@@ -1,7 +1,7 @@
 //! What moves of clusters on a page of the topology: requests and bytes, and how their endpoints are. Requests are counted by
 //! service, so subsets and ports of a service show the same numbers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -15,7 +15,7 @@ use super::now::word;
 use super::query::Query;
 use crate::datapath::stats::BackendTraffic;
 use crate::model::{Cluster, Health};
-use crate::telemetry::metrics::{Registry, Traffic};
+use crate::telemetry::metrics::Traffic;
 
 /// An endpoint.
 #[derive(Debug, Serialize)]
@@ -69,8 +69,8 @@ pub(super) async fn answer(view: &Arc<View>, query: &Query) -> Result<Moving, Re
     places.dedup();
     let all = view.snapshot.clusters.values().enumerate();
     let wanted: Vec<_> = all.filter(|(at, _)| places.binary_search(at).is_ok()).collect();
-    let hosts = wanted.iter().map(|(_, cluster)| &*cluster.name.host);
-    let traffic = view.metrics.as_ref().map(|metrics: &Registry| metrics.of_services(hosts));
+    let hosts: HashSet<&str> = wanted.iter().map(|(_, cluster)| &*cluster.name.host).collect();
+    let traffic = view.metrics.as_ref().map(|metrics| metrics.by_service(|host| hosts.contains(host)));
     let now = Instant::now();
     let moving = |cluster: &Cluster| {
         let mut endpoints = endpoints(view, cluster, now);

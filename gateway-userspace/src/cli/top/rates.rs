@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::admin::counters::Counters;
-use crate::telemetry::metrics::ServiceTotals;
+use crate::telemetry::metrics::Traffic;
 
 /// All in all, each second.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -34,7 +34,7 @@ impl Rates {
     /// Between two readings of one process.
     pub(super) fn between(before: &Counters, now: &Counters, time: Duration) -> Self {
         let rate = |of: fn(&Counters) -> u64| per_second(of(before), of(now), time);
-        let services = |of: fn(&ServiceTotals) -> u64| {
+        let services = |of: fn(&Traffic) -> u64| {
             let sum = |counters: &Counters| counters.services.values().map(of).sum::<u64>();
             per_second(sum(before), sum(now), time)
         };
@@ -42,12 +42,12 @@ impl Rates {
         Self {
             requests: services(|of| of.requests),
             client_errors: services(|of| of.client_errors),
-            server_errors: services(|of| of.server_errors),
+            server_errors: services(|of| of.errors),
             refused: rate(|of| of.refused),
             accepted: rate(|of| of.listeners.values().map(|of| of.accepted).sum()),
             flows: rate(|of| of.kernel.iter().flat_map(|it| &it.listeners).map(|it| it.traffic.flows).sum()),
             handoffs: rate(|of| of.handoffs),
-            user_space_bytes: services(|of| of.body_bytes) + rate(|of| of.carried_bytes),
+            user_space_bytes: services(|of| of.received + of.sent) + rate(|of| of.carried_bytes),
             kernel_bytes: rate(kernel_bytes),
             cpu: ((now.usage.cpu_seconds - before.usage.cpu_seconds) / seconds).max(0.0),
         }
@@ -120,8 +120,7 @@ mod tests {
     fn rates_are_of_a_second_and_never_below_nothing() {
         let mut before = Counters { refused: 10, carried_bytes: 1000, ..Counters::default() };
         before.usage.cpu_seconds = 1.0;
-        let totals =
-            ServiceTotals { requests: 40, server_errors: 4, body_bytes: 100, ..ServiceTotals::default() };
+        let totals = Traffic { requests: 40, errors: 4, received: 10, sent: 90, ..Traffic::default() };
         let mut now = Counters { refused: 14, carried_bytes: 3000, ..Counters::default() };
         now.usage.cpu_seconds = 2.0;
         drop(now.services.insert("web".to_owned(), totals));

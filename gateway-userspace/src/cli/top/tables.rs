@@ -11,7 +11,7 @@ use crate::admin::dump::Kind;
 use crate::cli::flows::row::{FlowRow, bytes};
 use crate::cli::maps::duration;
 use crate::model::Below;
-use crate::telemetry::metrics::ServiceTotals;
+use crate::telemetry::metrics::Traffic;
 
 /// A column. The one of the highest `rank` goes first where there is no room for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -301,9 +301,9 @@ fn clusters(state: &State) -> Vec<Row> {
         let of = |counters: &'_ crate::admin::counters::Counters| counters.services.get(host).cloned();
         let (earlier, latest) = (of(before).unwrap_or_default(), of(now).unwrap_or_default());
         let oldest = state.oldest().and_then(of).unwrap_or_default();
-        let rate = |count: fn(&ServiceTotals) -> u64| per_second(count(&earlier), count(&latest), time);
+        let rate = |count: fn(&Traffic) -> u64| per_second(count(&earlier), count(&latest), time);
         let percentile = |share| quantile(&oldest.durations, &latest.durations, &now.duration_bounds, share);
-        let errors = rate(|totals| totals.server_errors);
+        let errors = rate(|totals| totals.errors);
         let (cell, is_poor) = endpoint_cell(fitness.get(host));
         let cells = vec![
             Cell::of(host),
@@ -312,8 +312,8 @@ fn clusters(state: &State) -> Vec<Row> {
             Cell::rate(errors),
             Cell::milliseconds(percentile(0.5)),
             Cell::milliseconds(percentile(0.99)),
-            Cell::rate(rate(|totals| totals.connections)),
-            Cell::bytes(rate(|totals| totals.body_bytes + totals.tcp_bytes)),
+            Cell::rate(rate(|totals| totals.opened)),
+            Cell::bytes(rate(|totals| totals.bytes())),
             cell,
         ];
         Row { cells, is_bad: errors > 0.0 || is_poor }

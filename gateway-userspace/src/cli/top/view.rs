@@ -417,7 +417,7 @@ mod tests {
     use super::super::asking::{More, Sample};
     use super::*;
     use crate::admin::dump::{Item, Kind};
-    use crate::telemetry::metrics::ServiceTotals;
+    use crate::telemetry::metrics::Traffic;
 
     const LOOK: Look = Look { color: false, ascii: false };
 
@@ -429,8 +429,8 @@ mod tests {
             counters.counted = true;
             for service in 0..40 {
                 let requests = second * (service + 1);
-                let totals =
-                    ServiceTotals { requests, durations: vec![requests, 0, 0], ..ServiceTotals::default() };
+                let mut totals = Traffic { requests, ..Traffic::default() };
+                totals.durations[0] = requests;
                 drop(
                     counters
                         .services

@@ -150,11 +150,6 @@ impl Outcome {
         let grpc = (key >> 2 & 0x3ff).checked_sub(1).and_then(|status| u8::try_from(status).ok());
         Self { protocol, status: (key >> 12) as u16, grpc, flags: Flags::default() }
     }
-
-    /// The status in such a number.
-    pub(super) fn status_of(key: u64) -> u16 {
-        (key >> 12) as u16
-    }
 }
 
 /// The labels of a series as they stand between braces; `None` is the series of all that is beyond the limit.

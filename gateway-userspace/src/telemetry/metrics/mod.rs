@@ -12,7 +12,6 @@ mod labels;
 mod registry;
 mod rows;
 mod rules;
-mod totals;
 mod traffic;
 
 pub use bounds::Bounds;
@@ -25,5 +24,4 @@ pub use labels::{Destination, Outcome, Peer, Protocol, Source, UNKNOWN};
 pub use registry::{Registry, Series, Shard};
 pub use rows::{HttpSample, Progress};
 pub use rules::{Change, Metric, Rules, Tag};
-pub use totals::{ListenerTotals, ServiceTotals, bounds};
-pub use traffic::{AtListener, Traffic};
+pub use traffic::{AtListener, Traffic, bounds};

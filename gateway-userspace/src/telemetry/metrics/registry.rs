@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use super::in_flight::{InFlight, Underway};
 use super::labels::{self, Destination, OVERFLOW, Outcome, Protocol, Source};
 use super::rows::{HttpRow, HttpSample, HttpSum, Number, Progress, Row, Table, TcpRow};
-use super::totals::ServiceTotals;
 
 /// How long the series of a service outlast it: Prometheus looks some minutes back, so that the last increase is seen.
 const KEPT: Duration = Duration::from_mins(5);
@@ -69,9 +68,6 @@ struct Rows {
     /// Requests and connections that were counted beyond the limit.
     overflown: Number,
 }
-
-/// Statuses and numbers of series of requests, and numbers of those of connections.
-pub(super) type Numbers = (Vec<(u16, usize)>, Vec<usize>);
 
 /// The numbers of one writer: of one thread.
 #[derive(Debug)]
@@ -197,70 +193,29 @@ impl Registry {
         self.sums(series, |rows| &rows.tcp, |sum| *sum != Progress::default())
     }
 
-    /// What was counted of each service, by its host.
-    pub fn by_service(&self) -> BTreeMap<String, ServiceTotals> {
+    /// All writers' rows of requests to services whose hosts are wanted. What is beyond the limit is of one that is called
+    /// `overflow`.
+    pub(super) fn rows_of_http(
+        &self,
+        is_wanted: impl Fn(&str) -> bool,
+        mut each: impl FnMut(&str, Outcome, &HttpRow),
+    ) {
+        let series = unpoisoned(&self.0.spaces).http.numbers(is_wanted);
         let writers = unpoisoned(&self.0.writers).clone();
-        let [http, tcp] = {
-            let spaces = unpoisoned(&self.0.spaces);
-            [spaces.http.numbers(), spaces.tcp.numbers()]
-        };
-        let mut all: BTreeMap<String, ServiceTotals> = BTreeMap::new();
-        for (service, outcome, number) in http {
-            let sum = added(&writers, number, |rows| &rows.http);
-            all.entry(service).or_default().add_requests(outcome, &sum);
-        }
-        for (service, _, number) in tcp {
-            let sum = added(&writers, number, |rows| &rows.tcp);
-            all.entry(service).or_default().add_connections(sum);
-        }
-        all.retain(|_, totals| totals.is_any());
-        all
-    }
-
-    /// The series of requests, by their statuses, and those of connections: what is beyond the limit among them.
-    pub(super) fn numbers(&self) -> Numbers {
-        let spaces = unpoisoned(&self.0.spaces);
-        let http = spaces.http.known.iter().map(|((_, outcome), known)| (*outcome, known.series.number));
-        let http = http.map(|(outcome, number)| (Outcome::status_of(outcome), number)).chain([(0, 0)]);
-        let tcp = spaces.tcp.known.values().map(|known| known.series.number).chain([0]);
-        (http.collect(), tcp.collect())
-    }
-
-    /// Likewise of services whose hosts are wanted, by those.
-    pub(super) fn numbers_of(&self, is_wanted: impl Fn(&str) -> bool) -> HashMap<Box<str>, Numbers> {
-        let spaces = unpoisoned(&self.0.spaces);
-        let mut found: HashMap<Box<str>, Numbers> = HashMap::new();
-        for ((destination, outcome), known) in &spaces.http.known {
-            if is_wanted(destination.service()) {
-                let of = found.entry(destination.service().into()).or_default();
-                of.0.push((Outcome::status_of(*outcome), known.series.number));
-            }
-        }
-        for ((destination, _), known) in &spaces.tcp.known {
-            if is_wanted(destination.service()) {
-                found.entry(destination.service().into()).or_default().1.push(known.series.number);
-            }
-        }
-        found
-    }
-
-    /// All writers' rows of these series.
-    pub(super) fn rows_of_http(&self, numbers: &[(u16, usize)], mut each: impl FnMut(u16, &HttpRow)) {
-        let writers = unpoisoned(&self.0.writers).clone();
-        for (status, number) in numbers {
+        for (service, outcome, number) in &series {
             let rows = writers.iter().filter_map(|rows| rows.http.written(*number));
-            rows.for_each(|row| each(*status, row));
+            rows.for_each(|row| each(service, *outcome, row));
         }
     }
 
-    /// Likewise.
-    pub(super) fn rows_of_tcp(&self, numbers: &[usize], each: impl FnMut(&TcpRow)) {
+    /// Likewise of connections.
+    pub(super) fn rows_of_tcp(&self, is_wanted: impl Fn(&str) -> bool, mut each: impl FnMut(&str, &TcpRow)) {
+        let series = unpoisoned(&self.0.spaces).tcp.numbers(is_wanted);
         let writers = unpoisoned(&self.0.writers).clone();
-        let of_number = |number: &usize| {
-            let number = *number;
-            writers.iter().filter_map(move |rows| rows.tcp.written(number))
-        };
-        numbers.iter().flat_map(of_number).for_each(each);
+        for (service, _, number) in &series {
+            let rows = writers.iter().filter_map(|rows| rows.tcp.written(*number));
+            rows.for_each(|row| each(service, row));
+        }
     }
 
     fn sums<R: Row>(
@@ -297,12 +252,14 @@ impl Space {
         all
     }
 
-    /// Service, outcome and number of each series, the one of what is beyond the limit last.
-    fn numbers(&self) -> Vec<(String, Outcome, usize)> {
+    /// Service, outcome and number of each series of services that are wanted, the one of what is beyond the limit last.
+    fn numbers(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<(String, Outcome, usize)> {
         let known = self.known.iter().map(|((destination, key), known)| {
-            (destination.service().to_owned(), Outcome::of_key(*key), known.series.number)
+            (destination.service(), Outcome::of_key(*key), known.series.number)
         });
-        known.chain([(OVERFLOW.to_owned(), Outcome::of_key(0), self.overflow.number)]).collect()
+        let beyond = (OVERFLOW, Outcome::of_key(0), self.overflow.number);
+        let wanted = known.chain([beyond]).filter(|(service, ..)| is_wanted(service));
+        wanted.map(|(service, outcome, number)| (service.to_owned(), outcome, number)).collect()
     }
 
     fn tidy(&mut self, now: Instant, is_known: impl Fn(&str) -> bool, clear: impl Fn(usize)) -> u64 {
@@ -434,10 +391,10 @@ mod tests {
         }
         let tcp = shard.series(&web, Outcome::tcp(Flags::default()));
         shard.connection(tcp.as_deref(), Progress { received: 1, sent: 2, opened: 3, closed: 0 });
-        let found = all.by_service();
+        let found = all.by_service(|_| true);
         let web = &found["web.shop.svc"];
-        assert_eq!((web.requests, web.client_errors, web.server_errors), (6, 1, 2));
-        assert_eq!((web.body_bytes, web.connections, web.tcp_bytes), (600, 3, 3));
+        assert_eq!((web.requests, web.client_errors, web.errors), (6, 1, 2));
+        assert_eq!((web.received, web.sent, web.opened, web.tcp_received, web.tcp_sent), (60, 540, 3, 1, 2));
         assert_eq!((web.durations[3], web.durations.iter().sum::<u64>()), (6, 6));
         assert_eq!(found.len(), 1, "nothing was beyond the limit");
     }

@@ -1,13 +1,18 @@
 //! What was counted, in sums: of everything, of services, of listeners. For those who show numbers themselves; it costs a
 //! fraction of a scrape, as no text is made.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::bounds::ISTIO_BUCKETS;
+use super::bounds::{ISTIO, ISTIO_BUCKETS};
+use super::labels::Outcome;
 use super::registry::Registry;
 use super::rows::{Distribution, HttpRow, Progress, Row as _, TcpRow};
+
+/// Statuses of gRPC that are the server's fault, as OpenTelemetry has them: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL,
+/// UNAVAILABLE, DATA_LOSS.
+const GRPC_FAULTS: [u8; 6] = [2, 4, 12, 13, 14, 15];
 
 /// Requests and connections since the agent began.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,13 +22,13 @@ pub struct Traffic {
     pub requests: u64,
     /// Those that were answered 400 to 499.
     pub client_errors: u64,
-    /// Those that were answered 500 or above.
+    /// Those that were answered 500 or above, or by a status of gRPC that is the server's fault.
     pub errors: u64,
     /// Bytes of their bodies.
     pub received: u64,
     /// Bytes of the responses' bodies.
     pub sent: u64,
-    /// Durations: of each bucket alone, by [`Bounds::istio`](super::Bounds::istio).
+    /// Durations: of each bucket alone, by [`bounds`]; the last one is beyond all of them.
     pub durations: [u64; ISTIO_BUCKETS],
     /// TCP connections that began, of both planes.
     pub opened: u64,
@@ -36,7 +41,8 @@ pub struct Traffic {
 }
 
 /// A listener's share in user space.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct AtListener {
     /// Connections accepted since the agent began.
     pub accepted: u64,
@@ -46,13 +52,26 @@ pub struct AtListener {
     pub requests: u64,
 }
 
+/// Upper bounds of [`Traffic::durations`] in milliseconds.
+pub fn bounds() -> &'static [f64] {
+    ISTIO.0
+}
+
 impl Traffic {
-    fn add_http(&mut self, status: u16, row: &HttpRow) {
+    /// Bytes of bodies and of TCP connections, both ways.
+    pub fn bytes(&self) -> u64 {
+        let all = [self.received, self.sent, self.tcp_received, self.tcp_sent];
+        all.into_iter().fold(0, u64::wrapping_add)
+    }
+
+    fn add_http(&mut self, outcome: Outcome, row: &HttpRow) {
         let brief = row.brief();
         self.requests += brief.requests;
-        match status {
-            400..=499 => self.client_errors += brief.requests,
+        let is_fault = outcome.grpc.is_some_and(|status| GRPC_FAULTS.contains(&status));
+        match outcome.status {
             500.. => self.errors += brief.requests,
+            _ if is_fault => self.errors += brief.requests,
+            400..500 => self.client_errors += brief.requests,
             _ => {}
         }
         self.received = self.received.wrapping_add(brief.received);
@@ -75,27 +94,23 @@ impl Registry {
     /// Everything together, what is counted beyond the limit of series included.
     pub fn total(&self) -> Traffic {
         let mut total = Traffic::default();
-        let (http, tcp) = self.numbers();
-        self.rows_of_http(&http, |status, row| total.add_http(status, row));
-        self.rows_of_tcp(&tcp, |row| total.add_tcp(row));
+        self.rows_of_http(|_| true, |_, outcome, row| total.add_http(outcome, row));
+        self.rows_of_tcp(|_| true, |_, row| total.add_tcp(row));
         total
     }
 
-    /// Services by their hosts; those that nothing was counted of are left out.
-    pub fn of_services<'a>(&self, wanted: impl Iterator<Item = &'a str>) -> HashMap<&'a str, Traffic> {
-        let mut all: HashMap<&str, Traffic> = wanted.map(|host| (host, Traffic::default())).collect();
-        let known = self.numbers_of(|host| all.contains_key(host));
-        for (host, (http, tcp)) in &known {
-            let Some(sum) = all.get_mut(host.as_ref()) else { continue };
-            self.rows_of_http(http, |status, row| sum.add_http(status, row));
-            self.rows_of_tcp(tcp, |row| sum.add_tcp(row));
-        }
-        all.retain(|host, _| known.contains_key(*host));
+    /// Services whose hosts are wanted, by those; what is counted beyond the limit of series is one that is called `overflow`. Those
+    /// that nothing was counted of are left out.
+    pub fn by_service(&self, is_wanted: impl Fn(&str) -> bool) -> BTreeMap<String, Traffic> {
+        let mut all: BTreeMap<String, Traffic> = BTreeMap::new();
+        self.rows_of_http(&is_wanted, |service, outcome, row| of(&mut all, service).add_http(outcome, row));
+        self.rows_of_tcp(&is_wanted, |service, row| of(&mut all, service).add_tcp(row));
+        all.retain(|_, traffic| traffic.requests > 0 || traffic.opened > 0 || traffic.bytes() > 0);
         all
     }
 
     /// Listeners by their addresses.
-    pub fn at_listeners(&self) -> HashMap<String, AtListener> {
+    pub fn at_listeners(&self) -> BTreeMap<String, AtListener> {
         let brief = |(name, underway): (String, super::in_flight::Underway)| {
             let super::in_flight::Underway { accepted, connections, requests } = underway;
             (name, AtListener { accepted, connections, requests })
@@ -104,9 +119,16 @@ impl Registry {
     }
 }
 
+/// A series follows others of its service mostly: no text is made but for the first.
+fn of<'a>(all: &'a mut BTreeMap<String, Traffic>, service: &str) -> &'a mut Traffic {
+    if !all.contains_key(service) {
+        all.insert(service.to_owned(), Traffic::default());
+    }
+    all.get_mut(service).expect("it is there")
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::super::{Destination, Flags, HttpSample, Outcome, Peer, Protocol, Source};
@@ -137,7 +159,7 @@ mod tests {
         shards[0].connection(tcp.as_deref(), Progress { received: 7, sent: 9, opened: 2, closed: 1 });
         count("c.test", 404, 1);
 
-        let found = registry.of_services(["a.test", "b.test", "nobody.test"].into_iter());
+        let found = registry.by_service(|host| ["a.test", "b.test", "nobody.test"].contains(&host));
         let a = &found["a.test"];
         assert_eq!((a.requests, a.errors, a.client_errors), (24, 4, 0));
         assert_eq!((a.received, a.sent, a.durations[3]), (72, 120, 24), "7 ms are in the bucket up to 10");

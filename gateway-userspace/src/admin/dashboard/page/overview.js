@@ -8,7 +8,7 @@ const OVERLOAD = ["", "closing connections that are idle", "refusing new connect
 
 const SIGNS = [
   { id: "requests", title: "Requests", of: "rates", show: format.rate, words: "requests a second" },
-  { id: "errors", title: "Errors (5xx)", of: "rates", show: format.rate, words: "answers of 500 and above a second", level: (value) => (value > 0 ? "bad" : undefined) },
+  { id: "errors", title: "Errors (5xx)", of: "rates", show: format.rate, words: "answers of 500 and above, and failures of gRPC, a second", level: (value) => (value > 0 ? "bad" : undefined) },
   { id: "bytes", title: "Throughput", of: "rates", show: format.bytesRate, words: "bytes a second, both planes, both ways" },
   { id: "flows", title: "Flows", of: "values", show: format.short, words: "flows in the kernel and opaque connections in user space" },
   { id: "handoffs", title: "Handoffs", of: "rates", show: format.rate, words: "connections a second given to the kernel" },
