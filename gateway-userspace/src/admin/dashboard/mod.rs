@@ -76,7 +76,7 @@ pub(super) async fn answer(
         "now" => fresh(now::answer(view).await),
         "history" => json(&view.dashboard.history.view()),
         "topology" => told(view, apart(view, move |view| Ok(topology::answer(view, &query))).await),
-        "traffic" => moving(traffic::answer(view, &query).await),
+        "traffic" => json(&traffic::answer(view, &query).await),
         "flows" => moving(flows::answer(view, query).await),
         "certificates" => told(view, apart(view, move |view| Ok(certificates::answer(view, &query))).await),
         "findings" => told(view, apart(view, move |view| Ok(finding::answer(view, &query))).await),
@@ -92,9 +92,6 @@ pub(super) async fn answer(
 /// Why something is not answered.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
-    /// Another generation is in force than the one that is asked about.
-    #[error("generation {0} is in force: ask for the topology again")]
-    Generation(u64),
     /// What was asked for makes no sense.
     #[error("{0}")]
     Question(String),
@@ -106,7 +103,6 @@ enum Refusal {
 impl Refusal {
     fn answer(&self) -> Answer {
         let status = match self {
-            Self::Generation(_) => StatusCode::CONFLICT,
             Self::Question(_) => StatusCode::BAD_REQUEST,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
         };

@@ -9,7 +9,6 @@ use std::time::{Instant, SystemTime};
 use serde::Serialize;
 
 use super::super::view::View;
-use super::Refusal;
 use super::history::milliseconds;
 use super::now::word;
 use super::query::Query;
@@ -52,11 +51,13 @@ pub(super) struct Moving {
     clusters: BTreeMap<usize, ClusterNow>,
 }
 
-/// `clusters` are places in the order of their names, in `generation`.
-pub(super) async fn answer(view: &Arc<View>, query: &Query) -> Result<Moving, Refusal> {
+/// `clusters` are places in the order of their names, in `generation`. Where another one is in force, they are others: then there are
+/// none. That is no error, as it happens to every page.
+pub(super) async fn answer(view: &Arc<View>, query: &Query) -> Moving {
     let generation = view.snapshot.generation;
+    let at = milliseconds(SystemTime::now());
     if query.generation != Some(generation) {
-        return Err(Refusal::Generation(generation));
+        return Moving { at, generation, clusters: BTreeMap::new() };
     }
     let kernel = view.kernel_plane.status().await;
     let steered: HashMap<_, _> = kernel
@@ -87,7 +88,7 @@ pub(super) async fn answer(view: &Arc<View>, query: &Query) -> Result<Moving, Re
         ClusterNow { traffic, states, endpoints }
     };
     let clusters = wanted.iter().map(|(at, cluster)| (*at, moving(cluster))).collect();
-    Ok(Moving { at: milliseconds(SystemTime::now()), generation, clusters })
+    Moving { at, generation, clusters }
 }
 
 fn endpoints(view: &View, cluster: &Cluster, now: Instant) -> Vec<EndpointNow> {

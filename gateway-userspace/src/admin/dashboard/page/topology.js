@@ -312,12 +312,16 @@ class Topology {
     const places = Object.keys(clusters ?? {});
     if (places.length === 0) return;
     try {
-      this.#traffic.add(await ask("traffic", { generation, clusters: places.join(), endpoints: "0" }));
+      const moving = await ask("traffic", { generation, clusters: places.join(), endpoints: "0" });
+      if (moving.generation !== generation) {
+        await this.#list.refresh();
+        return;
+      }
+      this.#traffic.add(moving);
       this.#updates();
       if (this.#picked && this.#details.isOpen && this.#picked.cluster === undefined) this.#details.show(this.#detail());
-    } catch (error) {
-      // Another generation is in force.
-      if (error.status === 409) await this.#list.refresh();
+    } catch {
+      // The next one will tell.
     }
   }
 
