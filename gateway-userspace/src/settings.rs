@@ -72,9 +72,6 @@ pub struct RunArgs {
     /// Files or directories of YAML documents; watched, changes are live within a second.
     #[arg(long, required_unless_present = "kubernetes", num_args = 1.., value_name = "DIR-OR-FILE")]
     pub config: Vec<PathBuf>,
-    /// Documents of a cluster's API server, beside those of `--config`, if both are given.
-    #[command(flatten)]
-    pub kubernetes: KubernetesArgs,
     /// Worker threads of the user-space plane. Default: one for each core.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
@@ -127,6 +124,9 @@ pub struct RunArgs {
     /// early as possible; or `auto`, which lets the gateway decide for each connection.
     #[arg(long, env = "SLUICE_TIER", value_enum, default_value_t = TierLimit::Auto)]
     pub tier: TierLimit,
+    /// Documents of a cluster's API server, beside those of `--config`, if both are given.
+    #[command(flatten)]
+    pub kubernetes: KubernetesArgs,
     /// What clients may ask of it.
     #[command(flatten)]
     pub limits: LimitArgs,

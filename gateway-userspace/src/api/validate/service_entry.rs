@@ -14,10 +14,6 @@ use super::{Findings, check_port, host};
 /// Address of an endpoint that is no IP address.
 const UNIX: &str = "unix://";
 
-/// User space draws lots that are all alike.
-const WEIGHT: &str = "weight is not yet supported in user space, where endpoints share alike: it holds for flows that the \
-                      kernel steers";
-
 /// Protocols that Istio knows (UDP among them, which no gateway forwards).
 const PROTOCOLS: &[&str] = &[
     "TCP",
@@ -45,7 +41,6 @@ pub fn service_entry(document: &Sourced<ServiceEntry>) -> Vec<Diagnostic> {
     check_ports(&mut found, &field.field("ports"), &spec.ports);
     check_endpoints(&mut found, &field.field("endpoints"), spec);
     check_ambiguity(&mut found, &field, spec);
-    report_weights(&mut found, &field.field("endpoints"), &spec.endpoints);
     check_export_to(&mut found, &field.field("exportTo"), &spec.export_to);
     if spec.export_to.len() > 1 && spec.export_to.iter().any(|namespace| namespace == "~") {
         found.error(&field.field("exportTo"), "cannot export service entry to no one (~) and someone");
@@ -70,9 +65,6 @@ pub fn workload_entry(document: &Sourced<WorkloadEntry>) -> Vec<Diagnostic> {
     }
     check_endpoint_ports(&mut found, &field.field("ports"), entry);
     report_network(&mut found, &field, entry);
-    if entry.weight > 1 {
-        found.add(Severity::Warning, Code::NotSupported, &field.field("weight"), WEIGHT);
-    }
     found.list
 }
 
@@ -259,16 +251,6 @@ fn report_network(found: &mut Findings<'_>, field: &FieldPath, endpoint: &Worklo
     if !endpoint.network.is_empty() {
         let message = "network is not yet supported: the endpoint is reached at its own address";
         found.add(Severity::Warning, Code::NotSupported, &field.field("network"), message);
-    }
-}
-
-/// Equal weights are no wish.
-fn report_weights(found: &mut Findings<'_>, field: &FieldPath, endpoints: &[WorkloadEntry]) {
-    let weight = |endpoint: &WorkloadEntry| endpoint.weight.max(1);
-    let lightest = endpoints.iter().map(weight).min();
-    let heavier = endpoints.iter().position(|endpoint| Some(weight(endpoint)) != lightest);
-    if let Some(at) = heavier {
-        found.add(Severity::Warning, Code::NotSupported, &field.index(at).field("weight"), WEIGHT);
     }
 }
 

@@ -2,9 +2,6 @@
 
 use super::{Arc, check, read_document, split};
 
-const WEIGHT: &str = "weight is not yet supported in user space, where endpoints share alike: it holds for flows that the \
-                      kernel steers";
-
 /// The finding, at a field below `spec`.
 fn error(at: &str, message: &str) -> String {
     format!("error spec.{at}: {message}")
@@ -107,11 +104,7 @@ fn service_entries_are_checked_in_istios_words() {
             with("workloadSelector: {}"),
             vec!["warning spec.workloadSelector: workload selector specified without labels".to_owned()],
         ),
-        (
-            with(&format!("{static_}[{{address: 10.0.0.1}}, {{address: 10.0.0.2, weight: 3}}]")),
-            vec![format!("warning spec.endpoints[1].weight: {WEIGHT}")],
-        ),
-        (with(&format!("{static_}[{{address: 10.0.0.1, weight: 3}}, {{address: 10.0.0.2, weight: 3}}]")), vec![]),
+        (with(&format!("{static_}[{{address: 10.0.0.1}}, {{address: 10.0.0.2, weight: 3}}]")), vec![]),
         (
             "{hosts: [a.test, b.test], resolution: DNS, ports: [{number: 1, name: a, protocol: TCP}]}".to_owned(),
             vec![error("hosts", "multiple hosts provided with non-HTTP, non-TLS ports")],
@@ -163,7 +156,7 @@ fn workload_entries_are_checked_in_istios_words() {
         &[
             ("{address: 10.0.0.1, ports: {http: 80}, labels: {app: a}, serviceAccount: a}", vec![]),
             ("{address: a.test}", vec![]),
-            ("{address: 10.0.0.1, weight: 2}", vec![format!("warning spec.weight: {WEIGHT}")]),
+            ("{address: 10.0.0.1, weight: 2}", vec![]),
             ("{}", vec![error("address", "address must be set")]),
             (
                 "{address: a b}",
