@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn over(progress: &Progress) -> Option<bool> {
-        progress.is_over().then(|| matches!(progress, Progress::Whole(..)))
+        progress.is_over().then_some(matches!(progress, Progress::Whole(..)))
     }
 
     #[test]

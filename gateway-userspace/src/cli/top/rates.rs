@@ -123,7 +123,7 @@ mod tests {
         let totals = Traffic { requests: 40, errors: 4, received: 10, sent: 90, ..Traffic::default() };
         let mut now = Counters { refused: 14, carried_bytes: 3000, ..Counters::default() };
         now.usage.cpu_seconds = 2.0;
-        drop(now.services.insert("web".to_owned(), totals));
+        now.services.insert("web".to_owned(), totals);
         let rates = Rates::between(&before, &now, Duration::from_secs(2));
         let found = [rates.requests, rates.server_errors, rates.refused, rates.user_space_bytes, rates.cpu];
         assert_eq!(found.map(|rate| format!("{rate:.1}")), ["20.0", "2.0", "2.0", "1050.0", "0.5"]);

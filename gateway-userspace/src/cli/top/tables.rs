@@ -313,7 +313,7 @@ fn clusters(state: &State) -> Vec<Row> {
             Cell::milliseconds(percentile(0.5)),
             Cell::milliseconds(percentile(0.99)),
             Cell::rate(rate(|totals| totals.opened)),
-            Cell::bytes(rate(|totals| totals.bytes())),
+            Cell::bytes(rate(Traffic::bytes)),
             cell,
         ];
         Row { cells, is_bad: errors > 0.0 || is_poor }

@@ -431,11 +431,7 @@ mod tests {
                 let requests = second * (service + 1);
                 let mut totals = Traffic { requests, ..Traffic::default() };
                 totals.durations[0] = requests;
-                drop(
-                    counters
-                        .services
-                        .insert(format!("a-service-{service:02}.shop.svc.cluster.local"), totals),
-                );
+                counters.services.insert(format!("a-service-{service:02}.shop.svc.cluster.local"), totals);
             }
             let item = |name: &str, cells: [&str; 4]| Item {
                 name: name.to_owned(),
