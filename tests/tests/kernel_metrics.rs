@@ -192,13 +192,20 @@ fn a_gibibyte_is_told_alike_by_all_who_tell() {
         let bytes = 16 * PIECE as u64 + first.len() as u64;
         assert_eq!(heard.load(Ordering::SeqCst), bytes, "{service}");
 
-        wait::until("the flow with its bytes", || {
-            let said = gateway.sluice(&["flows", "-o", "json"]).expect_success();
-            let flows: Value = serde_json::from_str(&said.out).expect("JSON");
-            let flow = flows.as_array()?.iter().find(|flow| flow["client"] == own.as_str())?.clone();
+        let is_among = |flows: &Value| {
+            let flow = flows.as_array()?.iter().find(|flow| flow["client"] == own.as_str())?;
             let told = [&flow["bytesToBackend"], &flow["bytesToClient"]];
             let is_even = flow["plane"] == "kernel" && told.iter().all(|told| **told == bytes);
             (is_even && flow["backend"] == server.address.to_string()).then_some(())
+        };
+        wait::until("the flow with its bytes", || {
+            let said = gateway.sluice(&["flows", "-o", "json"]).expect_success();
+            is_among(&serde_json::from_str(&said.out).expect("JSON"))
+        });
+        wait::until("the same on the dashboard", || {
+            let answer = gateway.ask("/dashboard/flows")?;
+            let page: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).expect("JSON");
+            is_among(&page["rows"])
         });
         stream.shutdown(Shutdown::Write).expect("half-closing");
         assert_eq!(read_to_end(&mut stream).0.len(), 0);

@@ -1,6 +1,7 @@
 //! Tells when files may have changed.
 
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -43,8 +44,10 @@ type State = (PathBuf, Option<SystemTime>, u64);
 pub fn watch(paths: &[PathBuf]) -> Watcher {
     // One event waiting says all that there is to say: something changed.
     let (sender, events) = mpsc::channel(1);
+    let wanted: Vec<Wanted> = paths.iter().map(|path| Wanted::of(path)).collect();
     let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        if event.as_ref().map_or(true, is_change) {
+        let is_about = |event: &Event| wanted.iter().any(|wanted| wanted.is_about(event));
+        if event.as_ref().map_or(true, |event| is_change(event) && is_about(event)) {
             let _ = sender.try_send(());
         }
     });
@@ -77,6 +80,37 @@ fn begin(watch: &mut RecommendedWatcher, path: &Path) -> notify::Result<()> {
 fn parent(path: &Path) -> Option<PathBuf> {
     let parent = path.parent()?;
     Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() })
+}
+
+/// Which events are about a path: a file has neighbours, an access log perhaps, that change all the time.
+enum Wanted {
+    /// Whatever is in it.
+    Directory(PathBuf),
+    /// What has one of these names, its own or that of the file it links to.
+    File(Vec<OsString>),
+}
+
+impl Wanted {
+    fn of(path: &Path) -> Self {
+        if path.is_dir() {
+            return Self::Directory(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        }
+        let target = path.canonicalize().ok();
+        let names = [Some(path), target.as_deref()].into_iter().flatten().filter_map(Path::file_name);
+        Self::File(names.map(OsStr::to_owned).collect())
+    }
+
+    fn is_about(&self, event: &Event) -> bool {
+        // Kubernetes swaps the link `..data` in mounted ConfigMaps.
+        let is_link = |name: &OsStr| name.as_encoded_bytes().starts_with(b"..");
+        let is_it = |changed: &PathBuf| match (self, changed.file_name()) {
+            (Self::Directory(directory), _) => changed.starts_with(directory),
+            (Self::File(names), Some(name)) => is_link(name) || names.iter().any(|wanted| wanted == name),
+            (Self::File(_), None) => true,
+        };
+        // Without a path it may be anything: events that were lost.
+        event.paths.is_empty() || event.paths.iter().any(is_it)
+    }
 }
 
 /// Reading the files ourselves is no change.
@@ -164,6 +198,18 @@ mod tests {
             fs::write(&file, "a: 4444\n").unwrap();
             assert!(changes_within(&mut watcher, Duration::from_secs(1)).await, "created anew");
         }
+    }
+
+    #[tokio::test]
+    async fn what_lies_beside_a_file_is_not_its_business() {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, beside] = ["a.yaml", "access.log"].map(|name| directory.path().join(name));
+        fs::write(&file, "a: 1\n").unwrap();
+        let mut watcher = watch(std::slice::from_ref(&file));
+        fs::write(&beside, "a line\n").unwrap();
+        assert!(!changes_within(&mut watcher, Duration::from_millis(200)).await, "another file");
+        fs::write(&file, "a: 2\n").unwrap();
+        assert!(changes_within(&mut watcher, Duration::from_secs(1)).await, "its own");
     }
 
     #[tokio::test]
