@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
-use http::{HeaderName, HeaderValue, Method, Uri};
+use http::Method;
 
 use super::admin_client::Agent;
 use super::documents::{self, Documents, NamespaceArgs};
@@ -20,7 +20,7 @@ use super::remote::RemoteArgs;
 use super::table;
 use crate::analysis::analyse;
 use crate::api::Diagnostic;
-use crate::model::explain::{Explanation, Question, State, Step, UNREADABLE, decide};
+use crate::model::explain::{Described, Explanation, Question, State, Step, UNREADABLE, decide, header};
 use crate::model::{CredentialProblem, FilterChain};
 use crate::proxy;
 use crate::settings::{IdentityArgs, default_admin_socket};
@@ -45,7 +45,7 @@ pub struct ExplainArgs {
     #[arg(long, required_unless_present = "files")]
     pub url: Option<String>,
     /// A header, `name: value`; `host` takes the place of the URL's
-    #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = parse_header)]
+    #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = header)]
     pub headers: Vec<(String, String)>,
     /// Server name of the ClientHello, where it is not the URL's host; empty: none
     #[arg(long)]
@@ -77,14 +77,6 @@ pub struct ExplainArgs {
     /// Which gateway the documents are for.
     #[command(flatten)]
     pub identity: IdentityArgs,
-}
-
-fn parse_header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once(':').ok_or("expected `name: value`")?;
-    let (name, value) = (name.trim(), value.trim());
-    HeaderName::from_bytes(name.as_bytes()).map_err(|error| error.to_string())?;
-    HeaderValue::from_str(value).map_err(|error| error.to_string())?;
-    Ok((name.to_ascii_lowercase(), value.to_owned()))
 }
 
 fn parse_method(text: &str) -> Result<String, String> {
@@ -123,34 +115,14 @@ fn asked(args: &ExplainArgs) -> anyhow::Result<(&str, &[PathBuf])> {
 
 /// What a client would send for these flags.
 fn question(url: &str, args: &ExplainArgs) -> anyhow::Result<Question> {
-    let no_url = || format!("`{url}` is no URL: begin it with http:// or https:// and a host");
-    let uri: Uri = url.parse().with_context(no_url)?;
-    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { bail!(no_url()) };
-    let tls = match scheme {
-        "http" => false,
-        "https" => true,
-        other => bail!("`{other}` is not served: http:// or https://"),
-    };
-    if args.method == Method::CONNECT.as_str() {
-        bail!("CONNECT is answered 404: no route serves it");
-    }
-    let host = authority.host().trim_matches(['[', ']']);
-    let address: Option<IpAddr> = host.parse().ok();
-    let sent = args.headers.iter().find(|(name, _)| name == "host").map(|(_, value)| value.clone());
-    // A client names no address in its ClientHello, and no dot at the end (RFC 6066, 3).
-    let named = args.sni.clone().or_else(|| address.is_none().then(|| host.trim_end_matches('.').to_owned()));
-    Ok(Question {
-        port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
-        address,
-        tls,
-        sni: named.filter(|name| tls && !name.is_empty()),
-        method: args.method.clone(),
-        authority: sent.unwrap_or_else(|| authority.as_str().to_owned()),
-        path: uri.path().to_owned(),
-        query: uri.query().map(str::to_owned),
-        headers: proxy::as_rules_see(&args.headers, args.client_ip, tls),
+    let described = Described {
+        url,
+        method: &args.method,
+        headers: &args.headers,
+        sni: args.sni.as_deref(),
         client: args.client_ip,
-    })
+    };
+    described.question(proxy::as_rules_see).map_err(anyhow::Error::msg)
 }
 
 fn ask(args: &ExplainArgs, question: &Question) -> anyhow::Result<Explanation> {

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderName, HeaderValue, Method, Uri};
+use http::Method;
 use serde::Deserialize;
 
 use super::super::view::View;
 use super::Refusal;
-use crate::model::explain::{Explanation, Question, UNREADABLE};
+use crate::model::explain::{Described, Explanation, Question, UNREADABLE, header};
 
 /// Headers of a question at most.
 const MOST_HEADERS: usize = 100;
@@ -63,53 +63,15 @@ pub(super) fn answer(view: &View, asked: &str) -> Result<Explanation, Refusal> {
 }
 
 fn question(asked: &Asked, AsRulesSee(as_rules_see): AsRulesSee) -> Result<Question, String> {
-    let no_url = || format!("`{}` is no URL: begin it with http:// or https:// and a host", asked.url);
-    let uri: Uri = asked.url.trim().parse().map_err(|_| no_url())?;
-    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return Err(no_url()) };
-    let tls = match scheme {
-        "http" => false,
-        "https" => true,
-        other => return Err(format!("`{other}` is not served: http:// or https://")),
-    };
-    let method = if asked.method.is_empty() { Method::GET.as_str() } else { asked.method.trim() };
-    if Method::from_bytes(method.as_bytes()).is_err() || method == Method::CONNECT.as_str() {
-        return Err(format!("`{method}` is no method that routes are for: such as GET or POST"));
-    }
-    let headers = headers(&asked.headers)?;
+    let lines = asked.headers.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
+    let headers = lines.take(MOST_HEADERS).map(header).collect::<Result<Headers, _>>()?;
     let client = match asked.client.trim() {
         "" => None,
         text => Some(text.parse().map_err(|_| format!("`{text}` is no address: such as 198.51.100.7"))?),
     };
-    let host = authority.host().trim_matches(['[', ']']);
-    let address: Option<IpAddr> = host.parse().ok();
-    let sent = headers.iter().find(|(name, _)| name == "host").map(|(_, value)| value.clone());
-    // A client names no address in its ClientHello, and no dot at the end (RFC 6066, 3).
-    let of_host = || address.is_none().then(|| host.trim_end_matches('.').to_owned());
-    let named = asked.sni.clone().or_else(of_host);
-    Ok(Question {
-        port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
-        address,
-        tls,
-        sni: named.filter(|name| tls && !name.is_empty()),
-        method: method.to_owned(),
-        authority: sent.unwrap_or_else(|| authority.as_str().to_owned()),
-        path: uri.path().to_owned(),
-        query: uri.query().map(str::to_owned),
-        headers: as_rules_see(&headers, client, tls),
-        client,
-    })
-}
-
-fn headers(lines: &[String]) -> Result<Headers, String> {
-    let lines = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
-    let read = |line: &str| {
-        let wrong = || format!("`{line}` is no header: `name: value`");
-        let (name, value) = line.split_once(':').ok_or_else(wrong)?;
-        let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| wrong())?;
-        HeaderValue::from_str(value.trim()).map_err(|_| wrong())?;
-        Ok((name.as_str().to_owned(), value.trim().to_owned()))
-    };
-    lines.take(MOST_HEADERS).map(read).collect()
+    let method = if asked.method.is_empty() { Method::GET.as_str() } else { asked.method.trim() };
+    let (url, sni) = (asked.url.trim(), asked.sni.as_deref());
+    Described { url, method, headers: &headers, sni, client }.question(as_rules_see)
 }
 
 #[cfg(test)]
@@ -121,35 +83,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_is_what_a_client_sends() {
-        let question = |asked: Asked| super::question(&asked, AsRulesSee::default()).unwrap();
-        let https = question(asked("https://shop.test:8443/a?b=c"));
-        assert_eq!((https.port, https.tls, https.sni.as_deref()), (8443, true, Some("shop.test")));
-        assert_eq!((&*https.authority, &*https.path), ("shop.test:8443", "/a"));
-        assert_eq!((https.query.as_deref(), &*https.method), (Some("b=c"), "GET"));
-        let plain = question(Asked {
+    fn the_form_is_read_as_it_is_filled_in() {
+        let question = |asked: Asked| super::question(&asked, AsRulesSee::default());
+        let found = question(Asked {
             headers: vec![" Host:  other.test ".to_owned(), String::new()],
-            method: "POST".to_owned(),
-            client: "198.51.100.7".to_owned(),
-            ..asked("http://10.0.0.1/")
+            client: " 198.51.100.7".to_owned(),
+            ..asked(" http://10.0.0.1/ ")
         });
-        assert_eq!((plain.port, plain.sni, &*plain.authority), (80, None, "other.test"));
-        assert_eq!(plain.client, "198.51.100.7".parse().ok());
-        let unnamed = question(Asked { sni: Some(String::new()), ..asked("https://shop.test/") });
-        assert_eq!(unnamed.sni, None);
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_said_with_its_remedy() {
+        let found = found.unwrap();
+        assert_eq!((&*found.method, &*found.authority), ("GET", "other.test"));
+        assert_eq!(found.client, "198.51.100.7".parse().ok());
         for (asked, want) in [
-            (asked("shop.test"), "is no URL"),
-            (asked("ftp://shop.test/"), "http:// or https://"),
-            (Asked { method: "CONNECT".to_owned(), ..asked("http://a/") }, "no method"),
             (Asked { headers: vec!["x".to_owned()], ..asked("http://a/") }, "`name: value`"),
             (Asked { client: "home".to_owned(), ..asked("http://a/") }, "no address"),
+            (asked("shop.test"), "is no URL"),
         ] {
-            let error = question(&asked, AsRulesSee::default()).unwrap_err();
-            assert!(error.contains(want), "{error}");
+            let said = question(asked).unwrap_err();
+            assert!(said.contains(want), "{said}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Why a request goes where it goes: the proxy's own look-ups, asked one after the other, each with the document that is
 //! responsible, and for a miss with what came nearest. Pure; who is ejected comes from outside.
 
+mod described;
 mod endpoints;
 mod filters;
 mod nearest;
@@ -19,6 +20,8 @@ use super::origin::Origin;
 use super::path_form::PathForm;
 use super::route::{RequestHead, Route, RouteAction, RouteTable};
 use super::snapshot::Snapshot;
+
+pub use described::{Described, header};
 
 /// A request that nobody has sent yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
