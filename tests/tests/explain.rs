@@ -239,7 +239,7 @@ fn what_cannot_be_explained_is_said() {
         (&["--url", "webapp/x", "-"][..], "begin it with http:// or https://"),
         (&["--url", "ftp://webapp/", "-"], "`ftp` is not served"),
         (&["--url", "http://a/%00", "-"], "answered 400"),
-        (&["--url", "http://a/", "-H", "broken", "-"], "expected `name: value`"),
+        (&["--url", "http://a/", "-H", "broken", "-"], "is no header: `name: value`"),
         (
             &["--url", "http://a/", "--admin-socket", "/nowhere/admin.sock"],
             "no agent answers on /nowhere/admin.sock",

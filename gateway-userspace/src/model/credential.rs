@@ -41,6 +41,7 @@ impl fmt::Display for CredentialSource {
 
 /// What a server shows its clients, and verifies theirs by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Credential {
     /// In the order in which the document names them; never empty.
     pub certificates: Vec<ServerCertificate>,

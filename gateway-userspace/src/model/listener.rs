@@ -33,6 +33,7 @@ impl fmt::Display for ListenerKey {
 
 /// One listening port.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Listener {
     /// Istio's name, `<address>_<port>`.
     pub name: Arc<str>,
@@ -116,6 +117,7 @@ pub enum SourceAddress {
 
 /// How many connections a listener takes; those beyond are reset. None: as many as come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Limits {
     /// At once: Gateway annotation `sluice.dev/max-connections`. Never 0. Those that were open before the limit was
     /// set don't count, nor WebSockets once they have switched.
@@ -138,6 +140,7 @@ pub enum ListenerKind {
 
 /// The filter chains of a TLS port.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct TlsListener {
     /// In document order.
     pub chains: Vec<Arc<FilterChain>>,
@@ -216,6 +219,7 @@ impl ChainAction {
 
 /// Where the bytes of an opaque connection go.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct TcpRoute {
     /// The VirtualService that decided it, `name.namespace`.
     pub virtual_service: Arc<str>,

@@ -20,6 +20,7 @@ const MAX_EJECTION: Duration = Duration::from_mins(5);
 
 /// DestinationRule `trafficPolicy.outlierDetection`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct OutlierDetection {
     /// `consecutive5xxErrors`: answers of 500 and above, and what counts as such. Default 5; 0 is off.
     pub consecutive_5xx: u32,

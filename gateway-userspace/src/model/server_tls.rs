@@ -46,6 +46,7 @@ pub enum TlsMode {
 
 /// Which of the certificates that the authority signed let a client in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ClientPolicy {
     /// `subjectAltNames`: one of them must be a name of the certificate. Empty: any name.
     pub names: Vec<Arc<str>>,
@@ -68,6 +69,7 @@ fn hexadecimal<S: Serializer>(hashes: &[[u8; 32]], serializer: S) -> Result<S::O
 
 /// Versions and algorithms of TLS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ProtocolPolicy {
     /// `minProtocolVersion`; default 1.2, and never below.
     pub min_version: TlsVersion,

@@ -68,6 +68,7 @@ impl Serialize for ClusterName {
 
 /// One service port (or subset of it) and its endpoints.
 #[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Cluster {
     /// Name, unique in a snapshot.
     pub name: ClusterName,

@@ -24,6 +24,7 @@ use condition::Condition;
 
 /// DestinationRule annotations `sluice.dev/health-check…`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct HealthCheck {
     /// `health-check`, with `health-check-statuses`.
     pub probe: Probe,

@@ -36,6 +36,7 @@ pub use retry::{RetryOn, RetryPolicy};
 
 /// The virtual hosts of one plaintext port or one HTTPS server.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RouteTable {
     /// `http.<port>` or `https.<number>.<portName>.<gateway>.<namespace>`.
     pub name: Arc<str>,
@@ -92,6 +93,7 @@ pub fn without_port(authority: &str) -> &str {
 
 /// One domain and its routes.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct VirtualHost {
     /// The intersection of a server's host and a VirtualService's.
     pub domain: HostPattern,
@@ -136,6 +138,7 @@ impl Deref for Route {
 
 /// An `HTTPRoute` without its conditions, each of which makes a route: those share it.
 #[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RouteRule {
     /// What comes before the consequence.
     #[serde(skip_serializing_if = "Filters::is_empty")]
