@@ -1,20 +1,25 @@
 //! What the gateway tells of flows: its access log, its counters, its commands. Needs root; fails where the kernel
 //! plane cannot be had.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use harness::authority::Authority;
 use harness::client::{self, line, read_to_end};
-use harness::documents::{self, Server, tcp_route, tcp_service};
+use harness::documents::{self, Server, service, sni_route, tcp_route, tcp_service};
 use harness::gateway::{Gateway, Kernel, program};
 use harness::lab::{Family, Lab};
 use harness::program::run;
 use harness::serve::Place;
+use harness::tls::TlsClient;
 use harness::{echo, wait};
 use serde_json::Value;
 
 const PORT: u16 = 31400;
+const TLS_PORT: u16 = 443;
+const NAME: &str = "chat.test";
 
 /// A gateway with an access log, before the backends of a laboratory.
 struct Rig {
@@ -143,6 +148,161 @@ fn a_reset_and_a_refusal_have_their_flags() {
         (backends[0]["refused"].as_u64()? > 0).then_some(backends)
     });
     assert_eq!(backends[0]["backend"], address.to_string(), "{backends}");
+}
+
+/// A gateway that steers connections to one port and hands over those to another one, before the same backend. Its lines
+/// have what [`Told`] has.
+fn start_telling(lab: &Lab, backend: SocketAddr, flags: &[&str]) -> Gateway {
+    let format = "%ACCESS_LOG_TYPE% %DOWNSTREAM_REMOTE_ADDRESS% %START_TIME(%s.%3f)% %UPSTREAM_HOST% %UPSTREAM_CLUSTER% \
+                  %REQUESTED_SERVER_NAME% %BYTES_RECEIVED% %BYTES_SENT% %DURATION%";
+    let servers = [Server::tcp(PORT), Server::passthrough(TLS_PORT, &[NAME])];
+    let documents = documents::gateway("edge", &servers)
+        + &tcp_route("echo", PORT, "edge", "echo")
+        + &sni_route("chat", TLS_PORT, NAME, "edge", "chat")
+        + &tcp_service("echo", &[backend])
+        + &service("chat", "https", &[backend])
+        + &documents::config_map(
+            "istio-system",
+            "istio",
+            &[("mesh", &format!("accessLogFormat: '{format}'"))],
+        );
+    let gateway = Gateway::arrange().within(&lab.gateway).kernel(Kernel::Require);
+    gateway.flags(flags).document("site", &documents).start()
+}
+
+/// A line of theirs.
+#[derive(Debug, PartialEq)]
+struct Told {
+    kind: String,
+    client: SocketAddr,
+    /// Seconds since 1970.
+    started: f64,
+    backend: String,
+    cluster: String,
+    name: String,
+    /// Bytes from the client and to it, and milliseconds.
+    carried: [u64; 3],
+}
+
+impl Told {
+    fn read(line: &str) -> Self {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let number = |place: usize| fields[place].parse().expect("a number");
+        Self {
+            kind: fields[0].to_owned(),
+            client: fields[1].parse().expect("an address"),
+            started: fields[2].parse().expect("seconds"),
+            backend: fields[3].to_owned(),
+            cluster: fields[4].to_owned(),
+            name: fields[5].to_owned(),
+            carried: [6, 7, 8].map(number),
+        }
+    }
+}
+
+/// All lines, once there are so many.
+#[track_caller]
+fn told(log: &Path, count: usize) -> Vec<Told> {
+    let text = wait::until("lines in the access log", || {
+        std::fs::read_to_string(log).ok().filter(|text| text.lines().count() >= count)
+    });
+    assert_eq!(text.lines().count(), count, "{text}");
+    text.lines().map(Told::read).collect()
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs_f64()
+}
+
+/// Flows as of a walk that has come by all of them.
+fn expect_flows(gateway: &Gateway, count: u64) {
+    wait::until("flows", || (gateway.status()["kernel"]["flows"]["ipv4"] == count).then_some(()));
+}
+
+/// Steered, and handed over; the agent that tells of the end is another one than that which told of the start.
+#[test]
+fn a_connection_that_starts_is_told_of_once_if_that_is_asked_for() {
+    let lab = Lab::new(1).expect("namespaces");
+    let server = echo::start_silent(place(&lab, Family::V4));
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("access");
+    let path = log.to_str().expect("a path");
+    let flags =
+        ["--interface", "c0", "--tier", "handoff", "--access-log", path, "--access-log-connection-starts"];
+    let mut gateway = start_telling(&lab, server.address, &flags);
+    let hello = TlsClient::new(Authority::new("nobody's").roots(), NAME).hello();
+    let mut open = Vec::new();
+    for (port, first, service, name) in
+        [(PORT, &b"hello"[..], "echo", "-"), (TLS_PORT, &hello[..], "chat", NAME)]
+    {
+        let (before, address) = (now(), SocketAddr::new(lab.gateway_address(Family::V4), port));
+        let mut stream = lab.client.enter(move || client::connect(address));
+        stream.write_all(first).expect("sending");
+        stream.read_exact(&mut vec![0; first.len()]).expect("hearing");
+        open.push((stream, first.len() as u64));
+        let lines = told(&log, open.len());
+        let line = lines.last().expect("a line");
+        assert_eq!((&*line.kind, line.carried), ("TcpConnectionStart", [0; 3]), "{line:?}");
+        let client = open.last().map(|(stream, _)| stream.local_addr().expect("an address"));
+        assert_eq!(Some(line.client), client, "{line:?}");
+        assert_eq!((&line.backend, &*line.name), (&server.address.to_string(), name), "{line:?}");
+        assert!(line.cluster.contains(&format!("||{service}.")), "{line:?}");
+        assert!(line.started > before - 0.1 && line.started < now(), "{before}: {line:?}");
+    }
+    wait::until("a hand-over", || (gateway.handed_over() == 1).then_some(()));
+
+    gateway.replace().expect_end();
+    expect_flows(&gateway, 2);
+    for (number, (stream, length)) in open.iter_mut().enumerate() {
+        stream.shutdown(Shutdown::Write).expect("half-closing");
+        assert_eq!(read_to_end(stream), (Vec::new(), None));
+        let lines = told(&log, 3 + number);
+        let (start, end) = (&lines[number], &lines[2 + number]);
+        assert_eq!((&*end.kind, end.client), ("TcpConnectionEnd", start.client), "{end:?}");
+        assert_eq!(end.carried[..2], [*length; 2], "{end:?}");
+        assert!((start.started - end.started).abs() < 0.5, "{start:?} {end:?}");
+    }
+}
+
+#[test]
+fn what_started_while_nobody_listened_is_told_of_with_its_own_time() {
+    let lab = Lab::new(1).expect("namespaces");
+    let server = echo::start_silent(place(&lab, Family::V4));
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("access");
+    let flags = ["--interface", "c0", "--access-log", log.to_str().expect("a path")];
+    let mut gateway = start_telling(&lab, server.address, &flags);
+    let address = SocketAddr::new(lab.gateway_address(Family::V4), PORT);
+    let connect = || {
+        let mut stream = lab.client.enter(move || client::connect(address));
+        assert_eq!(line(&mut stream, "x\n"), "x\n");
+        stream
+    };
+    // Heard by an agent that is not asked to tell, and by none.
+    let first = connect();
+    expect_flows(&gateway, 1);
+    gateway.kill();
+    let second = connect();
+    let before = now();
+    let flags = [&flags[..], &["--access-log-connection-starts"]].concat();
+    gateway.restart_with(&flags);
+    let lines = told(&log, 2);
+    for stream in [&first, &second] {
+        let client = stream.local_addr().expect("an address");
+        let line = lines.iter().find(|line| line.client == client).expect("a line");
+        assert_eq!((&*line.kind, line.carried), ("TcpConnectionStart", [0; 3]), "{line:?}");
+        assert!(line.started < before && line.started > before - 60.0, "{before} {line:?}");
+    }
+
+    let (third, _) = talk(lab.client.enter(move || client::connect(address)));
+    let lines = told(&log, 4);
+    for (line, kind) in lines[2..].iter().zip(["TcpConnectionStart", "TcpConnectionEnd"]) {
+        assert_eq!((&*line.kind, line.client), (kind, third), "{line:?}");
+    }
+    // A refusal is no start.
+    drop(server);
+    assert!(lab.client.enter(move || TcpStream::connect(address).is_err()));
+    assert_eq!(told(&log, 5)[4].kind, "TcpConnectionEnd");
 }
 
 #[test]

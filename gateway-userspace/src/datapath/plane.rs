@@ -36,7 +36,7 @@ use super::routes::{NoRoute, Route, Routes};
 use super::speaking::Speaking;
 use super::stats::{self, FlowCounts, InUse, InterfaceStatus, Memory, Status};
 use super::takeover;
-use super::tally::{Ended, Lasting};
+use super::tally::{Ended, Lasting, Started};
 use super::targets::{NoTarget, Tables, Target, Targets};
 use super::trace;
 use super::view::{self, Steered};
@@ -366,6 +366,22 @@ impl KernelPlane {
     pub fn note_lasting(&mut self) {
         self.sweep4.note_lasting();
         self.sweep6.note_lasting();
+    }
+
+    /// From now on flows that start are noted.
+    pub fn note_starts(&mut self) {
+        self.heard.note_starts();
+        self.sweep4.note_starts();
+        self.sweep6.note_starts();
+    }
+
+    /// Flows that [`KernelPlane::hear`] and [`KernelPlane::tick`] found since the last call and whose start nobody has told
+    /// of yet, each once, before it is among those that have ended. Handed-over ones are not: user space has told of them.
+    pub fn take_started(&mut self) -> Vec<Started> {
+        let mut started = self.heard.take_started();
+        started.append(&mut self.sweep4.take_started());
+        started.append(&mut self.sweep6.take_started());
+        started
     }
 
     /// Tells the ends of flows that are condemned.
