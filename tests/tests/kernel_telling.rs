@@ -4,7 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use harness::authority::Authority;
 use harness::client::{self, line, read_to_end};
@@ -15,7 +15,10 @@ use harness::program::run;
 use harness::serve::Place;
 use harness::tls::TlsClient;
 use harness::{echo, wait};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
+use socket2::SockRef;
 
 const PORT: u16 = 31400;
 const TLS_PORT: u16 = 443;
@@ -132,7 +135,7 @@ fn a_reset_and_a_refusal_have_their_flags() {
     let rig = Rig::new(lab, Kernel::Require, &[server.address], &[]);
     let mut stream = rig.connect(Family::V4);
     assert_eq!(line(&mut stream, "x\n"), "x\n");
-    socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).expect("a socket option");
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a socket option");
     drop(stream);
     assert!(rig.line().contains(" 0 DC - - "), "{}", rig.line());
 
@@ -305,6 +308,44 @@ fn what_started_while_nobody_listened_is_told_of_with_its_own_time() {
     assert_eq!(told(&log, 5)[4].kind, "TcpConnectionEnd");
 }
 
+/// The ring has room for 10,922 events, and each of these flows tells of its start and of its end.
+#[test]
+fn events_that_found_no_room_are_counted_and_no_end_is_lost() {
+    const FLOWS: usize = 6000;
+    let lab = Lab::new(1).expect("namespaces");
+    let server = echo::start_silent(place(&lab, Family::V4));
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("access");
+    let path = log.to_str().expect("a path");
+    let flags = ["--interface", "c0", "--access-log", path, "--access-log-connection-starts"];
+    let gateway = start_telling(&lab, server.address, &flags);
+    let lost = || gateway.scrape().sum("sluice_kernel_events_lost_total", &[]) as usize;
+    assert_eq!(lost(), 0);
+    let agent = i32::try_from(gateway.pid()).map(Pid::from_raw).expect("a process id");
+    let address = SocketAddr::new(lab.gateway_address(Family::V4), PORT);
+    kill(agent, Signal::SIGSTOP).expect("a process of ours");
+    lab.client.enter(move || {
+        for _ in 0..FLOWS {
+            let mut stream = client::connect(address);
+            // Else it would queue more than the backend takes.
+            assert_eq!(line(&mut stream, "x\n"), "x\n");
+            // So that its port is free for another one at once.
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a socket option");
+        }
+    });
+    kill(agent, Signal::SIGCONT).expect("a process of ours");
+    let count = |kind: &str| {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.lines().filter(|line| line.starts_with(kind)).count()
+    };
+    wait::until("every end", || (count("TcpConnectionEnd ") == FLOWS).then_some(()));
+    let (lost, starts) = (lost(), count("TcpConnectionStart "));
+    assert!(lost > 0 && lost <= 2 * FLOWS - 10_000, "{lost}");
+    // A start that is not told was told by an event that was lost, and the flow was over by then.
+    assert!(starts < FLOWS && starts + lost >= FLOWS, "{starts} starts, {lost} lost");
+    assert_eq!(gateway.status()["accessLogDropped"], 0);
+}
+
 #[test]
 fn status_counts_flows_by_listener_and_backend() {
     let lab = Lab::new(1).expect("namespaces");
@@ -314,7 +355,7 @@ fn status_counts_flows_by_listener_and_backend() {
     assert_eq!(line(&mut open, "x\n"), "x\n");
     // Reset, so that its record is given up soon.
     let reset = rig.connect(Family::V4);
-    socket2::SockRef::from(&reset).set_linger(Some(std::time::Duration::ZERO)).expect("a socket option");
+    SockRef::from(&reset).set_linger(Some(Duration::ZERO)).expect("a socket option");
     drop(reset);
     let kernel = wait::until("both flows in the counters", || {
         let kernel = rig.status()["kernel"].clone();
@@ -472,7 +513,7 @@ fn what_no_flow_has_and_what_is_too_much_is_traced_too() {
     wait::until("the trace to be on", || traced(&rig).then_some(()));
     rig.with_client(Family::V4, |gateway| TcpStream::connect((gateway.ip(), 9)).expect_err("nobody listens"));
     let began = std::time::Instant::now();
-    while began.elapsed() < std::time::Duration::from_secs(2) {
+    while began.elapsed() < Duration::from_secs(2) {
         assert_eq!(line(&mut stream, "again\n"), "again\n");
     }
     let output = child.wait_with_output().expect("the trace");

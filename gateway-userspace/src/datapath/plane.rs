@@ -434,6 +434,7 @@ impl KernelPlane {
             max_handshakes: maps.v4.flows.capacity(Kind::Handshakes),
             memory: Memory::of(maps),
             in_use: self.in_use(),
+            events_lost: maps.v4.flows.lost_events() + maps.v6.flows.lost_events(),
             verdicts: stats::verdicts(maps)?,
             // The workers' account: whoever has the ledger fills it in.
             handoff: Tallied::default(),
@@ -544,13 +545,15 @@ impl KernelPlane {
 
     fn in_use(&self) -> InUse {
         let maps = &self.loaded.maps;
-        let words = self.tables.config.port_count / PORTS_PER_WORD;
+        let port_count = self.tables.config.port_count;
+        let words = port_count / PORTS_PER_WORD;
         let ports = self.installed.bitmaps().map(|(_, _, base)| maps.ports.count(base, words));
         InUse {
             ipv4_records: maps.v4.flows.taken(),
             ipv6_records: maps.v6.flows.taken(),
             translations: maps.translations.in_use(),
             source_ports: ports.sum(),
+            source_ports_capacity: self.installed.bitmaps().count() as u64 * u64::from(port_count),
         }
     }
 
