@@ -97,8 +97,8 @@ fn connections_that_start_have_a_line_if_that_is_asked_for() {
         Server::tcp(ports[2]),
         Server::http(ports[3], &["*"]),
     ];
-    let format = "%ACCESS_LOG_TYPE% %UPSTREAM_HOST% %UPSTREAM_CLUSTER% %REQUESTED_SERVER_NAME% %DURATION% \
-                  %BYTES_RECEIVED% %DOWNSTREAM_LOCAL_PORT%";
+    let format = "%ACCESS_LOG_TYPE% %UPSTREAM_HOST% %UPSTREAM_CLUSTER% %TRACE_ID% %REQUESTED_SERVER_NAME% \
+                  %DURATION% %BYTES_RECEIVED% %DOWNSTREAM_LOCAL_PORT%";
     let documents = documents::gateway("edge", &servers)
         + &tcp_route("tcp", ports[0], "edge", "tcp")
         + &sni_route("sni", ports[1], NAME, "edge", "sni")
@@ -144,8 +144,12 @@ fn connections_that_start_have_a_line_if_that_is_asked_for() {
     }
     assert_eq!(talk(client::connect(gateway.at(ports[2])), b"x"), 0);
     assert!(lines(5)[4].starts_with(&format!("TcpConnectionEnd {nobody} ")), "{:?}", lines(5));
-    assert_eq!(client::get(gateway.at(ports[3]), "shop.test", "/").status.as_u16(), 200);
-    assert!(lines(6)[5].starts_with("DownstreamEnd "), "{:?}", lines(6));
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let traceparent = format!("00-{trace}-00f067aa0ba902b7-00");
+    let asked = request("GET", "shop.test", "/", &[("traceparent", &traceparent)]);
+    assert_eq!(client::send(gateway.at(ports[3]), asked).status.as_u16(), 200);
+    let told = lines(6).pop().expect("a line");
+    assert!(told.starts_with("DownstreamEnd ") && told.contains(&format!(" {trace} ")), "{told}");
 }
 
 /// Each request has a line with what was asked, where it went, and Envoy's flags and details for what became of it.
