@@ -66,8 +66,10 @@ pub struct Pool {
     pub tail: u64,
     /// Handshakes begun so far: the next takes this element of `HALF4` or `HALF6`, modulo its length.
     pub half: u64,
+    /// Events of this family that found no room in `EVENTS`.
+    pub lost: u64,
     /// Zero.
-    pub reserved: [u64; 5],
+    pub reserved: [u64; 4],
 }
 
 /// An interface that the programs send packets out by; the value of `LINKS`, by number.

@@ -247,6 +247,8 @@ impl State {
     pub const FROZEN: u64 = 1 << 31;
     /// The agent still has bytes of the connection that its sockets have not taken: without it they are lost.
     pub const UNSENT: u64 = 1 << 23;
+    /// The agent has told of the flow's start, or user space had before it handed the connection over.
+    pub const START_TOLD: u64 = 1 << 9;
     /// All that says what was seen.
     pub const SEEN: u64 = SEEN_MASK | SEEN_MASK << TO_CLIENT_SHIFT;
     /// Each use of a record has another number here, from this bit on.

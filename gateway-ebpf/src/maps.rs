@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use gateway_common::{
     Addr4, Addr6, Address, Backend, BackendId, Bucket, Config, Direction, Event, Flow, Link, ListenerKey,
-    Load, Pool, Table, Translation, Verdict, config::SOURCE_CELLS, flow::NO_TRANSLATION, offer,
+    Load, Pool, Table, Translation, Verdict, Word as _, config::SOURCE_CELLS, flow::NO_TRANSLATION, offer,
 };
 
 use crate::{parse::Segment, shared::Shared};
@@ -319,10 +319,15 @@ pub(crate) fn link(interface: u32) -> Option<Link> {
     unsafe { LINKS.get(&interface) }.copied()
 }
 
-/// Tells the agent. What finds no room in the ring is lost.
+/// Tells the agent. What finds no room in the ring is lost, and counted.
 #[inline(always)]
 pub(crate) fn tell(event: &Event) {
-    let _ = EVENTS.output::<Event>(event, 0);
+    if EVENTS.output::<Event>(event, 0).is_err()
+        && let Some(pool) = POOLS.get_ptr_mut(u32::from(event.family == 6))
+    {
+        // SAFETY: an aligned word of a map value; `Shared` is a transparent `u64`.
+        unsafe { &*(&raw mut (*pool).lost).cast::<Shared>() }.add(1);
+    }
 }
 
 /// The place for the segment that this CPU is busy with.

@@ -119,6 +119,10 @@ pub struct RunArgs {
     /// Files of an access log that are kept besides the one that is written.
     #[arg(long, default_value_t = 5, value_name = "FILES", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub access_log_keep: u32,
+    /// A line of an access log also when a TCP connection of either plane has found its backend, which `%ACCESS_LOG_TYPE%`
+    /// calls `TcpConnectionStart`. Not of requests, nor of WebSockets.
+    #[arg(long)]
+    pub access_log_connection_starts: bool,
     /// Best tier that opaque connections of user space may reach (TCP, TLS passed through, WebSocket): `copy`; `splice`,
     /// which moves bytes from socket to socket in the kernel; `handoff`, which gives connections to the kernel plane as
     /// early as possible; or `auto`, which lets the gateway decide for each connection.

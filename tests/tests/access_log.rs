@@ -85,6 +85,73 @@ fn connections_have_their_bytes_their_server_name_and_the_flag_of_their_failure(
     }
 }
 
+/// Neither what finds no backend nor a request has a start.
+#[test]
+fn connections_that_start_have_a_line_if_that_is_asked_for() {
+    let (backend, server) = (Backend::http("shop"), echo::start_silent(Place::loopback()));
+    let ports = [0; 4].map(|_| port::free());
+    let nobody = ([127, 0, 0, 1], port::free()).into();
+    let servers = [
+        Server::tcp(ports[0]),
+        Server::passthrough(ports[1], &[NAME]),
+        Server::tcp(ports[2]),
+        Server::http(ports[3], &["*"]),
+    ];
+    let format = "%ACCESS_LOG_TYPE% %UPSTREAM_HOST% %UPSTREAM_CLUSTER% %TRACE_ID% %REQUESTED_SERVER_NAME% \
+                  %DURATION% %BYTES_RECEIVED% %DOWNSTREAM_LOCAL_PORT%";
+    let documents = documents::gateway("edge", &servers)
+        + &tcp_route("tcp", ports[0], "edge", "tcp")
+        + &sni_route("sni", ports[1], NAME, "edge", "sni")
+        + &tcp_route("refused", ports[2], "edge", "refused")
+        + &documents::http_route("shop", "*", "edge", "shop")
+        + &tcp_service("tcp", &[server.address])
+        + &service("sni", "https", &[server.address])
+        + &tcp_service("refused", &[nobody])
+        + &http_service("shop", &[backend.server.address])
+        + &documents::config_map(
+            "istio-system",
+            "istio",
+            &[("mesh", &format!("accessLogFormat: '{format}'"))],
+        );
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("access");
+    let flags = ["--access-log", log.to_str().expect("a path"), "--access-log-connection-starts"];
+    let gateway = Gateway::arrange().document("site", &documents).flags(&flags).start();
+    let lines = |count: usize| -> Vec<String> {
+        let text = wait::until("lines in the access log", || {
+            std::fs::read_to_string(&log).ok().filter(|text| text.lines().count() >= count)
+        });
+        assert_eq!(text.lines().count(), count, "{text}");
+        text.lines().map(str::to_owned).collect()
+    };
+
+    let hello = TlsClient::new(Authority::new("nobody's").roots(), NAME).hello();
+    for (number, (service, said, name)) in
+        [("tcp", &b"x"[..], "-"), ("sni", &hello[..], NAME)].into_iter().enumerate()
+    {
+        let mut stream = client::connect(gateway.at(ports[number]));
+        stream.write_all(said).expect("sending");
+        // The end comes no sooner than the start was seen.
+        let start = lines(2 * number + 1).pop().expect("a line");
+        let host = server.address;
+        assert!(start.starts_with(&format!("TcpConnectionStart {host} outbound|")), "{start}");
+        assert!(start.contains(&format!("||{service}.")), "{start}");
+        assert!(start.ends_with(&format!(" {name} 0 0 {}", ports[number])), "{start}");
+        assert_eq!(talk(stream, b""), said.len());
+        let end = lines(2 * number + 2).pop().expect("a line");
+        assert!(end.starts_with(&format!("TcpConnectionEnd {host} outbound|")), "{end}");
+        assert!(end.ends_with(&format!(" {} {}", said.len(), ports[number])), "{end}");
+    }
+    assert_eq!(talk(client::connect(gateway.at(ports[2])), b"x"), 0);
+    assert!(lines(5)[4].starts_with(&format!("TcpConnectionEnd {nobody} ")), "{:?}", lines(5));
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let traceparent = format!("00-{trace}-00f067aa0ba902b7-00");
+    let asked = request("GET", "shop.test", "/", &[("traceparent", &traceparent)]);
+    assert_eq!(client::send(gateway.at(ports[3]), asked).status.as_u16(), 200);
+    let told = lines(6).pop().expect("a line");
+    assert!(told.starts_with("DownstreamEnd ") && told.contains(&format!(" {trace} ")), "{told}");
+}
+
 /// Each request has a line with what was asked, where it went, and Envoy's flags and details for what became of it.
 #[test]
 fn requests_have_their_route_their_bytes_and_the_flags_of_what_became_of_them() {

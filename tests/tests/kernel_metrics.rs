@@ -80,6 +80,11 @@ fn steered_bytes_equal_those_of_client_and_server() {
     assert!(scrape.sum("sluice_kernel_verdicts_total", &[("verdict", "steered")]) >= 1.0, "{}", scrape.text);
     expect_answered(&scrape, &asked_by_what_is_deployed());
     assert!((scrape.sum("sluice_kernel_plane_up", &[]) - 1.0).abs() < f64::EPSILON, "{}", scrape.text);
+    for map in ["flows4", "flows6", "translations", "source_ports"] {
+        let [used, room] =
+            ["entries", "capacity"].map(|of| scrape.sum(&format!("sluice_kernel_map_{of}"), &[("map", map)]));
+        assert!(room >= 64.0 && used < room / 2.0, "{map}: {used} of {room}");
+    }
 }
 
 #[test]

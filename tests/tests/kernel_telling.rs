@@ -1,20 +1,28 @@
 //! What the gateway tells of flows: its access log, its counters, its commands. Needs root; fails where the kernel
 //! plane cannot be had.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
+use harness::authority::Authority;
 use harness::client::{self, line, read_to_end};
-use harness::documents::{self, Server, tcp_route, tcp_service};
+use harness::documents::{self, Server, service, sni_route, tcp_route, tcp_service};
 use harness::gateway::{Gateway, Kernel, program};
 use harness::lab::{Family, Lab};
 use harness::program::run;
 use harness::serve::Place;
+use harness::tls::TlsClient;
 use harness::{echo, wait};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
+use socket2::SockRef;
 
 const PORT: u16 = 31400;
+const TLS_PORT: u16 = 443;
+const NAME: &str = "chat.test";
 
 /// A gateway with an access log, before the backends of a laboratory.
 struct Rig {
@@ -127,7 +135,7 @@ fn a_reset_and_a_refusal_have_their_flags() {
     let rig = Rig::new(lab, Kernel::Require, &[server.address], &[]);
     let mut stream = rig.connect(Family::V4);
     assert_eq!(line(&mut stream, "x\n"), "x\n");
-    socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).expect("a socket option");
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a socket option");
     drop(stream);
     assert!(rig.line().contains(" 0 DC - - "), "{}", rig.line());
 
@@ -145,6 +153,199 @@ fn a_reset_and_a_refusal_have_their_flags() {
     assert_eq!(backends[0]["backend"], address.to_string(), "{backends}");
 }
 
+/// A gateway that steers connections to one port and hands over those to another one, before the same backend. Its lines
+/// have what [`Told`] has.
+fn start_telling(lab: &Lab, backend: SocketAddr, flags: &[&str]) -> Gateway {
+    let format = "%ACCESS_LOG_TYPE% %DOWNSTREAM_REMOTE_ADDRESS% %START_TIME(%s.%3f)% %UPSTREAM_HOST% %UPSTREAM_CLUSTER% \
+                  %REQUESTED_SERVER_NAME% %BYTES_RECEIVED% %BYTES_SENT% %DURATION%";
+    let servers = [Server::tcp(PORT), Server::passthrough(TLS_PORT, &[NAME])];
+    let documents = documents::gateway("edge", &servers)
+        + &tcp_route("echo", PORT, "edge", "echo")
+        + &sni_route("chat", TLS_PORT, NAME, "edge", "chat")
+        + &tcp_service("echo", &[backend])
+        + &service("chat", "https", &[backend])
+        + &documents::config_map(
+            "istio-system",
+            "istio",
+            &[("mesh", &format!("accessLogFormat: '{format}'"))],
+        );
+    let gateway = Gateway::arrange().within(&lab.gateway).kernel(Kernel::Require);
+    gateway.flags(flags).document("site", &documents).start()
+}
+
+/// A line of theirs.
+#[derive(Debug, PartialEq)]
+struct Told {
+    kind: String,
+    client: SocketAddr,
+    /// Seconds since 1970.
+    started: f64,
+    backend: String,
+    cluster: String,
+    name: String,
+    /// Bytes from the client and to it, and milliseconds.
+    carried: [u64; 3],
+}
+
+impl Told {
+    fn read(line: &str) -> Self {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let number = |place: usize| fields[place].parse().expect("a number");
+        Self {
+            kind: fields[0].to_owned(),
+            client: fields[1].parse().expect("an address"),
+            started: fields[2].parse().expect("seconds"),
+            backend: fields[3].to_owned(),
+            cluster: fields[4].to_owned(),
+            name: fields[5].to_owned(),
+            carried: [6, 7, 8].map(number),
+        }
+    }
+}
+
+/// All lines, once there are so many.
+#[track_caller]
+fn told(log: &Path, count: usize) -> Vec<Told> {
+    let text = wait::until("lines in the access log", || {
+        std::fs::read_to_string(log).ok().filter(|text| text.lines().count() >= count)
+    });
+    assert_eq!(text.lines().count(), count, "{text}");
+    text.lines().map(Told::read).collect()
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs_f64()
+}
+
+/// Flows as of a walk that has come by all of them.
+fn expect_flows(gateway: &Gateway, count: u64) {
+    wait::until("flows", || (gateway.status()["kernel"]["flows"]["ipv4"] == count).then_some(()));
+}
+
+/// Steered, and handed over; the agent that tells of the end is another one than that which told of the start.
+#[test]
+fn a_connection_that_starts_is_told_of_once_if_that_is_asked_for() {
+    let lab = Lab::new(1).expect("namespaces");
+    let server = echo::start_silent(place(&lab, Family::V4));
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("access");
+    let path = log.to_str().expect("a path");
+    let flags =
+        ["--interface", "c0", "--tier", "handoff", "--access-log", path, "--access-log-connection-starts"];
+    let mut gateway = start_telling(&lab, server.address, &flags);
+    let hello = TlsClient::new(Authority::new("nobody's").roots(), NAME).hello();
+    let mut open = Vec::new();
+    for (port, first, service, name) in
+        [(PORT, &b"hello"[..], "echo", "-"), (TLS_PORT, &hello[..], "chat", NAME)]
+    {
+        let (before, address) = (now(), SocketAddr::new(lab.gateway_address(Family::V4), port));
+        let mut stream = lab.client.enter(move || client::connect(address));
+        stream.write_all(first).expect("sending");
+        stream.read_exact(&mut vec![0; first.len()]).expect("hearing");
+        open.push((stream, first.len() as u64));
+        let lines = told(&log, open.len());
+        let line = lines.last().expect("a line");
+        assert_eq!((&*line.kind, line.carried), ("TcpConnectionStart", [0; 3]), "{line:?}");
+        let client = open.last().map(|(stream, _)| stream.local_addr().expect("an address"));
+        assert_eq!(Some(line.client), client, "{line:?}");
+        assert_eq!((&line.backend, &*line.name), (&server.address.to_string(), name), "{line:?}");
+        assert!(line.cluster.contains(&format!("||{service}.")), "{line:?}");
+        assert!(line.started > before - 0.1 && line.started < now(), "{before}: {line:?}");
+    }
+    wait::until("a hand-over", || (gateway.handed_over() == 1).then_some(()));
+
+    gateway.replace().expect_end();
+    expect_flows(&gateway, 2);
+    for (number, (stream, length)) in open.iter_mut().enumerate() {
+        stream.shutdown(Shutdown::Write).expect("half-closing");
+        assert_eq!(read_to_end(stream), (Vec::new(), None));
+        let lines = told(&log, 3 + number);
+        let (start, end) = (&lines[number], &lines[2 + number]);
+        assert_eq!((&*end.kind, end.client), ("TcpConnectionEnd", start.client), "{end:?}");
+        assert_eq!(end.carried[..2], [*length; 2], "{end:?}");
+        assert!((start.started - end.started).abs() < 0.5, "{start:?} {end:?}");
+    }
+}
+
+#[test]
+fn what_started_while_nobody_listened_is_told_of_with_its_own_time() {
+    let lab = Lab::new(1).expect("namespaces");
+    let server = echo::start_silent(place(&lab, Family::V4));
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("access");
+    let flags = ["--interface", "c0", "--access-log", log.to_str().expect("a path")];
+    let mut gateway = start_telling(&lab, server.address, &flags);
+    let address = SocketAddr::new(lab.gateway_address(Family::V4), PORT);
+    let connect = || {
+        let mut stream = lab.client.enter(move || client::connect(address));
+        assert_eq!(line(&mut stream, "x\n"), "x\n");
+        stream
+    };
+    // Heard by an agent that is not asked to tell, and by none.
+    let first = connect();
+    expect_flows(&gateway, 1);
+    gateway.kill();
+    let second = connect();
+    let before = now();
+    let flags = [&flags[..], &["--access-log-connection-starts"]].concat();
+    gateway.restart_with(&flags);
+    let lines = told(&log, 2);
+    for stream in [&first, &second] {
+        let client = stream.local_addr().expect("an address");
+        let line = lines.iter().find(|line| line.client == client).expect("a line");
+        assert_eq!((&*line.kind, line.carried), ("TcpConnectionStart", [0; 3]), "{line:?}");
+        assert!(line.started < before && line.started > before - 60.0, "{before} {line:?}");
+    }
+
+    let (third, _) = talk(lab.client.enter(move || client::connect(address)));
+    let lines = told(&log, 4);
+    for (line, kind) in lines[2..].iter().zip(["TcpConnectionStart", "TcpConnectionEnd"]) {
+        assert_eq!((&*line.kind, line.client), (kind, third), "{line:?}");
+    }
+    // A refusal is no start.
+    drop(server);
+    assert!(lab.client.enter(move || TcpStream::connect(address).is_err()));
+    assert_eq!(told(&log, 5)[4].kind, "TcpConnectionEnd");
+}
+
+/// The ring has room for 10,922 events, and each of these flows tells of its start and of its end.
+#[test]
+fn events_that_found_no_room_are_counted_and_no_end_is_lost() {
+    const FLOWS: usize = 6000;
+    let lab = Lab::new(1).expect("namespaces");
+    let server = echo::start_silent(place(&lab, Family::V4));
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("access");
+    let path = log.to_str().expect("a path");
+    let flags = ["--interface", "c0", "--access-log", path, "--access-log-connection-starts"];
+    let gateway = start_telling(&lab, server.address, &flags);
+    let lost = || gateway.scrape().sum("sluice_kernel_events_lost_total", &[]) as usize;
+    assert_eq!(lost(), 0);
+    let agent = i32::try_from(gateway.pid()).map(Pid::from_raw).expect("a process id");
+    let address = SocketAddr::new(lab.gateway_address(Family::V4), PORT);
+    kill(agent, Signal::SIGSTOP).expect("a process of ours");
+    lab.client.enter(move || {
+        for _ in 0..FLOWS {
+            let mut stream = client::connect(address);
+            // Else it would queue more than the backend takes.
+            assert_eq!(line(&mut stream, "x\n"), "x\n");
+            // So that its port is free for another one at once.
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a socket option");
+        }
+    });
+    kill(agent, Signal::SIGCONT).expect("a process of ours");
+    let count = |kind: &str| {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.lines().filter(|line| line.starts_with(kind)).count()
+    };
+    wait::until("every end", || (count("TcpConnectionEnd ") == FLOWS).then_some(()));
+    let (lost, starts) = (lost(), count("TcpConnectionStart "));
+    assert!(lost > 0 && lost <= 2 * FLOWS - 10_000, "{lost}");
+    // A start that is not told was told by an event that was lost, and the flow was over by then.
+    assert!(starts < FLOWS && starts + lost >= FLOWS, "{starts} starts, {lost} lost");
+    assert_eq!(gateway.status()["accessLogDropped"], 0);
+}
+
 #[test]
 fn status_counts_flows_by_listener_and_backend() {
     let lab = Lab::new(1).expect("namespaces");
@@ -154,7 +355,7 @@ fn status_counts_flows_by_listener_and_backend() {
     assert_eq!(line(&mut open, "x\n"), "x\n");
     // Reset, so that its record is given up soon.
     let reset = rig.connect(Family::V4);
-    socket2::SockRef::from(&reset).set_linger(Some(std::time::Duration::ZERO)).expect("a socket option");
+    SockRef::from(&reset).set_linger(Some(Duration::ZERO)).expect("a socket option");
     drop(reset);
     let kernel = wait::until("both flows in the counters", || {
         let kernel = rig.status()["kernel"].clone();
@@ -312,7 +513,7 @@ fn what_no_flow_has_and_what_is_too_much_is_traced_too() {
     wait::until("the trace to be on", || traced(&rig).then_some(()));
     rig.with_client(Family::V4, |gateway| TcpStream::connect((gateway.ip(), 9)).expect_err("nobody listens"));
     let began = std::time::Instant::now();
-    while began.elapsed() < std::time::Duration::from_secs(2) {
+    while began.elapsed() < Duration::from_secs(2) {
         assert_eq!(line(&mut stream, "again\n"), "again\n");
     }
     let output = child.wait_with_output().expect("the trace");

@@ -183,6 +183,9 @@ impl<'a> Driver<'a> {
         if flows.is_some() {
             plane.note_lasting();
         }
+        if access_log.tells_starts() {
+            plane.note_starts();
+        }
         Self {
             flows,
             plane,
@@ -299,9 +302,17 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Closes the accounts of flows that have ended, counts them, and writes them to the access log.
+    /// Writes the starts of flows to the access log, closes the accounts of those that have ended, counts these, and writes
+    /// them to the access log.
     fn tell(&mut self, ended: &[Ended]) {
         let (now, monotonic) = (SystemTime::now(), stats::monotonic());
+        let is_logged = !self.snapshot.logging.is_off() || self.access_log.is_followed();
+        for flow in self.plane.take_started() {
+            if is_logged {
+                let record = steered::start(&flow, &self.snapshot, (now, monotonic));
+                self.access_log.write(&self.snapshot.logging, record);
+            }
+        }
         for flow in ended {
             let identity = Identity { client_side: flow.client_side, created: flow.created };
             let entry = self.handed_over.ledger.take(identity);
@@ -313,7 +324,7 @@ impl<'a> Driver<'a> {
                 let standing = entry.as_ref().map(Entry::standing).unwrap_or_default();
                 flows.end(flow, &standing, &self.snapshot);
             }
-            if !self.snapshot.logging.is_off() || self.access_log.is_followed() {
+            if is_logged {
                 let record = steered::connection(flow, entry, &self.snapshot, (now, monotonic));
                 self.access_log.write(&self.snapshot.logging, record);
             }

@@ -247,7 +247,8 @@ fn open_access_log(args: &RunArgs) -> anyhow::Result<AccessLog> {
     }
     let size = args.access_log_max_size;
     let rotation = access::Rotation { size, keep: args.access_log_keep };
-    Ok(AccessLog::start((size > 0).then_some(rotation))?)
+    let log = AccessLog::start((size > 0).then_some(rotation))?;
+    Ok(log.telling_starts(args.access_log_connection_starts))
 }
 
 fn proxy_settings(

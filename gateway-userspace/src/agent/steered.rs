@@ -1,45 +1,59 @@
-//! The access log's record of a flow that the kernel steered: the names come from the snapshot in force at its end.
+//! The access log's records of a flow that the kernel steered: the names come from the snapshot in force when it is told of.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use crate::datapath::handoff::Entry;
-use crate::datapath::tally::{End, Ended};
+use crate::datapath::tally::{End, Ended, Started};
+use crate::datapath::view::Tuple;
 use crate::model::{ClusterName, Listener, ListenerKey, Snapshot};
 use crate::telemetry::ResponseFlag;
 use crate::telemetry::access::Connection;
 
-/// The record; `monotonic` is the clock that the flow's times are of, in ns, at `now`. A connection that was handed over
-/// has an entry.
+/// The record of its start; `monotonic` is the clock that the flow's times are of, in ns, at `now`.
+pub(super) fn start(started: &Started, snapshot: &Snapshot, now: (SystemTime, u64)) -> Connection {
+    let Started { client_side, backend_side, created } = *started;
+    let record = begun((client_side, backend_side), created, Entry::default(), snapshot, now);
+    Connection { is_start: true, ..record }
+}
+
+/// The record of its end, likewise. A connection that was handed over has an entry.
 pub(super) fn connection(
     ended: &Ended,
     entry: Option<Entry>,
     snapshot: &Snapshot,
-    (now, monotonic): (SystemTime, u64),
+    now: (SystemTime, u64),
 ) -> Connection {
-    let entry = entry.unwrap_or_default();
-    let age = Duration::from_nanos(monotonic.saturating_sub(ended.created));
-    let backend = ended.backend_side.destination;
-    let listener = listener(snapshot, ended.client_side.destination);
+    let sides = (ended.client_side, ended.backend_side);
     Connection {
-        started: now.checked_sub(age).unwrap_or(now),
         duration: ended.duration,
         received: ended.traffic.bytes_to_backend,
         sent: ended.traffic.bytes_to_client,
         flags: flags(ended.end).into(),
-        upstream_host: Some(backend),
-        upstream_cluster: entry
-            .cluster
-            .map(|cluster| cluster.to_string())
-            .or_else(|| Some(listener.and_then(|listener| cluster(listener, backend))?.to_string())),
         transport_failure: (ended.end == End::Refused).then(|| REFUSED.into()),
-        upstream_local: Some(ended.backend_side.source),
-        downstream_local: entry.told.map_or(ended.client_side.destination, |told| told.destination),
-        downstream_remote: entry.told.map_or(ended.client_side.source, |told| told.source),
-        downstream_direct: ended.client_side.source,
-        server_name: entry.server_name.map(String::from),
-        handshake: None,
-        request: None,
+        ..begun(sides, ended.created, entry.unwrap_or_default(), snapshot, now)
+    }
+}
+
+/// What is known of it from its start on.
+fn begun(
+    (client_side, backend_side): (Tuple, Tuple),
+    created: u64,
+    entry: Entry,
+    snapshot: &Snapshot,
+    (now, monotonic): (SystemTime, u64),
+) -> Connection {
+    let age = Duration::from_nanos(monotonic.saturating_sub(created));
+    let backend = backend_side.destination;
+    let steered = || cluster_of(snapshot, client_side.destination, backend);
+    let local = entry.told.map_or(client_side.destination, |told| told.destination);
+    let remote = entry.told.map_or(client_side.source, |told| told.source);
+    Connection {
+        started: now.checked_sub(age).unwrap_or(now),
+        upstream_host: Some(backend),
+        upstream_cluster: entry.cluster.as_ref().or_else(steered).map(ToString::to_string),
+        upstream_local: Some(backend_side.source),
+        ..Connection::begun(local, (remote, client_side.source), entry.server_name.as_deref())
     }
 }
 

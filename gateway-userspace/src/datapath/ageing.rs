@@ -13,7 +13,7 @@ use gateway_common::{Address, Config, Direction, Flow, Half, ListenerId, Phase, 
 use super::farewell::Farewells;
 use super::flows::{Flows, Kind};
 use super::maps::{FamilyMaps, Maps};
-use super::tally::{Ended, Lasting, Tally};
+use super::tally::{Ended, Lasting, Started, Tally};
 
 /// A handshake that waits for room among the established flows: a client that is still there sends something.
 const WAITING: Duration = Duration::from_secs(30);
@@ -72,6 +72,8 @@ pub struct Sweep {
     ended: Tally,
     /// Flows that last, if somebody wants to know.
     lasting: Option<LastingFlows>,
+    /// Flows whose start was not told, likewise.
+    started: Option<Vec<Started>>,
 }
 
 /// Flows that go on and have moved since they were told of last, found by a walk every few seconds.
@@ -116,6 +118,16 @@ impl Sweep {
     /// Flows that last and have moved, as far as the walk has come.
     pub fn take_lasting(&mut self) -> Vec<Lasting> {
         self.lasting.as_mut().map(|lasting| std::mem::take(&mut lasting.found)).unwrap_or_default()
+    }
+
+    /// From now on flows that go on are noted once, unless their start was told when it came.
+    pub fn note_starts(&mut self) {
+        self.started = Some(Vec::new());
+    }
+
+    /// Those that were noted since the last call.
+    pub fn take_started(&mut self) -> Vec<Started> {
+        self.started.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Flows in the table, as of the last full walk.
@@ -212,6 +224,13 @@ impl Sweep {
         self.counting.add(&flow);
         if let Some(lasting) = &mut self.lasting {
             lasting.look(&flow, now);
+        }
+        if let Some(started) = &mut self.started
+            && !state.any(State::START_TOLD | State::TOLD | State::CONDEMNED)
+            && !state.phase().is_over()
+        {
+            flows.mark(Kind::Established, number, State::START_TOLD);
+            started.push(Started::new(&flow));
         }
         None
     }

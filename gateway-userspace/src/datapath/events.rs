@@ -1,4 +1,4 @@
-//! What the programs tell through the ring buffer: ends of flows, backends that refuse or keep silent, and the packets
+//! What the programs tell through the ring buffer: starts and ends of flows, backends that refuse or keep silent, and the packets
 //! of a traced client. An event may be lost when the ring is full, so each is a hint only: what is told of a flow is read
 //! from its record, and ageing tells of every end that went untold.
 
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::ageing::silence;
 use super::flows::{Flows, Kind};
 use super::maps::Maps;
-use super::tally::{End, Ended};
+use super::tally::{End, Ended, Started};
 
 /// Events read in one go; a ring that is full holds fewer.
 const BUDGET: usize = 16_384;
@@ -126,6 +126,8 @@ pub struct Heard {
     followed: HashSet<Handshake>,
     /// Failures since the agent began.
     failed: BTreeMap<SocketAddr, Failures>,
+    /// Flows that have started, if somebody wants to know.
+    started: Option<Vec<Started>>,
     /// Whether a client is traced; its packets.
     tracing: bool,
     packets: Vec<Event>,
@@ -142,6 +144,9 @@ impl Heard {
                 Some(EventKind::Unanswered) => self.note(&event, Failure::Unanswered),
                 Some(EventKind::Packet) if self.tracing => self.packets.push(event),
                 Some(EventKind::Established) => {
+                    if let Some(flows) = &mut self.started {
+                        flows.extend(started(maps, &event));
+                    }
                     let outcome = (event.family == 6, event.backend, None);
                     if self.outcomes.last() != Some(&outcome) {
                         self.outcomes.push(outcome);
@@ -207,6 +212,16 @@ impl Heard {
         self.failed.retain(|backend, _| stays(*backend));
     }
 
+    /// From now on flows that start are noted.
+    pub fn note_starts(&mut self) {
+        self.started = Some(Vec::new());
+    }
+
+    /// Flows that have started since the last call, and were not told of.
+    pub fn take_started(&mut self) -> Vec<Started> {
+        self.started.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// Keeps packets from now on, or no more.
     pub fn trace(&mut self, tracing: bool) {
         self.tracing = tracing;
@@ -217,6 +232,21 @@ impl Heard {
     pub fn packets(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.packets)
     }
+}
+
+/// The flow that an event says has started, if its record is still its own.
+fn started(maps: &Maps, event: &Event) -> Option<Started> {
+    if event.family == 6 { begun(&maps.v6.flows, event) } else { begun(&maps.v4.flows, event) }
+}
+
+fn begun<A: Address>(flows: &Flows<A>, event: &Event) -> Option<Started> {
+    let flow = flows.record(event.record)?;
+    let state = State(flow.state);
+    if state.generation() != event.generation || state.any(State::START_TOLD | State::TOLD) {
+        return None;
+    }
+    flows.mark(Kind::Established, event.record, State::START_TOLD);
+    Some(Started::new(&flow))
 }
 
 /// The flow that an event says has ended, if its record says so too.

@@ -51,6 +51,7 @@ const GENERATION: u64 = !0 << State::GENERATION_SHIFT;
 
 const HEAD: usize = 0;
 const TAIL: usize = 1;
+const LOST: usize = 3;
 
 impl<A: Address> Flows<A> {
     fn table(&self, kind: Kind) -> &Table<A> {
@@ -237,6 +238,11 @@ impl<A: Address> Flows<A> {
     /// Records that nothing holds.
     pub fn free(&self) -> u64 {
         self.counter(TAIL).wrapping_sub(self.counter(HEAD)).min(self.capacity(Kind::Established).into())
+    }
+
+    /// Events that the programs had no room for in the ring buffer, since the maps were made.
+    pub fn lost_events(&self) -> u64 {
+        self.counter(LOST)
     }
 
     fn counter(&self, field: usize) -> u64 {

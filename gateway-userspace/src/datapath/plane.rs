@@ -36,7 +36,7 @@ use super::routes::{NoRoute, Route, Routes};
 use super::speaking::Speaking;
 use super::stats::{self, FlowCounts, InUse, InterfaceStatus, Memory, Status};
 use super::takeover;
-use super::tally::{Ended, Lasting};
+use super::tally::{Ended, Lasting, Started};
 use super::targets::{NoTarget, Tables, Target, Targets};
 use super::trace;
 use super::view::{self, Steered};
@@ -368,6 +368,22 @@ impl KernelPlane {
         self.sweep6.note_lasting();
     }
 
+    /// From now on flows that start are noted.
+    pub fn note_starts(&mut self) {
+        self.heard.note_starts();
+        self.sweep4.note_starts();
+        self.sweep6.note_starts();
+    }
+
+    /// Flows that [`KernelPlane::hear`] and [`KernelPlane::tick`] found since the last call and whose start nobody has told
+    /// of yet, each once, before it is among those that have ended. Handed-over ones are not: user space has told of them.
+    pub fn take_started(&mut self) -> Vec<Started> {
+        let mut started = self.heard.take_started();
+        started.append(&mut self.sweep4.take_started());
+        started.append(&mut self.sweep6.take_started());
+        started
+    }
+
     /// Tells the ends of flows that are condemned.
     fn bid_farewell(&mut self) -> Vec<Ended> {
         let (now, config, maps) = (stats::monotonic(), &self.tables.config, &self.loaded.maps);
@@ -418,6 +434,7 @@ impl KernelPlane {
             max_handshakes: maps.v4.flows.capacity(Kind::Handshakes),
             memory: Memory::of(maps),
             in_use: self.in_use(),
+            events_lost: maps.v4.flows.lost_events() + maps.v6.flows.lost_events(),
             verdicts: stats::verdicts(maps)?,
             // The workers' account: whoever has the ledger fills it in.
             handoff: Tallied::default(),
@@ -528,13 +545,15 @@ impl KernelPlane {
 
     fn in_use(&self) -> InUse {
         let maps = &self.loaded.maps;
-        let words = self.tables.config.port_count / PORTS_PER_WORD;
+        let port_count = self.tables.config.port_count;
+        let words = port_count / PORTS_PER_WORD;
         let ports = self.installed.bitmaps().map(|(_, _, base)| maps.ports.count(base, words));
         InUse {
             ipv4_records: maps.v4.flows.taken(),
             ipv6_records: maps.v6.flows.taken(),
             translations: maps.translations.in_use(),
             source_ports: ports.sum(),
+            source_ports_capacity: self.installed.bitmaps().count() as u64 * u64::from(port_count),
         }
     }
 

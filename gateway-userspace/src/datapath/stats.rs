@@ -38,6 +38,9 @@ pub struct Status {
     /// What flows, and connections that may become some, have of it and besides.
     #[serde(default)]
     pub in_use: InUse,
+    /// Events of flows that found no room in the ring buffer, since the maps were made.
+    #[serde(default)]
+    pub events_lost: u64,
     /// Packets by verdict (label, see `gateway_common::Verdict`), since the maps were made.
     pub verdicts: BTreeMap<String, u64>,
     /// Connections that user space handed over.
@@ -61,6 +64,9 @@ pub struct InUse {
     pub translations: u32,
     /// Ports towards backends.
     pub source_ports: u32,
+    /// All ports towards the backends that there are.
+    #[serde(default)]
+    pub source_ports_capacity: u64,
 }
 
 /// The kernel's memory for flows, all of it taken when the maps are made.

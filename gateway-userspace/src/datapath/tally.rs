@@ -103,6 +103,28 @@ impl Tally {
     }
 }
 
+/// A flow that has its backend, as the access log tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// Client's and gateway's end.
+    pub client_side: Tuple,
+    /// Gateway's source address and port towards the backend, and the backend.
+    pub backend_side: Tuple,
+    /// Monotonic clock at the first SYN, in ns.
+    pub created: u64,
+}
+
+impl Started {
+    /// Of the record of an established flow.
+    pub fn new<A: Address>(flow: &Flow<A>) -> Self {
+        Self {
+            client_side: Tuple::of(&flow.arriving(Direction::ToBackend)),
+            backend_side: Tuple::of(&flow.leaving(Direction::ToBackend)),
+            created: flow.created,
+        }
+    }
+}
+
 /// A flow that goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lasting {

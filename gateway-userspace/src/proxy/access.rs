@@ -1,5 +1,5 @@
 //! What is told of a TCP connection: its line in the access log, and metrics. Filled in on the way, told when it is dropped,
-//! so also of a connection that a stop cuts off.
+//! so also of a connection that a stop cuts off; where it is asked for, told when there is a backend, too.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -71,6 +71,9 @@ impl Line {
             connection.upstream_cluster.get_or_insert_with(|| cluster.name.to_string());
             connection.upstream_local = local;
         });
+        if let Some(logged) = &self.logged {
+            logged.tell_start();
+        }
     }
 
     /// This backend could not be reached.
@@ -161,6 +164,14 @@ impl Logged {
         }
         let connection = ends.record(server_name);
         Some(Self { log, logging, began: Instant::now(), connection, is_left: false })
+    }
+
+    /// Not of a WebSocket, whose line is its request's.
+    fn tell_start(&self) {
+        if self.log.tells_starts() && self.connection.request.is_none() {
+            let start = Connection { is_start: true, ..self.connection.clone() };
+            self.log.write(&self.logging, start);
+        }
     }
 }
 

@@ -140,6 +140,7 @@ fn flow<A: Address>(connection: &Connection, way: Way, translation: u32) -> Resu
         ends: [0; 2],
         created: connection.created,
         state: State::FROZEN
+            | State::START_TOLD
             | State::bits(Direction::ToBackend, open)
             | State::bits(Direction::ToClient, open),
         halves: halves(connection, [0; 2]),

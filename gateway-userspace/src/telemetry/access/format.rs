@@ -257,11 +257,16 @@ mod tests {
             ("%RESPONSE_FLAGS_LONG%", "-"),
             ("%REQUEST_DURATION% %RESPONSE_DURATION% %RESPONSE_TX_DURATION%", "1193 1200 300"),
             ("%ACCESS_LOG_TYPE% %STREAM_ID% %VIRTUAL_CLUSTER_NAME%", "DownstreamEnd id -"),
+            ("%TRACE_ID%", "4bf92f3577b34da6a3ce929d0e0e4736"),
             ("%PATH(NQ)% %PATH(NQ:PATH)% %QUERY_PARAMS%", "/a /new/a b"),
             ("%ENVIRONMENT(CARGO_PKG_NAME)% %ENVIRONMENT(CARGO_PKG_NAME):7%", "gateway-userspace gateway"),
             ("%ENVIRONMENT(NO_SUCH_VARIABLE)% %DOWNSTREAM_PEER_SUBJECT%", "- -"),
         ] {
-            let line = line(&Format::text(format).unwrap(), &samples::request());
+            let mut record = samples::request();
+            let traced = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00".to_owned();
+            let traceparent = http::HeaderName::from_static("traceparent");
+            record.request.as_mut().unwrap().headers.push((traceparent, traced));
+            let line = line(&Format::text(format).unwrap(), &record);
             assert_eq!(line, format!("{want}\n"), "{format}");
         }
         let omitting = Format::text("[%REQ(x-none)%]").unwrap().omitting_empty(true);
@@ -286,11 +291,11 @@ mod tests {
 
     #[test]
     fn headers_that_a_record_may_lack_are_wanted() {
-        let format = "%REQ(X-A?:PATH)% %REQ(User-Agent)% %RESP(B)% %TRAILER(C)% %GRPC_STATUS%";
+        let format = "%REQ(X-A?:PATH)% %REQ(User-Agent)% %RESP(B)% %TRAILER(C)% %GRPC_STATUS% %TRACE_ID%";
         let mut wanted = Wanted::default();
         Format::text(format).unwrap().add_to(&mut wanted);
         let names = |names: &[http::HeaderName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(names(&wanted.request), ["x-a"]);
+        assert_eq!(names(&wanted.request), ["x-a", "traceparent"]);
         assert_eq!(names(&wanted.response), ["b", "grpc-status"]);
         assert_eq!(names(&wanted.trailers), ["c", "grpc-status"]);
     }

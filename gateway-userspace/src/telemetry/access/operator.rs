@@ -13,7 +13,11 @@ use super::record::{Connection, KEPT, Request};
 use super::rule::Wanted;
 use super::time::TimeFormat;
 use crate::notation::command::HeaderArguments;
+use crate::telemetry::metrics::TraceId;
 use crate::telemetry::{ResponseFlag, clock, digits};
+
+/// Where requests say which trace they belong to (W3C Trace Context, 3.2).
+const TRACEPARENT: &str = "traceparent";
 
 /// What stands for something else in a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +58,7 @@ pub(super) enum Plain {
     Nothing,
     Type,
     RequestId,
+    TraceId,
     RequestDuration,
     ResponseDuration,
     ResponseTransmission,
@@ -83,6 +88,7 @@ const PLAIN: &[(&str, Plain)] = &[
     ("VIRTUAL_CLUSTER_NAME", Plain::Nothing),
     ("ACCESS_LOG_TYPE", Plain::Type),
     ("STREAM_ID", Plain::RequestId),
+    ("TRACE_ID", Plain::TraceId),
     ("REQUEST_DURATION", Plain::RequestDuration),
     ("RESPONSE_DURATION", Plain::ResponseDuration),
     ("RESPONSE_TX_DURATION", Plain::ResponseTransmission),
@@ -185,6 +191,7 @@ impl Operator {
         match self {
             Self::Header(line) => line.add_to(wanted),
             Self::Plain(Plain::GrpcStatus | Plain::GrpcStatusNumber) => wanted.add_grpc_status(),
+            Self::Plain(Plain::TraceId) => wanted.add_request(TRACEPARENT),
             Self::Plain(Plain::RequestDuration | Plain::ResponseDuration | Plain::ResponseTransmission) => {
                 wanted.times = true;
             }
@@ -429,6 +436,9 @@ impl Plain {
             Self::TransportFailure => record.transport_failure.as_deref().into(),
             Self::Type => Value::Text(record.kind().into()),
             Self::RequestId => text(|request| request.request_id.as_deref()),
+            Self::TraceId => of_request(record, |request| {
+                Some(TraceId::of(request.header(TRACEPARENT)?)?.to_string().into())
+            }),
             Self::RequestDuration => milliseconds(request.and_then(Request::until_whole)),
             Self::ResponseDuration => milliseconds(request.and_then(|request| request.answered)),
             Self::ResponseTransmission => milliseconds(

@@ -1,4 +1,4 @@
-//! What is known of a connection, or of a request on one, when it is over.
+//! What is known of a connection, or of a request on one, when it is over, or of a connection that has found its backend.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -11,6 +11,8 @@ use super::super::ResponseFlag;
 /// A TCP connection that is over, or a request on one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
+    /// It has only just found its backend, and will have another record at its end.
+    pub is_start: bool,
     /// When it began.
     pub started: SystemTime,
     /// To its last byte.
@@ -65,6 +67,7 @@ impl Connection {
         server_name: Option<&str>,
     ) -> Self {
         Self {
+            is_start: false,
             started: SystemTime::now(),
             duration: Duration::ZERO,
             received: 0,
@@ -106,6 +109,7 @@ impl Connection {
     /// Envoy's word for what the line is about (`%ACCESS_LOG_TYPE%`).
     pub(super) fn kind(&self) -> &'static str {
         match self.request.as_deref() {
+            None if self.is_start => "TcpConnectionStart",
             None => "TcpConnectionEnd",
             // No filter chain took the connection.
             Some(Request { status: 0, path: None, .. }) => "NotSet",
@@ -292,6 +296,7 @@ pub(super) mod samples {
     /// A connection that was served.
     pub(in super::super) fn connection() -> Connection {
         Connection {
+            is_start: false,
             started: SystemTime::UNIX_EPOCH + Duration::from_millis(1_706_702_400_123),
             duration: Duration::from_millis(1500),
             received: 550,

@@ -50,6 +50,7 @@ pub struct AccessLog {
     waiting: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
     followers: Followers,
+    tells_starts: bool,
 }
 
 impl AccessLog {
@@ -68,7 +69,18 @@ impl AccessLog {
         let told = followers.clone();
         let writer = Writer { files, line, open, rotation, followers: told, waiting: taken, dropped: lost };
         std::thread::Builder::new().name("sluice-access".to_owned()).spawn(move || writer.run(&items))?;
-        Ok(Self { queue, waiting, dropped, followers })
+        Ok(Self { queue, waiting, dropped, followers, tells_starts: false })
+    }
+
+    /// The same, of which connections that find a backend get a record, too, or do not.
+    #[must_use]
+    pub fn telling_starts(self, tells_starts: bool) -> Self {
+        Self { tells_starts, ..self }
+    }
+
+    /// Whether connections that find a backend are to have a record.
+    pub fn tells_starts(&self) -> bool {
+        self.tells_starts
     }
 
     /// Has a record written where the rules say, or dropped if too many wait already.

@@ -9,22 +9,28 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct TraceId(u128);
 
 impl TraceId {
-    /// Of a `traceparent` of version 00 whose trace is sampled: nobody keeps others, so nobody could look them up.
+    /// Of a `traceparent` of version 00.
+    pub fn of(traceparent: &str) -> Option<Self> {
+        Self::read(traceparent).map(|(id, _)| id)
+    }
+
+    /// Of one whose trace is sampled: nobody keeps others, so nobody could look them up.
     pub fn of_sampled(traceparent: &str) -> Option<Self> {
+        Self::read(traceparent).filter(|(_, is_sampled)| *is_sampled).map(|(id, _)| id)
+    }
+
+    /// The id, and whether the trace is sampled.
+    fn read(traceparent: &str) -> Option<(Self, bool)> {
         let mut fields = traceparent.split('-');
         let (version, id, parent, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-        let is_sampled = u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1);
+        let flags = Some(flags).filter(|flags| flags.len() == 2)?;
+        let is_sampled = u8::from_str_radix(flags, 16).ok()? & 1 == 1;
         let is_lower = id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if version != "00"
-            || id.len() != 32
-            || parent.len() != 16
-            || flags.len() != 2
-            || !is_sampled
-            || !is_lower
-        {
+        if version != "00" || id.len() != 32 || parent.len() != 16 || !is_lower {
             return None;
         }
-        u128::from_str_radix(id, 16).ok().filter(|id| *id != 0).map(Self)
+        let id = u128::from_str_radix(id, 16).ok().filter(|id| *id != 0)?;
+        Some((Self(id), is_sampled))
     }
 }
 
@@ -86,20 +92,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_sampled_traces_of_this_version_count() {
+    fn a_trace_of_this_version_has_an_id_and_counts_if_it_is_sampled() {
         let id = "4bf92f3577b34da6a3ce929d0e0e4736";
-        for (header, is_one) in [
-            (format!("00-{id}-00f067aa0ba902b7-01"), true),
-            (format!("00-{id}-00f067aa0ba902b7-00"), false),
-            (format!("01-{id}-00f067aa0ba902b7-01"), false),
-            (format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)), false),
-            (format!("00-{}-00f067aa0ba902b7-01", id.to_uppercase()), false),
-            (format!("00-{id}-1-01"), false),
-            (format!("00-{id}"), false),
-            (String::new(), false),
+        for (header, is_one, is_sampled) in [
+            (format!("00-{id}-00f067aa0ba902b7-01"), true, true),
+            (format!("00-{id}-00f067aa0ba902b7-00"), true, false),
+            (format!("01-{id}-00f067aa0ba902b7-01"), false, false),
+            (format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)), false, false),
+            (format!("00-{}-00f067aa0ba902b7-01", id.to_uppercase()), false, false),
+            (format!("00-{id}-1-01"), false, false),
+            (format!("00-{id}-00f067aa0ba902b7-1"), false, false),
+            (format!("00-{id}-00f067aa0ba902b7-x1"), false, false),
+            (format!("00-{id}"), false, false),
+            (String::new(), false, false),
         ] {
-            let found = TraceId::of_sampled(&header);
-            assert_eq!(found.map(|trace| trace.to_string()).as_deref(), is_one.then_some(id), "{header}");
+            let text = |found: Option<TraceId>| found.map(|trace| trace.to_string());
+            assert_eq!(text(TraceId::of(&header)).as_deref(), is_one.then_some(id), "{header}");
+            assert_eq!(text(TraceId::of_sampled(&header)).as_deref(), is_sampled.then_some(id), "{header}");
         }
     }
 

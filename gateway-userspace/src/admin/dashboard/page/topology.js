@@ -192,7 +192,7 @@ class Topology {
       level: cluster ? undefined : "bad",
       update: (box) => {
         const known = this.#traffic.of(destination.cluster);
-        const words = known ? wellness(known.states) : cluster ? format.many(cluster.endpoints, "endpoint") : "nowhere";
+        const words = known ? wellness(known.states) : cluster ? (cluster.endpoints > 0 ? format.many(cluster.endpoints, "endpoint") : "no endpoint") : "nowhere";
         if (box.dataset.words === words) return;
         box.dataset.words = words;
         const kind = level(known);
