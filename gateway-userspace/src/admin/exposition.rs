@@ -1,18 +1,14 @@
 //! All metrics as a body that is made while it is read, on a thread of its own: neither the agent nor a worker waits for that,
 //! and no more than some pieces of it are held, however long it is.
 
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::{Body, Frame};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
+use super::streamed::Streamed;
 use super::view::View;
 use crate::telemetry::metrics::{Encoder, Form};
 
@@ -25,39 +21,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 static PLACES: Semaphore = Semaphore::const_new(READERS);
 
-/// See the module.
-#[derive(Debug)]
-pub(super) struct Exposition(mpsc::Receiver<Vec<u8>>);
-
-impl Exposition {
-    /// Begins to make it; `None` if too many are being read.
-    pub(super) async fn of(view: Arc<View>, form: Form) -> Option<Self> {
-        let place = PLACES.try_acquire().ok()?;
-        let kernel = view.kernel_plane.status().await;
-        let (pieces, body) = mpsc::channel(PIECES);
-        let runtime = Handle::current();
-        tokio::task::spawn_blocking(move || {
-            let _place = place;
-            let mut give = |piece| {
-                let sending = async { timeout(PATIENCE, pieces.send(piece)).await };
-                matches!(runtime.block_on(sending), Ok(Ok(())))
-            };
-            let mut encoder = Encoder::new(form, &mut give);
-            view.measure(&mut encoder, kernel.as_ref());
-            encoder.end();
-        });
-        Some(Self(body))
-    }
-}
-
-impl Body for Exposition {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece.into()))))
-    }
+/// Begins to make it; `None` if too many are being read.
+pub(super) async fn expose(view: Arc<View>, form: Form) -> Option<Streamed> {
+    let place = PLACES.try_acquire().ok()?;
+    let kernel = view.kernel_plane.status().await;
+    let (pieces, mut body) = mpsc::channel(PIECES);
+    let runtime = Handle::current();
+    tokio::task::spawn_blocking(move || {
+        let _place = place;
+        let mut give = |piece| {
+            let sending = async { timeout(PATIENCE, pieces.send(piece)).await };
+            matches!(runtime.block_on(sending), Ok(Ok(())))
+        };
+        let mut encoder = Encoder::new(form, &mut give);
+        view.measure(&mut encoder, kernel.as_ref());
+        encoder.end();
+    });
+    Some(Streamed::pieces(move |context| body.poll_recv(context)))
 }

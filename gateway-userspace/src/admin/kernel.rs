@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::trace::{Line, Lines, Wanted};
+use super::trace::{Line, Wanted};
 use crate::datapath::Status;
 use crate::datapath::view::Steered;
 
@@ -59,12 +59,12 @@ impl Kernel {
     }
 
     /// A client's packets, from now on; or why there are none.
-    pub async fn trace(&self, wanted: Wanted) -> Result<Lines, String> {
+    pub async fn trace(&self, wanted: Wanted) -> Result<mpsc::Receiver<Line>, String> {
         let (lines, receiver) = mpsc::channel(LINES);
         let (accepted, answer) = oneshot::channel();
         (self.0)(Question::Trace { wanted, lines, accepted });
         match tokio::time::timeout(PATIENCE, answer).await {
-            Ok(Ok(accepted)) => accepted.map(|()| Lines(receiver)),
+            Ok(Ok(accepted)) => accepted.map(|()| receiver),
             _ => Err("there is no kernel plane; `sluice status` says why".to_owned()),
         }
     }

@@ -6,12 +6,12 @@ pub mod dashboard;
 pub mod dump;
 mod exposition;
 pub mod kernel;
-pub mod logs;
 mod metrics;
 pub mod orders;
 pub mod process;
 pub mod reading;
 pub mod server;
+mod streamed;
 pub mod trace;
 pub mod view;
 

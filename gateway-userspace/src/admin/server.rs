@@ -25,10 +25,10 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::dashboard;
 use super::dump::{self, Kind};
-use super::exposition::Exposition;
-use super::logs::LogLines;
+use super::exposition::expose;
 use super::orders::Order;
-use super::trace::{Lines, Wanted};
+use super::streamed::Streamed;
+use super::trace::Wanted;
 use super::view::View;
 use crate::model::Subscription;
 use crate::model::explain::UNREADABLE;
@@ -243,7 +243,7 @@ fn hand_over(mut request: Request<Incoming>, view: &View) -> Answer {
 }
 
 /// What answers are made of.
-type Answer = Response<Either<Full<Bytes>, Either<Either<Lines, LogLines>, Exposition>>>;
+type Answer = Response<Either<Full<Bytes>, Streamed>>;
 
 async fn respond(request: &Request<Incoming>, view: &Arc<View>, scope: Scope) -> Answer {
     if scope == Scope::Owner && request.method() == Method::POST && request.uri().path() == "/trace" {
@@ -330,11 +330,8 @@ fn logs(view: &View, encoded: &str) -> Answer {
         return text(StatusCode::SERVICE_UNAVAILABLE, "the agent is about to start\n");
     };
     match log.follow(wish, &view.snapshot.logging) {
-        Ok(following) => {
-            let lines = Either::Left(Either::Right(LogLines(following)));
-            let mut response = Response::new(Either::Right(lines));
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-            response
+        Ok(mut following) => {
+            streamed(Streamed::lines(move |context| following.lines.poll_recv(context)), LINES)
         }
         Err(reason) => text(StatusCode::BAD_REQUEST, reason + "\n"),
     }
@@ -356,11 +353,7 @@ async fn trace(view: &View, query: &str) -> Answer {
     };
     let count = value("count").and_then(|count| count.parse().ok());
     match view.kernel_plane.trace(Wanted { client, seconds, count }).await {
-        Ok(lines) => {
-            let mut response = Response::new(Either::Right(Either::Left(Either::Left(lines))));
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-            response
-        }
+        Ok(mut packets) => streamed(Streamed::lines(move |context| packets.poll_recv(context)), LINES),
         Err(reason) => text(StatusCode::CONFLICT, reason + "\n"),
     }
 }
@@ -369,11 +362,18 @@ async fn trace(view: &View, query: &str) -> Answer {
 async fn metrics(request: &Request<Incoming>, view: &Arc<View>) -> Answer {
     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let form = Form::accepted(accept);
-    let Some(exposition) = Exposition::of(view.clone(), form).await else {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "as many others read metrics as may at once\n");
-    };
-    let mut response = Response::new(Either::Right(Either::Right(exposition)));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
+    match expose(view.clone(), form).await {
+        Some(exposition) => streamed(exposition, form.content_type()),
+        None => text(StatusCode::SERVICE_UNAVAILABLE, "as many others read metrics as may at once\n"),
+    }
+}
+
+/// JSON objects, one a line.
+const LINES: &str = "application/x-ndjson";
+
+fn streamed(body: Streamed, content_type: &'static str) -> Answer {
+    let mut response = Response::new(Either::Right(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
