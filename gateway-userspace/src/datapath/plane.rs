@@ -11,7 +11,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use aya::Pod;
 use gateway_common::flow::TICKS_PER_SECOND;
-use gateway_common::ports::PORTS_PER_WORD;
 use gateway_common::{Address, Config, Event, Link, ListenerId};
 use serde::Serialize;
 
@@ -433,7 +432,11 @@ impl KernelPlane {
             handshakes: stats::handshakes(maps),
             max_handshakes: maps.v4.flows.capacity(Kind::Handshakes),
             memory: Memory::of(maps),
-            in_use: self.in_use(),
+            in_use: InUse::of(
+                maps,
+                self.tables.config.port_count,
+                self.installed.bitmaps().map(|(_, _, base)| base),
+            ),
             events_lost: maps.v4.flows.lost_events() + maps.v6.flows.lost_events(),
             verdicts: stats::verdicts(maps)?,
             // The workers' account: whoever has the ledger fills it in.
@@ -541,20 +544,6 @@ impl KernelPlane {
             presence: self.tables.presence.as_ref(),
             farewells: [self.sweep4.farewells(), self.sweep6.farewells()],
         });
-    }
-
-    fn in_use(&self) -> InUse {
-        let maps = &self.loaded.maps;
-        let port_count = self.tables.config.port_count;
-        let words = port_count / PORTS_PER_WORD;
-        let ports = self.installed.bitmaps().map(|(_, _, base)| maps.ports.count(base, words));
-        InUse {
-            ipv4_records: maps.v4.flows.taken(),
-            ipv6_records: maps.v6.flows.taken(),
-            translations: maps.translations.in_use(),
-            source_ports: ports.sum(),
-            source_ports_capacity: self.installed.bitmaps().count() as u64 * u64::from(port_count),
-        }
     }
 
     fn flows(&self) -> FlowCounts {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use gateway_common::ports::PORTS_PER_WORD;
 use gateway_common::{ListenerId, Translation};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,23 @@ pub struct InUse {
     /// All ports towards the backends that there are.
     #[serde(default)]
     pub source_ports_capacity: u64,
+}
+
+impl InUse {
+    /// Of these maps. `port_count` ports belong to each of `bitmaps`, which are told by their first words in `PORTS`.
+    pub fn of(maps: &Maps, port_count: u32, bitmaps: impl Iterator<Item = u32>) -> Self {
+        let words = port_count / PORTS_PER_WORD;
+        let (source_ports, source_ports_capacity) = bitmaps.fold((0, 0), |(used, all), base| {
+            (used + maps.ports.count(base, words), all + u64::from(port_count))
+        });
+        Self {
+            ipv4_records: maps.v4.flows.taken(),
+            ipv6_records: maps.v6.flows.taken(),
+            translations: maps.translations.in_use(),
+            source_ports,
+            source_ports_capacity,
+        }
+    }
 }
 
 /// The kernel's memory for flows, all of it taken when the maps are made.
