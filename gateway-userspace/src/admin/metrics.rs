@@ -262,7 +262,7 @@ fn measure_kernel(to: &mut Encoder<'_>, status: Option<&datapath::Status>) {
         for map in ["flows4", "flows6", "translations"] {
             to.sample(&[("map", map)], f64::from(status.max_flows));
         }
-        to.sample(&[("map", "source_ports")], status.in_use.source_ports_capacity as f64);
+        to.sample(&[("map", "source_ports")], status.max_source_ports as f64);
     }
     to.family("sluice_kernel_events_lost_total", Counter, "Events of flows that found no room in the ring");
     if let Some(status) = status {

@@ -424,6 +424,7 @@ impl KernelPlane {
             clients: clients.contains(&index),
         };
         let (maps, sweeps) = (&self.loaded.maps, [&self.sweep4, &self.sweep6]);
+        let ports = self.tables.config.port_count;
         Ok(Status {
             interfaces: self.attached.hooks().map(interface).collect(),
             listeners: self.installed.listeners(),
@@ -432,11 +433,8 @@ impl KernelPlane {
             handshakes: stats::handshakes(maps),
             max_handshakes: maps.v4.flows.capacity(Kind::Handshakes),
             memory: Memory::of(maps),
-            in_use: InUse::of(
-                maps,
-                self.tables.config.port_count,
-                self.installed.bitmaps().map(|(_, _, base)| base),
-            ),
+            in_use: InUse::of(maps, ports, self.installed.bitmaps().map(|(_, _, base)| base)),
+            max_source_ports: u64::from(ports) * self.installed.bitmaps().count() as u64,
             events_lost: maps.v4.flows.lost_events() + maps.v6.flows.lost_events(),
             verdicts: stats::verdicts(maps)?,
             // The workers' account: whoever has the ledger fills it in.

@@ -39,6 +39,9 @@ pub struct Status {
     /// What flows, and connections that may become some, have of it and besides.
     #[serde(default)]
     pub in_use: InUse,
+    /// Ports towards the backends that there are.
+    #[serde(default)]
+    pub max_source_ports: u64,
     /// Events of flows that found no room in the ring buffer, since the maps were made.
     #[serde(default)]
     pub events_lost: u64,
@@ -65,24 +68,17 @@ pub struct InUse {
     pub translations: u32,
     /// Ports towards backends.
     pub source_ports: u32,
-    /// All ports towards the backends that there are.
-    #[serde(default)]
-    pub source_ports_capacity: u64,
 }
 
 impl InUse {
     /// Of these maps. `port_count` ports belong to each of `bitmaps`, which are told by their first words in `PORTS`.
     pub fn of(maps: &Maps, port_count: u32, bitmaps: impl Iterator<Item = u32>) -> Self {
         let words = port_count / PORTS_PER_WORD;
-        let (source_ports, source_ports_capacity) = bitmaps.fold((0, 0), |(used, all), base| {
-            (used + maps.ports.count(base, words), all + u64::from(port_count))
-        });
         Self {
             ipv4_records: maps.v4.flows.taken(),
             ipv6_records: maps.v6.flows.taken(),
             translations: maps.translations.in_use(),
-            source_ports,
-            source_ports_capacity,
+            source_ports: bitmaps.map(|base| maps.ports.count(base, words)).sum(),
         }
     }
 }

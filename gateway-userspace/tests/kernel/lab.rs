@@ -72,7 +72,8 @@ impl Lab {
                 arguments,
                 &Fitness::default(),
                 Published::default(),
-                std::time::Duration::ZERO,
+                // A child that another test is just starting may still have a copy of the lock's descriptor.
+                std::time::Duration::from_secs(1),
             )
         })
     }
