@@ -154,6 +154,21 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
+/// Sends so many bytes while as many as are expected are read.
+#[track_caller]
+pub fn exchange(stream: &mut TcpStream, send: usize, receive: usize) {
+    let mut sending = stream.try_clone().expect("a second handle");
+    let sent = std::thread::spawn(move || sending.write_all(&vec![b'x'; send]));
+    stream.read_exact(&mut vec![0; receive]).expect("all of it");
+    sent.join().expect("a thread that does not panic").expect("sending");
+}
+
+/// Sends so many bytes and waits until they are back.
+#[track_caller]
+pub fn echoed(stream: &mut TcpStream, amount: usize) {
+    exchange(stream, amount, amount);
+}
+
 /// Reads to the end; a reset counts as an end, and the second value tells it.
 pub fn read_to_end(stream: &mut impl Read) -> (Vec<u8>, Option<std::io::ErrorKind>) {
     let mut all = Vec::new();

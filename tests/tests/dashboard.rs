@@ -2,14 +2,14 @@
 //! text, and everybody can use it.
 
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write as _;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use harness::authority::Authority;
 use harness::backend::Backend;
 use harness::browser::{Browser, Key, Page, expect_quiet};
-use harness::client::{self, read_to_end};
+use harness::client::{self, echoed, read_to_end};
 use harness::documents::{
     self, Server, http_route, http_service, secret, tcp_route, tcp_service, virtual_service,
 };
@@ -229,7 +229,7 @@ fn connections_of_user_space_are_listed_with_bytes_rates_and_reasons() {
     let site = Site::with(&documents);
     let mut streams: Vec<_> = (0..3).map(|_| client::connect(site.gateway.at(port))).collect();
     for stream in &mut streams {
-        exchange(stream, 1 << 20);
+        echoed(stream, 1 << 20);
     }
     let browser = Browser::start();
     let page = browser.page();
@@ -238,7 +238,7 @@ fn connections_of_user_space_are_listed_with_bytes_rates_and_reasons() {
     let own = streams[1].local_addr().expect("an address");
     // The second one alone moves: it is the fastest, so the first.
     let first = page.until("the busy one first", &{
-        exchange(&mut streams[1], 4 << 20);
+        echoed(&mut streams[1], 4 << 20);
         format!(
             "(() => {{ const row = document.querySelector('#panel-flows tbody tr'); \
              return row.innerText.includes('{own}') && row.innerText.includes('5.0 MiB') && row.innerText }})()"
@@ -261,14 +261,6 @@ fn connections_of_user_space_are_listed_with_bytes_rates_and_reasons() {
     drop(streams);
     page.until("none", &format!("{}.includes('No flow fits')", panel("flows")));
     site.expect_quiet(&page);
-}
-
-/// Sends so many bytes and waits until they are back.
-fn exchange(stream: &mut TcpStream, amount: usize) {
-    let mut sending = stream.try_clone().expect("a second handle");
-    let sent = std::thread::spawn(move || sending.write_all(&vec![b'x'; amount]));
-    stream.read_exact(&mut vec![0; amount]).expect("all of it");
-    sent.join().expect("a thread that does not panic").expect("sending");
 }
 
 #[test]
@@ -462,7 +454,7 @@ fn everything_has_a_name_and_can_be_read_in_both_themes() {
     client::get(site.gateway.at(port), "shop.test", "/status/500");
     client::get(site.gateway.at(port), "bad host", "/");
     let mut stream = client::connect(site.gateway.at(tcp));
-    exchange(&mut stream, 100);
+    echoed(&mut stream, 100);
     let browser = Browser::start();
     let page = browser.page();
     for theme in ["light", "dark"] {

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use harness::authority::Authority;
-use harness::client::{self, line};
+use harness::client::{self, echoed, line};
 use harness::documents::{self, Server, secret, sni_route, tcp_route, tcp_service};
 use harness::gateway::Gateway;
 use harness::serve::{self, Place};
@@ -50,20 +50,12 @@ impl Site {
     }
 }
 
-/// Sends so many bytes and waits until they are back.
-fn exchange(stream: &mut TcpStream, amount: usize) {
-    let mut sending = stream.try_clone().expect("a second handle");
-    let sent = std::thread::spawn(move || sending.write_all(&vec![b'x'; amount]));
-    stream.read_exact(&mut vec![0; amount]).expect("all of it");
-    sent.join().expect("a thread that does not panic").expect("sending");
-}
-
 #[test]
 fn connections_are_shown_with_their_tier_and_filtered() {
     let site = Site::new(&[]);
     assert_eq!(site.flows(&[]), Vec::<Value>::new());
     let mut busy = client::connect(site.plain);
-    exchange(&mut busy, 4 << 20);
+    echoed(&mut busy, 4 << 20);
     let mut named = client::connect(site.tls);
     let hello = TlsClient::new(site.authority.roots(), THROUGH).hello();
     named.write_all(&hello).expect("sending");
@@ -117,11 +109,11 @@ fn a_flag_bounds_the_tier() {
     for (flag, tier) in [("copy", "copy"), ("splice", "splice")] {
         let site = Site::new(&["--tier", flag]);
         let mut stream = client::connect(site.plain);
-        exchange(&mut stream, 100);
+        echoed(&mut stream, 100);
         let seen = site.flows(&[]);
         let reason = if flag == "copy" { "limited" } else { "fewBytes" };
         assert_eq!((&seen[0]["tier"], &seen[0]["reason"]), (&"copy".into(), &reason.into()), "{seen:?}");
-        exchange(&mut stream, 4 << 20);
+        echoed(&mut stream, 4 << 20);
         let seen = site.flows(&[]);
         assert_eq!((&seen[0]["tier"], &seen[0]["reason"]), (&tier.into(), &"limited".into()), "{seen:?}");
         let listeners = site.gateway.sluice(&["proxy-config", "listeners"]).expect_success().out;
@@ -135,12 +127,12 @@ fn a_flag_bounds_the_tier() {
 fn rates_are_of_what_was_carried_between_two_readings() {
     let site = Site::new(&[]);
     let (mut busy, mut quiet) = (client::connect(site.plain), client::connect(site.plain));
-    exchange(&mut quiet, 1 << 20);
+    echoed(&mut quiet, 1 << 20);
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                exchange(&mut busy, 1000);
+                echoed(&mut busy, 1000);
             }
         });
         let seen = site.flows(&[]);

@@ -9,7 +9,7 @@ use harness::authority::Authority;
 use harness::backend::{Backend, Version};
 use harness::browser::{Browser, Page, expect_quiet};
 use harness::bulk::{self, Plan};
-use harness::client;
+use harness::client::{self, echoed};
 use harness::documents::{
     self, Server, http_service, secret, service, sni_route, tcp_route, tcp_service, virtual_service,
 };
@@ -47,14 +47,6 @@ fn connect(lab: &Lab, port: u16) -> TcpStream {
     lab.client.enter(move || client::connect(to))
 }
 
-fn exchange(stream: &mut TcpStream, bytes: usize) {
-    let said = vec![b'x'; bytes];
-    let mut talker = stream.try_clone().expect("a second handle");
-    let talking = std::thread::spawn(move || talker.write_all(&said));
-    stream.read_exact(&mut vec![0; bytes]).expect("hearing");
-    talking.join().expect("no panic").expect("sending");
-}
-
 /// A connection that is handed over.
 fn handed_over(lab: &Lab, gateway: &Gateway) -> TcpStream {
     let before = gateway.handed_over();
@@ -82,7 +74,7 @@ fn steered_flows_are_listed_with_the_bytes_of_client_and_server() {
     page.open(&format!("{OWN}#flows"));
 
     let mut vault = handed_over(&lab, &gateway);
-    exchange(&mut vault, 300_000);
+    echoed(&mut vault, 300_000);
     // Its name was read by user space, though the kernel carries it.
     page.until("a flow that was handed over", "[...document.querySelectorAll('#panel-flows tbody tr')].some((it) => it.innerText.includes('handoff') && it.innerText.includes('vault.example.com'))");
 
@@ -214,7 +206,7 @@ impl Scene {
                 }
             });
             for (at, stream) in self.streams.iter().enumerate() {
-                exchange(&mut stream.try_clone().expect("a second handle"), 20_000 * (at + 1));
+                echoed(&mut stream.try_clone().expect("a second handle"), 20_000 * (at + 1));
             }
         }
     }

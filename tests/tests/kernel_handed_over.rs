@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use harness::authority::Authority;
 use harness::chatter::Chatter;
-use harness::client::{self, line, read_to_end};
+use harness::client::{self, exchange, line, read_to_end};
 use harness::documents::{self, destination_rule, service, sni_route};
 use harness::gateway::{Gateway, Kernel};
 use harness::lab::{Family, Lab};
@@ -318,12 +318,6 @@ fn each_byte_of_both_streams_is_told_of_once() {
 
 /// Sends so many bytes while so many come.
 #[track_caller]
-fn exchange(stream: &mut TcpStream, send: usize, receive: usize) {
-    let mut sending = stream.try_clone().expect("a second handle");
-    let sent = std::thread::spawn(move || sending.write_all(&vec![b'x'; send]));
-    stream.read_exact(&mut vec![0; receive]).expect("all of it");
-    sent.join().expect("a thread that does not panic").expect("sending");
-}
 
 #[test]
 fn those_of_a_backend_that_is_gone_are_reset_after_the_drain_time() {

@@ -2,14 +2,14 @@
 //! wherever it began. Needs root; fails where the kernel plane cannot be had.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use harness::authority::Authority;
 use harness::bulk::{self, Plan};
-use harness::client::{self, read_to_end};
+use harness::client::{self, echoed, read_to_end};
 use harness::documents::{self, Server, service, sni_route, tcp_route, tcp_service};
 use harness::gateway::{Gateway, Kernel};
 use harness::lab::{Family, Lab};
@@ -95,7 +95,7 @@ fn a_flow_that_lasts_is_told_of_while_it_does() {
     let to = address(&lab, PORT);
     let mut stream = lab.client.enter(move || client::connect(to));
     for round in 1..=2 {
-        exchange(&mut stream, 50_000);
+        echoed(&mut stream, 50_000);
         expect(&gateway, "steered", [round * 50_000, round * 50_000, 1, 0]);
     }
     stream.shutdown(Shutdown::Write).expect("half-closing");
@@ -116,10 +116,10 @@ fn bytes_before_and_after_a_hand_over_count_once() {
         let mut stream = lab.client.enter(move || client::connect(to));
         stream.write_all(&hello).expect("sending");
         stream.read_exact(&mut vec![0; hello.len()]).expect("hearing");
-        exchange(&mut stream, 600_000);
+        echoed(&mut stream, 600_000);
         wait::until("a hand-over", || (gateway.handed_over() == 1).then_some(()));
         expect(&gateway, "chat", [length + 600_000, length + 600_000, 1, 0]);
-        exchange(&mut stream, 100_000);
+        echoed(&mut stream, 100_000);
         stream.shutdown(Shutdown::Write).expect("half-closing");
         assert_eq!(read_to_end(&mut stream).0.len(), 0);
         expect(&gateway, "chat", [length + 700_000, length + 700_000, 1, 1]);
@@ -140,11 +140,11 @@ fn an_agent_does_not_count_what_another_one_has() {
     let mut gateway = start(&lab, server.address, &[]);
     let to = address(&lab, PORT);
     let mut stream = lab.client.enter(move || client::connect(to));
-    exchange(&mut stream, 50_000);
+    echoed(&mut stream, 50_000);
     gateway.kill();
     gateway.restart();
     expect(&gateway, "steered", [0, 0, 1, 0]);
-    exchange(&mut stream, 30_000);
+    echoed(&mut stream, 30_000);
     expect(&gateway, "steered", [30_000, 30_000, 1, 0]);
     stream.shutdown(Shutdown::Write).expect("half-closing");
     assert_eq!(read_to_end(&mut stream).0.len(), 0);
@@ -192,7 +192,7 @@ fn a_gibibyte_is_told_alike_by_all_who_tell() {
             wait::until("a hand-over", || (gateway.handed_over() == 1).then_some(()));
         }
         for _ in 0..16 {
-            exchange(&mut stream, PIECE);
+            echoed(&mut stream, PIECE);
         }
         let bytes = 16 * PIECE as u64 + first.len() as u64;
         assert_eq!(heard.load(Ordering::SeqCst), bytes, "{service}");
@@ -234,13 +234,4 @@ fn a_gibibyte_is_told_alike_by_all_who_tell() {
         });
         assert!(gateway.stop().success());
     }
-}
-
-/// Says so much and hears it again.
-fn exchange(stream: &mut TcpStream, bytes: usize) {
-    let said = vec![b'x'; bytes];
-    let mut talker = stream.try_clone().expect("a second handle");
-    let talking = std::thread::spawn(move || talker.write_all(&said));
-    stream.read_exact(&mut vec![0; bytes]).expect("hearing");
-    talking.join().expect("no panic").expect("sending");
 }

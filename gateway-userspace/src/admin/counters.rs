@@ -9,7 +9,7 @@ use super::process::{self, Usage};
 use super::view::View;
 use crate::datapath;
 use crate::datapath::stats::{BackendTraffic, FlowCounts, ListenerTraffic};
-use crate::telemetry::metrics::{self, AtListener, Registry, Traffic};
+use crate::telemetry::metrics::{AtListener, Bounds, Registry, Traffic};
 
 /// `/counters`. Whatever grows does so since the process began.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -88,10 +88,7 @@ impl From<datapath::Status> for KernelCounters {
 impl View {
     /// The numbers now, with what the kernel plane says.
     pub fn counters(&self, kernel: Option<datapath::Status>) -> Counters {
-        let mut findings: BTreeMap<String, usize> = BTreeMap::new();
-        for ((severity, _), count) in &self.findings {
-            *findings.entry((*severity).to_owned()).or_default() += count;
-        }
+        let findings = self.by_severity().into_iter();
         let tiers = self.counts.connections.by_tier();
         let handed_over = self.handed_over.tallied();
         let metrics = self.metrics.as_ref();
@@ -101,13 +98,13 @@ impl View {
             ready: self.ready,
             generation: self.snapshot.generation,
             documents: self.documents,
-            findings,
+            findings: findings.map(|(severity, count)| (severity.to_owned(), count)).collect(),
             faults: self.bind_failures.len() + self.credential_faults.len(),
             kernel_plane: self.kernel_plane_words(),
             usage: process::usage(),
             overload_level: self.overload.read(),
             counted: metrics.is_some(),
-            duration_bounds: metrics::bounds().to_vec(),
+            duration_bounds: Bounds::istio().0.to_vec(),
             services: metrics.map(|metrics| metrics.by_service(|_| true)).unwrap_or_default(),
             listeners: metrics.map(Registry::at_listeners).unwrap_or_default(),
             connections: tiers.into_iter().map(|(tier, count)| (tier.to_string(), count)).collect(),

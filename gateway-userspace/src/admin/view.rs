@@ -6,11 +6,11 @@ use std::time::{Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::dashboard::{AsRulesSee, Dashboard, Finding};
+use super::dashboard::{AsRulesSee, Dashboard};
 use super::kernel::Kernel;
 use super::orders::Orders;
 use super::reading::Reading;
-use crate::api::Objects;
+use crate::api::{Diagnostic, Objects};
 use crate::datapath;
 use crate::datapath::handoff::Ledger;
 use crate::model::explain::{Explanation, Question, State, decide};
@@ -39,8 +39,8 @@ pub struct View {
     pub diagnostics: Vec<String>,
     /// How many there are, by severity and code.
     pub findings: BTreeMap<(&'static str, &'static str), usize>,
-    /// The worst of them, as people are shown them.
-    pub told: Arc<[Finding]>,
+    /// The worst of them first, as many as people are shown.
+    pub worst: Arc<[Diagnostic]>,
     /// Documents that the configuration was made of, sound or not.
     pub documents: usize,
     /// Those of them that are in force.
@@ -149,6 +149,15 @@ impl View {
         };
         let question = question.in_form(self.snapshot.http.path)?;
         Some(decide(&self.snapshot, &question, state))
+    }
+
+    /// How many findings there are, by severity.
+    pub(super) fn by_severity(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for ((severity, _), count) in &self.findings {
+            *counts.entry(*severity).or_default() += count;
+        }
+        counts
     }
 
     /// `on`, or why there is no kernel plane.

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::admission;
-use crate::admin::dashboard::Finding;
+use crate::admin::dashboard::worst_findings;
 use crate::analysis::{Analysis, Analyst};
 use crate::api::diagnostic::{Diagnostic, Severity, render};
 use crate::api::{Fingerprint, Objects};
@@ -33,7 +33,7 @@ pub(super) struct Generation {
     /// How many there are, by severity and code.
     pub(super) findings: BTreeMap<(&'static str, &'static str), usize>,
     /// The worst of them, for the dashboard.
-    pub(super) told: Arc<[Finding]>,
+    pub(super) worst: Arc<[Diagnostic]>,
     /// Documents that it was made of, sound or not.
     pub(super) documents: usize,
     /// The sound ones.
@@ -158,7 +158,7 @@ impl Configuration {
                 .map(ToString::to_string)
                 .collect(),
             findings,
-            told: Finding::worst(&diagnostics),
+            worst: worst_findings(diagnostics),
             documents,
             objects,
             fingerprint,

@@ -306,7 +306,7 @@ impl<'a> Driver<'a> {
     /// them to the access log.
     fn tell(&mut self, ended: &[Ended]) {
         let (now, monotonic) = (SystemTime::now(), stats::monotonic());
-        let is_logged = !self.snapshot.logging.is_off() || self.access_log.is_followed();
+        let is_logged = self.access_log.is_wanted(&self.snapshot.logging);
         for flow in self.plane.take_started() {
             if is_logged {
                 let record = steered::start(&flow, &self.snapshot, (now, monotonic));

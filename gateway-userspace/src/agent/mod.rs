@@ -452,7 +452,7 @@ impl Agent {
             view.credential_faults = next.credential_faults;
             view.diagnostics = next.diagnostics;
             view.findings = next.findings;
-            view.told = next.told;
+            view.worst = next.worst;
             view.documents = next.documents;
             view.objects = next.objects;
             view.applied = Some(SystemTime::now());

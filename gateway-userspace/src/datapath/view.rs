@@ -140,7 +140,8 @@ pub struct Steered {
 }
 
 impl Steered {
-    fn of([to_backend, to_client]: &[FlowView; 2], now: u64) -> Self {
+    /// Of a flow's two directions; `now` is the monotonic clock in ns.
+    pub fn of([to_backend, to_client]: &[FlowView; 2], now: u64) -> Self {
         Self {
             client_side: to_backend.client_side(),
             backend_side: to_backend.backend_side(),

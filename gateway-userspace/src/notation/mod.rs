@@ -2,4 +2,5 @@
 
 pub mod command;
 pub mod duration;
+pub mod percent;
 pub mod re2;

@@ -159,7 +159,7 @@ impl Logged {
     fn begin(shared: &Shared, ends: Ends, server_name: Option<&str>) -> Option<Self> {
         let log = shared.access_log.clone()?;
         let logging = shared.runtime.current().snapshot.logging.clone();
-        if logging.is_off() && !log.is_followed() {
+        if !log.is_wanted(&logging) {
             return None;
         }
         let connection = ends.record(server_name);

@@ -47,8 +47,6 @@ impl Key {
 pub struct Lease {
     /// The endpoint chosen.
     pub address: SocketAddr,
-    /// Our end of the connection to it, once there is one.
-    pub local: Option<SocketAddr>,
     peer: Rc<Peer>,
     /// Boxed, as few clusters bound anything.
     places: Option<Box<[Place; 2]>>,
@@ -220,7 +218,7 @@ impl Balancer {
         if let Some(until) = peer.chosen(now) {
             self.doubted.set(self.doubted.get().max(Some(until)));
         }
-        Lease { address, local: None, peer, places: None }
+        Lease { address, peer, places: None }
     }
 
     /// Tells all workers how it went with an endpoint.

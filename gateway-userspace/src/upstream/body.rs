@@ -77,11 +77,6 @@ impl UpstreamBody {
         self.lease.address
     }
 
-    /// Our end of the connection that it comes by.
-    pub fn local(&self) -> Option<SocketAddr> {
-        self.lease.local
-    }
-
     /// Breaks the body off as soon as something has come to pass.
     pub fn until(mut self, expiry: impl Future<Output = ()> + 'static) -> Self {
         if !self.inner.is_end_stream() {

@@ -190,7 +190,7 @@ impl Pool {
         &self,
         mut request: Box<Request<RequestBody>>,
         (cluster, spot): (&Cluster, &Spot),
-        mut lease: Lease,
+        lease: Lease,
         departure: &Departure,
     ) -> Result<Response<UpstreamBody>, SendError> {
         loop {
@@ -208,7 +208,6 @@ impl Pool {
             };
             connection.serve();
             departure.leave(spot.address, connection.local);
-            lease.local = connection.local;
             match connection.sender.try_send_request(*request).await {
                 Ok(mut response) => {
                     // Otherwise the connection ends here.
@@ -281,7 +280,7 @@ impl Pool {
         &self,
         mut request: Box<Request<RequestBody>>,
         (cluster, spot): (&Arc<Cluster>, &Spot),
-        mut lease: Lease,
+        lease: Lease,
         departure: &Departure,
     ) -> Result<Response<UpstreamBody>, SendError> {
         loop {
@@ -290,7 +289,6 @@ impl Pool {
                 Err(none) => return Err(none.with(request)),
             };
             departure.leave(spot.address, stream.local());
-            lease.local = stream.local();
             match sender.try_send_request(*request).await {
                 Ok(response) => {
                     let loan = Some(Loan::Stream(stream));

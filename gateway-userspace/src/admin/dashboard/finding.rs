@@ -1,5 +1,6 @@
 //! Findings about the documents in force, as `sluice check` prints them.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -16,42 +17,49 @@ const MOST: usize = 2000;
 const LONGEST: usize = 4000;
 
 /// See the module.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Finding {
+struct Finding {
     /// `error`, `warning` or `info`.
-    pub severity: &'static str,
+    severity: &'static str,
     /// A row of docs/codes.md.
-    pub code: &'static str,
+    code: &'static str,
     /// What is wrong.
-    pub message: String,
+    message: String,
     /// `Kind namespace/name`.
-    pub document: Option<String>,
+    document: Option<String>,
     /// `file:line:column`.
-    pub place: Option<String>,
+    place: Option<String>,
     /// All of it, its line underlined, in lines of a fixed width.
-    pub text: String,
+    text: String,
+}
+
+/// The worst of all findings, in their order otherwise.
+pub fn worst(mut diagnostics: Vec<Diagnostic>) -> Arc<[Diagnostic]> {
+    diagnostics.sort_by_key(|it| Reverse(it.severity));
+    diagnostics.truncate(MOST);
+    diagnostics.into()
 }
 
 impl Finding {
-    /// The worst of all findings, in their order otherwise.
-    pub fn worst(diagnostics: &[Diagnostic]) -> Arc<[Self]> {
-        let mut found: Vec<_> = diagnostics.iter().collect();
-        found.sort_by_key(|it| std::cmp::Reverse(it.severity));
-        found.into_iter().take(MOST).map(Self::of).collect()
-    }
-
     fn of(diagnostic: &Diagnostic) -> Self {
-        let place = diagnostic.position.as_ref();
         Self {
             severity: diagnostic.severity.as_str(),
             code: diagnostic.code.as_str(),
             message: short(&diagnostic.message),
-            document: diagnostic.document.as_ref().map(|document| short(&document.to_string())),
-            place: place.map(|at| format!("{}:{}:{}", at.file, at.line, at.column)),
+            document: document(diagnostic).as_deref().map(short),
+            place: place(diagnostic),
             text: short(&render(diagnostic, false)),
         }
     }
+}
+
+fn document(diagnostic: &Diagnostic) -> Option<String> {
+    diagnostic.document.as_ref().map(ToString::to_string)
+}
+
+fn place(diagnostic: &Diagnostic) -> Option<String> {
+    diagnostic.position.as_ref().map(|at| format!("{}:{}:{}", at.file, at.line, at.column))
 }
 
 fn short(text: &str) -> String {
@@ -75,20 +83,15 @@ pub(super) struct Told {
 
 /// `kind` is a severity.
 pub(super) fn answer(view: &View, query: &Query) -> Told {
-    let wanted = view.told.iter().filter(|finding| {
-        let texts = [finding.code, &finding.message].into_iter();
-        let texts = texts.chain(finding.document.as_deref()).chain(finding.place.as_deref());
-        query.kind.as_deref().is_none_or(|kind| kind == finding.severity) && query.fits(texts)
+    let wanted = view.worst.iter().filter(|it| {
+        let fits = || {
+            let (document, place) = (document(it), place(it));
+            let texts = [it.code.as_str(), &it.message].into_iter();
+            query.fits(texts.chain(document.as_deref()).chain(place.as_deref()))
+        };
+        query.kind.as_deref().is_none_or(|kind| kind == it.severity.as_str())
+            && (query.filter.is_empty() || fits())
     });
-    let left_out = view.findings.values().sum::<usize>().saturating_sub(view.told.len());
-    Told { counts: counts(view), left_out, page: Page::of(query, wanted, Finding::clone) }
-}
-
-/// How many findings there are, by severity.
-pub(super) fn counts(view: &View) -> BTreeMap<&'static str, usize> {
-    let mut counts = BTreeMap::new();
-    for ((severity, _), count) in &view.findings {
-        *counts.entry(*severity).or_default() += count;
-    }
-    counts
+    let left_out = view.findings.values().sum::<usize>().saturating_sub(view.worst.len());
+    Told { counts: view.by_severity(), left_out, page: Page::of(query, wanted, Finding::of) }
 }

@@ -29,7 +29,7 @@ use self::query::Query;
 use super::view::View;
 
 pub use explain::AsRulesSee;
-pub use finding::Finding;
+pub use finding::worst as worst_findings;
 pub use history::keep as keep_history;
 
 pub(super) use guard::{is_own_host, protect, wants_page};

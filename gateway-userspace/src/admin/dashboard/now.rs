@@ -11,7 +11,6 @@ use tokio::sync::Mutex;
 
 use super::super::process;
 use super::super::view::View;
-use super::finding;
 use super::history::milliseconds;
 use crate::datapath::handoff::Tallied;
 use crate::datapath::{self, stats};
@@ -144,7 +143,7 @@ fn now(view: &View, kernel: Option<datapath::Status>) -> Now<'_> {
         documents: view.documents,
         fingerprint: &view.fingerprint,
         cluster: view.cluster.as_ref().map(Link::view),
-        findings: finding::counts(view),
+        findings: view.by_severity(),
         bind_failures: &view.bind_failures[..view.bind_failures.len().min(MOST_TOLD)],
         credential_faults: view.credential_faults.len(),
         kernel_off: view.kernel.off.as_deref(),

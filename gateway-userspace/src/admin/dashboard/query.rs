@@ -1,5 +1,7 @@
 //! What the page asks for behind the `?`: which rows, and how many of them.
 
+use crate::notation::percent;
+
 /// Rows of a page where nobody says.
 const USUAL: usize = 50;
 /// Rows of a page at most.
@@ -97,24 +99,8 @@ fn has(text: &str, wanted: &str) -> bool {
 
 /// A value as `encodeURIComponent` and forms write it.
 fn decoded(value: &str) -> Option<String> {
-    let (mut bytes, mut rest) = (Vec::with_capacity(value.len()), value.as_bytes());
-    while let Some((first, others)) = rest.split_first() {
-        rest = others;
-        bytes.push(match first {
-            b'+' => b' ',
-            b'%' => {
-                let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
-                rest = &rest[2..];
-                // `from_str_radix` takes a sign.
-                if digits.starts_with('+') {
-                    return None;
-                }
-                u8::from_str_radix(digits, 16).ok()?
-            }
-            other => *other,
-        });
-    }
-    String::from_utf8(bytes).ok()
+    let (bytes, is_sound) = percent::decoded(value);
+    String::from_utf8(bytes).ok().filter(|_| is_sound)
 }
 
 #[cfg(test)]

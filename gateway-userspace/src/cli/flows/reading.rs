@@ -13,7 +13,7 @@ use crate::cli::maps;
 use crate::datapath::handoff::EntryView;
 use crate::datapath::maps::Maps;
 use crate::datapath::stats;
-use crate::datapath::view::{self, FlowView};
+use crate::datapath::view::{self, Steered};
 use crate::model::{ConnectionView, Tier};
 
 /// Where flows are read.
@@ -64,7 +64,7 @@ impl Sources {
         let at = stats::monotonic();
         let (mut flows, mut unread) = (Vec::new(), Vec::new());
         match &self.kernel {
-            Ok(maps) => flows.extend(view::pairs(maps).iter().map(|flow| steered(flow, at))),
+            Ok(maps) => flows.extend(view::pairs(maps).iter().map(|pair| steered(&Steered::of(pair, at)))),
             Err(error) => unread.push(format!("flows in the kernel are not shown: {error:#}")),
         }
         // When the kernel's are known, so that none of them was handed over later.
@@ -122,26 +122,25 @@ fn total(row: &FlowRow) -> u64 {
     row.bytes_to_backend.saturating_add(row.bytes_to_client)
 }
 
-/// A flow that the kernel steers, by its directions to the backend and to the client.
-fn steered([to_backend, to_client]: &[FlowView; 2], now: u64) -> (Identity, FlowRow) {
-    let (client_side, backend_side) = (to_backend.client_side(), to_backend.backend_side());
+/// A flow that the kernel steers.
+fn steered(flow: &Steered) -> (Identity, FlowRow) {
     let row = FlowRow {
-        client: client_side.source,
-        gateway: client_side.destination,
-        source: backend_side.source,
-        backend: backend_side.destination,
+        client: flow.client_side.source,
+        gateway: flow.client_side.destination,
+        source: flow.backend_side.source,
+        backend: flow.backend_side.destination,
         plane: Plane::Kernel,
-        tier: if to_backend.handed_over { Tier::Handoff } else { Tier::Kernel },
+        tier: if flow.handed_over { Tier::Handoff } else { Tier::Kernel },
         reason: None,
         sni: None,
-        state: to_backend.phase.words(),
-        age_seconds: Duration::from_nanos(now.saturating_sub(to_backend.created)).as_secs(),
-        idle_seconds: to_backend.idle_seconds(now).min(to_client.idle_seconds(now)),
-        bytes_to_backend: to_backend.bytes,
-        bytes_to_client: to_client.bytes,
+        state: flow.phase.words(),
+        age_seconds: flow.age_seconds,
+        idle_seconds: flow.idle_seconds,
+        bytes_to_backend: flow.bytes_to_backend,
+        bytes_to_client: flow.bytes_to_client,
         bytes_per_second: 0,
     };
-    ((Plane::Kernel, row.client, row.gateway, to_backend.created), row)
+    ((Plane::Kernel, row.client, row.gateway, flow.created), row)
 }
 
 /// A connection that user space carries.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::record::Request;
+use crate::notation::percent;
 
 /// See the module. Lengths are bytes at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,19 +118,8 @@ fn decoded(text: &str) -> Cow<'_, str> {
     if !text.contains(['%', '+']) {
         return text.into();
     }
-    let (bytes, mut out, mut at) = (text.as_bytes(), Vec::with_capacity(text.len()), 0);
-    while let Some(byte) = bytes.get(at) {
-        let digits = bytes.get(at + 1..at + 3).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-        let escaped = digits.and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok());
-        let (value, length) = match (byte, escaped) {
-            (b'%', Some(value)) => (value, 3),
-            (b'+', _) => (b' ', 1),
-            _ => (*byte, 1),
-        };
-        out.push(value);
-        at += length;
-    }
-    String::from_utf8_lossy(&out).into_owned().into()
+    let (bytes, _) = percent::decoded(text);
+    String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
 #[cfg(test)]

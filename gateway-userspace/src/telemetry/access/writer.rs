@@ -98,8 +98,13 @@ impl AccessLog {
     }
 
     /// Whether anybody looks on, so that records are wanted that no rule takes.
-    pub fn is_followed(&self) -> bool {
+    fn is_followed(&self) -> bool {
         self.followers.is_any()
+    }
+
+    /// Whether anybody wants records: these rules, or who looks on.
+    pub fn is_wanted(&self, logging: &Logging) -> bool {
+        !logging.is_off() || self.is_followed()
     }
 
     /// The rules that records are held against, if anybody wants records.

@@ -24,4 +24,4 @@ pub use labels::{Destination, Outcome, Peer, Protocol, Source, UNKNOWN};
 pub use registry::{Registry, Series, Shard};
 pub use rows::{HttpSample, Progress};
 pub use rules::{Change, Metric, Rules, Tag};
-pub use traffic::{AtListener, Traffic, bounds};
+pub use traffic::{AtListener, Traffic};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::bounds::{ISTIO, ISTIO_BUCKETS};
+use super::bounds::ISTIO_BUCKETS;
 use super::labels::Outcome;
 use super::registry::Registry;
 use super::rows::{Distribution, HttpRow, Progress, Row as _, TcpRow};
@@ -28,7 +28,7 @@ pub struct Traffic {
     pub received: u64,
     /// Bytes of the responses' bodies.
     pub sent: u64,
-    /// Durations: of each bucket alone, by [`bounds`]; the last one is beyond all of them.
+    /// Durations: of each bucket alone, by [`Bounds::istio`](super::Bounds::istio); the last one is beyond all of them.
     pub durations: [u64; ISTIO_BUCKETS],
     /// TCP connections that began, of both planes.
     pub opened: u64,
@@ -50,11 +50,6 @@ pub struct AtListener {
     pub connections: u64,
     /// Requests under way.
     pub requests: u64,
-}
-
-/// Upper bounds of [`Traffic::durations`] in milliseconds.
-pub fn bounds() -> &'static [f64] {
-    ISTIO.0
 }
 
 impl Traffic {
