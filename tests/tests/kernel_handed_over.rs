@@ -316,9 +316,6 @@ fn each_byte_of_both_streams_is_told_of_once() {
     }
 }
 
-/// Sends so many bytes while so many come.
-#[track_caller]
-
 #[test]
 fn those_of_a_backend_that_is_gone_are_reset_after_the_drain_time() {
     const DRAIN: Duration = Duration::from_secs(2);
