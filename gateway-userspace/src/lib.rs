@@ -10,6 +10,7 @@ pub mod analysis;
 pub mod api;
 pub mod cli;
 pub mod datapath;
+pub mod http1;
 pub mod model;
 pub mod net;
 pub mod notation;

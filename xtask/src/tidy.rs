@@ -11,7 +11,7 @@ use crate::cargo::workspace;
 const LEVELS: &[&[&str]] = &[
     &["notation"],
     &["telemetry"],
-    &["net", "api", "model"],
+    &["http1", "net", "api", "model"],
     &["settings"],
     &["translate", "source", "resolve", "tls", "datapath"],
     &["upstream", "analysis"],
@@ -30,6 +30,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("foldhash", &["upstream"]),
     ("h2", &["upstream", "proxy"]),
     ("hyper", &["upstream", "proxy", "admin", "admission", "cli"]),
+    ("httparse", &["http1"]),
     ("hyper_rustls", &["source"]),
     ("hyper_util", &["source", "upstream", "proxy", "admin", "admission", "cli"]),
     ("k8s_openapi", &["source", "cli"]),

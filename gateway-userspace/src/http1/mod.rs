@@ -1,0 +1,21 @@
+//! HTTP/1.0 and 1.1 in octets (RFC 9112), for both sides of the gateway: heads and bodies as they are read and written, and nothing of
+//! who talks. A message is read in one way: what says twice how long it is, is told as [`Ambiguous`], and so is for who serves it to
+//! refuse.
+
+pub mod decode;
+pub mod encode;
+pub mod head;
+pub mod length;
+pub mod outflow;
+pub mod switched;
+pub mod wire;
+pub mod write;
+
+pub use decode::{Decoder, Flawed};
+pub use encode::{Encoder, WrongLength};
+pub use head::{HeadError, Limits, Looked, Reason, RequestHead, ResponseHead};
+pub use length::{Ambiguous, Length};
+pub use outflow::Outflow;
+pub use switched::{AnyStream, NotSwitched, Switch, Switched, Switching, switching};
+pub use wire::Wire;
+pub use write::{Answering, write_request, write_response};
