@@ -222,12 +222,10 @@ fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Flawed> {
 mod tests {
     use super::*;
 
+    type Read = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
     /// What a body of a length is, read in pieces of so many bytes: data, trailers, and what stands behind it.
-    fn decoded(
-        length: Length,
-        said: &[u8],
-        step: usize,
-    ) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), Flawed> {
+    fn decoded(length: Length, said: &[u8], step: usize) -> Result<Read, Flawed> {
         let (mut decoder, mut buffer) = (Decoder::new(length), BytesMut::new());
         let (mut data, mut trailers) = (Vec::new(), None);
         for piece in said.chunks(step) {

@@ -151,7 +151,7 @@ mod tests {
                 assert!(out.is_empty());
             };
             let mut got = vec![0; want.len()];
-            let (_, read) = tokio::join!(sending, other.read_exact(&mut got));
+            let ((), read) = tokio::join!(sending, other.read_exact(&mut got));
             assert!(read.is_ok() && got == want, "{room}");
         }
     }

@@ -92,7 +92,9 @@ fn put_length_of_response(out: &mut BytesMut, length: Length, is_head: bool) {
 }
 
 fn put(out: &mut BytesMut, parts: &[&[u8]]) {
-    parts.iter().for_each(|part| out.extend_from_slice(part));
+    for part in parts {
+        out.extend_from_slice(part);
+    }
 }
 
 fn put_headers(out: &mut BytesMut, headers: &HeaderMap, is_left_out: impl Fn(&HeaderName) -> bool) {
@@ -323,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_response_has_a_date_and_its_backend_s_words() {
-        let date = httpdate::fmt_http_date(SystemTime::now() - Duration::from_secs(60));
+        let date = httpdate::fmt_http_date(SystemTime::now() - Duration::from_mins(1));
         for dated in [None, Some(date)] {
             let mut response =
                 Response::builder().status(404).extension(Reason(Bytes::from_static(b"Gone off")));
