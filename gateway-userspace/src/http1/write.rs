@@ -251,7 +251,16 @@ mod tests {
                 Length::Chunked,
                 false,
                 !KEPT,
-                &["HTTP/1.1 200 OK", chunked, close],
+                &["HTTP/1.1 200 OK", close, chunked],
+            ),
+            (
+                426,
+                "connection: upgrade, close",
+                v10,
+                Length::NONE,
+                false,
+                !KEPT,
+                &["HTTP/1.0 426 Upgrade Required", "connection: upgrade, close", "content-length: 0"],
             ),
             (
                 200,
