@@ -186,6 +186,7 @@ fn trailers(buffer: &mut BytesMut) -> Result<Option<HeaderMap>, Flawed> {
             return Ok(Some(HeaderMap::new()));
         }
         [b'\r'] => return Ok(None),
+        [b'\r', ..] => return Err(Flawed::Trailers),
         _ => {}
     }
     let mut end = None;
@@ -276,6 +277,7 @@ mod tests {
             b"1;a\rb\r\na\r\n0\r\n\r\n",
             b"11111111111111111\r\n",
             b"0\r\n\n",
+            b"0\r\n\r\r\n",
             b"0\r\nX: 1\n\r\n",
             b"0\r\nX : 1\r\n\r\n",
             b"0\r\n X: 1\r\n\r\n",

@@ -5,6 +5,7 @@
 pub mod decode;
 pub mod encode;
 pub mod head;
+pub mod inbound;
 pub mod length;
 pub mod outflow;
 pub mod switched;
@@ -14,6 +15,7 @@ pub mod write;
 pub use decode::{Decoder, Flawed};
 pub use encode::{Encoder, WrongLength};
 pub use head::{HeadError, Limits, Looked, Reason, RequestHead, ResponseHead};
+pub use inbound::{Inbound, InboundError, Inlet, inbound};
 pub use length::{Ambiguous, Length};
 pub use outflow::Outflow;
 pub use switched::{AnyStream, NotSwitched, Switch, Switched, Switching, switching};

@@ -68,7 +68,10 @@ impl<S> Wire<S> {
 impl<S: AsyncRead + Unpin> Wire<S> {
     /// Reads more, behind what is there: how many bytes; 0 at the end of file.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.read.reserve(self.room);
+        // What is left of a buffer serves many short messages.
+        if self.read.capacity() - self.read.len() < self.room / 4 {
+            self.read.reserve(self.room);
+        }
         let spare = self.read.capacity() - self.read.len();
         let count = ready!(pin!(self.stream.read_buf(&mut self.read)).poll(cx))?;
         if count == spare {

@@ -57,7 +57,8 @@ pub fn write_response(out: &mut BytesMut, answer: Answering<'_>) {
     let has_length = !status.is_informational() && status != StatusCode::NO_CONTENT;
     // Of what would follow, but does not.
     let tells_of_body = has_length && (is_head || status == StatusCode::NOT_MODIFIED);
-    let settles_connection = !switches && (!keeps_alive || version == Version::HTTP_10);
+    let says_so = !keeps_alive && has_token(&head.headers, CONNECTION, b"close");
+    let settles_connection = !switches && !says_so && (!keeps_alive || version == Version::HTTP_10);
     let is_chunked = length == Length::Chunked && !tells_of_body && has_length;
     put_headers(out, &head.headers, |name| match *name {
         TRANSFER_ENCODING => true,
@@ -78,6 +79,13 @@ pub fn write_response(out: &mut BytesMut, answer: Answering<'_>) {
         put(out, &[b"\r\n"]);
     }
     put(out, &[b"\r\n"]);
+}
+
+/// Whether a header lists a word.
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &[u8]) -> bool {
+    let lines = headers.get_all(name).iter();
+    let mut tokens = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    tokens.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(token))
 }
 
 fn says_length(headers: &HeaderMap) -> bool {
@@ -243,7 +251,16 @@ mod tests {
                 Length::Chunked,
                 false,
                 !KEPT,
-                &["HTTP/1.1 200 OK", chunked, close],
+                &["HTTP/1.1 200 OK", close, chunked],
+            ),
+            (
+                426,
+                "connection: upgrade, close",
+                v10,
+                Length::NONE,
+                false,
+                !KEPT,
+                &["HTTP/1.0 426 Upgrade Required", "connection: upgrade, close", "content-length: 0"],
             ),
             (
                 200,

@@ -2,11 +2,9 @@
 
 pub mod drain;
 pub mod gather;
-pub mod heads;
 pub mod keeping;
 mod outer;
 pub mod passing;
-pub mod patient;
 pub mod proxy_header;
 pub mod proxy_protocol;
 pub mod relay;

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 
 use super::messages::Messages;
 use super::replay::RequestBodyError;
+use crate::http1::Inbound;
 
 /// Characters of base64 that stand for something only together.
 const GROUP: usize = 4;
@@ -20,7 +21,7 @@ const GROUP: usize = 4;
 /// See the module.
 #[derive(Debug)]
 pub struct ClientBody {
-    incoming: Incoming,
+    source: Source,
     decoder: Option<Decoder>,
     /// Bytes that may come yet, as the client sends them.
     room: u64,
@@ -28,10 +29,33 @@ pub struct ClientBody {
     messages: Option<Rc<RefCell<Messages>>>,
 }
 
+/// Where it comes from.
+#[derive(Debug)]
+enum Source {
+    /// There is none.
+    Empty,
+    Http1(Inbound),
+    Http2(Incoming),
+}
+
 impl ClientBody {
-    /// As it comes.
-    pub fn plain(incoming: Incoming) -> Self {
-        Self { incoming, decoder: None, room: u64::MAX, messages: None }
+    /// No bytes.
+    pub fn empty() -> Self {
+        Self::of(Source::Empty)
+    }
+
+    /// Of a request of HTTP/1, as it comes.
+    pub fn http1(body: Inbound) -> Self {
+        Self::of(Source::Http1(body))
+    }
+
+    /// Of a stream of HTTP/2, as it comes.
+    pub fn http2(body: Incoming) -> Self {
+        Self::of(Source::Http2(body))
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, decoder: None, room: u64::MAX, messages: None }
     }
 
     /// It comes in base64 with padding, pieces of which may follow each other.
@@ -58,7 +82,7 @@ impl Body for ClientBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        let Self { incoming, decoder, room, messages } = &mut *self;
+        let Self { source, decoder, room, messages } = &mut *self;
         let count = |frame: Option<Frame<Bytes>>| {
             if let (Some(messages), Some(data)) = (messages, frame.as_ref().and_then(Frame::data_ref)) {
                 messages.borrow_mut().take(data);
@@ -66,7 +90,7 @@ impl Body for ClientBody {
             Poll::Ready(frame.map(Ok))
         };
         loop {
-            let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx)).transpose()?;
+            let frame = ready!(source.poll_frame(cx)).transpose()?;
             let length = frame.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len);
             *room = room.checked_sub(length as u64).ok_or(RequestBodyError::TooLong)?;
             let Some(decoder) = decoder else { return count(frame) };
@@ -75,7 +99,7 @@ impl Body for ClientBody {
                 Some(Err(other)) => Some(other),
                 None => None,
             };
-            let is_over = incoming.is_end_stream() || frame.as_ref().is_none_or(Frame::is_trailers);
+            let is_over = source.is_end_stream() || frame.as_ref().is_none_or(Frame::is_trailers);
             if is_over && !decoder.left.is_empty() {
                 return Poll::Ready(Some(Err(RequestBodyError::NotBase64)));
             }
@@ -87,11 +111,37 @@ impl Body for ClientBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.source.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.decoder.is_none() { self.incoming.size_hint() } else { SizeHint::default() }
+        if self.decoder.is_none() { self.source.size_hint() } else { SizeHint::default() }
+    }
+}
+
+impl Source {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(RequestBodyError::Client),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(RequestBodyError::Stream),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
     }
 }
 

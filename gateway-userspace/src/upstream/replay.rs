@@ -18,14 +18,17 @@ use super::client_body::ClientBody;
 use super::held::{Held, Part, Room, Whole};
 use super::progress::{Course, Flaw, Follower, Progress};
 use super::trailers;
-use crate::net::patient::Awaited;
+use crate::http1::InboundError;
 
 /// Why a body breaks off.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestBodyError {
-    /// The client's connection failed, or its framing did.
+    /// The client's connection of HTTP/1 failed, or its framing did.
     #[error(transparent)]
-    Client(#[from] hyper::Error),
+    Client(#[from] InboundError),
+    /// The client's stream of HTTP/2 did.
+    #[error(transparent)]
+    Stream(#[from] hyper::Error),
     /// It is no base64, which its client has said it is.
     #[error("the request's body is no base64")]
     NotBase64,
@@ -37,7 +40,20 @@ pub enum RequestBodyError {
     Superseded,
 }
 
-/// Whether the client went amid its body.
+impl RequestBodyError {
+    /// What is wrong with the body then.
+    fn flaw(&self) -> Flaw {
+        match self {
+            Self::NotBase64 => Flaw::Base64,
+            Self::TooLong => Flaw::TooLong,
+            Self::Client(InboundError::Gone) => Flaw::Gone,
+            Self::Stream(error) if is_gone(error) => Flaw::Gone,
+            Self::Client(InboundError::Flawed(_)) | Self::Stream(_) | Self::Superseded => Flaw::Framing,
+        }
+    }
+}
+
+/// Whether the client went amid the body of a stream.
 fn is_gone(error: &hyper::Error) -> bool {
     let source = error.source();
     let io = source.and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
@@ -61,8 +77,6 @@ struct Source {
     reader: Option<Waker>,
     course: Course,
     pace: Rc<Pace>,
-    /// Told how far it has come.
-    awaited: Option<Awaited>,
 }
 
 /// How a client's body comes.
@@ -117,9 +131,6 @@ impl Source {
         }
         let Poll::Ready(mut frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
             self.pace.begin(std::time::Instant::now());
-            if let Some(awaited) = self.awaited.as_ref().filter(|_| !self.course.now(Progress::is_over)) {
-                awaited.starving();
-            }
             return Poll::Pending;
         };
         if let Some(Ok(frame)) = &mut frame
@@ -133,18 +144,10 @@ impl Source {
         );
         match &frame {
             Some(Ok(frame)) => self.keep(frame),
-            Some(Err(error)) => {
-                let flaw = match error {
-                    RequestBodyError::NotBase64 => Flaw::Base64,
-                    RequestBodyError::TooLong => Flaw::TooLong,
-                    RequestBodyError::Client(error) if is_gone(error) => Flaw::Gone,
-                    RequestBodyError::Client(_) | RequestBodyError::Superseded => Flaw::Framing,
-                };
-                self.course.tell(Progress::Broken(flaw));
-            }
+            Some(Err(error)) => self.course.tell(Progress::Broken(error.flaw())),
             None => self.finish(),
         }
-        // Nothing follows, and whoever sends the body may not ask again; or he does, before hyper has said that it is the end.
+        // Nothing follows, and whoever sends the body may not ask again; or he does, before it is known that it is the end.
         let is_last = matches!(&frame, Some(Ok(frame)) if frame.is_trailers());
         if is_last || self.incoming.is_end_stream() {
             self.finish();
@@ -172,9 +175,6 @@ impl Source {
             return;
         }
         self.pace.whole.set(true);
-        if let Some(awaited) = &self.awaited {
-            awaited.whole();
-        }
         let whole = if self.holds && !self.lost { self.held.whole() } else { None };
         self.course.tell(Progress::Whole(Instant::now(), whole));
     }
@@ -209,8 +209,8 @@ impl Upload {
             let course = Course::new(Progress::Unread(Instant::now()));
             let (holds, held) = (room.is_some(), Held::new(room));
             let (lost, turn, reader) = (false, 0, None);
-            let (pace, awaited) = Default::default();
-            let source = Source { incoming, held, holds, lost, turn, reader, course, pace, awaited };
+            let pace = Rc::default();
+            let source = Source { incoming, held, holds, lost, turn, reader, course, pace };
             Rc::new(RefCell::new(source))
         });
         Self { source, hint, since: Instant::now() }
@@ -228,13 +228,6 @@ impl Upload {
         now.turn();
         let (turn, said, left) = (now.turn, now.held.parts().len(), self.hint.exact());
         RequestBody(Reader::Client { source: source.clone(), turn, at: 0, said, left })
-    }
-
-    /// Has the client's connection told how far the body has come.
-    pub fn tell(&self, awaited: Awaited) {
-        if let Some(source) = &self.source {
-            source.borrow_mut().awaited = Some(awaited);
-        }
     }
 
     /// Whether all that was read of it can be said again.

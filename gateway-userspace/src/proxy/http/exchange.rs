@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::Notify;
 
 use super::record::Recorded;
 use crate::model::Refusal;
@@ -63,8 +62,6 @@ struct State {
     given_up: Cell<Option<Refusal>>,
     /// Wakes the task of the request.
     waker: RefCell<Option<Waker>>,
-    /// Ends an HTTP/1.1 connection, whose response cannot be broken off from elsewhere.
-    end: Option<Rc<Notify>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,14 +78,14 @@ pub(super) struct Exchange {
     all: Rc<Exchanges>,
 }
 
-/// What a task of HTTP/2 knows of the request that it serves.
+/// What whoever sends the response knows of the request.
 #[derive(Debug, Clone)]
 pub(super) struct Watch(Rc<State>);
 
 impl Exchanges {
     /// One more, of a client's connection, which has a number of its own as long as it lasts.
-    pub(super) fn begin(self: &Rc<Self>, client: usize, end: Option<Rc<Notify>>) -> Exchange {
-        let state = Rc::new(State { client, end, ..State::default() });
+    pub(super) fn begin(self: &Rc<Self>, client: usize) -> Exchange {
+        let state = Rc::new(State { client, ..State::default() });
         let mut all = self.0.borrow_mut();
         state.at.set(all.len());
         all.push(state.clone());
@@ -166,12 +163,6 @@ impl State {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
-        if self.given_up.get().is_some()
-            && self.answered.get()
-            && let Some(end) = &self.end
-        {
-            end.notify_one();
-        }
     }
 
     fn wait(&self, cx: &Context<'_>) {
@@ -242,6 +233,13 @@ impl Watch {
     }
 }
 
+impl Moving {
+    /// All of it was read, and has yet to be sent.
+    pub(super) fn ended(self) -> Exchange {
+        self.exchange
+    }
+}
+
 /// A response's body. Of one that comes from a backend nothing is read while memory is short.
 pub(super) struct Moving {
     body: Recorded,
@@ -303,7 +301,7 @@ mod tests {
     #[test]
     fn what_does_not_move_is_given_up_once() {
         let (all, start) = (Rc::new(Exchanges::default()), Instant::now());
-        let (still, moves) = (all.begin(1, None), all.begin(2, None));
+        let (still, moves) = (all.begin(1), all.begin(2));
         for second in 0..10 {
             moves.state.frames.set(u64::from(second));
             assert!(looked(&all, start + SECOND * second, patience(10, 0)).is_empty());
@@ -329,7 +327,7 @@ mod tests {
             (1_000, 21, false, true, None),
         ] {
             let all = Rc::new(Exchanges::default());
-            let exchange = all.begin(1, None);
+            let exchange = all.begin(1);
             let pace = Rc::new(Pace::default());
             pace.begin(start);
             exchange.reads(Some(pace.clone()));
@@ -353,7 +351,7 @@ mod tests {
     fn what_clients_do_not_take_goes_first_when_memory_is_short() {
         let (all, start) = (Rc::new(Exchanges::default()), Instant::now());
         let short = Patience { sheds: true, ..Patience::default() };
-        let [stalled, waits, paused, asks] = [1, 2, 3, 4].map(|client| all.begin(client, None));
+        let [stalled, waits, paused, asks] = [1, 2, 3, 4].map(|client| all.begin(client));
         for exchange in [&stalled, &waits, &paused] {
             exchange.state.answered.set(true);
         }
@@ -365,7 +363,7 @@ mod tests {
         assert_eq!(stalled.state.given_up.get(), Some(Refusal::StalledForMemory));
         assert_eq!(looked(&all, start + SECOND * 4, short), [Refusal::StalledForMemory]);
         assert!(paused.state.given_up.get().is_some());
-        let [one, other] = [5, 5].map(|client| all.begin(client, None));
+        let [one, other] = [5, 5].map(|client| all.begin(client));
         for exchange in [&one, &other] {
             exchange.state.answered.set(true);
         }

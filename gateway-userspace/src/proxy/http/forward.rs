@@ -35,7 +35,7 @@ pub(super) async fn forward(
     let Facts { connection, exchange, asker, route, .. } = facts;
     let cluster = action.destinations[chosen].cluster.clone().ok_or(RequestError::NoCluster)?;
     let destination_headers = action.destination_headers.get(chosen);
-    let upgrade = upgrade::wanted(&mut request);
+    let upgrade = upgrade::wanted(connection, &mut request);
     let is_grpc = headers::is_grpc(request.headers());
     // HTTP/1.1 has upgrades, whatever the client asks for one by.
     let client_speaks_http2 = request.version() == Version::HTTP_2 && upgrade.is_none();
@@ -61,7 +61,6 @@ pub(super) async fn forward(
     let copies = if upgrade.is_some() { Copies::default() } else { Copies::draw(action) };
     let is_held = repeats || !copies.is_empty();
     let upload = Upload::new(incoming, is_held.then(|| connection.shared.pool.room()));
-    upload.tell(connection.awaited.clone());
     let has_changed = route.request_headers.is_some() || of_destination.is_some();
     notes.forwarded((&head, &address), has_changed, upload.pace());
     exchange.reads(upload.pace());

@@ -11,7 +11,6 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::net::patient::Awaited;
 use crate::proxy::connection::HTTP_IDLE;
 
 /// How long a connection without streams is kept (Envoy's default). Until its first one it has [`HTTP_IDLE`].
@@ -30,8 +29,6 @@ struct State {
     since: Cell<Instant>,
     /// The last one has ended.
     emptied: Notify,
-    /// HTTP/1.1, of which each stream is one: to be told of the end of the response.
-    awaited: Awaited,
 }
 
 /// A stream until it has ended.
@@ -40,9 +37,9 @@ pub(super) struct Stream(Rc<State>);
 
 impl Streams {
     /// None yet.
-    pub(super) fn new(awaited: Awaited) -> Self {
+    pub(super) fn new() -> Self {
         let (open, used, since) = (Cell::new(0), Cell::new(false), Cell::new(Instant::now()));
-        Self(Rc::new(State { open, used, since, emptied: Notify::new(), awaited }))
+        Self(Rc::new(State { open, used, since, emptied: Notify::new() }))
     }
 
     /// One more.
@@ -50,11 +47,6 @@ impl Streams {
         self.0.open.set(self.0.open.get() + 1);
         self.0.used.set(true);
         Stream(self.0.clone())
-    }
-
-    /// When the last one ended.
-    pub(super) fn since(&self) -> Instant {
-        self.0.since.get()
     }
 
     /// Waits until there has been none for as long as a connection is kept.
@@ -86,10 +78,9 @@ impl Streams {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let State { open, since, emptied, awaited, .. } = &*self.0;
+        let State { open, since, emptied, .. } = &*self.0;
         open.set(open.get() - 1);
         if open.get() == 0 {
-            awaited.end();
             since.set(Instant::now());
             emptied.notify_one();
         }
@@ -142,7 +133,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_idle_from_the_end_of_its_last_stream() {
-        let (streams, moment) = (Streams::new(Awaited::default()), Duration::from_secs(1));
+        let (streams, moment) = (Streams::new(), Duration::from_secs(1));
         assert!(!passes_within(streams.idle(), HTTP_IDLE.mul_f64(0.9)).await);
         let (first, second) = (streams.begin(), streams.begin());
         drop(first);

@@ -2,6 +2,7 @@
 
 mod affinity;
 mod body;
+mod conversation;
 mod cors;
 mod deadline;
 mod exchange;

@@ -1,4 +1,5 @@
-//! One HTTP connection: hyper's server on it, and the route table that its requests see.
+//! One HTTP connection: whose it is, and the route table that its requests see. HTTP/2 is served here, by hyper; HTTP/1 by
+//! [`conversation`].
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
@@ -9,36 +10,32 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode};
-use http_body::Body as _;
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::exchange::Moving;
 use super::executor::StreamExecutor;
 use super::frames::Rationed;
 use super::idle::{Streamed, Streams};
 use super::record::Notes;
-use super::{headers, request};
+use super::{conversation, headers, request};
+use crate::http1::Switching;
 use crate::model::{
     Below, ChainAction, Cluster, HttpSettings, ListenerKind, Refusal, RouteTable, Snapshot, Tier,
     UpstreamProtocol,
 };
 use crate::net::drain::DrainWatch;
 use crate::net::gather::gather;
-use crate::net::heads::{Heads, Watched};
-use crate::net::patient::{Awaited, Patient};
 use crate::net::repair::{self, TcpInfo};
 use crate::net::rewind::Rewound;
 use crate::net::seldom::Seldom;
-use crate::proxy::connection::{Ends, HTTP_IDLE, Serving, until};
+use crate::proxy::connection::{Ends, Serving, until};
 use crate::proxy::detect::HttpVersion;
 use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::worker::Shared;
@@ -49,13 +46,9 @@ use crate::upstream::{Asked, ClientBody, Opening};
 /// Header lines of a request; one more is answered with 431 (Envoy's bound).
 pub(super) const MAX_HEADERS: usize = 100;
 /// Bytes of a request's head, which are read before they are counted as Envoy counts.
-const MAX_HEAD: usize = 64 * 1024;
-/// Bytes that HTTP/1 reads ahead: twice as many, so that a target that is too long can be told from headers that are.
-const MAX_READ: usize = 2 * MAX_HEAD;
-/// A client of HTTP/1.1 that asks for nothing for so long is paused.
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const MAX_HEAD: usize = 64 * 1024;
 /// Time to take an answer that ends the connection.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
 /// HTTP/2 receive windows: large enough that one stream fills a fast path, small enough to bound what a stalled
 /// backend makes us hold.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -78,8 +71,8 @@ pub(in crate::proxy) struct Connection {
     pub(super) drain: DrainWatch,
     /// HTTP/2 alone: what is asked on it. A stream that is upgraded is one of them as long as it lasts.
     pub(super) streams: OnceCell<Streams>,
-    /// HTTP/1.1: whether the client waits for an answer.
-    pub(super) awaited: Awaited,
+    /// HTTP/1.1: the client's side of the upgrade that the request under way may ask for.
+    pub(super) switching: Cell<Option<Switching>>,
     /// The client's address as headers have it, once a request came.
     address: OnceCell<HeaderValue>,
     /// The filter chain, when TLS was terminated.
@@ -129,7 +122,7 @@ impl Connection {
             in_flight,
             agreed,
             drain,
-            awaited: Awaited::default(),
+            switching: Cell::default(),
             address: OnceCell::new(),
             streams: OnceCell::new(),
             chain,
@@ -234,22 +227,20 @@ impl Connection {
     }
 }
 
-/// Serves requests until the client is done or idle, or the drain asks for an end. A client of HTTP/1.1 is told to go by
-/// its next answer, as nothing else tells it whether a request was served: closing an idle connection would lose what is
-/// just under way on it. HTTP/2 has a word for that (RFC 9113, 6.8), said twice: the second time it names the last stream.
+/// Serves requests until the client is done or idle, or the drain asks for an end.
 pub(in crate::proxy) fn serve<S>(
     connection: Rc<Connection>,
     stream: Rewound<S>,
     version: HttpVersion,
 ) -> Serving
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     match version {
         HttpVersion::OneZero if !connection.shared.spoken.http10 => {
             Box::pin(refuse_version(connection, stream))
         }
-        HttpVersion::One | HttpVersion::OneZero => Box::pin(serve_http1(connection, stream)),
+        HttpVersion::One | HttpVersion::OneZero => Box::pin(conversation::serve(connection, stream)),
         HttpVersion::Two => Box::pin(async {
             until(connection.drain(), serve_http2(connection, stream)).await;
         }),
@@ -257,149 +248,16 @@ where
     }
 }
 
-/// Most connections that are kept alive are paused: what a conversation needs, several kilobytes, is there only while one
-/// goes on.
-async fn serve_http1<S>(connection: Rc<Connection>, mut stream: Rewound<S>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    while let Some(paused) =
-        Box::pin(until(connection.drain(), converse(&connection, stream))).await.flatten()
-    {
-        stream = paused;
-        if !goes_on(&connection, &mut stream).await {
-            let _ = timeout(LAST_WORDS, stream.shutdown()).await;
-            return;
-        }
-    }
-}
-
-/// Serves requests until the connection has ended, or the client pauses.
-async fn converse<S>(connection: &Rc<Connection>, stream: Rewound<S>) -> Option<Rewound<S>>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut drain = connection.drain.clone();
-    let streams = Streams::new(connection.awaited.clone());
-    let heads = Heads::default();
-    let stream = Watched::new(Patient::new(stream, connection.awaited.clone()), heads.clone());
-    // A response is broken off with its connection.
-    let broken_off = Rc::new(Notify::new());
-    let mut halted = Halted::default();
-    let work = Work {
-        streams: streams.clone(),
-        executor: StreamExecutor::default(),
-        broken_off: Some(broken_off.clone()),
-        heads: Some(heads),
-    };
-    let mut served = http1::Builder::new()
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_READ)
-        .serve_connection(TokioIo::new(stream), service(connection, work))
-        .with_upgrades();
-    let result = 'served: loop {
-        let aside = pin!(async {
-            tokio::select! {
-                () = last_call(connection, &mut drain, HttpVersion::One) => Aside::LastCall,
-                () = broken_off.notified() => Aside::BrokenOff,
-                () = streams.none_within(PAUSE) => Aside::Pause,
-            }
-        });
-        let aside = tokio::select! {
-            biased;
-            result = &mut served => break result,
-            aside = Seldom::new(aside) => aside,
-        };
-        match aside {
-            Aside::LastCall => {
-                Pin::new(&mut served).graceful_shutdown();
-                // A head that has begun is waited for still, and no longer than others.
-                loop {
-                    tokio::select! {
-                        result = &mut served => break 'served result,
-                        () = broken_off.notified() => return None,
-                        () = streams.none_within(HTTP_IDLE) => if !connection.awaited.is_sending() {
-                            return None;
-                        }
-                    }
-                }
-            }
-            Aside::BrokenOff => return None,
-            Aside::Pause if connection.awaited.is_paused() => {
-                let parts = served.into_parts()?;
-                let mut stream = parts.io.into_inner().into_inner().into_inner();
-                stream.rewind(parts.read_buf);
-                return Some(stream);
-            }
-            Aside::Pause if halted.since(&streams, &connection.awaited) >= HTTP_IDLE => return None,
-            Aside::Pause => {}
-        }
-    };
-    told(connection, result);
-    None
-}
-
-/// What happens on a connection of HTTP/1.1 besides requests.
-enum Aside {
-    LastCall,
-    BrokenOff,
-    Pause,
-}
-
-/// A client that has begun to say something and does not come to the end of a head: behind which answer, and since when that is
-/// known. hyper would have a timer for each request.
-#[derive(Default)]
-struct Halted(Option<(Instant, Instant)>);
-
-impl Halted {
-    /// How long it has been so, as far as this was asked, each time at another pause.
-    fn since(&mut self, streams: &Streams, awaited: &Awaited) -> Duration {
-        let last = streams.since();
-        match self.0 {
-            // It takes its last answer still.
-            _ if awaited.is_sending() => self.0 = None,
-            Some((since, _)) if since == last => {}
-            _ => self.0 = Some((last, Instant::now())),
-        }
-        self.0.map_or(Duration::ZERO, |(_, begun)| PAUSE + begun.elapsed())
-    }
-}
-
-/// Waits for the next word of a client that pauses. False: none comes. Most connections are here for most of their life: one
-/// timer has to do, and what [`last_call`] waits for is waited for without it.
-async fn goes_on<S: AsyncRead + Unpin>(connection: &Connection, stream: &mut Rewound<S>) -> bool {
-    let Shared { bounds, overload, counts, .. } = &*connection.shared;
-    let mut drain = connection.drain.clone();
-    let idle = HTTP_IDLE.saturating_sub(PAUSE);
-    let age = bounds.age.map_or(Duration::MAX, |age| age.saturating_sub(connection.ends.since.elapsed()));
-    // What else there is to read is the conversation's business, which has room for it.
-    let mut first = [0; 1];
-    tokio::select! {
-        biased;
-        read = stream.read(&mut first) => {
-            stream.rewind(Bytes::copy_from_slice(&first));
-            read.is_ok_and(|count| count > 0)
-        }
-        () = drain.quiet() => false,
-        () = overload.closing() => false,
-        () = sleep(age.min(idle)) => {
-            if age < idle {
-                counts.refusals.count(Refusal::Age);
-            }
-            false
-        }
-    }
-}
-
+/// A drain is told to the client by a word of its own (RFC 9113, 6.8), said twice: the second time it names the last stream.
 async fn serve_http2<S>(connection: Rc<Connection>, stream: S)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let mut drain = connection.drain.clone();
-    let streams = connection.streams.get_or_init(|| Streams::new(Awaited::default())).clone();
+    let streams = connection.streams.get_or_init(|| Streams::new()).clone();
     let (bounds, refusals) = (connection.shared.bounds, connection.shared.counts.refusals.clone());
     let executor = StreamExecutor::default();
-    let work = Work { streams: streams.clone(), executor: executor.clone(), broken_off: None, heads: None };
+    let work = Work { streams: streams.clone(), executor: executor.clone() };
     let mut builder = http2::Builder::new(executor);
     builder
         .timer(TokioTimer::new())
@@ -435,7 +293,7 @@ where
     };
     let result = match result {
         Err(result) => result,
-        Ok(Aside::LastCall | Aside::BrokenOff) => {
+        Ok(Aside::LastCall) => {
             served.borrow_mut().as_mut().graceful_shutdown();
             turns().await
         }
@@ -450,18 +308,17 @@ where
     told(&connection, result);
 }
 
-/// A client's stream as hyper reads requests of HTTP/1 from it.
-pub(super) type Client<S> = Watched<Patient<S>>;
+/// What happens on a connection of HTTP/2 besides requests.
+enum Aside {
+    LastCall,
+    Pause,
+}
 
 /// What the requests of a connection have to do with each other.
 struct Work {
     streams: Streams,
-    /// HTTP/2: runs them.
+    /// Runs them.
     executor: StreamExecutor,
-    /// HTTP/1: told when the response under way is given up.
-    broken_off: Option<Rc<Notify>>,
-    /// HTTP/1: knows what is not shown of their heads.
-    heads: Option<Heads>,
 }
 
 /// A request that is being answered; in a box, as hyper and the runtime move it about until it begins.
@@ -473,24 +330,16 @@ fn service(
     work: Work,
 ) -> impl Service<Request<Incoming>, Response = Response<Streamed<Moving>>, Error = Infallible, Future = Answering>
 + 'static {
-    let (connection, before) = (connection.clone(), Cell::new(0));
+    let connection = connection.clone();
     service_fn(move |request: Request<Incoming>| {
         let (connection, stream) = (connection.clone(), work.streams.begin());
-        let client = Rc::as_ptr(&connection).addr();
-        let exchange = connection.shared.exchanges.begin(client, work.broken_off.clone());
+        let exchange = connection.shared.exchanges.begin(Rc::as_ptr(&connection).addr());
         work.executor.begins(exchange.watch());
-        // Not only once it is served: hyper looks for an end before.
-        connection.awaited.begin(request.body().is_end_stream());
-        let number = before.replace(before.get() + 1);
-        let heads = work.heads.clone();
         // In a box, as futures within futures each have room for it.
-        let request = Box::new(request.map(ClientBody::plain));
+        let request = Box::new(request.map(ClientBody::http2));
         Box::pin(async move {
-            let is_plain = heads.as_ref().is_none_or(|heads| heads.is_plain(number));
-            let response = request::serve(&connection, request, is_plain, &exchange).await;
-            if let Some(heads) = heads.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
-                heads.end();
-            }
+            // Its frames say how long it is.
+            let response = request::serve(&connection, request, true, &exchange).await;
             let overload = &connection.shared.overload;
             Ok(response.map(|body| stream.with(exchange.with(body, overload))))
         }) as Answering
@@ -499,7 +348,7 @@ fn service(
 
 /// Waits until a connection of this version is to take no more requests than those under way: for a drain, for its age, or because
 /// something runs short.
-async fn last_call(connection: &Connection, drain: &mut DrainWatch, version: HttpVersion) {
+pub(super) async fn last_call(connection: &Connection, drain: &mut DrainWatch, version: HttpVersion) {
     let Shared { bounds, overload, counts, .. } = &*connection.shared;
     let aged = async {
         match bounds.age {
@@ -521,7 +370,6 @@ async fn last_call(connection: &Connection, drain: &mut DrainWatch, version: Htt
 fn told(connection: &Connection, result: hyper::Result<()>) {
     if let Err(error) = result {
         tracing::trace!(peer = %connection.ends.peer, %error, "connection ended");
-        tell_malformed(connection, &error);
         note_broken(connection, &error);
     }
 }
@@ -535,17 +383,6 @@ fn note_broken(connection: &Connection, error: &hyper::Error) {
             _ => Refusal::BrokenFrames,
         });
     }
-}
-
-/// A head that hyper cannot read: it has answered, and nobody has seen a request.
-fn tell_malformed(connection: &Connection, error: &hyper::Error) {
-    let error = match error {
-        error if error.is_parse_too_large() => RequestError::HeadersTooLarge,
-        error if error.is_parse() => RequestError::Malformed,
-        _ => return,
-    };
-    connection.count(error);
-    Notes::begin(connection, connection.in_force().logging).refused(error, 0);
 }
 
 /// Tells a client of another version which one is spoken here, and closes. What it still says is read, so that the close

@@ -4,10 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, LocalSet};
+use tokio::time::Instant;
 
 use super::*;
 use crate::datapath::Targets;
@@ -18,6 +20,7 @@ use crate::model::{
 };
 use crate::net::drain::{DrainTrigger, drain};
 use crate::proxy::drains::Drains;
+use crate::proxy::connection::HTTP_IDLE;
 use crate::proxy::metering::Metering;
 use crate::proxy::{Bounds, Overload, Runtime, Spoken};
 use crate::upstream::{Balancer, LocalExecutor, Pool};
@@ -564,7 +567,7 @@ async fn a_client_that_does_not_come_to_the_end_of_a_head_is_let_go() {
             });
             serving.await.unwrap();
             let took = begun.elapsed();
-            assert!((HTTP_IDLE..HTTP_IDLE + 2 * PAUSE).contains(&took), "{took:?} after {pause} s");
+            assert!((HTTP_IDLE..HTTP_IDLE + 2 * conversation::PAUSE).contains(&took), "{took:?} after {pause} s");
             trickle.await.unwrap();
         }
         // Nor is it waited for on a connection that has come of age meanwhile.
@@ -743,7 +746,7 @@ async fn wherever_a_client_pauses_it_is_served_on_and_between_requests_holds_lit
         for cut in 0..words.len() {
             let (mut client, server) = tokio::io::duplex(1024);
             let connection = Rc::new(rig.connection());
-            let served = serve_http1(connection.clone(), Rewound::new(Bytes::new(), server));
+            let served = conversation::serve(connection.clone(), Rewound::new(Bytes::new(), server));
             let served = tokio::task::spawn_local(served);
             let answers = async |client: &mut DuplexStream, count: usize| {
                 for _ in 0..count {
@@ -753,7 +756,7 @@ async fn wherever_a_client_pauses_it_is_served_on_and_between_requests_holds_lit
             };
             client.write_all(&words.as_bytes()[..cut]).await.unwrap();
             answers(&mut client, cut / ASK.len()).await;
-            sleep(PAUSE * 3).await;
+            sleep(conversation::PAUSE * 3).await;
             if cut % ASK.len() == 0 {
                 assert_eq!(Rc::strong_count(&connection), 2, "{cut}: the conversation's are gone");
             }

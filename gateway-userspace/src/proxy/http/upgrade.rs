@@ -17,8 +17,9 @@ use tokio::net::TcpStream;
 use super::body::ResponseBody;
 use super::headers;
 use super::idle::{Stream, Streams};
-use super::serve::{Client, Connection};
+use super::serve::Connection;
 use crate::datapath::handoff::Entry;
+use crate::http1::{self, AnyStream, NotSwitched, Switching};
 use crate::model::{Below, Cluster};
 use crate::net::drain::DrainWatch;
 use crate::net::keeping::Keeping;
@@ -42,7 +43,26 @@ const IDLE: Duration = Duration::from_hours(1);
 
 /// The client's side of an upgrade that is under way.
 #[derive(Debug)]
-pub(super) struct Wanted(OnUpgrade);
+pub(super) enum Wanted {
+    Http1(Switching),
+    /// A stream that was asked for by CONNECT.
+    Http2(OnUpgrade),
+}
+
+/// That side, once both have switched.
+enum Client {
+    Http1(http1::Switched),
+    Http2(Upgraded),
+}
+
+/// One side has not switched.
+#[derive(Debug, thiserror::Error)]
+enum Unswitched {
+    #[error(transparent)]
+    Http1(#[from] NotSwitched),
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
+}
 
 /// A backend's connection that requests for upgrades are sent on: no other request gets it. The port ends with it,
 /// unless both sides switch.
@@ -96,10 +116,22 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), RequestError> {
 }
 
 /// The client's side, if it asks for a WebSocket.
-pub(super) fn wanted<B>(request: &mut Request<B>) -> Option<Wanted> {
+pub(super) fn wanted<B>(connection: &Connection, request: &mut Request<B>) -> Option<Wanted> {
     let protocol = asked(request.headers())?;
     let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
-    is_websocket.then(|| Wanted(hyper::upgrade::on(request)))
+    is_websocket.then(|| match connection.switching.take() {
+        Some(switching) => Wanted::Http1(switching),
+        None => Wanted::Http2(hyper::upgrade::on(request)),
+    })
+}
+
+impl Wanted {
+    async fn regained(self) -> Result<Client, Unswitched> {
+        Ok(match self {
+            Self::Http1(switching) => Client::Http1(switching.await?),
+            Self::Http2(stream) => Client::Http2(stream.await?),
+        })
+    }
 }
 
 /// `Upgrade` asks for nothing unless `Connection` names it (RFC 9110, 7.8).
@@ -155,7 +187,7 @@ pub(super) fn switch(
     mut response: Response<UpstreamBody>,
     wanted: Option<Wanted>,
 ) -> Response<ResponseBody> {
-    let Some(Wanted(downstream)) = wanted.filter(|_| is_websocket(response.headers())) else {
+    let Some(downstream) = wanted.filter(|_| is_websocket(response.headers())) else {
         let mut refused =
             Response::new(ResponseBody::text(RequestError::Reset(Reset::Protocol, Tries::One).body()));
         *refused.status_mut() = StatusCode::BAD_GATEWAY;
@@ -180,7 +212,8 @@ pub(super) fn switch(
     let carried = async move {
         // The body holds the endpoint's lease; what follows is what it counts.
         let _held = body;
-        match tokio::try_join!(downstream, upstream) {
+        let upstream = async { Ok(upstream.await?) };
+        match tokio::try_join!(downstream.regained(), upstream) {
             Ok((downstream, upstream)) => switched.carry(downstream, upstream).await,
             Err(error) => tracing::debug!(%error, "upgrade failed"),
         }
@@ -195,7 +228,7 @@ pub(super) fn switch(
 }
 
 impl Switched {
-    async fn carry(self, downstream: Upgraded, upstream: Upgraded) {
+    async fn carry(self, downstream: Client, upstream: Upgraded) {
         let Some(backend) = backend(upstream) else { return };
         let mut line = Line::begin(&self.shared, self.ends, None);
         if let Some(line) = &mut line {
@@ -215,7 +248,7 @@ impl Switched {
             }
             (Err(client), stream) => {
                 let below = if self.terminates_tls { Below::TerminatesTls } else { Below::NotPlainSockets };
-                self.between_streams((TokioIo::new(client), below), (stream, port, answer), line).await;
+                self.between_streams((client, below), (stream, port, answer), line).await;
             }
         }
     }
@@ -278,11 +311,13 @@ fn backend(upstream: Upgraded) -> Option<Backend> {
     Some(Backend { stream, port, answer: parts.read_buf })
 }
 
-/// The client's socket, and what was read from it beyond its request; as it was, if it is none.
-fn socket(downstream: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
-    let parts = downstream.downcast::<TokioIo<Client<Rewound<TcpStream>>>>()?;
-    let (unread, stream) = parts.io.into_inner().into_inner().into_inner().into_parts();
-    // hyper has read from the front of what was put back.
-    let prefix = if unread.is_empty() { parts.read_buf } else { [parts.read_buf, unread].concat().into() };
-    Ok((stream, prefix))
+/// The client's socket, and what was read from it beyond its request; a stream if it is none.
+fn socket(downstream: Client) -> Result<(TcpStream, Bytes), Box<dyn AnyStream>> {
+    match downstream {
+        Client::Http1(switched) => switched.downcast().map_err(|switched| {
+            let (stream, unread) = switched.into_parts();
+            Box::new(Rewound::new(unread, stream)) as Box<dyn AnyStream>
+        }),
+        Client::Http2(stream) => Err(Box::new(TokioIo::new(stream))),
+    }
 }
