@@ -3,7 +3,6 @@
 pub mod drain;
 pub mod gather;
 pub mod heads;
-pub mod keeping;
 mod outer;
 pub mod passing;
 pub mod patient;
