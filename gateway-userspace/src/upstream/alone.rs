@@ -25,7 +25,7 @@ pub async fn send_alone(
 ) -> Result<Response<UpstreamBody>, SendError> {
     let mut own = Box::new(Own { channel: Channel::new(stream), kept });
     let mut sending = own.channel.begin(&head, body);
-    match own.channel.exchange(&head.method, &mut sending).await {
+    match own.channel.exchange(&head.method, &mut sending, true).await {
         Ok(head) => answer(head, Loan::Own(own), sending, lease),
         Err(fault) => Err(SendError::exchange(ExchangeError::Http1(fault), false)),
     }

@@ -170,7 +170,6 @@ impl Returnable {
     /// Keeps it, unless its backend has closed it, or says what nobody has asked for.
     fn keep(self) {
         let Self { pool, mut connection } = self;
-        connection.channel.rest();
         if pool.0.watch.listens(&pool.0, &mut connection.channel) {
             let home = connection.home().unwrap_or_else(|| pool.origin(connection.to()));
             let surplus = home.borrow_mut().keep(connection);
@@ -233,8 +232,7 @@ impl Pool {
             departure.leave(spot.address, connection.local);
             let Outbound { head, body } = request;
             let mut sending = connection.channel.begin(&head, body);
-            let unsent = connection.channel.unsent();
-            let fault = match connection.channel.exchange(&head.method, &mut sending).await {
+            let fault = match connection.channel.exchange(&head.method, &mut sending, !reused).await {
                 Ok(answer) => {
                     let loan = Loan::Pooled(Returnable { pool: self.clone(), connection });
                     return alone::answer(answer, loan, sending, lease);
@@ -245,8 +243,7 @@ impl Pool {
             // Those that have been idle for longer will hardly be better.
             origin.borrow_mut().close_idle_since(connection.idle_since());
             // The backend had closed an idle connection, and not a byte was sent: another one is tried.
-            let is_unsent = reused && connection.channel.unsent() == unsent;
-            match sending.untouched().filter(|_| is_unsent) {
+            match sending.unsent().filter(|_| reused) {
                 Some(body) => request = Outbound { head, body },
                 None => return Err(SendError::exchange(fault, is_stale)),
             }
@@ -282,17 +279,17 @@ impl Pool {
 
     async fn take_idle(&self, origin: &RefCell<Origin>) -> Option<Box<Connection>> {
         loop {
-            let mut idle = origin.borrow_mut().idle.pop_back()?;
+            let idle = origin.borrow_mut().idle.pop_back()?;
             self.0.idle.set(self.0.idle.get().saturating_sub(1));
             // Busy connections are spared what asks the kernel: it is a system call.
             if idle.idle_for() > QUIET && idle.channel.has_news() {
                 if !idle.channel.is_sealed() {
                     continue;
                 }
-                // It may be none of HTTP's; the reactor is given a turn to hear of it.
+                // It may be none of HTTP's: the reactor is given a turn to hear of it before it is read.
                 tokio::task::yield_now().await;
             }
-            if !idle.is_stale() && self.0.watch.listens(&self.0, &mut idle.channel) {
+            if !idle.is_stale() {
                 return Some(idle);
             }
         }

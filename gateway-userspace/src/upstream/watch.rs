@@ -40,7 +40,9 @@ impl Watch {
         }
         let waker = self.waker.borrow();
         let mut cx = Context::from_waker(waker.as_ref().unwrap_or(Waker::noop()));
-        channel.poll_news(&mut cx).is_pending()
+        let news = channel.poll_news(&mut cx);
+        channel.rest();
+        news.is_pending()
     }
 }
 

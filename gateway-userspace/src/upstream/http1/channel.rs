@@ -39,6 +39,8 @@ pub(in crate::upstream) struct Channel {
 /// How the head of a response is waited for.
 #[derive(Default)]
 struct Awaiting {
+    /// It is the first on its connection.
+    is_first: bool,
     looked: Looked,
     interim: u32,
     /// Why nothing more can be sent. What the endpoint has said before is read still.
@@ -69,19 +71,16 @@ impl Channel {
         Sending::new(body, length, &head.headers)
     }
 
-    /// Bytes that were said and not sent.
-    pub(in crate::upstream) fn unsent(&self) -> usize {
-        self.wire.unsent()
-    }
-
     /// Sends a request that has begun, and waits for the head of the response to its method. What follows the request's head may
-    /// not be sent whole by then.
+    /// not be sent whole by then. Where there were others before, nothing is sent on a connection on which something has come that
+    /// none of them has asked for: it is as good as closed.
     pub(in crate::upstream) async fn exchange(
         &mut self,
         asked: &Method,
         sending: &mut Sending,
+        is_first: bool,
     ) -> Result<ResponseHead, Fault> {
-        let mut awaiting = Awaiting::default();
+        let mut awaiting = Awaiting { is_first, ..Awaiting::default() };
         let head = poll_fn(|cx| self.poll_exchange(cx, asked, sending, &mut awaiting)).await?;
         if awaiting.unsendable.is_some() {
             sending.give_up();
@@ -101,12 +100,18 @@ impl Channel {
         sending: &mut Sending,
         awaiting: &mut Awaiting,
     ) -> Poll<Result<ResponseHead, Fault>> {
+        if !awaiting.is_first && !sending.has_left() && self.poll_news(cx).is_ready() {
+            return Poll::Ready(Err(Fault::Closed));
+        }
         if awaiting.unsendable.is_none() {
             match sending.poll(cx, self) {
                 Poll::Ready(Err(Fault::Io(error))) => awaiting.unsendable = Some(error),
                 Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
+        }
+        if !sending.has_left() && awaiting.unsendable.is_none() {
+            return Poll::Pending;
         }
         let read = ready!(self.poll_head(cx, asked, awaiting));
         Poll::Ready(match read {
@@ -200,9 +205,7 @@ impl Channel {
             return socket.poll_peek(cx, &mut ReadBuf::new(&mut [0])).map(drop);
         }
         // Records of TLS may be none of HTTP: session tickets, new keys.
-        let news = self.wire.poll_fill(cx).map(drop);
-        self.rest();
-        news
+        self.wire.poll_fill(cx).map(drop)
     }
 
     /// Holds no memory of what was read.

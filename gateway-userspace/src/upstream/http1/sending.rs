@@ -1,5 +1,6 @@
 //! What of a request follows its head: read from the client as the connection takes it, and never further.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -30,6 +31,8 @@ pub(in crate::upstream) struct Sending {
     is_begun: bool,
     /// All of it was.
     is_taken: bool,
+    /// Something of the request was sent.
+    has_left: bool,
     /// All that was taken is sent.
     is_flushed: bool,
     /// Nothing more can be sent.
@@ -40,13 +43,18 @@ impl Sending {
     /// Of a request with this head, whose body is so long; `None`: it has none.
     pub(super) fn new(body: RequestBody, length: Option<Length>, head: &HeaderMap) -> Self {
         let encoder = Encoder::new(length.unwrap_or(Length::NONE)).with_trailers_of(head);
-        let (is_begun, is_taken, is_flushed, is_given_up) = (false, length.is_none(), false, false);
-        Self { body, encoder, is_begun, is_taken, is_flushed, is_given_up }
+        let (is_taken, [is_begun, has_left, is_flushed, is_given_up]) = (length.is_none(), [false; 4]);
+        Self { body, encoder, is_begun, is_taken, has_left, is_flushed, is_given_up }
     }
 
-    /// The body, if nothing of it was taken.
-    pub(in crate::upstream) fn untouched(self) -> Option<RequestBody> {
-        (!self.is_begun).then_some(self.body)
+    /// The body, if nothing of the request was sent, nor of the body taken: it may go out on another connection.
+    pub(in crate::upstream) fn unsent(self) -> Option<RequestBody> {
+        (!self.is_begun && !self.has_left).then_some(self.body)
+    }
+
+    /// Whether something of the request was sent.
+    pub(super) fn has_left(&self) -> bool {
+        self.has_left
     }
 
     /// The connection takes nothing more.
@@ -68,7 +76,7 @@ impl Sending {
         loop {
             let is_starved = self.take(cx, connection)?;
             self.is_flushed = false;
-            ready!(connection.lend(|wire| wire.poll_send(cx))?)?;
+            ready!(connection.lend(|wire| self.flush(cx, wire))?)?;
             self.is_flushed = true;
             if self.is_taken {
                 return Poll::Ready(Ok(()));
@@ -79,6 +87,13 @@ impl Sending {
         }
     }
 
+    fn flush(&mut self, cx: &mut Context<'_>, wire: &mut Wire<UpstreamStream>) -> Poll<io::Result<()>> {
+        let before = wire.unsent();
+        let flushed = wire.poll_send(cx);
+        self.has_left |= wire.unsent() < before;
+        flushed
+    }
+
     /// Takes what there is of the body, as far as there is room for it. Tells whether there is room, and nothing more for now.
     fn take(&mut self, cx: &mut Context<'_>, connection: &mut impl Lend) -> Result<bool, Fault> {
         while !self.is_taken {
@@ -86,8 +101,9 @@ impl Sending {
                 return Ok(false);
             }
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else { return Ok(true) };
-            let frame = frame.transpose()?;
+            // A body that broke off looks as if it had ended to whoever asks once more.
             self.is_begun = true;
+            let frame = frame.transpose()?;
             self.is_taken = frame.as_ref().is_none_or(Frame::is_trailers) || self.body.is_end_stream();
             connection.lend(|wire| self.encode(frame, wire.out()))??;
         }
