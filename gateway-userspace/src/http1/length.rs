@@ -58,7 +58,8 @@ impl Length {
         }
         let length = match (lengths, codings) {
             (0, 0) => Ok(Self::UntilClose),
-            (1, 0) => said(headers).map(Self::Exact).ok_or(Ambiguous),
+            // For many, the greatest number is a length that nobody knows.
+            (1, 0) => said(headers).filter(|length| *length < u64::MAX).map(Self::Exact).ok_or(Ambiguous),
             (0, 1) if headers[TRANSFER_ENCODING].as_bytes().eq_ignore_ascii_case(b"chunked") => {
                 Ok(Self::Chunked)
             }
@@ -132,6 +133,7 @@ mod tests {
             (&[("content-length", "2")], Method::GET, 304, Ok(Ok(Length::NONE))),
             (&[("content-length", "2")], Method::GET, 103, Ok(Ok(Length::NONE))),
             (&[("content-length", "2, 2")], Method::GET, 200, Ok(Err(Ambiguous))),
+            (&[("content-length", "18446744073709551615")], Method::GET, 200, Ok(Err(Ambiguous))),
             (&[("content-length", "2"), ("content-length", "2")], Method::HEAD, 200, Ok(Err(Ambiguous))),
             (&[("transfer-encoding", "chunked")], Method::GET, 200, Ok(Ok(Length::Chunked))),
             (&[("transfer-encoding", "gzip, chunked")], Method::GET, 200, Ok(Err(Ambiguous))),

@@ -2,7 +2,6 @@
 
 pub mod drain;
 pub mod gather;
-pub mod keeping;
 mod outer;
 pub mod passing;
 pub mod proxy_header;

@@ -1,6 +1,7 @@
 //! A backend's response body. When it has ended, its connection goes back to the pool; when it is dropped before,
 //! the connection is closed, as bytes of it may still be on their way.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,9 +13,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::balance::Lease;
-use super::ending::Ending;
+use super::duplex::{self, Reading};
+use super::ending::{Ending, ExchangeError};
+use super::http1::Sending;
+use super::loan::{Loan, Own};
 use super::origin::Stream;
-use super::pool::Returnable;
+use super::stream::UpstreamStream;
 use super::trailers;
 
 /// Why a body broke off.
@@ -22,7 +26,7 @@ use super::trailers;
 pub enum BodyError {
     /// The backend's connection failed, or its framing did.
     #[error(transparent)]
-    Upstream(#[from] hyper::Error),
+    Upstream(#[from] ExchangeError),
     /// The route's timeout ran out.
     #[error("the route's timeout ran out")]
     Timeout,
@@ -38,22 +42,37 @@ impl BodyError {
     }
 }
 
-/// What the body holds until its end.
-#[derive(Debug)]
-pub(super) enum Loan {
-    /// HTTP/1.1.
-    Connection(Returnable),
-    /// HTTP/2.
-    Stream(#[expect(dead_code, reason = "held for its end alone")] Stream),
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct UpstreamBody {
-    inner: Incoming,
-    loan: Option<Loan>,
+    inner: Inner,
     expiry: Option<Expiry>,
     lease: Lease,
+}
+
+/// Where it is read.
+#[derive(Debug)]
+enum Inner {
+    /// Nowhere: it has ended, or there was none.
+    Ended,
+    /// HTTP/1.1, whose request is sent.
+    Lent(Loan),
+    /// HTTP/1.1, whose request is still being sent.
+    Duplex(Reading),
+    /// HTTP/2.
+    Stream(Box<(Incoming, Stream)>),
+    /// Nowhere: both ends speak another protocol from now on.
+    Switched(Box<Own>),
+}
+
+/// A backend's connection on which both ends speak another protocol from now on.
+pub struct Switched {
+    /// The connection.
+    pub stream: UpstreamStream,
+    /// What the backend said right behind its answer.
+    pub unread: Bytes,
+    /// What was to be kept as long as the connection is there.
+    pub kept: Box<dyn Any>,
 }
 
 /// The end of the body's time.
@@ -66,10 +85,46 @@ impl fmt::Debug for Expiry {
 }
 
 impl UpstreamBody {
-    pub(super) fn new(inner: Incoming, loan: Option<Loan>, lease: Lease) -> Self {
-        let mut body = Self { inner, loan, expiry: None, lease };
-        body.return_if_ended();
+    fn new(inner: Inner, lease: Lease) -> Self {
+        let mut body = Self { inner, expiry: None, lease };
+        body.end_if_read();
         body
+    }
+
+    /// Of HTTP/1.1: what its connection is told to expect. The request may have to be sent further.
+    pub(super) fn lent(loan: Loan, sending: Sending, lease: Lease) -> Self {
+        let inner =
+            if sending.is_sent() { Inner::Lent(loan) } else { Inner::Duplex(duplex::split(loan, sending)) };
+        Self::new(inner, lease)
+    }
+
+    /// Of HTTP/2.
+    pub(super) fn stream(incoming: Incoming, stream: Stream, lease: Lease) -> Self {
+        Self::new(Inner::Stream(Box::new((incoming, stream))), lease)
+    }
+
+    /// None: its backend says that both ends switch protocols. That changes nothing but for a connection that is the request's own.
+    pub(super) fn switching(loan: Loan, lease: Lease) -> Self {
+        let inner = match loan {
+            Loan::Pooled(_) => Inner::Ended,
+            Loan::Own(own) => Inner::Switched(own),
+        };
+        Self { inner, expiry: None, lease }
+    }
+
+    /// The connection, if the backend has switched and nobody has taken it yet.
+    pub fn switched(&mut self) -> Option<Switched> {
+        match std::mem::replace(&mut self.inner, Inner::Ended) {
+            Inner::Switched(own) => {
+                let Own { channel, kept } = *own;
+                let (stream, unread) = channel.into_parts();
+                Some(Switched { stream, unread, kept })
+            }
+            other => {
+                self.inner = other;
+                None
+            }
+        }
     }
 
     /// Where it comes from.
@@ -79,22 +134,35 @@ impl UpstreamBody {
 
     /// Breaks the body off as soon as something has come to pass.
     pub fn until(mut self, expiry: impl Future<Output = ()> + 'static) -> Self {
-        if !self.inner.is_end_stream() {
+        if !self.is_end_stream() {
             self.expiry = Some(Expiry(Box::pin(expiry)));
         }
         self
     }
 
-    fn return_if_ended(&mut self) {
-        if self.inner.is_end_stream() {
-            self.give_back();
+    fn end_if_read(&mut self) {
+        if self.is_end_stream() {
+            self.end();
         }
     }
 
-    fn give_back(&mut self) {
-        // A stream has nothing to be given back but itself.
-        if let Some(Loan::Connection(connection)) = self.loan.take() {
-            connection.give_back();
+    /// It was read to its end.
+    fn end(&mut self) {
+        match std::mem::replace(&mut self.inner, Inner::Ended) {
+            Inner::Lent(loan) => loan.give_back(),
+            Inner::Duplex(reading) => reading.leave(),
+            // A stream has nothing to be given back but itself.
+            Inner::Stream(_) | Inner::Ended => {}
+            switched @ Inner::Switched(_) => self.inner = switched,
+        }
+    }
+
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        match &mut self.inner {
+            Inner::Ended | Inner::Switched(_) => Poll::Ready(None),
+            Inner::Lent(loan) => loan.channel_mut().poll_body(cx).map_err(ExchangeError::Http1),
+            Inner::Duplex(reading) => reading.poll_body(cx).map_err(ExchangeError::Http1),
+            Inner::Stream(stream) => Pin::new(&mut stream.0).poll_frame(cx).map_err(ExchangeError::Http2),
         }
     }
 }
@@ -110,28 +178,38 @@ impl Body for UpstreamBody {
         if let Some(Expiry(expiry)) = &mut self.expiry
             && expiry.as_mut().poll(cx).is_ready()
         {
-            self.loan = None;
+            (self.inner, self.expiry) = (Inner::Ended, None);
             return Poll::Ready(Some(Err(BodyError::Timeout)));
         }
-        let mut frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let mut frame = std::task::ready!(self.poll_inner(cx));
         if let Some(Ok(frame)) = &mut frame
             && let Some(trailers) = frame.trailers_mut()
         {
             trailers::strip(trailers);
         }
         match &frame {
-            Some(Ok(_)) => self.return_if_ended(),
-            Some(Err(_)) => self.loan = None,
-            None => self.give_back(),
+            Some(Ok(_)) => self.end_if_read(),
+            Some(Err(_)) => self.inner = Inner::Ended,
+            None => self.end(),
         }
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Upstream)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.inner {
+            Inner::Ended | Inner::Switched(_) => true,
+            Inner::Lent(loan) => loan.channel().is_read(),
+            Inner::Duplex(reading) => reading.is_read(),
+            Inner::Stream(stream) => stream.0.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match &self.inner {
+            Inner::Ended | Inner::Switched(_) => SizeHint::with_exact(0),
+            Inner::Lent(loan) => loan.channel().hint(),
+            Inner::Duplex(reading) => reading.hint(),
+            Inner::Stream(stream) => stream.0.size_hint(),
+        }
     }
 }

@@ -1,7 +1,20 @@
-//! How an exchange with a backend ended that brought no response, told from hyper's error.
+//! How an exchange with a backend ended that brought no response, or not all of it, told from its error.
 
-use std::error::Error;
+use std::error::Error as _;
 use std::io;
+
+use super::http1::Fault;
+
+/// What went wrong, in the version that was spoken.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// HTTP/1.1.
+    #[error(transparent)]
+    Http1(#[from] Fault),
+    /// HTTP/2.
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
+}
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +33,7 @@ pub enum Ending {
 
 impl Ending {
     /// Of an exchange on a connection that may have ended before the request came there.
-    pub(super) fn on(error: &hyper::Error, is_stale: bool) -> Self {
+    pub(super) fn on(error: &ExchangeError, is_stale: bool) -> Self {
         match Self::of(error) {
             Self::Closed if is_stale => Self::Stale,
             ending => ending,
@@ -29,15 +42,26 @@ impl Ending {
 
     /// Of a response's body that breaks off. A connection that is closed before the length that was announced is no word of
     /// HTTP's, as at Envoy; one that is reset is closed.
-    pub(super) fn amid_body(error: &hyper::Error) -> Self {
-        let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    pub(super) fn amid_body(error: &ExchangeError) -> Self {
+        let io = match error {
+            ExchangeError::Http1(Fault::Io(io)) => Some(io),
+            ExchangeError::Http1(_) => None,
+            ExchangeError::Http2(error) => {
+                error.source().and_then(|source| source.downcast_ref::<io::Error>())
+            }
+        };
         match (Self::of(error), io.map(io::Error::kind)) {
             (Self::Closed, Some(kind)) if speaks_badly(kind) => Self::NotHttp,
             (ending, _) => ending,
         }
     }
 
-    fn of(error: &hyper::Error) -> Self {
+    fn of(error: &ExchangeError) -> Self {
+        let error = match error {
+            ExchangeError::Http1(fault) if fault.is_bad_speech() => return Self::NotHttp,
+            ExchangeError::Http1(_) => return Self::Closed,
+            ExchangeError::Http2(error) => error,
+        };
         match error.source().and_then(|source| source.downcast_ref::<h2::Error>()) {
             Some(error) if error.is_remote() && error.is_reset() => match error.reason() {
                 Some(h2::Reason::REFUSED_STREAM) => Self::Refused,
@@ -51,7 +75,7 @@ impl Ending {
     }
 }
 
-/// What hyper calls a length or a chunk that does not hold.
+/// A length that does not hold, or TLS that ends without saying so (RFC 8446, 6.1).
 fn speaks_badly(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
 }

@@ -4,17 +4,18 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
+use std::task::Context;
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::dial::Dial;
+use super::http1::Channel;
 use super::limits::Place;
 use super::opening::Opening;
 use super::replay::RequestBody;
-use super::witness::Unheard;
 use crate::model::{Cluster, ClusterName};
 
 /// Idle connections kept for one endpoint by one worker.
@@ -130,8 +131,7 @@ impl Rules {
 /// An HTTP/1.1 connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) sender: http1::SendRequest<RequestBody>,
-    pub(super) unheard: Unheard,
+    pub(super) channel: Channel,
     /// Our end.
     pub(super) local: Option<SocketAddr>,
     cluster: ClusterName,
@@ -147,14 +147,14 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(
-        (sender, unheard, local): (http1::SendRequest<RequestBody>, Unheard, Option<SocketAddr>),
+        channel: Channel,
         (cluster, spot, origin): (&Cluster, &Spot, &Rc<RefCell<Origin>>),
         seat: Seat,
     ) -> Self {
         let (rules, since) = (Rules::of(cluster), Instant::now());
+        let local = channel.socket().local_addr().ok();
         Self {
-            sender,
-            unheard,
+            channel,
             local,
             cluster: cluster.name.clone(),
             spot: spot.clone(),
@@ -198,6 +198,12 @@ impl Connection {
 
     pub(super) fn is_stale(&self) -> bool {
         self.idle_for() >= self.rules.idle_timeout || self.rules.is_too_old(self.made)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.channel.take_leave();
     }
 }
 
@@ -308,19 +314,24 @@ impl Origin {
         self.multiplexed.retain(|connection| connection.idle_since().is_none_or(|since| since > then));
     }
 
-    /// Takes a connection back that has nothing under way.
-    pub(super) fn keep(&mut self, mut connection: Box<Connection>) {
+    /// Takes a connection back that has nothing under way. One that is too many is to be closed.
+    pub(super) fn keep(&mut self, mut connection: Box<Connection>) -> Option<Box<Connection>> {
         connection.since = Instant::now();
-        if self.idle.len() >= MAX_IDLE {
-            self.idle.pop_front();
-        }
+        let surplus = if self.idle.len() >= MAX_IDLE { self.idle.pop_front() } else { None };
         self.idle.push_back(connection);
         self.crowd.freed.notify_one();
+        surplus
+    }
+
+    /// Closes the HTTP/1.1 connections on which something has come that nobody has asked for, or the end. Whoever asks is woken
+    /// when there are others.
+    pub(super) fn close_ended(&mut self, cx: &mut Context<'_>) {
+        self.idle.retain_mut(|idle| idle.channel.poll_news(cx).is_pending());
     }
 
     /// Closes what is idle for too long; false if nothing is left.
     pub(super) fn sweep(&mut self) -> bool {
-        self.idle.retain(|idle| !idle.sender.is_closed() && !idle.is_stale());
+        self.idle.retain(|idle| !idle.is_stale());
         self.multiplexed.retain(Multiplexed::is_usable);
         let is_open = !self.idle.is_empty() || !self.multiplexed.is_empty();
         is_open || !self.dials.is_empty() || Rc::strong_count(&self.crowd) > 1

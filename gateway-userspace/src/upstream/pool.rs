@@ -7,31 +7,35 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use http::{Request, Response, Version};
+use http::{Response, Version};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::alone;
 use super::balance::Lease;
-use super::body::{Loan, UpstreamBody};
+use super::body::UpstreamBody;
 use super::connect::ConnectError;
 use super::departure::Departure;
 use super::dial::{Dial, Opened};
-use super::ending::Ending;
+use super::ending::{Ending, ExchangeError};
 use super::executor::LocalExecutor;
-use super::framing::{self, Ambiguous};
 use super::held::Room;
+use super::http1::Channel;
 use super::limits::{self, Overflow};
+use super::loan::Loan;
 use super::opening::Opening;
 use super::origin::{
     CONNECTION_WINDOW, Connection, Multiplexed, Origin, Rules, STREAM_WINDOW, Seat, Spot, Waiting,
 };
+use super::outbound::Outbound;
 use super::replay::RequestBody;
-use super::witness::Witnessed;
+use super::watch::Watch;
+use crate::http1::Ambiguous;
 use crate::model::{Cluster, ClusterName, Counts, Pings};
 
 /// Idle connections of a worker to all endpoints together. Clusters whose connections begin with what a client says of
@@ -51,7 +55,7 @@ pub enum SendError {
         /// What failed.
         error: ConnectError,
         /// The request as it was.
-        request: Box<Request<RequestBody>>,
+        request: Outbound,
     },
     /// As much is under way as the DestinationRule allows; nothing was sent.
     #[error("overflow")]
@@ -62,16 +66,17 @@ pub enum SendError {
     /// The request went out (at least in part) and no response came.
     #[error("{error}")]
     Exchange {
-        /// What hyper says.
+        /// What went wrong.
         #[source]
-        error: hyper::Error,
+        error: ExchangeError,
         /// What that means.
         ending: Ending,
     },
 }
 
 impl SendError {
-    pub(super) fn exchange(error: hyper::Error, is_stale: bool) -> Self {
+    pub(super) fn exchange(error: impl Into<ExchangeError>, is_stale: bool) -> Self {
+        let error = error.into();
         Self::Exchange { ending: Ending::on(&error, is_stale), error }
     }
 }
@@ -101,7 +106,7 @@ impl From<Overflow> for NoConnection {
 }
 
 impl NoConnection {
-    fn with(self, request: Box<Request<RequestBody>>) -> SendError {
+    fn with(self, request: Outbound) -> SendError {
         match self {
             Self::Failed(error) => SendError::Connect { error, request },
             Self::Overflow => SendError::Overflow,
@@ -114,12 +119,26 @@ impl NoConnection {
 pub struct Pool(Rc<Inner>);
 
 #[derive(Debug, Default)]
-struct Inner {
+pub(super) struct Inner {
     counts: Counts,
     origins: RefCell<Origins>,
     /// Idle connections, or more: some are closed, or have found work, since they were counted.
     idle: Cell<usize>,
     room: Room,
+    watch: Watch,
+}
+
+impl Inner {
+    pub(super) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Closes the idle connections of HTTP/1.1 that their backends have closed, or on which they say what nobody has asked for.
+    /// Whoever asks is woken when there are others.
+    pub(super) fn close_ended(&self, cx: &mut Context<'_>) {
+        let origins = self.origins.borrow();
+        origins.values().flat_map(HashMap::values).for_each(|origin| origin.borrow_mut().close_ended(cx));
+    }
 }
 
 /// Clients cannot say what is hashed here but where a backend is told of them, and then not how: the hashes have a seed.
@@ -133,27 +152,30 @@ pub(super) struct Returnable {
 }
 
 impl Returnable {
-    /// A response may end before its request has been sent: then the connection is still the slow client's, and
-    /// whoever took it from the pool would wait for that client.
-    pub(super) fn give_back(mut self) {
-        if self.connection.sender.is_closed() || self.connection.is_spent() {
-            return;
-        }
-        if self.connection.sender.is_ready() {
-            return self.keep();
-        }
-        tokio::task::spawn_local(async move {
-            if self.connection.sender.ready().await.is_ok() {
-                self.keep();
-            }
-        });
+    pub(super) fn channel(&self) -> &Channel {
+        &self.connection.channel
     }
 
+    pub(super) fn channel_mut(&mut self) -> &mut Channel {
+        &mut self.connection.channel
+    }
+
+    /// A request and its response have ended.
+    pub(super) fn give_back(mut self) {
+        if self.connection.channel.is_free() && !self.connection.is_spent() {
+            self.keep();
+        }
+    }
+
+    /// Keeps it, unless its backend has closed it, or says what nobody has asked for.
     fn keep(self) {
-        let Self { pool, connection } = self;
-        let home = connection.home().unwrap_or_else(|| pool.origin(connection.to()));
-        home.borrow_mut().keep(connection);
-        pool.one_more_idle();
+        let Self { pool, mut connection } = self;
+        if pool.0.watch.listens(&pool.0, &mut connection.channel) {
+            let home = connection.home().unwrap_or_else(|| pool.origin(connection.to()));
+            let surplus = home.borrow_mut().keep(connection);
+            drop(surplus);
+            pool.one_more_idle();
+        }
     }
 }
 
@@ -172,13 +194,13 @@ impl Pool {
     /// head of the response. It leaves as soon as there is a connection.
     pub async fn send(
         &self,
-        request: Box<Request<RequestBody>>,
+        request: Outbound,
         (cluster, opening): (&Arc<Cluster>, &Opening),
         lease: Lease,
         departure: &Departure,
     ) -> Result<Response<UpstreamBody>, SendError> {
         let spot = Spot { address: lease.address, opening: opening.clone() };
-        if request.version() == Version::HTTP_2 {
+        if request.head.version == Version::HTTP_2 {
             // In a box, so that requests of HTTP/1.1 don't carry its room about.
             Box::pin(self.send_http2(request, (cluster, &spot), lease, departure)).await
         } else {
@@ -188,7 +210,7 @@ impl Pool {
 
     async fn send_http1(
         &self,
-        mut request: Box<Request<RequestBody>>,
+        mut request: Outbound,
         (cluster, spot): (&Cluster, &Spot),
         lease: Lease,
         departure: &Departure,
@@ -208,25 +230,22 @@ impl Pool {
             };
             connection.serve();
             departure.leave(spot.address, connection.local);
-            match connection.sender.try_send_request(*request).await {
-                Ok(mut response) => {
-                    // Otherwise the connection ends here.
-                    framing::settle(&mut response)?;
-                    let returnable = Returnable { pool: self.clone(), connection };
-                    let keep = response.status() != http::StatusCode::SWITCHING_PROTOCOLS;
-                    let loan = keep.then_some(Loan::Connection(returnable));
-                    return Ok(response.map(|body| UpstreamBody::new(body, loan, lease)));
+            let Outbound { head, body } = request;
+            let mut sending = connection.channel.begin(&head, body);
+            let fault = match connection.channel.exchange(&head.method, &mut sending, !reused).await {
+                Ok(answer) => {
+                    let loan = Loan::Pooled(Returnable { pool: self.clone(), connection });
+                    return alone::answer(answer, loan, sending, lease);
                 }
-                // The backend had closed an idle connection: not a byte was sent, so another one is tried.
-                Err(mut unsent) => match unsent.take_message() {
-                    Some(unchanged) if reused => request = Box::new(unchanged),
-                    _ => {
-                        // Those that have been idle for longer will hardly be better.
-                        origin.borrow_mut().close_idle_since(connection.idle_since());
-                        let is_stale = reused && connection.unheard.is_so();
-                        return Err(SendError::exchange(unsent.into_error(), is_stale));
-                    }
-                },
+                Err(fault) => fault,
+            };
+            let is_stale = reused && connection.channel.is_unheard();
+            // Those that have been idle for longer will hardly be better.
+            origin.borrow_mut().close_idle_since(connection.idle_since());
+            // The backend had closed an idle connection, and not a byte was sent: another one is tried.
+            match sending.unsent().filter(|_| reused) {
+                Some(body) => request = Outbound { head, body },
+                None => return Err(SendError::exchange(fault, is_stale)),
             }
         }
     }
@@ -247,10 +266,7 @@ impl Pool {
                 let seat = Seat::new(crowd.clone(), place);
                 drop(waiting);
                 let stream = spot.opening.open(spot.address, cluster).await?;
-                let local = stream.socket().local_addr().ok();
-                let (stream, unheard) = Witnessed::new(stream);
-                let sender = alone::begin(stream, spot.address).await?;
-                let connection = Connection::new((sender, unheard, local), (cluster, spot, origin), seat);
+                let connection = Connection::new(Channel::new(stream), (cluster, spot, origin), seat);
                 return Ok((Box::new(connection), false));
             }
             waiting.get_or_insert_with(|| Waiting::new(crowd.clone()));
@@ -263,14 +279,17 @@ impl Pool {
 
     async fn take_idle(&self, origin: &RefCell<Origin>) -> Option<Box<Connection>> {
         loop {
-            let mut idle = origin.borrow_mut().idle.pop_back()?;
+            let idle = origin.borrow_mut().idle.pop_back()?;
             self.0.idle.set(self.0.idle.get().saturating_sub(1));
-            if idle.idle_for() > QUIET {
-                // Gives the reactor a turn, and then the connection's task, which hears of a close by it. Busy
-                // connections are spared that: it is a system call.
+            // Busy connections are spared what asks the kernel: it is a system call.
+            if idle.idle_for() > QUIET && idle.channel.has_news() {
+                if !idle.channel.is_sealed() {
+                    continue;
+                }
+                // It may be none of HTTP's: the reactor is given a turn to hear of it before it is read.
                 tokio::task::yield_now().await;
             }
-            if !idle.is_stale() && idle.sender.ready().await.is_ok() {
+            if !idle.is_stale() {
                 return Some(idle);
             }
         }
@@ -278,7 +297,7 @@ impl Pool {
 
     async fn send_http2(
         &self,
-        mut request: Box<Request<RequestBody>>,
+        mut request: Outbound,
         (cluster, spot): (&Arc<Cluster>, &Spot),
         lease: Lease,
         departure: &Departure,
@@ -289,14 +308,13 @@ impl Pool {
                 Err(none) => return Err(none.with(request)),
             };
             departure.leave(spot.address, stream.local());
-            match sender.try_send_request(*request).await {
+            match sender.try_send_request(request.into_request()).await {
                 Ok(response) => {
-                    let loan = Some(Loan::Stream(stream));
-                    return Ok(response.map(|body| UpstreamBody::new(body, loan, lease)));
+                    return Ok(response.map(|body| UpstreamBody::stream(body, stream, lease)));
                 }
                 Err(mut unsent) => match unsent.take_message() {
                     Some(unchanged) if !is_first => {
-                        request = Box::new(unchanged);
+                        request = Outbound::of(unchanged);
                         self.origin((&cluster.name, spot)).borrow_mut().forget(&stream);
                     }
                     _ => return Err(SendError::exchange(unsent.into_error(), false)),

@@ -2,25 +2,28 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::DuplexStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
-use super::super::witness::Unheard;
+use super::super::stream::UpstreamStream;
 use super::*;
 use crate::model::UpstreamProtocol;
 
 /// Has a pool keep an idle connection to each of so many endpoints, a second apart, the first the oldest. Their other ends
 /// must be held.
-async fn fill(pool: &Pool, cluster: &Cluster, endpoints: u16) -> Vec<DuplexStream> {
+async fn fill(pool: &Pool, cluster: &Cluster, endpoints: u16) -> Vec<TcpStream> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let listens = listener.local_addr().expect("an address");
     let mut ends = Vec::new();
     for port in 0..endpoints {
-        let (ours, theirs) = tokio::io::duplex(16);
+        let ours = TcpStream::connect(listens).await.expect("a connection");
+        let theirs = listener.accept().await.expect("a connection").0;
         let address = SocketAddr::from(([10, 0, 0, 1], port));
-        let sender = alone::begin(ours, address).await.expect("a connection");
+        let channel = Channel::new(UpstreamStream::Plain(ours));
         let spot = Spot { address, opening: Opening::default() };
         let origin = pool.origin((&cluster.name, &spot));
         let seat = Seat::new(origin.borrow().crowd.clone(), None);
-        let connection = Connection::new((sender, Unheard::default(), None), (cluster, &spot, &origin), seat);
+        let connection = Connection::new(channel, (cluster, &spot, &origin), seat);
         Returnable { pool: pool.clone(), connection: Box::new(connection) }.keep();
         ends.push(theirs);
         tokio::time::advance(Duration::from_secs(1)).await;

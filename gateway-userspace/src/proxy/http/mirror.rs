@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Response;
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
@@ -16,7 +16,7 @@ use super::serve::Connection;
 use super::{affinity, headers};
 use crate::model::{Cluster, Forward, Fraction, Outcome};
 use crate::proxy::worker::Shared;
-use crate::upstream::{Departure, Ended, Key, Opening, SendError, UpstreamBody, limits};
+use crate::upstream::{Departure, Ended, Key, Opening, Outbound, SendError, UpstreamBody, limits};
 
 const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 /// Copies under way in a worker, each with up to 1 MiB of body; there are no more, however slow their backend.
@@ -102,7 +102,7 @@ impl Copy {
         lease.hold(place, None);
         let departure = Departure::default();
         let exchange = async {
-            let request = Box::new(Request::from_parts(head, body));
+            let request = Outbound { head: Box::new(head), body };
             let response = shared.pool.send(request, (&cluster, &opening), lease, &departure).await?;
             let status = response.status().as_u16();
             read(response).await;

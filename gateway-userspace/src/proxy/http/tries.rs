@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response, Version};
+use http::{Response, Version};
 use tokio::time::sleep;
 
 use super::deadline::{Times, of_request, of_try};
@@ -21,7 +21,7 @@ use crate::model::{Cluster, Outcome, RetryPolicy};
 use crate::proxy::error::{RequestError, Reset, Tries};
 use crate::proxy::tcp;
 use crate::telemetry::ResponseFlag;
-use crate::upstream::{Departure, Ending, Key, Opening, SendError, Upload, UpstreamBody, limits};
+use crate::upstream::{Departure, Ending, Key, Opening, Outbound, SendError, Upload, UpstreamBody, limits};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 
@@ -208,17 +208,17 @@ impl Order<'_> {
         self.notes.tried(endpoint);
         state.tried.push(endpoint);
         head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(state.made));
-        let request = Box::new(Request::from_parts(*head, self.upload.body()));
+        let request = Outbound { head, body: self.upload.body() };
         let Ok(place) = limits::request(&connection.shared.counts, cluster) else {
             return Ok((Err(Failure::Reset { reset: Reset::Overflow, unsent: None }), endpoint));
         };
         lease.hold(place, None);
         let _told = ToldFrom { notes: self.notes, departure };
         let sending = pin!(async {
-            if self.is_upgrade && request.version() != Version::HTTP_2 {
+            if self.is_upgrade && request.head.version != Version::HTTP_2 {
                 // In a box, as few requests need its room.
                 let to = (&***cluster, self.opening);
-                Box::pin(upgrade::send(connection, to, *request, lease, departure)).await
+                Box::pin(upgrade::send(connection, to, request, lease, departure)).await
             } else {
                 connection.shared.pool.send(request, (cluster, self.opening), lease, departure).await
             }
@@ -325,7 +325,7 @@ impl Order<'_> {
                 tcp::report(self.cluster, &error);
                 self.notes.unreached(&error);
                 let reset = Reset::of(&error);
-                Err(Failure::Reset { reset, unsent: Some(Box::new(request.into_parts().0)) })
+                Err(Failure::Reset { reset, unsent: Some(request.head) })
             }
         }
     }

@@ -22,7 +22,6 @@ use crate::datapath::handoff::Entry;
 use crate::http1::{self, AnyStream, NotSwitched, Switching};
 use crate::model::{Below, Cluster};
 use crate::net::drain::DrainWatch;
-use crate::net::keeping::Keeping;
 use crate::net::relay::{Carried, Parts, RelayEnd};
 use crate::net::rewind::Rewound;
 use crate::proxy::access::Line;
@@ -34,7 +33,7 @@ use crate::proxy::worker::Shared;
 use crate::proxy::{opaque, tcp};
 use crate::telemetry::access;
 use crate::upstream::{
-    self, Departure, Lease, Opening, RequestBody, SendError, UpstreamBody, UpstreamStream, limits,
+    self, Departure, Lease, Opening, Outbound, SendError, UpstreamBody, UpstreamStream, limits,
 };
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
@@ -63,10 +62,6 @@ enum Unswitched {
     #[error(transparent)]
     Http2(#[from] hyper::Error),
 }
-
-/// A backend's connection that requests for upgrades are sent on: no other request gets it. The port ends with it,
-/// unless both sides switch.
-type Own = Keeping<UpstreamStream, Port>;
 
 /// Where a request that switches leaves what its line in the access log tells so far, and when it began: the line ends with the
 /// connection.
@@ -157,7 +152,7 @@ pub(super) fn ask(headers: &mut HeaderMap) {
 pub(super) async fn send(
     connection: &Connection,
     (cluster, opening): (&Cluster, &Opening),
-    request: Request<RequestBody>,
+    request: Outbound,
     mut lease: Lease,
     departure: &Departure,
 ) -> Result<Response<UpstreamBody>, SendError> {
@@ -173,9 +168,10 @@ pub(super) async fn send(
     match connecting.await {
         Ok((stream, port)) => {
             departure.leave(lease.address, stream.socket().local_addr().ok());
-            upstream::send_alone(Own::new(stream, port), request, lease).await
+            // The port ends with the connection, unless both sides switch.
+            upstream::send_alone(stream, Box::new(port), request, lease).await
         }
-        Err(error) => Err(SendError::Connect { error, request: Box::new(request) }),
+        Err(error) => Err(SendError::Connect { error, request }),
     }
 }
 
@@ -193,7 +189,7 @@ pub(super) fn switch(
         *refused.status_mut() = StatusCode::BAD_GATEWAY;
         return refused;
     };
-    let upstream = hyper::upgrade::on(&mut response);
+    let backend = backend(response.body_mut());
     let (mut head, body) = response.into_parts();
     let told = Told::default();
     head.extensions.insert(told.clone());
@@ -212,9 +208,9 @@ pub(super) fn switch(
     let carried = async move {
         // The body holds the endpoint's lease; what follows is what it counts.
         let _held = body;
-        let upstream = async { Ok(upstream.await?) };
-        match tokio::try_join!(downstream.regained(), upstream) {
-            Ok((downstream, upstream)) => switched.carry(downstream, upstream).await,
+        let Some(backend) = backend else { return };
+        match downstream.regained().await {
+            Ok(downstream) => switched.carry(downstream, backend).await,
             Err(error) => tracing::debug!(%error, "upgrade failed"),
         }
     };
@@ -228,8 +224,7 @@ pub(super) fn switch(
 }
 
 impl Switched {
-    async fn carry(self, downstream: Client, upstream: Upgraded) {
-        let Some(backend) = backend(upstream) else { return };
+    async fn carry(self, downstream: Client, backend: Backend) {
         let mut line = Line::begin(&self.shared, self.ends, None);
         if let Some(line) = &mut line {
             if let Some(told) = self.told.take() {
@@ -301,14 +296,14 @@ fn tell(line: Option<Line>, carried: Carried, end: &RelayEnd) {
     }
 }
 
-/// The backend's socket, out of what [`send`] made of it.
-fn backend(upstream: Upgraded) -> Option<Backend> {
-    let Ok(parts) = upstream.downcast::<TokioIo<Own>>() else {
+/// The backend's connection, out of what [`send`] made of it.
+fn backend(body: &mut UpstreamBody) -> Option<Backend> {
+    let upstream::Switched { stream, unread, kept } = body.switched()?;
+    let Ok(port) = kept.downcast::<Port>() else {
         tracing::error!("a backend's connection has switched that no upgrade was asked for on");
         return None;
     };
-    let (stream, port) = parts.io.into_inner().into_parts();
-    Some(Backend { stream, port, answer: parts.read_buf })
+    Some(Backend { stream, port: *port, answer: unread })
 }
 
 /// The client's socket, and what was read from it beyond its request; a stream if it is none.
