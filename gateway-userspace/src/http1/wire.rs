@@ -22,12 +22,14 @@ pub struct Wire<S> {
     /// Bytes that are read next.
     room: usize,
     out: Outflow,
+    /// What is said has waited for its turn.
+    has_waited: bool,
 }
 
 impl<S> Wire<S> {
     /// Of a stream of which something was read already, perhaps.
     pub fn new(stream: S, read: Bytes) -> Self {
-        Self { stream, read: read.into(), room: LITTLE, out: Outflow::default() }
+        Self { stream, read: read.into(), room: LITTLE, out: Outflow::default(), has_waited: false }
     }
 
     /// What was read and not taken.
@@ -82,10 +84,18 @@ impl<S: AsyncRead + Unpin> Wire<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Wire<S> {
-    /// Sends all that was said.
+    /// Sends all that was said. What is short waits until the tasks that are ready by now have had their turn, so that what all of
+    /// them say goes out together: a reader that sleeps is woken by the first of it, which is dearer than to write, and is awake
+    /// for the rest.
     pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.out.is_empty() {
+            if !self.has_waited && self.out.len() < LITTLE {
+                self.has_waited = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             ready!(self.out.poll_write(&mut self.stream, cx))?;
+            self.has_waited = false;
         }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
@@ -100,10 +110,24 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::task::Waker;
 
     use tokio::io::AsyncWriteExt as _;
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_short_goes_out_behind_the_turn_of_others() {
+        let (stream, mut other) = tokio::io::duplex(1 << 20);
+        let mut wire = Wire::new(stream, Bytes::new());
+        let cx = &mut Context::from_waker(Waker::noop());
+        for (length, waits) in [(1, true), (LITTLE - 1, true), (LITTLE, false)] {
+            wire.out().push(vec![7; length].into());
+            assert_eq!(wire.poll_send(cx).is_pending(), waits, "{length}");
+            assert!(wire.poll_send(cx).is_ready() && wire.unsent() == 0);
+            other.read_exact(&mut vec![0; length]).await.unwrap();
+        }
+    }
 
     #[tokio::test]
     async fn what_is_read_stands_behind_what_was_and_more_is_read_of_who_sends_more() {
