@@ -170,6 +170,11 @@ impl Connection {
         self.drain.clone()
     }
 
+    /// How long it takes new requests still, if connections may have an age.
+    pub(super) fn age_left(&self) -> Option<Duration> {
+        self.shared.bounds.age.map(|age| age.saturating_sub(self.ends.since.elapsed()))
+    }
+
     /// `http` or `https`, by what was terminated here.
     pub(super) fn scheme(&self) -> &'static str {
         if self.chain.is_some() { "https" } else { "http" }
@@ -349,10 +354,10 @@ fn service(
 /// Waits until a connection of this version is to take no more requests than those under way: for a drain, for its age, or because
 /// something runs short.
 pub(super) async fn last_call(connection: &Connection, drain: &mut DrainWatch, version: HttpVersion) {
-    let Shared { bounds, overload, counts, .. } = &*connection.shared;
+    let Shared { overload, counts, .. } = &*connection.shared;
     let aged = async {
-        match bounds.age {
-            Some(age) => sleep(age.saturating_sub(connection.ends.since.elapsed())).await,
+        match connection.age_left() {
+            Some(left) => sleep(left).await,
             None => std::future::pending().await,
         }
         counts.refusals.count(Refusal::Age);

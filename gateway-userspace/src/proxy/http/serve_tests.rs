@@ -768,3 +768,17 @@ async fn wherever_a_client_pauses_it_is_served_on_and_between_requests_holds_lit
     })
     .await;
 }
+
+/// Most connections are paused for most of their life, and each that is takes so much and what its socket does.
+#[tokio::test]
+async fn a_connection_that_is_paused_takes_little_room() {
+    run(async {
+        let rig = Rig::new().await;
+        let address = rig.backend.local_addr().unwrap();
+        let (_client, server) = (TcpStream::connect(address).await.unwrap(), rig.accept().await);
+        let served = conversation::serve(Rc::new(rig.connection()), Rewound::new(Bytes::new(), server));
+        let sizes = [size_of_val(&served), size_of::<Connection>()];
+        assert!(sizes[0] <= 384 && sizes[1] <= 464, "{sizes:?}");
+    })
+    .await;
+}

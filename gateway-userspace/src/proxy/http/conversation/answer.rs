@@ -18,7 +18,12 @@ const AHEAD: usize = 64 * 1024;
 
 /// The answer breaks off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Broken;
+pub(super) enum Broken {
+    /// There is no more of it, though there should be.
+    Answer,
+    /// Nobody takes it.
+    Client,
+}
 
 /// See the module.
 pub(super) struct Answer {
@@ -87,7 +92,7 @@ impl Answer {
             }
             let frame = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                 Some(Ok(frame)) => Some(frame),
-                Some(Err(_)) => return Poll::Ready(Err(Broken)),
+                Some(Err(_)) => return Poll::Ready(Err(Broken::Answer)),
                 None => None,
             };
             let is_last = frame.as_ref().is_none_or(Frame::is_trailers) || body.is_end_stream();
@@ -101,12 +106,12 @@ impl Answer {
         let mut trailers = None;
         match frame.map(Frame::into_data) {
             Some(Ok(data)) if data.is_empty() => {}
-            Some(Ok(data)) => self.encoder.data(data, out).map_err(|_| Broken)?,
+            Some(Ok(data)) => self.encoder.data(data, out).map_err(|_| Broken::Answer)?,
             Some(Err(frame)) => trailers = frame.into_trailers().ok(),
             None => {}
         }
         if is_last {
-            self.encoder.end(trailers.as_ref(), out).map_err(|_| Broken)?;
+            self.encoder.end(trailers.as_ref(), out).map_err(|_| Broken::Answer)?;
             if let Body::Open(body) = std::mem::replace(&mut self.body, Body::Broken) {
                 self.body = Body::Over(body.ended());
             }
