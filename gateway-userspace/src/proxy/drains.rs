@@ -197,8 +197,11 @@ mod tests {
         drains.keep(&snapshot(vec![one.clone(), other.clone()]));
         assert!(!gone.is_draining() && !stays.is_draining());
         // A port that speaks something else from now on is another place.
+        let mut news = std::pin::pin!(drains.news());
+        assert!(!news.as_mut().enable());
         drains.keep(&snapshot(vec![tls(80), other.clone()]));
         assert!(gone.is_draining() && !stays.is_draining());
+        assert!(news.enable(), "those that are paused hear of it");
         let again = drains.watch(Place::of(&one));
         drains.keep(&snapshot(vec![one, other]));
         assert!(!again.is_draining(), "of the one that came back");
@@ -219,7 +222,8 @@ mod tests {
         drop(early);
         drains.keep(&snapshot(vec![http(80)]));
         let begun = Instant::now();
-        assert!(!drains.end().await);
+        let (has_ended, ()) = tokio::join!(drains.end(), drains.news());
+        assert!(!has_ended);
         assert_eq!(begun.elapsed(), LIMIT);
         drop(late);
     }

@@ -54,13 +54,8 @@ impl Answer {
         let is_switch = head.status == StatusCode::SWITCHING_PROTOCOLS;
         let ends = length == Length::UntilClose || headers::lists(&head.headers, CONNECTION, b"close");
         let keeps_alive = is_switch || about.keeps_alive && goes_on && !ends;
-        let answering = Answering {
-            head: &head,
-            version: about.version,
-            length,
-            is_head: about.is_head,
-            keeps_alive,
-        };
+        let answering =
+            Answering { head: &head, version: about.version, length, is_head: about.is_head, keeps_alive };
         write_response(out.head(), answering);
         let encoder = Encoder::new(length);
         // Nobody expects others.
