@@ -259,7 +259,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let mut drain = connection.drain.clone();
-    let streams = connection.streams.get_or_init(|| Streams::new()).clone();
+    let streams = connection.streams.get_or_init(Streams::new).clone();
     let (bounds, refusals) = (connection.shared.bounds, connection.shared.counts.refusals.clone());
     let executor = StreamExecutor::default();
     let work = Work { streams: streams.clone(), executor: executor.clone() };
