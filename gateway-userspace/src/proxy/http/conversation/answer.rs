@@ -32,7 +32,10 @@ pub(super) struct Answer {
     is_sent: bool,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there is one of them, and most of its time it is the large one")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of them, and most of its time it is the large one"
+)]
 enum Body {
     Open(Moving),
     /// All of it was written; the request is over when that was sent.
