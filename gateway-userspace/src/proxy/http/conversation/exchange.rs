@@ -188,10 +188,7 @@ where
         if answered.is_ready() {
             return answered;
         }
-        // Whether the client takes what is there sending it tells.
-        let nobody =
-            if answer.is_over() { self.aside.poll_over(cx) } else { self.poll_nobody(intake.as_ref(), cx) };
-        if nobody.is_ready() || watch.is_given_up(cx) {
+        if self.poll_nobody(intake.as_ref(), cx).is_ready() || watch.is_given_up(cx) {
             return Poll::Ready(Err(Broken::Client));
         }
         Poll::Pending
