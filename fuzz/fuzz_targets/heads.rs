@@ -1,9 +1,8 @@
-//! Requests of HTTP/1 that are served can be read in one way only: hyper, which reads them, and the agent, which looks at
-//! them on their way to it, agree with a reading of RFC 9112 to the letter, however the octets are cut. Nor is there anything in
-//! a head that is served which some other reader could take for the length of a body.
+//! Requests of HTTP/1 that are served can be read in one way only: the agent, which reads them, agrees with a reading of RFC 9112 to
+//! the letter, however the octets are cut. Nor is there anything in a head that is served which some other reader could take for
+//! the length of a body.
 //!
-//! The first byte of an input says how long the pieces are, and whether requests are answered before their bodies were read;
-//! the rest is what the client sends.
+//! The first byte of an input says how long the pieces are; the rest is what the client sends.
 
 #![no_main]
 
@@ -13,20 +12,18 @@ use sluice_fuzz::served::{Served, serve};
 
 fuzz_target!(|input: &[u8]| {
     let Some((first, octets)) = input.split_first() else { return };
-    let (piece, reads_bodies) = (usize::from(first & 0x7f) + 1, first & 0x80 == 0);
-    let (served, written) = (serve(octets, piece, reads_bodies), requests(octets));
+    let piece = usize::from(first & 0x7f) + 1;
+    let (served, written) = (serve(octets, piece), requests(octets));
     for (at, served) in served.iter().enumerate() {
         match written.get(at) {
             Some(written) => compare(octets, served, written),
             None => assert!(!served.is_plain, "request {at} begins nowhere: {served:?}"),
         }
     }
-    if reads_bodies {
-        assert_eq!(serve(octets, octets.len().max(1), true), served, "in pieces of {piece}");
-    }
+    assert_eq!(serve(octets, octets.len().max(1)), served, "in pieces of {piece}");
 });
 
-/// hyper may refuse what can be read, and then does not say so here: there is no such request, or its body breaks off.
+/// The agent may refuse what can be read, and then does not say so here: there is no such request, or its body breaks off.
 fn compare(octets: &[u8], served: &Served, written: &Written) {
     let head = &octets[written.head.clone()];
     let is_plain = !matches!(written.framing, Framing::Ambiguous | Framing::Unreadable);

@@ -7,6 +7,8 @@
 pub mod api;
 #[path = "../../gateway-userspace/src/tls/client_hello.rs"]
 pub mod client_hello;
+#[path = "../../gateway-userspace/src/http1/mod.rs"]
+pub mod http1;
 #[path = "../../gateway-userspace/src/model/mod.rs"]
 pub mod model;
 #[path = "../../gateway-userspace/src/net/mod.rs"]

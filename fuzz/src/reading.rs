@@ -1,9 +1,9 @@
-//! Another reading of HTTP/1.1 requests than hyper's and the agent's: RFC 9112 to the letter, and where that lets readers do
+//! Another reading of HTTP/1.1 requests than the agent's: RFC 9112 to the letter, and where that lets readers do
 //! as they like, nothing is read. What the agent serves must be what this reads.
 
 use std::ops::Range;
 
-/// Header lines of a request, as the agent has hyper take them.
+/// Header lines of a request, as the agent takes them.
 pub const MAX_LINES: usize = 100;
 
 /// A request as it stands in the octets of a connection.

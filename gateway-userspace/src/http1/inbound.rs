@@ -260,3 +260,112 @@ impl Drop for Inbound {
         self.0.ring();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::Wake;
+
+    use tokio::io::{AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Bell(AtomicU32);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Bell {
+        fn rings(&self) -> u32 {
+            self.0.swap(0, Ordering::Relaxed)
+        }
+    }
+
+    fn wire() -> (Wire<DuplexStream>, DuplexStream) {
+        let (stream, other) = tokio::io::duplex(1024);
+        (Wire::new(stream, Bytes::new()), other)
+    }
+
+    async fn next(body: &mut Inbound) -> Option<Result<Bytes, InboundError>> {
+        let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?;
+        Some(frame.map(|frame| frame.into_data().unwrap_or_default()))
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_that_was_not_asked_for_and_each_is_woken_by_the_other() {
+        let (mut wire, mut peer) = wire();
+        peer.write_all(b"hello").await.unwrap();
+        let (conversation, reader) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
+        let (waker, reads) = (Waker::from(conversation.clone()), Waker::from(reader.clone()));
+        let (cx, reading) = (&mut Context::from_waker(&waker), &mut Context::from_waker(&reads));
+        let (mut inlet, mut body) = inbound(Length::Exact(7));
+        assert!(!inlet.poll_feed(&mut wire, cx) && wire.buffer().is_empty());
+        assert!(Pin::new(&mut body).poll_frame(reading).is_pending());
+        assert_eq!((conversation.rings(), reader.rings()), (1, 0));
+        assert!(!inlet.poll_feed(&mut wire, cx), "another task waits");
+        assert_eq!((conversation.rings(), reader.rings()), (0, 1));
+        assert_eq!(next(&mut body).await.unwrap().unwrap(), "hello");
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(2), false));
+        // In the task of the conversation, while that is polled.
+        inlet.attend(true);
+        assert!(Pin::new(&mut body).poll_frame(cx).is_pending());
+        peer.write_all(b"!!GET").await.unwrap();
+        assert!(inlet.poll_feed(&mut wire, cx) && inlet.is_whole());
+        assert_eq!((conversation.rings(), reader.rings()), (0, 0), "who is polled is not woken");
+        assert_eq!(next(&mut body).await.unwrap().unwrap(), "!!");
+        assert!(body.is_end_stream() && next(&mut body).await.is_none());
+        assert_eq!(wire.buffer(), "GET");
+    }
+
+    #[tokio::test]
+    async fn a_body_breaks_off_with_its_peer_its_form_or_its_conversation() {
+        for (said, length, is_gone) in [
+            (&b"he"[..], Length::Exact(5), true),
+            (b"2\r\nhe\r\n", Length::Chunked, true),
+            (b"2\r\nhe\n", Length::Chunked, false),
+            (b"2\r\nhe\r\n0\r\nX\r\n\r\n", Length::Chunked, false),
+        ] {
+            let (mut wire, mut peer) = wire();
+            peer.write_all(said).await.unwrap();
+            drop(peer);
+            let (mut inlet, mut body) = inbound(length);
+            let broken = poll_fn(|cx| {
+                loop {
+                    match Pin::new(&mut body).poll_frame(cx) {
+                        Poll::Ready(Some(Ok(frame))) => assert_eq!(frame.into_data().unwrap(), "he"),
+                        Poll::Ready(other) => return Poll::Ready(other),
+                        Poll::Pending => assert!(inlet.poll_feed(&mut wire, cx)),
+                    }
+                }
+            });
+            let error = broken.await.unwrap().unwrap_err();
+            assert_eq!(matches!(error, InboundError::Gone), is_gone, "{said:?}: {error}");
+            assert!(inlet.is_broken() && body.is_end_stream());
+        }
+        let (inlet, mut body) = inbound(Length::Exact(1));
+        drop(inlet);
+        assert!(matches!(next(&mut body).await, Some(Err(InboundError::Gone))));
+        assert!(next(&mut body).await.is_none(), "once");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_wants_is_skimmed_if_it_is_there() {
+        for (said, is_whole) in
+            [(&b"2\r\nhe\r\n0\r\n\r\nGET"[..], true), (b"2\r\nhe\r\n", false), (b"x", false)]
+        {
+            let (mut wire, mut peer) = wire();
+            peer.write_all(said).await.unwrap();
+            let (mut inlet, body) = inbound(Length::Chunked);
+            drop(body);
+            assert!(inlet.is_let_go());
+            assert_eq!(poll_fn(|cx| Poll::Ready(inlet.poll_skim(&mut wire, cx))).await, is_whole, "{said:?}");
+        }
+    }
+}

@@ -38,6 +38,7 @@ impl Length {
             (0, 0) => Ok(Self::NONE),
             (1, 0) => Ok(Self::Exact(said(headers).ok_or(HeadError::Malformed)?)),
             (0, _) => Ok(Self::Chunked),
+            (_, 0) if !is_same(headers) => return Err(HeadError::Malformed),
             _ => Err(Ambiguous),
         })
     }
@@ -71,6 +72,13 @@ impl Length {
 
 fn count(headers: &HeaderMap, name: &HeaderName) -> usize {
     headers.get_all(name).iter().count()
+}
+
+/// Whether all lines say the same length.
+fn is_same(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let first = lengths.next();
+    lengths.all(|length| Some(length) == first)
 }
 
 /// Digits alone: a sign, blanks, or a list of equal numbers is read otherwise by others.
@@ -111,6 +119,7 @@ mod tests {
             (&[("content-length", "")], malformed),
             (&[("content-length", "18446744073709551616")], malformed),
             (&[("content-length", "2"), ("content-length", "2")], Ok(Err(Ambiguous))),
+            (&[("content-length", "2"), ("content-length", "3")], malformed),
             (&[("content-length", "2"), ("transfer-encoding", "chunked")], Ok(Err(Ambiguous))),
             (&[("transfer-encoding", "Chunked")], Ok(Ok(Length::Chunked))),
             (&[("transfer-encoding", "gzip, chunked")], Ok(Ok(Length::Chunked))),

@@ -101,6 +101,14 @@ impl DrainWatch {
         *self.phase.borrow() != Phase::Serving
     }
 
+    /// When those that say nothing are to be let go, if that is known.
+    pub fn quiet_at(&self) -> Option<Instant> {
+        match *self.phase.borrow() {
+            Phase::Draining { quiet, .. } => Some(quiet),
+            Phase::Serving | Phase::Leaving => None,
+        }
+    }
+
     /// Waits until those that say nothing are to be let go.
     pub async fn quiet(&mut self) {
         if let Some((quiet, _)) = self.times().await {

@@ -54,7 +54,7 @@ impl<F: Future + Unpin> Future for Seldom<F> {
             bell.task.lock().unwrap_or_else(PoisonError::into_inner).clone_from(task);
         }
         // It may have rung for the task of before.
-        if !bell.rung.swap(false, Ordering::Acquire) {
+        if !bell.rung.load(Ordering::Relaxed) || !bell.rung.swap(false, Ordering::Acquire) {
             return Poll::Pending;
         }
         Pin::new(future).poll(&mut Context::from_waker(&Waker::from(bell.clone())))

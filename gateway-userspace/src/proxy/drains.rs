@@ -7,6 +7,9 @@ use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
 use crate::model::{ChainAction, FilterChain, Listener, ListenerKey, ListenerKind, Snapshot};
 use crate::net::drain::{DrainTrigger, DrainWatch, drain};
 
@@ -54,6 +57,8 @@ pub(super) struct Drains {
     /// How long each takes at most.
     limit: Duration,
     state: RefCell<State>,
+    /// Rouses connections that are paused: they have no room to wait for a drain of their own.
+    news: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -78,7 +83,7 @@ enum Mode {
 impl Drains {
     /// None yet.
     pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, state: RefCell::default() }
+        Self { limit, state: RefCell::default(), news: Notify::new() }
     }
 
     /// For one more connection of a place.
@@ -96,14 +101,29 @@ impl Drains {
         trigger.watch()
     }
 
+    /// Waits until connections that are paused may have to go.
+    pub(super) fn news(&self) -> Notified<'_> {
+        self.news.notified()
+    }
+
+    /// Has connections that are paused see whether they have to go.
+    pub(super) fn rouse(&self) {
+        self.news.notify_waiters();
+    }
+
     /// Begins to drain what a snapshot has no more.
     pub(super) fn keep(&self, snapshot: &Snapshot) {
         let State { serving, ending, .. } = &mut *self.state.borrow_mut();
+        let mut is_news = false;
         for (_, mut trigger) in serving.extract_if(|place, _| !place.is_in(snapshot)) {
             trigger.begin(self.limit);
             ending.push(trigger);
+            is_news = true;
         }
         ending.retain(|trigger| !trigger.is_over());
+        if is_news {
+            self.rouse();
+        }
     }
 
     /// Has all clients told to go, and those to come.
@@ -124,6 +144,7 @@ impl Drains {
             }
             std::mem::take(ending)
         };
+        self.rouse();
         let ended = async {
             for trigger in &mut all {
                 trigger.ended().await;
@@ -176,8 +197,11 @@ mod tests {
         drains.keep(&snapshot(vec![one.clone(), other.clone()]));
         assert!(!gone.is_draining() && !stays.is_draining());
         // A port that speaks something else from now on is another place.
+        let mut news = std::pin::pin!(drains.news());
+        assert!(!news.as_mut().enable());
         drains.keep(&snapshot(vec![tls(80), other.clone()]));
         assert!(gone.is_draining() && !stays.is_draining());
+        assert!(news.enable(), "those that are paused hear of it");
         let again = drains.watch(Place::of(&one));
         drains.keep(&snapshot(vec![one, other]));
         assert!(!again.is_draining(), "of the one that came back");
@@ -198,7 +222,8 @@ mod tests {
         drop(early);
         drains.keep(&snapshot(vec![http(80)]));
         let begun = Instant::now();
-        assert!(!drains.end().await);
+        let (has_ended, ()) = tokio::join!(drains.end(), drains.news());
+        assert!(!has_ended);
         assert_eq!(begun.elapsed(), LIMIT);
         drop(late);
     }

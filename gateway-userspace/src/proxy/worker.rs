@@ -363,7 +363,7 @@ impl Worker {
 }
 
 /// Looks after the requests under way: often enough that none is given up much later than it may be, and more often while
-/// memory is short.
+/// memory is short. Connections that are paused hear from here that something runs short.
 async fn watch(shared: Rc<Shared>) {
     let Bounds { stream_idle, body_rate, .. } = shared.bounds;
     let calm = stream_idle.map_or(SWEEP, |idle| (idle / 4).min(SWEEP));
@@ -384,6 +384,7 @@ async fn watch(shared: Rc<Shared>) {
                 if changed.is_err() {
                     return;
                 }
+                shared.drains.rouse();
                 if !shared.overload.is_short() {
                     shared.exchanges.wake();
                 }

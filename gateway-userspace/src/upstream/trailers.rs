@@ -3,7 +3,7 @@
 
 use http::header::{self, HeaderMap, HeaderName};
 
-/// What ends here. hyper takes away some of it where it writes HTTP/1.1, h2 nothing.
+/// What ends here. h2 would take away nothing.
 const OF_HEADS: &[HeaderName] = &[
     header::AUTHORIZATION,
     header::CONNECTION,

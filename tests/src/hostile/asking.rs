@@ -95,7 +95,7 @@ fn response(reading: &mut Reading<TcpStream>, ask: Ask<'_>, seen: &mut Seen) -> 
         Ok(head) => head,
         Err(ended) => return Ok(Err(ended)),
     };
-    // hyper speaks to whoever has said 1.0 in that version.
+    // Who has said 1.0 is answered in that version.
     let rest = line.strip_prefix("HTTP/1.1 ").or_else(|| line.strip_prefix("HTTP/1.0 "));
     let status = rest.and_then(|rest| rest.get(..3)).and_then(|it| it.parse().ok());
     let status = status.with_context(|| format!("a status line {line:?}"))?;

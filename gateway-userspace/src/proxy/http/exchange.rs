@@ -206,6 +206,8 @@ impl Exchange {
     /// Goes on to the end of the response.
     pub(super) fn with(self, body: Recorded, overload: &Overload) -> Moving {
         self.state.answered.set(true);
+        // One that was given up is answered with that, and the answer has time of its own.
+        self.state.given_up.set(None);
         let overload = (!body.is_ours()).then(|| overload.clone());
         Moving { body, exchange: self, overload }
     }

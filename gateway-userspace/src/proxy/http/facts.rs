@@ -128,7 +128,7 @@ impl Facts<'_> {
             Part::DirectRemote(part) => Some(address(ends.peer, *part)),
             Part::Local(part) => Some(address(ends.destination(), *part)),
             Part::Protocol => Some(self.protocol.to_owned()),
-            Part::ServerName => self.connection.server_name.as_deref().map(str::to_owned),
+            Part::ServerName => self.connection.server_name().map(str::to_owned),
             Part::RouteName => Some(self.route.name.to_string()),
             Part::StartTime(form) => Some(time(self.started, *form)),
             Part::Header(part) => header(part, first),

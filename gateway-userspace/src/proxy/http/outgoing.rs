@@ -135,12 +135,12 @@ fn new_authority<'a>(route: &'a Route, action: &'a Forward, chosen: usize) -> Op
     rewritten.or_else(by_route).or_else(by_destination)
 }
 
-/// Says how the body is delimited. hyper takes a GET without a length for one without a body, and would drop what
-/// comes; and there are backends that take a POST without one for broken (411), as RFC 9110, 8.6, lets them. `Expect` ends
-/// here: it is hyper that asks the client for the body as soon as the backend's connection does.
+/// Says how the body is delimited. Backends may take a GET without a length for one without a body, and there are some that take a
+/// POST without one for broken (411), as RFC 9110, 8.6, lets them. `Expect` ends here: the client is told to go on as soon as
+/// somebody asks for its body.
 pub(super) fn frame(head: &mut Parts, body: &SizeHint) {
     head.headers.remove(EXPECT);
-    // hyper has read it as a number; what is none it has refused.
+    // It was read as a number; what is none was refused.
     let _ = framing::settle_length(&mut head.headers);
     if head.version != Version::HTTP_11 {
         return;

@@ -66,13 +66,13 @@ impl Notes {
     pub(super) fn begin(connection: &Connection, logging: Option<Arc<Logging>>) -> Self {
         let log = connection.shared.access_log.as_ref();
         let line = log.and_then(|log| Some((log.rules(logging)?, log.clone()))).map(|(logging, log)| {
-            let mut record = connection.ends.record(connection.server_name.as_deref());
-            record.handshake = connection.handshake;
+            let mut record = connection.ends.record(connection.server_name());
+            record.handshake = connection.handshake();
             let mut asked = Asked { scheme: Some(connection.scheme()), ..Asked::default() };
             if logging.wanted().certificate
-                && connection.handshake.is_some_and(|handshake| handshake.is_mutual)
+                && connection.handshake().is_some_and(|handshake| handshake.is_mutual)
             {
-                let shown = connection.client_certificate.as_ref().and_then(|told| told.to_str().ok());
+                let shown = connection.client_certificate().and_then(|told| told.to_str().ok());
                 asked.certificate = shown.map(Box::from);
             }
             Box::new(RefCell::new(Line {

@@ -163,8 +163,8 @@ async fn answer(
     }
     let peer = (connection.ends.client(), connection.client_address(), connection.scheme());
     let asker = headers::add_forwarding(request.headers_mut(), peer, settings.trusted_proxies);
-    let has_shown = connection.handshake.is_some_and(|handshake| handshake.is_mutual);
-    let certificate = connection.client_certificate.as_ref().filter(|_| has_shown);
+    let has_shown = connection.handshake().is_some_and(|handshake| handshake.is_mutual);
+    let certificate = connection.client_certificate().filter(|_| has_shown);
     headers::tell_certificate(request.headers_mut(), settings.client_certificates, (has_shown, certificate));
     notes.asked(&request, &target, asker);
     let host = table.virtual_host(&target.authority).ok_or(RequestError::NoRoute)?;

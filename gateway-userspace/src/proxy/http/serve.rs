@@ -77,14 +77,17 @@ pub(in crate::proxy) struct Connection {
     address: OnceCell<HeaderValue>,
     /// The filter chain, when TLS was terminated.
     chain: Option<Arc<str>>,
-    /// `x-forwarded-client-cert` of a client that has shown a certificate.
-    pub(super) client_certificate: Option<HeaderValue>,
-    /// TLS: the name that the client asked for.
-    pub(super) server_name: Option<Box<str>>,
-    /// TLS: what was agreed on.
-    pub(super) handshake: Option<Handshake>,
+    /// TLS: what its handshake has told. In a box, as most connections that are idle for long have none.
+    greeting: Option<Box<Greeting>>,
     /// What was in force for the last request.
     in_force: RefCell<InForce>,
+}
+
+/// What is known of a client from its handshake.
+struct Greeting {
+    name: Option<Box<str>>,
+    handshake: Handshake,
+    certificate: Option<HeaderValue>,
 }
 
 /// What a request reads of the snapshot, once, at its head.
@@ -126,9 +129,7 @@ impl Connection {
             address: OnceCell::new(),
             streams: OnceCell::new(),
             chain,
-            client_certificate: None,
-            server_name: None,
-            handshake: None,
+            greeting: None,
             in_force: RefCell::new(in_force),
         }
     }
@@ -149,10 +150,23 @@ impl Connection {
         name: Option<&str>,
         (handshake, certificate): (Handshake, Option<HeaderValue>),
     ) -> Self {
-        self.server_name = name.map(Box::from);
-        self.handshake = Some(handshake);
-        self.client_certificate = certificate;
+        self.greeting = Some(Box::new(Greeting { name: name.map(Box::from), handshake, certificate }));
         self
+    }
+
+    /// TLS: the name that the client asked for.
+    pub(super) fn server_name(&self) -> Option<&str> {
+        self.greeting.as_ref()?.name.as_deref()
+    }
+
+    /// TLS: what was agreed on.
+    pub(super) fn handshake(&self) -> Option<Handshake> {
+        self.greeting.as_ref().map(|greeting| greeting.handshake)
+    }
+
+    /// `x-forwarded-client-cert` of a client that has shown a certificate.
+    pub(super) fn client_certificate(&self) -> Option<&HeaderValue> {
+        self.greeting.as_ref()?.certificate.as_ref()
     }
 
     /// Who talks to which listener.
@@ -168,6 +182,11 @@ impl Connection {
     /// Another watch on the drain.
     pub(in crate::proxy) fn drain(&self) -> DrainWatch {
         self.drain.clone()
+    }
+
+    /// How long it takes new requests still, if connections may have an age.
+    pub(super) fn age_left(&self) -> Option<Duration> {
+        self.shared.bounds.age.map(|age| age.saturating_sub(self.ends.since.elapsed()))
     }
 
     /// `http` or `https`, by what was terminated here.
@@ -254,7 +273,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let mut drain = connection.drain.clone();
-    let streams = connection.streams.get_or_init(|| Streams::new()).clone();
+    let streams = connection.streams.get_or_init(Streams::new).clone();
     let (bounds, refusals) = (connection.shared.bounds, connection.shared.counts.refusals.clone());
     let executor = StreamExecutor::default();
     let work = Work { streams: streams.clone(), executor: executor.clone() };
@@ -349,10 +368,10 @@ fn service(
 /// Waits until a connection of this version is to take no more requests than those under way: for a drain, for its age, or because
 /// something runs short.
 pub(super) async fn last_call(connection: &Connection, drain: &mut DrainWatch, version: HttpVersion) {
-    let Shared { bounds, overload, counts, .. } = &*connection.shared;
+    let Shared { overload, counts, .. } = &*connection.shared;
     let aged = async {
-        match bounds.age {
-            Some(age) => sleep(age.saturating_sub(connection.ends.since.elapsed())).await,
+        match connection.age_left() {
+            Some(left) => sleep(left).await,
             None => std::future::pending().await,
         }
         counts.refusals.count(Refusal::Age);

@@ -19,8 +19,8 @@ use crate::model::{
     VirtualHost, WeightedCluster,
 };
 use crate::net::drain::{DrainTrigger, drain};
-use crate::proxy::drains::Drains;
 use crate::proxy::connection::HTTP_IDLE;
+use crate::proxy::drains::Drains;
 use crate::proxy::metering::Metering;
 use crate::proxy::{Bounds, Overload, Runtime, Spoken};
 use crate::upstream::{Balancer, LocalExecutor, Pool};
@@ -567,7 +567,10 @@ async fn a_client_that_does_not_come_to_the_end_of_a_head_is_let_go() {
             });
             serving.await.unwrap();
             let took = begun.elapsed();
-            assert!((HTTP_IDLE..HTTP_IDLE + 2 * conversation::PAUSE).contains(&took), "{took:?} after {pause} s");
+            assert!(
+                (HTTP_IDLE..HTTP_IDLE + 2 * conversation::PAUSE).contains(&took),
+                "{took:?} after {pause} s"
+            );
             trickle.await.unwrap();
         }
         // Nor is it waited for on a connection that has come of age meanwhile.
@@ -765,6 +768,103 @@ async fn wherever_a_client_pauses_it_is_served_on_and_between_requests_holds_lit
             drop(client);
             served.await.unwrap();
         }
+    })
+    .await;
+}
+
+/// Most connections are paused for most of their life, and each that is takes so much and what its socket does.
+#[tokio::test]
+async fn a_connection_that_is_paused_takes_little_room() {
+    run(async {
+        let rig = Rig::new().await;
+        let address = rig.backend.local_addr().unwrap();
+        let (_client, server) = (TcpStream::connect(address).await.unwrap(), rig.accept().await);
+        let served = conversation::serve(Rc::new(rig.connection()), Rewound::new(Bytes::new(), server));
+        let sizes = [size_of_val(&served), size_of::<Connection>()];
+        assert!(sizes[0] <= 384 && sizes[1] <= 368, "{sizes:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_paused_hears_of_a_drain() {
+    run(async {
+        let mut rig = Rig::new().await;
+        let (_client, serving) = rig.client();
+        sleep(conversation::PAUSE * 3).await;
+        rig.drain.begin(Duration::from_mins(1));
+        rig.shared.drains.rouse();
+        let begun = Instant::now();
+        serving.await.unwrap();
+        assert_eq!(begun.elapsed().as_secs(), 5);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_comes_of_a_body_behind_its_answer_is_no_request() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut client, _serving) = rig.client();
+        let head = format!("POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: {}\r\n\r\n", GET.len());
+        client.write_all(head.as_bytes()).await.unwrap();
+        let mut backend = rig.accept().await;
+        read_to(&mut backend, "\r\n\r\n").await;
+        backend.write_all(OK.as_bytes()).await.unwrap();
+        read_to(&mut client, "ok").await;
+        tokio::time::pause();
+        sleep(conversation::PAUSE * 5).await;
+        tokio::time::resume();
+        // Whether the rest is still read or not is the backend's to say; but nothing of it is answered.
+        let _ = client.write_all(format!("{GET}OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await;
+        let mut answers = String::new();
+        let read = async {
+            while !answers.ends_with("\r\n\r\n") {
+                match client.read_u8().await {
+                    Ok(byte) => answers.push(char::from(byte)),
+                    Err(_) => break,
+                }
+            }
+        };
+        soon(read).await;
+        assert!(answers.is_empty() || answers.starts_with("HTTP/1.1 404"), "{answers}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_refused_is_not_told_to_go_on() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut client, serving) = rig.client();
+        let head = "POST /%00 HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+        client.write_all(head.as_bytes()).await.unwrap();
+        let answer = read_to(&mut client, "\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("connection: close\r\n"), "{answer}");
+        drop(client);
+        soon(serving).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_is_not_lost_to_a_reset_of_a_client_that_sends_on() {
+    run(async {
+        let rig = Rig::new().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, server) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (mut client, server) = (client.unwrap(), server.unwrap().0);
+        let served = conversation::serve(Rc::new(rig.connection()), Rewound::new(Bytes::new(), server));
+        let served = tokio::task::spawn_local(served);
+        client.write_all(b"POST /%00 HTTP/1.1\r\nhost: a\r\ncontent-length: 8388608\r\n\r\n").await.unwrap();
+        // More than what any buffer on the way holds.
+        soon(client.write_all(&vec![b'x'; 8 << 20])).await.unwrap();
+        let mut answer = String::new();
+        soon(client.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        drop(client);
+        soon(served).await.unwrap();
     })
     .await;
 }

@@ -18,7 +18,12 @@ const AHEAD: usize = 64 * 1024;
 
 /// The answer breaks off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Broken;
+pub(super) enum Broken {
+    /// There is no more of it, though there should be.
+    Answer,
+    /// Nobody takes it.
+    Client,
+}
 
 /// See the module.
 pub(super) struct Answer {
@@ -27,6 +32,10 @@ pub(super) struct Answer {
     is_sent: bool,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of them, and most of its time it is the large one"
+)]
 enum Body {
     Open(Moving),
     /// All of it was written; the request is over when that was sent.
@@ -49,13 +58,8 @@ impl Answer {
         let is_switch = head.status == StatusCode::SWITCHING_PROTOCOLS;
         let ends = length == Length::UntilClose || headers::lists(&head.headers, CONNECTION, b"close");
         let keeps_alive = is_switch || about.keeps_alive && goes_on && !ends;
-        let answering = Answering {
-            head: &head,
-            version: about.version,
-            length,
-            is_head: about.is_head,
-            keeps_alive,
-        };
+        let answering =
+            Answering { head: &head, version: about.version, length, is_head: about.is_head, keeps_alive };
         write_response(out.head(), answering);
         let encoder = Encoder::new(length);
         // Nobody expects others.
@@ -87,7 +91,7 @@ impl Answer {
             }
             let frame = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                 Some(Ok(frame)) => Some(frame),
-                Some(Err(_)) => return Poll::Ready(Err(Broken)),
+                Some(Err(_)) => return Poll::Ready(Err(Broken::Answer)),
                 None => None,
             };
             let is_last = frame.as_ref().is_none_or(Frame::is_trailers) || body.is_end_stream();
@@ -101,12 +105,12 @@ impl Answer {
         let mut trailers = None;
         match frame.map(Frame::into_data) {
             Some(Ok(data)) if data.is_empty() => {}
-            Some(Ok(data)) => self.encoder.data(data, out).map_err(|_| Broken)?,
+            Some(Ok(data)) => self.encoder.data(data, out).map_err(|_| Broken::Answer)?,
             Some(Err(frame)) => trailers = frame.into_trailers().ok(),
             None => {}
         }
         if is_last {
-            self.encoder.end(trailers.as_ref(), out).map_err(|_| Broken)?;
+            self.encoder.end(trailers.as_ref(), out).map_err(|_| Broken::Answer)?;
             if let Body::Open(body) = std::mem::replace(&mut self.body, Body::Broken) {
                 self.body = Body::Over(body.ended());
             }

@@ -22,7 +22,7 @@ pub(super) async fn watch(connection: &Connection, leaving: &Cell<bool>) {
     let leave = async {
         last_call(connection, &mut drain, HttpVersion::One).await;
         leaving.set(true);
-        pending().await
+        pending::<()>().await;
     };
     tokio::select! {
         () = end.over() => {}

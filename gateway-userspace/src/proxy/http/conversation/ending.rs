@@ -62,6 +62,14 @@ where
     let _ = timeout(LAST_WORDS, last_words).await;
 }
 
+/// Sends what there is of an answer that broke off.
+pub(super) async fn cut<S>(talk: &mut Conversation<'_, S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let _ = timeout(LAST_WORDS, poll_fn(|cx| talk.poll_send(cx))).await;
+}
+
 /// Says that nothing follows on a connection that was paused.
 pub(super) async fn shut<S: AsyncWrite + Unpin>(mut stream: S) {
     let _ = Box::pin(timeout(LAST_WORDS, stream.shutdown())).await;

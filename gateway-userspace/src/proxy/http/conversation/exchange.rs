@@ -46,7 +46,9 @@ pub(super) enum After {
     End {
         is_read: bool,
     },
-    /// There is nobody to talk to any more, or the answer broke off.
+    /// The answer broke off, which the client is to see.
+    Cut,
+    /// There is nobody to talk to any more.
     Gone,
     /// It speaks another protocol from now on.
     Switch(Switch),
@@ -104,7 +106,8 @@ where
     let (mut answer, keeps_alive) = Answer::begin(response, about, goes_on, talk.wire.out());
     match poll_fn(|cx| talk.poll_answered(&mut answer, &mut intake, &watch, cx)).await {
         Ok(()) => drop(answer),
-        Err(Broken) => return After::Gone,
+        Err(Broken::Answer) => return After::Cut,
+        Err(Broken::Client) => return After::Gone,
     }
     if let Some(switch) = switch.filter(|_| is_switch) {
         return After::Switch(switch);
@@ -182,12 +185,13 @@ where
         if let Some(intake) = intake {
             intake.attend(false);
         }
-        if answered.is_pending()
-            && (watch.is_given_up(cx) || self.poll_nobody(intake.as_ref(), cx).is_ready())
-        {
-            return Poll::Ready(Err(Broken));
+        if answered.is_ready() {
+            return answered;
         }
-        answered
+        if self.poll_nobody(intake.as_ref(), cx).is_ready() || watch.is_given_up(cx) {
+            return Poll::Ready(Err(Broken::Client));
+        }
+        Poll::Pending
     }
 
     fn poll_answering(
@@ -198,15 +202,13 @@ where
     ) -> Poll<Result<(), Broken>> {
         loop {
             let came = answer.poll_more(self.wire.out(), cx);
-            if came == Poll::Ready(Err(Broken)) {
-                // What was said of it is no whole answer, and the client may see that.
-                let _ = self.poll_send(cx);
+            if came == Poll::Ready(Err(Broken::Answer)) {
                 return came;
             }
             let feeds = intake.as_mut().is_some_and(|intake| intake.poll_feed(&mut self.wire, true, cx));
             let sent = if answer.is_sent() { Poll::Ready(Ok(())) } else { self.poll_send(cx) };
             match sent {
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Client)),
                 Poll::Ready(Ok(())) => answer.sent(),
                 Poll::Pending if !feeds => return Poll::Pending,
                 Poll::Pending => {}

@@ -37,17 +37,19 @@ const LIMITS: Limits = Limits { bytes: 2 * MAX_HEAD, lines: MAX_HEADERS };
 
 /// Serves a client until it is done or idle, or a drain asks for an end. It is told to go by its next answer, as nothing else
 /// tells it whether a request was served: closing an idle connection would lose what is just under way on it.
-pub(super) async fn serve<S>(connection: Rc<Connection>, stream: Rewound<S>)
+pub(super) fn serve<S>(connection: Rc<Connection>, stream: Rewound<S>) -> impl Future<Output = ()>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let (mut read, mut stream) = stream.into_parts();
-    while let Some(paused) = Box::pin(converse(&connection, stream, read)).await {
-        stream = paused;
-        let Some(words) = parked::next_words(&connection, &mut stream).await else {
-            return ending::shut(stream).await;
-        };
-        read = words;
+    async move {
+        while let Some(paused) = Box::pin(converse(&connection, stream, read)).await {
+            stream = paused;
+            match parked::next_words(&connection, &mut stream).await {
+                Some(words) => read = words,
+                None => return ending::shut(stream).await,
+            }
+        }
     }
 }
 
@@ -84,6 +86,10 @@ where
             After::Next => talk.reading.has_moved = true,
             After::End { is_read } => {
                 ending::end(&mut talk, is_read).await;
+                return None;
+            }
+            After::Cut => {
+                ending::cut(&mut talk).await;
                 return None;
             }
             After::Gone => return None,
