@@ -1,6 +1,7 @@
 //! Connections of the real gateway to HTTP backends: who shares one, how long it lasts, which version is spoken on it, and
 //! what its making costs a try.
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -251,4 +252,110 @@ fn a_backend_that_answers_no_ping_loses_its_connection() {
     assert_eq!(answer.status.as_u16(), 503);
     assert!(answer.text().contains("connection termination"), "{}", answer.text());
     told.recv().expect("the end of the connection");
+}
+
+/// Reads a request's head, and returns what has come of its body; `None` at the end of the connection.
+async fn read_head(stream: &mut tokio::net::TcpStream) -> Option<Vec<u8>> {
+    let mut read = Vec::new();
+    loop {
+        if let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") {
+            return Some(read.split_off(end + 4));
+        }
+        if stream.read_buf(&mut read).await.is_ok_and(|count| count == 0) {
+            return None;
+        }
+    }
+}
+
+#[test]
+fn a_connection_is_kept_once_the_request_has_ended_be_it_behind_its_answer() {
+    const BODY: usize = 10;
+    let (tell, told) = std::sync::mpsc::channel();
+    let backend = serve::Server::start(Place::loopback(), move |mut stream| {
+        let tell = tell.clone();
+        async move {
+            while let Some(mut body) = read_head(&mut stream).await {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+                while !body.is_empty() && body.len() < BODY {
+                    if stream.read_buf(&mut body).await.is_ok_and(|count| count == 0) {
+                        return;
+                    }
+                }
+                let _ = tell.send(body);
+            }
+        }
+    });
+    let site = Site::new("http", backend.address, "", "{outlierDetection: {}}");
+    let mut upload = client::connect(site.address);
+    let head = format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: {BODY}\r\n\r\nhello");
+    upload.write_all(head.as_bytes()).expect("sending");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\nok") {
+        let mut byte = [0];
+        upload.read_exact(&mut byte).expect("an answer");
+        answer.extend(byte);
+    }
+    assert_eq!(site.get("/").text(), "ok");
+    assert_eq!(
+        (backend.accepted(), told.recv().expect("a request")),
+        (2, Vec::new()),
+        "no connection with half a request"
+    );
+    upload.write_all(b"world").expect("sending");
+    assert_eq!(told.recv_timeout(wait::PATIENCE).expect("the rest"), b"helloworld");
+    let asking: Vec<_> = (0..20).map(|_| site.get("/").text()).collect();
+    assert!(asking.iter().all(|answer| answer == "ok"), "{asking:?}");
+    assert_eq!(backend.accepted(), 2);
+}
+
+#[test]
+fn what_nobody_has_asked_for_ends_a_connection_and_answers_nothing() {
+    let (speak, may) = watch::channel(false);
+    let (tell, closed) = std::sync::mpsc::channel();
+    let backend = serve::Server::start(Place::loopback(), move |mut stream| {
+        let (mut may, tell) = (may.clone(), tell.clone());
+        async move {
+            let _ = read_head(&mut stream).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+            let _ = may.wait_for(|may| *may).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil").await;
+            while stream.read(&mut [0; 64]).await.is_ok_and(|count| count > 0) {}
+            let _ = tell.send(());
+        }
+    });
+    let site = Site::new("http", backend.address, "", "{outlierDetection: {}}");
+    for number in 1..=20 {
+        assert_eq!(site.get("/").text(), "ok");
+        assert_eq!(backend.accepted(), number);
+        speak.send_replace(true);
+        closed.recv_timeout(wait::PATIENCE).expect("the gateway closes its end, though no request comes");
+        speak.send_replace(false);
+    }
+}
+
+#[test]
+fn an_answer_that_ends_with_its_connection_is_whole_if_tls_says_so_too() {
+    let identity = Authority::new("the backend's").issue(&[HOST]);
+    for says_so in [true, false] {
+        let acceptor = TlsAcceptor::from(server_config(&identity));
+        let backend = serve::Server::start(Place::loopback(), move |stream| {
+            let acceptor = acceptor.clone();
+            async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nuntil the end").await;
+                let _ = stream.flush().await;
+                if says_so {
+                    let _ = stream.shutdown().await;
+                } else {
+                    let _ = stream.get_mut().0.shutdown().await;
+                }
+                let _ = stream.get_mut().0.read_to_end(&mut Vec::new()).await;
+            }
+        });
+        let policy = "{tls: {mode: SIMPLE, insecureSkipVerify: true}}";
+        let site = Site::new("http", backend.address, "", policy);
+        let answer = client::try_send(site.address, client::request("GET", HOST, "/", &[]));
+        assert_eq!(answer.is_ok_and(|answer| answer.text() == "until the end"), says_so);
+    }
 }

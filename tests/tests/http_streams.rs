@@ -9,13 +9,14 @@ use bytes::Bytes;
 use futures_util::stream;
 use harness::backend::{Backend, Version};
 use harness::client::{self, LIMIT, line, read_to_end};
-use harness::serve::Place;
+use harness::serve::{self, Place};
 use harness::{canned, port, site};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -165,4 +166,45 @@ fn a_long_poll_is_answered_when_there_is_something_to_say() {
     for poll in polls {
         assert_eq!(poll.join().expect("an answer").status, StatusCode::OK);
     }
+}
+
+#[test]
+fn a_request_is_sent_to_its_end_while_nobody_reads_the_answer_that_has_begun() {
+    // More than all buffers on the way hold.
+    const LENGTH: usize = 32 << 20;
+    let (tell, told) = std::sync::mpsc::channel();
+    let server = serve::Server::start(Place::loopback(), move |stream| {
+        let tell = tell.clone();
+        async move {
+            let (mut reads, mut writes) = stream.into_split();
+            let (mut buffer, mut head) = (vec![0; 1 << 16], Vec::new());
+            let is_head = |read: &[u8]| read.ends_with(b"\r\n\r\n");
+            while !is_head(&head) && reads.read_buf(&mut head).await.is_ok_and(|count| count > 0) {}
+            let answer = async {
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n");
+                let _ = writes.write_all(head.as_bytes()).await;
+                let _ = writes.write_all(&vec![7; LENGTH]).await;
+            };
+            let upload = async {
+                let mut read = 0;
+                while let Ok(count @ 1..) = reads.read(&mut buffer).await {
+                    read += count;
+                    if read == LENGTH {
+                        let _ = tell.send(());
+                    }
+                }
+            };
+            tokio::join!(answer, upload);
+        }
+    });
+    let (_gateway, address) = site::before(HOST, "http", server.address);
+    let mut stream = client::connect(address);
+    let head =
+        format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: {LENGTH}\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("sending");
+    assert!(line(&mut stream, "").starts_with("HTTP/1.1 200"), "the answer begins first");
+    stream.write_all(&vec![7; LENGTH]).expect("sending, though nothing is read");
+    told.recv_timeout(harness::wait::PATIENCE).expect("the whole request at the backend");
+    let (answer, _) = read_to_end(&mut stream);
+    assert!(answer.len() > LENGTH, "{} bytes", answer.len());
 }

@@ -38,6 +38,7 @@ use crate::net::seldom::Seldom;
 use crate::proxy::connection::{Ends, Serving, until};
 use crate::proxy::detect::HttpVersion;
 use crate::proxy::error::{RequestError, Reset, Tries};
+use crate::proxy::overload::Level;
 use crate::proxy::worker::Shared;
 use crate::telemetry::access::{Handshake, Logging};
 use crate::telemetry::metrics::InFlight;
@@ -58,6 +59,8 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 /// A request that was on its way when an idle HTTP/2 connection was said to end comes within this, or not at all.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
+/// How long a connection of HTTP/2 without requests may take to end while memory is short.
+const UNREAD: Duration = Duration::from_secs(1);
 
 /// A downstream HTTP connection.
 pub(in crate::proxy) struct Connection {
@@ -314,7 +317,10 @@ where
         Err(result) => result,
         Ok(Aside::LastCall) => {
             served.borrow_mut().as_mut().graceful_shutdown();
-            turns().await
+            tokio::select! {
+                result = turns() => result,
+                () = holds_memory(&connection, &streams) => Ok(()),
+            }
         }
         Ok(Aside::Pause) => {
             served.borrow_mut().as_mut().graceful_shutdown();
@@ -382,6 +388,21 @@ pub(super) async fn last_call(connection: &Connection, drain: &mut DrainWatch, v
         () = drained => {}
         () = aged => {}
         () = overload.closing() => {}
+    }
+}
+
+/// Waits until a connection of HTTP/2 that is to end has no requests for some time, while memory is short: its client does not read
+/// what ends it, and h2 holds what was sent on streams until then, also of those that were given up.
+async fn holds_memory(connection: &Connection, streams: &Streams) {
+    let mut steps = connection.shared.overload.steps();
+    loop {
+        if steps.wait_for(|level| *level >= Level::Refusing).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        streams.none_within(UNREAD).await;
+        if *steps.borrow() >= Level::Refusing {
+            return;
+        }
     }
 }
 

@@ -105,12 +105,13 @@ impl Channel {
         }
         if awaiting.unsendable.is_none() {
             match sending.poll(cx, self) {
-                Poll::Ready(Err(Fault::Io(error))) => awaiting.unsendable = Some(error),
+                Poll::Ready(Err(Fault::Io(error))) if sending.has_left() => awaiting.unsendable = Some(error),
                 Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
         }
-        if !sending.has_left() && awaiting.unsendable.is_none() {
+        // What comes before is no answer to it.
+        if !sending.has_left() {
             return Poll::Pending;
         }
         let read = ready!(self.poll_head(cx, asked, awaiting));
