@@ -15,6 +15,8 @@ use super::length::{Ambiguous, Length};
 const LONGEST_TARGET: usize = 65_534;
 /// Lines of a head that are looked at; [`Limits::lines`] is no larger.
 const MOST_LINES: usize = 100;
+/// Lines that the gateway adds to a head, more or less: there is room for them from the start.
+const ADDED: usize = 10;
 
 /// What a head may be at most.
 #[derive(Debug, Clone, Copy)]
@@ -222,7 +224,7 @@ fn version(minor: u8) -> Version {
 }
 
 fn headers(head: &Bytes, lines: &[Header<'_>]) -> Result<HeaderMap, HeadError> {
-    let mut headers = HeaderMap::with_capacity(lines.len() + lines.len() / 2);
+    let mut headers = HeaderMap::with_capacity(lines.len() + ADDED);
     for line in lines {
         let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| HeadError::Malformed)?;
         let value = if line.value.is_empty() { Bytes::new() } else { head.slice_ref(line.value) };
