@@ -79,3 +79,32 @@ impl Ending {
 fn speaks_badly(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::{Flawed, HeadError, WrongLength};
+    use crate::upstream::replay::RequestBodyError;
+
+    #[test]
+    fn a_backend_that_speaks_badly_is_told_from_one_that_is_gone() {
+        use Ending::{Closed, NotHttp, Stale};
+        let io = |kind: io::ErrorKind| Fault::Io(kind.into());
+        for (fault, before, amid_body) in [
+            (Fault::Closed, Stale, Closed),
+            (io(io::ErrorKind::ConnectionReset), Stale, Closed),
+            (io(io::ErrorKind::UnexpectedEof), Stale, NotHttp),
+            (Fault::Head(HeadError::TooLarge), NotHttp, NotHttp),
+            (Fault::Interim, NotHttp, NotHttp),
+            (Fault::Body(Flawed::Incomplete), NotHttp, NotHttp),
+            (Fault::Request(RequestBodyError::TooLong), Stale, Closed),
+            (Fault::Length(WrongLength), Stale, Closed),
+        ] {
+            let error = ExchangeError::Http1(fault);
+            assert_eq!(Ending::on(&error, true), before, "{error:?}");
+            let fresh = if before == Stale { Closed } else { before };
+            assert_eq!(Ending::on(&error, false), fresh, "{error:?}");
+            assert_eq!(Ending::amid_body(&error), amid_body, "{error:?}");
+        }
+    }
+}

@@ -239,7 +239,7 @@ impl Pool {
                 }
                 Err(fault) => fault,
             };
-            let is_stale = reused && connection.channel.is_unheard();
+            let is_stale = reused && fault.is_end() && connection.channel.is_unheard();
             // Those that have been idle for longer will hardly be better.
             origin.borrow_mut().close_idle_since(connection.idle_since());
             // The backend had closed an idle connection, and not a byte was sent: another one is tried.

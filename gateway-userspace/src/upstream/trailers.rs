@@ -6,6 +6,7 @@ use http::header::{self, HeaderMap, HeaderName};
 /// What ends here. h2 would take away nothing.
 const OF_HEADS: &[HeaderName] = &[
     header::AUTHORIZATION,
+    header::CACHE_CONTROL,
     header::CONNECTION,
     header::CONTENT_ENCODING,
     header::CONTENT_LENGTH,
@@ -47,8 +48,16 @@ mod tests {
 
     #[test]
     fn trailers_say_nothing_that_heads_say() {
-        let said =
-            ["content-length", "x-forwarded-for", "cookie", "grpc-status", "x-t", "server-timing", "host"];
+        let said = [
+            "content-length",
+            "x-forwarded-for",
+            "cookie",
+            "cache-control",
+            "grpc-status",
+            "x-t",
+            "server-timing",
+            "host",
+        ];
         let name = |name: &str| HeaderName::try_from(name).unwrap();
         let mut trailers: HeaderMap =
             said.iter().map(|it| (name(it), header::HeaderValue::from_static("1"))).collect();

@@ -32,6 +32,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether it is the connection's end.
+    pub(in crate::upstream) fn is_end(&self) -> bool {
+        matches!(self, Self::Closed | Self::Io(_))
+    }
+
     /// Whether the endpoint speaks, and not as HTTP has it.
     pub(in crate::upstream) fn is_bad_speech(&self) -> bool {
         match self {
