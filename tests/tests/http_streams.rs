@@ -169,6 +169,37 @@ fn a_long_poll_is_answered_when_there_is_something_to_say() {
 }
 
 #[test]
+fn a_request_is_sent_to_its_end_behind_a_whole_answer_though_its_connection_is_to_close() {
+    const LENGTH: usize = 8 << 20;
+    let (tell, told) = std::sync::mpsc::channel();
+    let server = serve::Server::start(Place::loopback(), move |mut stream| {
+        let tell = tell.clone();
+        async move {
+            let (mut buffer, mut head) = (vec![0; 1 << 16], Vec::new());
+            let is_head = |read: &[u8]| read.ends_with(b"\r\n\r\n");
+            while !is_head(&head) && stream.read_buf(&mut head).await.is_ok_and(|count| count > 0) {}
+            let _ = stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\nok").await;
+            let mut read = 0;
+            while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+                read += count;
+                if read == LENGTH {
+                    let _ = tell.send(());
+                }
+            }
+        }
+    });
+    let (_gateway, address) = site::before(HOST, "http", server.address);
+    for connection in ["", "connection: close\r\n"] {
+        let mut stream = client::connect(address);
+        let head = format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: {LENGTH}\r\n{connection}\r\n");
+        stream.write_all(head.as_bytes()).expect("sending");
+        assert!(line(&mut stream, "").starts_with("HTTP/1.1 202"), "the answer comes first");
+        stream.write_all(&vec![7; LENGTH]).expect("sending");
+        told.recv_timeout(harness::wait::PATIENCE).expect("the whole request at the backend");
+    }
+}
+
+#[test]
 fn a_request_is_sent_to_its_end_while_nobody_reads_the_answer_that_has_begun() {
     // More than all buffers on the way hold.
     const LENGTH: usize = 32 << 20;

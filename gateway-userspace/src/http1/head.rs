@@ -15,6 +15,8 @@ use super::length::{Ambiguous, Length};
 const LONGEST_TARGET: usize = 65_534;
 /// Lines of a head that are looked at; [`Limits::lines`] is no larger.
 const MOST_LINES: usize = 100;
+/// Bytes of empty lines before a request.
+const MOST_EMPTY: usize = 16;
 /// Lines that the gateway adds to a head, more or less: there is room for them from the start.
 const ADDED: usize = 10;
 
@@ -81,13 +83,14 @@ impl RequestHead {
         looked: &mut Looked,
         limits: Limits,
     ) -> Result<Option<Self>, HeadError> {
-        skip_empty_lines(buffer);
+        let empty = empty_lines(buffer)?;
         let mut lines = [const { MaybeUninit::<Header<'_>>::uninit() }; MOST_LINES];
-        let Some(head) = take(buffer, looked, limits)? else {
-            if looked.is_first(buffer) {
+        let Some(head) = take(buffer, empty, looked, limits)? else {
+            let begun = &buffer[empty..];
+            if looked.is_first(begun) {
                 let mut request = httparse::Request::new(&mut []);
                 let lines = &mut lines[..limits.lines.min(MOST_LINES)];
-                request.parse_with_uninit_headers(buffer, lines).map_err(error)?;
+                request.parse_with_uninit_headers(begun, lines).map_err(error)?;
             }
             return Ok(None);
         };
@@ -131,7 +134,7 @@ impl ResponseHead {
         limits: Limits,
     ) -> Result<Option<Self>, HeadError> {
         let mut lines = [const { MaybeUninit::<Header<'_>>::uninit() }; MOST_LINES];
-        let Some(head) = take(buffer, looked, limits)? else {
+        let Some(head) = take(buffer, 0, looked, limits)? else {
             if looked.is_first(buffer) {
                 let mut response = httparse::Response::new(&mut []);
                 let lines = &mut lines[..limits.lines.min(MOST_LINES)];
@@ -169,32 +172,39 @@ impl ResponseHead {
 
 impl Looked {
     /// Whether nothing was looked at before what there is now. What is no HTTP from its start on is told then.
-    fn is_first(&mut self, buffer: &BytesMut) -> bool {
-        std::mem::replace(&mut self.0, buffer.len()) == 0 && !buffer.is_empty()
+    fn is_first(&mut self, begun: &[u8]) -> bool {
+        std::mem::replace(&mut self.0, begun.len()) == 0 && !begun.is_empty()
     }
 }
 
-/// Empty lines before a request are none of it (RFC 9112, 2.2).
-fn skip_empty_lines(buffer: &mut BytesMut) {
+/// Bytes of the empty lines before a request, which are none of it (RFC 9112, 2.2). They are taken with it, so that they are no request's
+/// worth of time.
+fn empty_lines(bytes: &[u8]) -> Result<usize, HeadError> {
+    let mut length = 0;
     loop {
-        match buffer.first_chunk() {
-            Some(b"\r\n") => buffer.advance(2),
-            Some([b'\n', _]) => buffer.advance(1),
-            _ => return,
+        length += match bytes[length..] {
+            [b'\r', b'\n', ..] => 2,
+            [b'\n', ..] => 1,
+            _ => return Ok(length),
+        };
+        if length > MOST_EMPTY {
+            return Err(HeadError::Malformed);
         }
     }
 }
 
-/// A head that has come whole, with its last empty line.
+/// A head that has come whole, with its last empty line, from behind so many bytes.
 fn take(
     buffer: &mut BytesMut,
+    before: usize,
     Looked(looked): &mut Looked,
     limits: Limits,
 ) -> Result<Option<Bytes>, HeadError> {
-    let Some(end) = end(buffer, *looked) else {
+    let Some(end) = end(&buffer[before..], *looked) else {
         return if buffer.len() >= limits.bytes { Err(HeadError::TooLarge) } else { Ok(None) };
     };
     *looked = 0;
+    buffer.advance(before);
     if end > limits.bytes {
         return Err(HeadError::TooLarge);
     }
@@ -285,6 +295,7 @@ mod tests {
     fn what_is_no_head_is_told_as_soon_as_it_is_seen() {
         for (said, want) in [
             ("\0", HeadError::Malformed),
+            ("\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n", HeadError::Malformed),
             ("GET /\u{1} HTTP/1.1\r\n", HeadError::Malformed),
             ("GET / HTTP/2.0\r\n", HeadError::Malformed),
             ("GET / HTTP/1.1\r\na b: c\r\n\r\n", HeadError::Malformed),

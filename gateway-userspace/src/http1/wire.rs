@@ -24,12 +24,21 @@ pub struct Wire<S> {
     out: Outflow,
     /// What is said has waited for its turn.
     has_waited: bool,
+    /// The stream has something that it may not have sent.
+    is_unflushed: bool,
 }
 
 impl<S> Wire<S> {
     /// Of a stream of which something was read already, perhaps.
     pub fn new(stream: S, read: Bytes) -> Self {
-        Self { stream, read: read.into(), room: LITTLE, out: Outflow::default(), has_waited: false }
+        Self {
+            stream,
+            read: read.into(),
+            room: LITTLE,
+            out: Outflow::default(),
+            has_waited: false,
+            is_unflushed: false,
+        }
     }
 
     /// What was read and not taken.
@@ -45,6 +54,11 @@ impl<S> Wire<S> {
     /// Bytes that were said and not sent.
     pub fn unsent(&self) -> usize {
         self.out.len()
+    }
+
+    /// Whether all that was said is sent.
+    pub fn is_sent(&self) -> bool {
+        self.out.is_empty() && !self.is_unflushed
     }
 
     /// The stream itself.
@@ -94,10 +108,15 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            self.is_unflushed = true;
             ready!(self.out.poll_write(&mut self.stream, cx))?;
             self.has_waited = false;
         }
-        Pin::new(&mut self.stream).poll_flush(cx)
+        if self.is_unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.is_unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Says that nothing more is said, behind what was.

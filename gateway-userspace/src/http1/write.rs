@@ -14,7 +14,8 @@ use super::length::Length;
 /// Bytes of a header line, more or less.
 const LINE: usize = 48;
 
-/// Writes a request of HTTP/1.1. `length`: of its body; `None` if there is none, and no word of it.
+/// Writes a request of HTTP/1.1. `length`: of its body; `None` if there is none: then headers may say that it has no bytes, and no other
+/// number of them, for which its endpoint would take what comes next.
 pub fn write_request(out: &mut BytesMut, head: &request::Parts, length: Option<Length>) {
     out.reserve(LINE * (2 + head.headers.len()));
     put(out, &[head.method.as_str().as_bytes(), b" "]);
@@ -23,8 +24,12 @@ pub fn write_request(out: &mut BytesMut, head: &request::Parts, length: Option<L
         _ => drop(write!(out, "{}", head.uri)),
     }
     put(out, &[b" HTTP/1.1\r\n"]);
-    let is_settled =
-        |name: &HeaderName| *name == TRANSFER_ENCODING || length.is_some() && *name == CONTENT_LENGTH;
+    let says_none = || head.headers.get(CONTENT_LENGTH).is_some_and(|said| said == "0");
+    let is_settled = |name: &HeaderName| match *name {
+        TRANSFER_ENCODING => true,
+        CONTENT_LENGTH => length.is_some() || !says_none(),
+        _ => false,
+    };
     put_headers(out, &head.headers, is_settled);
     if let Some(length) = length {
         put_length(out, length);
@@ -194,6 +199,7 @@ mod tests {
         for (said, body, want) in [
             (&[][..], None, &[][..]),
             (&[("content-length", "0")], None, &["content-length: 0"]),
+            (&[("content-length", "9")], None, &[]),
             (&[("transfer-encoding", "gzip")], None, &[]),
             (&[("content-length", "9")], Some(Length::Exact(7)), &[length]),
             (&[("content-length", "9"), ("transfer-encoding", "x")], Some(Length::Chunked), &[chunked]),

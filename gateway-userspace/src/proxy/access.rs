@@ -127,6 +127,11 @@ impl Line {
         });
     }
 
+    /// Its client has not switched to what it has asked for.
+    pub(super) fn unswitched(&mut self) {
+        self.flag(&[ResponseFlag::DownstreamConnectionTermination]);
+    }
+
     /// It is over.
     pub(super) fn ended(&mut self, carried: Carried, end: &RelayEnd) {
         if let Some(metered) = &self.metered {

@@ -23,7 +23,7 @@ use super::connect::ConnectError;
 use super::departure::Departure;
 use super::dial::{Dial, Opened};
 use super::ending::{Ending, ExchangeError};
-use super::executor::LocalExecutor;
+use super::executor::TurnExecutor;
 use super::held::Room;
 use super::http1::Channel;
 use super::limits::{self, Overflow};
@@ -37,6 +37,7 @@ use super::replay::RequestBody;
 use super::watch::Watch;
 use crate::http1::Ambiguous;
 use crate::model::{Cluster, ClusterName, Counts, Pings};
+use crate::net::gather::gather;
 
 /// Idle connections of a worker to all endpoints together. Clusters whose connections begin with what a client says of
 /// itself have some for each client, which nothing else bounds: each is a descriptor.
@@ -240,8 +241,10 @@ impl Pool {
                 Err(fault) => fault,
             };
             let is_stale = reused && fault.is_end() && connection.channel.is_unheard();
-            // Those that have been idle for longer will hardly be better.
-            origin.borrow_mut().close_idle_since(connection.idle_since());
+            if reused && fault.is_end() {
+                // Those that have been idle for longer will hardly be better.
+                origin.borrow_mut().close_idle_since(connection.idle_since());
+            }
             // The backend had closed an idle connection, and not a byte was sent: another one is tried.
             match sending.unsent().filter(|_| reused) {
                 Some(body) => request = Outbound { head, body },
@@ -426,7 +429,8 @@ async fn connect_http2(
 ) -> Result<(http2::SendRequest<RequestBody>, Option<SocketAddr>), ConnectError> {
     let stream = spot.opening.open(spot.address, cluster).await?;
     let local = stream.socket().local_addr().ok();
-    let mut builder = http2::Builder::new(LocalExecutor);
+    let (stream, outflow) = gather(stream);
+    let mut builder = http2::Builder::new(TurnExecutor::new(outflow));
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)

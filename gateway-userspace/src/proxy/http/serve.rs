@@ -294,14 +294,7 @@ where
     let (stream, outflow) = gather(Rationed::new(stream, refusals));
     let served = pin!(builder.serve_connection(TokioIo::new(stream), service(&connection, work)));
     let served = RefCell::new(served);
-    let turns = || {
-        poll_fn(|cx| {
-            let result = served.borrow_mut().as_mut().poll(cx);
-            // What it says meanwhile goes out together. That it cannot is heard in the next turn.
-            let _ = outflow.poll(cx);
-            result
-        })
-    };
+    let turns = || poll_fn(|cx| outflow.poll_turn(cx, |cx| served.borrow_mut().as_mut().poll(cx)));
     let aside = pin!(async {
         tokio::select! {
             () = last_call(&connection, &mut drain, HttpVersion::Two) => Aside::LastCall,

@@ -849,22 +849,26 @@ async fn who_is_refused_is_not_told_to_go_on() {
 
 #[tokio::test]
 async fn an_answer_is_not_lost_to_a_reset_of_a_client_that_sends_on() {
+    const LENGTH: &str = "content-length: 8388608\r\n";
     run(async {
         let rig = Rig::new().await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (client, server) =
-            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        let (mut client, server) = (client.unwrap(), server.unwrap().0);
-        let served = conversation::serve(Rc::new(rig.connection()), Rewound::new(Bytes::new(), server));
-        let served = tokio::task::spawn_local(served);
-        client.write_all(b"POST /%00 HTTP/1.1\r\nhost: a\r\ncontent-length: 8388608\r\n\r\n").await.unwrap();
-        // More than what any buffer on the way holds.
-        soon(client.write_all(&vec![b'x'; 8 << 20])).await.unwrap();
-        let mut answer = String::new();
-        soon(client.read_to_string(&mut answer)).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
-        drop(client);
-        soon(served).await.unwrap();
+        for (target, lengths) in [("/%00", LENGTH.to_owned()), ("/", LENGTH.repeat(2))] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let (client, server) =
+                tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+            let (mut client, server) = (client.unwrap(), server.unwrap().0);
+            let served = conversation::serve(Rc::new(rig.connection()), Rewound::new(Bytes::new(), server));
+            let served = tokio::task::spawn_local(served);
+            let head = format!("POST {target} HTTP/1.1\r\nhost: a\r\n{lengths}\r\n");
+            client.write_all(head.as_bytes()).await.unwrap();
+            // More than what any buffer on the way holds.
+            soon(client.write_all(&vec![b'x'; 8 << 20])).await.unwrap();
+            let mut answer = String::new();
+            soon(client.read_to_string(&mut answer)).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+            drop(client);
+            soon(served).await.unwrap();
+        }
     })
     .await;
 }

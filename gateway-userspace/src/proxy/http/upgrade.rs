@@ -223,6 +223,18 @@ pub(super) fn switch(
     Response::from_parts(head, ResponseBody::empty())
 }
 
+impl Drop for Switched {
+    /// The client went before it could switch, or the drain was over.
+    fn drop(&mut self) {
+        if let Some(told) = self.told.take()
+            && let Some(mut line) = Line::begin(&self.shared, self.ends, None)
+        {
+            line.goes_on(told);
+            line.unswitched();
+        }
+    }
+}
+
 impl Switched {
     async fn carry(self, downstream: Client, backend: Backend) {
         let mut line = Line::begin(&self.shared, self.ends, None);

@@ -30,6 +30,7 @@ pub(super) struct Answer {
     body: Body,
     encoder: Encoder,
     is_sent: bool,
+    ends_with_connection: bool,
 }
 
 #[expect(
@@ -65,7 +66,13 @@ impl Answer {
         // Nobody expects others.
         let encoder = if about.takes_trailers { encoder.with_trailers_of(&head.headers) } else { encoder };
         let body = if has_body { Body::Open(body) } else { Body::Over(body.ended()) };
-        (Self { body, encoder, is_sent: false }, keeps_alive)
+        let ends_with_connection = length == Length::UntilClose;
+        (Self { body, encoder, is_sent: false, ends_with_connection }, keeps_alive)
+    }
+
+    /// Whether nothing but the connection's end tells the client that it is over.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        self.ends_with_connection
     }
 
     /// Whether nothing more is to be written.

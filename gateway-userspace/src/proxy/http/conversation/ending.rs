@@ -79,12 +79,18 @@ impl<S> Conversation<'_, S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    fn poll_end(&mut self, is_read: bool, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Sends what there is, and says that nothing follows.
+    pub(super) fn poll_shut(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(cx))?;
         if !self.is_shut {
             ready!(self.wire.poll_shutdown(cx))?;
             self.is_shut = true;
         }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_end(&mut self, is_read: bool, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_shut(cx))?;
         if is_read || self.closed.is_some() {
             return Poll::Ready(Ok(()));
         }

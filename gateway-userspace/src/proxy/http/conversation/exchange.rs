@@ -105,14 +105,20 @@ where
     let response = response.map(|body| exchange.with(body, &connection.shared.overload));
     let (mut answer, keeps_alive) = Answer::begin(response, about, goes_on, talk.wire.out());
     match poll_fn(|cx| talk.poll_answered(&mut answer, &mut intake, &watch, cx)).await {
-        Ok(()) => drop(answer),
+        Ok(()) => {}
         Err(Broken::Answer) => return After::Cut,
         Err(Broken::Client) => return After::Gone,
     }
+    let ends_with_connection = answer.ends_with_connection();
+    drop(answer);
     if let Some(switch) = switch.filter(|_| is_switch) {
         return After::Switch(switch);
     }
-    if keeps_alive && let Some(intake) = intake.as_mut().filter(|intake| !intake.is_whole()) {
+    let is_read_on = |intake: &&mut Intake| intake.is_wanted() || keeps_alive && !intake.is_whole();
+    if let Some(intake) = intake.as_mut().filter(is_read_on) {
+        if ends_with_connection && poll_fn(|cx| talk.poll_shut(cx)).await.is_err() {
+            return After::Gone;
+        }
         match poll_fn(|cx| talk.poll_rest(intake, cx)).await {
             Some(true) => {}
             Some(false) => return After::End { is_read: false },
@@ -122,7 +128,9 @@ where
     if keeps_alive && talk.closed.is_none() {
         After::Next
     } else {
-        After::End { is_read: intake.is_none_or(|intake| intake.is_whole()) }
+        let is_whole = intake.is_none_or(|intake| intake.is_whole());
+        // What a request of no certain length has behind its head is not read as its body.
+        After::End { is_read: is_plain && is_whole && talk.wire.buffer().is_empty() }
     }
 }
 
@@ -163,7 +171,7 @@ where
                 break;
             }
         }
-        let is_lost = self.wire.unsent() > 0 && matches!(self.poll_send(cx), Poll::Ready(Err(_)));
+        let is_lost = !self.wire.is_sent() && matches!(self.poll_send(cx), Poll::Ready(Err(_)));
         if is_lost || self.poll_nobody(intake.as_deref(), cx).is_ready() {
             return Poll::Ready(None);
         }

@@ -33,6 +33,16 @@ impl Intake {
         self.inlet.attend(is_attended);
     }
 
+    /// Whether somebody waits for more of it.
+    fn is_asked(&self) -> bool {
+        self.inlet.is_asked()
+    }
+
+    /// Whether more of it comes, and somebody takes it.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.inlet.is_whole() && !self.inlet.is_let_go()
+    }
+
     /// Whether all of it was read.
     pub(super) fn is_whole(&self) -> bool {
         self.inlet.is_whole()
@@ -73,9 +83,10 @@ where
     /// Reads on behind an answer that came before the end of the request, as long as somebody wants the rest. Whether another
     /// request may follow; `None`: there is nobody to talk to any more.
     pub(super) fn poll_rest(&mut self, intake: &mut Intake, cx: &mut Context<'_>) -> Poll<Option<bool>> {
-        if intake.poll_feed(&mut self.wire, true, cx) {
-            self.reading.has_moved = true;
-        }
+        // Whoever asks is another task.
+        let was_asked = intake.is_asked();
+        intake.poll_feed(&mut self.wire, true, cx);
+        self.reading.has_moved |= was_asked && !intake.is_asked();
         let goes_on = intake.poll_settle(&mut self.wire, cx);
         if intake.is_whole() || !goes_on {
             return Poll::Ready(Some(goes_on));

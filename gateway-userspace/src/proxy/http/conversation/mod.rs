@@ -32,6 +32,8 @@ pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// How long a client that has closed its side may get nothing: nothing tells it from one that has left but its resets, and it may
 /// still want the answer (RFC 9293, 3.6: half-closed). Then it counts as gone, so that its backend is free of it.
 const SILENCE: Duration = Duration::from_secs(15);
+/// Bytes that are read behind a request before it is answered, so that its client's leaving is heard.
+const AHEAD: usize = 8 * 1024;
 /// Bytes are read ahead up to twice what a head may have, so that a target that is too long can be told from headers that are.
 const LIMITS: Limits = Limits { bytes: 2 * MAX_HEAD, lines: MAX_HEADERS };
 
@@ -159,23 +161,29 @@ where
         if self.aside.poll_over(cx).is_ready() {
             return Poll::Ready(Next::Gone);
         }
-        let has_begun = !self.wire.buffer().is_empty();
+        let read = self.wire.buffer();
+        // Empty lines are no beginning, but whoever sends them has no more time than others.
+        let has_begun = !read.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
+        let says_nothing = read.is_empty();
         // A head that has begun is waited for still, and no longer than others.
         if self.aside.is_leaving() && !has_begun {
             return Poll::Ready(Next::End);
         }
-        self.reading.poll_pause(cx, has_begun)
+        self.reading.poll_pause(cx, !says_nothing)
     }
 
-    /// Whether the client is gone, while it waits for an answer. What it says meanwhile waits.
+    /// Whether the client is gone, while it waits for an answer. What it says meanwhile waits; an end behind that is heard when it is
+    /// its turn.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.closed.is_none() {
-            if !self.wire.buffer().is_empty() {
+        while self.closed.is_none() {
+            let ahead = self.wire.buffer().len();
+            if ahead >= AHEAD {
                 return Poll::Pending;
             }
             match ready!(self.wire.poll_fill(cx)) {
+                Ok(0) if ahead > 0 => return Poll::Pending,
                 Ok(0) => self.closed = Some(Box::pin(sleep(SILENCE))),
-                Ok(_) => return Poll::Pending,
+                Ok(_) => {}
                 Err(_) => return Poll::Ready(()),
             }
         }
