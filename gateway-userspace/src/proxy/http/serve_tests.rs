@@ -872,3 +872,52 @@ async fn an_answer_is_not_lost_to_a_reset_of_a_client_that_sends_on() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_upload_goes_on_behind_its_answer_for_as_long_as_it_moves() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut client, _serving) = rig.client();
+        client.write_all(b"POST / HTTP/1.1\r\nhost: a.example\r\ncontent-length: 8\r\n\r\n").await.unwrap();
+        let mut backend = rig.accept().await;
+        read_to(&mut backend, "\r\n\r\n").await;
+        backend.write_all(OK.as_bytes()).await.unwrap();
+        read_to(&mut client, "ok").await;
+        for byte in 0..8 {
+            tokio::time::pause();
+            tokio::time::advance(HTTP_IDLE / 3).await;
+            tokio::time::resume();
+            client.write_all(&[byte]).await.unwrap();
+            assert_eq!(soon(backend.read_u8()).await.unwrap(), byte);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_its_body_costs_others_no_connection() {
+    run(async {
+        let rig = Rig::new().await;
+        let (mut clients, mut backends) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            let (mut client, serving) = rig.client();
+            client.write_all(GET.as_bytes()).await.unwrap();
+            let mut backend = rig.accept().await;
+            read_to(&mut backend, "\r\n\r\n").await;
+            clients.push((client, serving));
+            backends.push(backend);
+        }
+        for ((client, _), backend) in clients.iter_mut().zip(&mut backends) {
+            backend.write_all(OK.as_bytes()).await.unwrap();
+            read_to(client, "ok").await;
+        }
+        let (mut broken, _serving) = rig.client();
+        let head = "POST / HTTP/1.1\r\nhost: a.example\r\ntransfer-encoding: chunked\r\n\r\n";
+        broken.write_all(format!("{head}zz\r\n").as_bytes()).await.unwrap();
+        assert!(read_to(&mut broken, "\r\n\r\n").await.starts_with("HTTP/1.1 400"));
+        let [(client, _), _] = &mut clients[..] else { unreachable!("two") };
+        client.write_all(GET.as_bytes()).await.unwrap();
+        assert!(read_to(&mut backends[0], "\r\n\r\n").await.starts_with("GET"));
+    })
+    .await;
+}
