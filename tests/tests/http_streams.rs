@@ -178,7 +178,9 @@ fn a_request_is_sent_to_its_end_behind_a_whole_answer_though_its_connection_is_t
             let (mut buffer, mut head) = (vec![0; 1 << 16], Vec::new());
             let is_head = |read: &[u8]| read.ends_with(b"\r\n\r\n");
             while !is_head(&head) && stream.read_buf(&mut head).await.is_ok_and(|count| count > 0) {}
-            let _ = stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\nok").await;
+            // It takes one request a connection.
+            let answer = "HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+            let _ = stream.write_all(answer.as_bytes()).await;
             let mut read = 0;
             while let Ok(count @ 1..) = stream.read(&mut buffer).await {
                 read += count;
