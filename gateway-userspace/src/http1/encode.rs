@@ -4,7 +4,9 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, TRAILER};
 
 use super::length::Length;
+use super::lists::tokens;
 use super::outflow::Outflow;
+use super::write::put_line;
 
 /// A body that has another length than its head has said: its connection has to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -42,10 +44,8 @@ impl Encoder {
     /// Writes those trailers that the message's head names (`Trailer`; RFC 9110, 6.6.2).
     pub fn with_trailers_of(mut self, head: &HeaderMap) -> Self {
         if self.state == State::Chunked {
-            let lines = head.get_all(TRAILER).iter();
-            let names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-            self.announced =
-                names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect();
+            let names = tokens(head, TRAILER);
+            self.announced = names.filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
         }
         self
     }
@@ -89,9 +89,7 @@ impl Encoder {
                 out.extend_from_slice(b"0\r\n");
                 let trailers = trailers.into_iter().flatten();
                 for (name, value) in trailers.filter(|(name, _)| self.announced.contains(name)) {
-                    for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                        out.extend_from_slice(part);
-                    }
+                    put_line(out, name, value);
                 }
                 out.extend_from_slice(b"\r\n");
             }

@@ -10,6 +10,7 @@ use httparse::{Header, Status};
 use memchr::memchr_iter;
 
 use super::length::{Ambiguous, Length};
+use super::lists::lists;
 
 /// Bytes of a target at most.
 const LONGEST_TARGET: usize = 65_534;
@@ -246,12 +247,8 @@ fn headers(head: &Bytes, lines: &[Header<'_>]) -> Result<HeaderMap, HeadError> {
 
 /// Whether the connection goes on (RFC 9112, 9.3).
 fn is_kept_alive(headers: &HeaderMap, minor: u8) -> bool {
-    let has = |wanted: &[u8]| {
-        let lines = headers.get_all(CONNECTION).iter();
-        let mut tokens = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(wanted))
-    };
-    if minor == 0 { has(b"keep-alive") && !has(b"close") } else { !has(b"close") }
+    let has = |word| lists(headers, CONNECTION, word);
+    (minor > 0 || has(b"keep-alive")) && !has(b"close")
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! How long a body is, as its head says it (RFC 9112, 6.3).
 
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
 
 use super::head::HeadError;
+use super::lists::tokens;
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,23 +82,24 @@ fn is_same(headers: &HeaderMap) -> bool {
     lengths.all(|length| Some(length) == first)
 }
 
-/// Digits alone: a sign, blanks, or a list of equal numbers is read otherwise by others.
 fn said(headers: &HeaderMap) -> Option<u64> {
-    let digits = headers.get(CONTENT_LENGTH)?.as_bytes();
+    headers.get(CONTENT_LENGTH).and_then(number)
+}
+
+/// A length that is said in digits alone: a sign, blanks, or a list of equal numbers is read otherwise by others.
+pub fn number(said: &HeaderValue) -> Option<u64> {
+    let digits = said.as_bytes();
     let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
 }
 
 fn ends_in_chunked(headers: &HeaderMap) -> bool {
-    let last = headers.get_all(TRANSFER_ENCODING).iter().next_back();
-    let last = last.and_then(|last| last.as_bytes().rsplit(|byte| *byte == b',').next());
-    last.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+    let last = tokens(headers, TRANSFER_ENCODING).next_back();
+    last.is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"))
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn headers(said: &[(&str, &str)]) -> HeaderMap {

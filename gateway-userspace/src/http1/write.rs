@@ -5,11 +5,14 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, TRAILER, TRANSFER_ENCODING};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING,
+};
 use http::{StatusCode, Version, request, response};
 
 use super::head::Reason;
 use super::length::Length;
+use super::lists::lists;
 
 /// Bytes of a header line, more or less.
 const LINE: usize = 48;
@@ -62,7 +65,7 @@ pub fn write_response(out: &mut BytesMut, answer: Answering<'_>) {
     let has_length = !status.is_informational() && status != StatusCode::NO_CONTENT;
     // Of what would follow, but does not.
     let tells_of_body = has_length && (is_head || status == StatusCode::NOT_MODIFIED);
-    let says_so = !keeps_alive && has_token(&head.headers, CONNECTION, b"close");
+    let says_so = !keeps_alive && lists(&head.headers, CONNECTION, b"close");
     let settles_connection = !switches && !says_so && (!keeps_alive || version == Version::HTTP_10);
     let is_chunked = length == Length::Chunked && !tells_of_body && has_length;
     put_headers(out, &head.headers, |name| match *name {
@@ -86,13 +89,6 @@ pub fn write_response(out: &mut BytesMut, answer: Answering<'_>) {
     put(out, &[b"\r\n"]);
 }
 
-/// Whether a header lists a word.
-fn has_token(headers: &HeaderMap, name: HeaderName, token: &[u8]) -> bool {
-    let lines = headers.get_all(name).iter();
-    let mut tokens = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    tokens.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(token))
-}
-
 fn says_length(headers: &HeaderMap) -> bool {
     headers.contains_key(CONTENT_LENGTH)
 }
@@ -113,9 +109,14 @@ fn put(out: &mut BytesMut, parts: &[&[u8]]) {
 fn put_headers(out: &mut BytesMut, headers: &HeaderMap, is_left_out: impl Fn(&HeaderName) -> bool) {
     for (name, value) in headers {
         if !is_left_out(name) {
-            put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+            put_line(out, name, value);
         }
     }
+}
+
+/// Writes a header, or a trailer.
+pub(super) fn put_line(out: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
+    put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
 }
 
 fn put_length(out: &mut BytesMut, length: Length) {

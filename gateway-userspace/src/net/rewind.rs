@@ -20,14 +20,6 @@ impl<S> Rewound<S> {
         Self { prefix, inner }
     }
 
-    /// Puts bytes back in front of what is still to be read.
-    pub fn rewind(&mut self, read: Bytes) {
-        // Nothing may be the end of a large buffer, which it would hold.
-        if !read.is_empty() {
-            self.prefix = [read, std::mem::take(&mut self.prefix)].concat().into();
-        }
-    }
-
     /// The bytes not read again yet, and the stream.
     pub fn into_parts(self) -> (Bytes, S) {
         (self.prefix, self.inner)

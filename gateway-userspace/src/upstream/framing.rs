@@ -3,17 +3,14 @@
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 
 use crate::http1::Ambiguous;
+use crate::http1::length::number;
 
 /// Leading zeros make an octal number of it for some. A list of equal lengths is no number.
 pub(crate) fn settle_length(headers: &mut HeaderMap) -> Result<(), Ambiguous> {
     let Some(length) = headers.get(CONTENT_LENGTH) else { return Ok(()) };
-    let digits = length.as_bytes();
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(Ambiguous);
-    }
-    if let [b'0', _, ..] = digits {
-        let number: u64 = length.to_str().ok().and_then(|it| it.parse().ok()).ok_or(Ambiguous)?;
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(number));
+    let plain = number(length).ok_or(Ambiguous)?;
+    if let [b'0', _, ..] = length.as_bytes() {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(plain));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+pub(super) use crate::http1::{lists, tokens};
 use crate::model::ClientCertificates;
 use crate::telemetry::digits;
 
@@ -48,17 +49,6 @@ const OF_ONE_CONNECTION: [HeaderName; 4] =
 
 /// What `Connection` may name and is removed, or kept, anyway.
 const SEEN_TO: [&[u8]; 3] = [b"keep-alive", b"upgrade", b"te"];
-
-/// The words of a header that holds a list, over all its lines.
-pub(super) fn tokens(headers: &HeaderMap, name: HeaderName) -> impl DoubleEndedIterator<Item = &[u8]> {
-    let lines = headers.get_all(name).into_iter();
-    lines.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
-}
-
-/// Whether a header that holds a list has a word; case does not count.
-pub(super) fn lists(headers: &HeaderMap, name: HeaderName, word: &[u8]) -> bool {
-    tokens(headers, name).any(|token| token.eq_ignore_ascii_case(word))
-}
 
 /// Takes away what belongs to a client's connection only (RFC 9110, 7.6.1), be it that the client says so: before anything of
 /// ours is written, or it could name that, and before any rule looks. What it says of an upgrade stays, and so does what it

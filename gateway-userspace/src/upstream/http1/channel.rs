@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Bytes, BytesMut};
 use http::header::CONNECTION;
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use socket2::SockRef;
 use tokio::io::{AsyncWrite as _, ReadBuf};
@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use super::fault::Fault;
 use super::sending::{Lend, Sending};
-use crate::http1::{Decoder, Length, Limits, Looked, ResponseHead, Wire, write_request};
+use crate::http1::{Decoder, Length, Limits, Looked, ResponseHead, Wire, lists, write_request};
 use crate::net::repair;
 use crate::upstream::replay::RequestBody;
 use crate::upstream::stream::UpstreamStream;
@@ -64,7 +64,8 @@ impl Channel {
 
     /// Says a request's head, of which nothing is sent yet.
     pub(in crate::upstream) fn begin(&mut self, head: &Parts, body: RequestBody) -> Sending {
-        self.is_kept_alive = !asks_to_close(&head.headers);
+        // Only rules ask for its end: what clients say of their connection ends at the gateway.
+        self.is_kept_alive = !lists(&head.headers, CONNECTION, b"close");
         let length = || body.size_hint().exact().map_or(Length::Chunked, Length::Exact);
         let length = (!body.is_end_stream()).then(length);
         write_request(self.wire.out().head(), head, length);
@@ -258,11 +259,4 @@ impl Lend for Channel {
 /// One that announces another.
 fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
-}
-
-/// Only rules say so: what clients say of their connection ends at the gateway.
-fn asks_to_close(headers: &HeaderMap) -> bool {
-    let mut words =
-        headers.get_all(CONNECTION).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    words.any(|word| word.trim_ascii().eq_ignore_ascii_case(b"close"))
 }

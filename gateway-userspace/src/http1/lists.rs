@@ -1,0 +1,14 @@
+//! Headers that hold lists of words (RFC 9110, 5.6.1).
+
+use http::header::{HeaderMap, HeaderName};
+
+/// The words of a header that holds a list, over all its lines.
+pub fn tokens(headers: &HeaderMap, name: HeaderName) -> impl DoubleEndedIterator<Item = &[u8]> {
+    let lines = headers.get_all(name).into_iter();
+    lines.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// Whether a header that holds a list has a word; case does not count.
+pub fn lists(headers: &HeaderMap, name: HeaderName, word: &[u8]) -> bool {
+    tokens(headers, name).any(|token| token.eq_ignore_ascii_case(word))
+}
