@@ -19,6 +19,8 @@ pub mod notation;
 pub mod telemetry;
 #[path = "../../gateway-userspace/src/translate/mod.rs"]
 pub mod translate;
+#[path = "../../gateway-userspace/src/wire/mod.rs"]
+pub mod wire;
 
 pub mod reading;
 pub mod served;

@@ -4,9 +4,8 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, TRAILER};
 
 use super::length::Length;
-use super::lists::tokens;
-use super::outflow::Outflow;
 use super::write::put_line;
+use crate::wire::{Outflow, tokens};
 
 /// A body that has another length than its head has said: its connection has to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

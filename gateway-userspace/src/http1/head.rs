@@ -10,7 +10,7 @@ use httparse::{Header, Status};
 use memchr::memchr_iter;
 
 use super::length::{Ambiguous, Length};
-use super::lists::lists;
+use crate::wire::lists;
 
 /// Bytes of a target at most.
 const LONGEST_TARGET: usize = 65_534;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::decode::{Decoder, Flawed};
 use super::length::Length;
-use super::wire::Wire;
+use crate::wire::Wire;
 
 /// Why a body breaks off.
 #[derive(Debug, thiserror::Error)]

@@ -1,10 +1,10 @@
 //! How long a body is, as its head says it (RFC 9112, 6.3).
 
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
 
 use super::head::HeadError;
-use super::lists::tokens;
+use crate::wire::{number, tokens};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,13 +84,6 @@ fn is_same(headers: &HeaderMap) -> bool {
 
 fn said(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH).and_then(number)
-}
-
-/// A length that is said in digits alone: a sign, blanks, or a list of equal numbers is read otherwise by others.
-pub fn number(said: &HeaderValue) -> Option<u64> {
-    let digits = said.as_bytes();
-    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
 }
 
 fn ends_in_chunked(headers: &HeaderMap) -> bool {

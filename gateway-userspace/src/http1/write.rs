@@ -1,8 +1,6 @@
 //! Heads of messages, written (RFC 9112). What they say of a body's length and of the connection is settled here, whatever headers say.
 
-use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 use http::header::{
@@ -12,7 +10,8 @@ use http::{StatusCode, Version, request, response};
 
 use super::head::Reason;
 use super::length::Length;
-use super::lists::lists;
+use crate::wire::date::with_date;
+use crate::wire::lists;
 
 /// Bytes of a header line, more or less.
 const LINE: usize = 48;
@@ -82,9 +81,7 @@ pub fn write_response(out: &mut BytesMut, answer: Answering<'_>) {
         put(out, &[b"connection: ", if keeps_alive { b"keep-alive" } else { b"close" }, b"\r\n"]);
     }
     if !head.headers.contains_key(DATE) {
-        put(out, &[b"date: "]);
-        put_date(out);
-        put(out, &[b"\r\n"]);
+        with_date(|date| put(out, &[b"date: ", date, b"\r\n"]));
     }
     put(out, &[b"\r\n"]);
 }
@@ -155,34 +152,10 @@ fn put_status(out: &mut BytesMut, head: &response::Parts, version: Version) {
     put(out, &[version, head.status.as_str().as_bytes(), b" ", reason, b"\r\n"]);
 }
 
-/// The date, as HTTP writes it, and the moment up to which it is that.
-struct Dated {
-    text: String,
-    until: SystemTime,
-}
-
-thread_local! {
-    /// Written once a second.
-    static DATED: RefCell<Dated> = const { RefCell::new(Dated { text: String::new(), until: UNIX_EPOCH }) };
-}
-
-fn put_date(out: &mut BytesMut) {
-    DATED.with_borrow_mut(|dated| {
-        let now = SystemTime::now();
-        // A clock that was set back is noticed, too.
-        if now >= dated.until
-            || dated.until.duration_since(now).is_ok_and(|left| left > Duration::from_secs(1))
-        {
-            let beyond = now.duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
-            dated.text = httpdate::fmt_http_date(now);
-            dated.until = now + Duration::from_secs(1) - Duration::from_nanos(beyond.into());
-        }
-        put(out, &[dated.text.as_bytes()]);
-    });
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use bytes::Bytes;
     use http::{Request, Response};
 

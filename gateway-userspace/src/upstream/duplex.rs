@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use super::http1::{Fault, Lend, Sending};
 use super::loan::Loan;
 use super::stream::UpstreamStream;
-use crate::http1::Wire;
+use crate::wire::Wire;
 
 /// What both halves have.
 #[derive(Debug)]

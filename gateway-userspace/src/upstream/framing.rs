@@ -3,7 +3,7 @@
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 
 use crate::http1::Ambiguous;
-use crate::http1::length::number;
+use crate::wire::number;
 
 /// Leading zeros make an octal number of it for some. A list of equal lengths is no number.
 pub(crate) fn settle_length(headers: &mut HeaderMap) -> Result<(), Ambiguous> {

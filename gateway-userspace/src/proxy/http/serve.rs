@@ -25,7 +25,6 @@ use super::frames::Rationed;
 use super::idle::{Streamed, Streams};
 use super::record::Notes;
 use super::{conversation, headers, request};
-use crate::http1::Switching;
 use crate::model::{
     Below, ChainAction, Cluster, HttpSettings, ListenerKind, Refusal, RouteTable, Snapshot, Tier,
     UpstreamProtocol,
@@ -43,6 +42,7 @@ use crate::proxy::worker::Shared;
 use crate::telemetry::access::{Handshake, Logging};
 use crate::telemetry::metrics::InFlight;
 use crate::upstream::{Asked, ClientBody, Opening};
+use crate::wire::Switching;
 
 /// Header lines of a request; one more is answered with 431 (Envoy's bound).
 pub(super) const MAX_HEADERS: usize = 100;

@@ -19,7 +19,6 @@ use super::headers;
 use super::idle::{Stream, Streams};
 use super::serve::Connection;
 use crate::datapath::handoff::Entry;
-use crate::http1::{self, AnyStream, NotSwitched, Switching};
 use crate::model::{Below, Cluster};
 use crate::net::drain::DrainWatch;
 use crate::net::relay::{Carried, Parts, RelayEnd};
@@ -35,6 +34,7 @@ use crate::telemetry::access;
 use crate::upstream::{
     self, Departure, Lease, Opening, Outbound, SendError, UpstreamBody, UpstreamStream, limits,
 };
+use crate::wire::{self, AnyStream, NotSwitched, Switching};
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 /// Silence after which an upgraded connection is closed; route timeouts do not end it.
@@ -50,7 +50,7 @@ pub(super) enum Wanted {
 
 /// That side, once both have switched.
 enum Client {
-    Http1(http1::Switched),
+    Http1(wire::Switched),
     Http2(Upgraded),
 }
 

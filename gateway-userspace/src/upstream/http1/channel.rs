@@ -17,10 +17,11 @@ use tokio::net::TcpStream;
 
 use super::fault::Fault;
 use super::sending::{Lend, Sending};
-use crate::http1::{Decoder, Length, Limits, Looked, ResponseHead, Wire, lists, write_request};
+use crate::http1::{Decoder, Length, Limits, Looked, ResponseHead, write_request};
 use crate::net::repair;
 use crate::upstream::replay::RequestBody;
 use crate::upstream::stream::UpstreamStream;
+use crate::wire::{Wire, lists};
 
 /// What a response's head may be: Envoy takes 60 KiB, and 100 lines.
 const HEAD: Limits = Limits { bytes: 64 * 1024, lines: 100 };

@@ -9,9 +9,10 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame};
 
 use super::fault::Fault;
-use crate::http1::{Encoder, Length, Outflow, Wire, WrongLength};
+use crate::http1::{Encoder, Length, WrongLength};
 use crate::upstream::replay::RequestBody;
 use crate::upstream::stream::UpstreamStream;
+use crate::wire::{Outflow, Wire};
 
 /// Bytes that are taken of a body before they are sent.
 const MOST_UNSENT: usize = 64 * 1024;

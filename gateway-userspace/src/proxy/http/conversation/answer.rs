@@ -9,9 +9,10 @@ use http::{Response, StatusCode, Version};
 use http_body::{Body as _, Frame};
 
 use super::exchange::About;
-use crate::http1::{Answering, Encoder, Length, Outflow, write_response};
+use crate::http1::{Answering, Encoder, Length, write_response};
 use crate::proxy::http::exchange::{Exchange, Moving};
 use crate::proxy::http::headers;
+use crate::wire::Outflow;
 
 /// Bytes that may wait for a client to take them: then no more is asked for.
 const AHEAD: usize = 64 * 1024;

@@ -14,11 +14,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Conversation;
 use super::answer::{Answer, Broken};
 use super::intake::Intake;
-use crate::http1::{Length, RequestHead, Switch, switching};
+use crate::http1::{Length, RequestHead};
 use crate::proxy::http::exchange::Watch;
 use crate::proxy::http::record::Recorded;
 use crate::proxy::http::{headers, request};
 use crate::upstream::ClientBody;
+use crate::wire::{Switch, switching};
 
 /// A request whose head has come.
 pub(super) struct Asked {

@@ -6,7 +6,8 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Conversation;
-use crate::http1::{Inbound, Inlet, Length, Wire, inbound};
+use crate::http1::{Inbound, Inlet, Length, inbound};
+use crate::wire::Wire;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 

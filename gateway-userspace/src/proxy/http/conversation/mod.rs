@@ -23,9 +23,10 @@ use tokio::time::{Instant, Sleep, sleep};
 use self::aside::Aside;
 use self::exchange::{After, Asked};
 use super::serve::{Connection, MAX_HEAD, MAX_HEADERS};
-use crate::http1::{HeadError, Limits, Looked, RequestHead, Switched, Wire};
+use crate::http1::{HeadError, Limits, Looked, RequestHead};
 use crate::net::rewind::Rewound;
 use crate::proxy::connection::HTTP_IDLE;
+use crate::wire::{Switched, Wire};
 
 /// A client that asks for nothing for so long, and for twice as long at most, is paused.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);

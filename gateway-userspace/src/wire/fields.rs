@@ -1,6 +1,6 @@
-//! Headers that hold lists of words (RFC 9110, 5.6.1).
+//! What headers hold: lists of words (RFC 9110, 5.6.1), and lengths.
 
-use http::header::{HeaderMap, HeaderName};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// The words of a header that holds a list, over all its lines.
 pub fn tokens(headers: &HeaderMap, name: HeaderName) -> impl DoubleEndedIterator<Item = &[u8]> {
@@ -11,4 +11,11 @@ pub fn tokens(headers: &HeaderMap, name: HeaderName) -> impl DoubleEndedIterator
 /// Whether a header that holds a list has a word; case does not count.
 pub fn lists(headers: &HeaderMap, name: HeaderName, word: &[u8]) -> bool {
     tokens(headers, name).any(|token| token.eq_ignore_ascii_case(word))
+}
+
+/// A length that is said in digits alone: a sign, blanks, or a list of equal numbers is read otherwise by others.
+pub fn number(said: &HeaderValue) -> Option<u64> {
+    let digits = said.as_bytes();
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
 }

@@ -117,7 +117,7 @@ impl Outflow {
 
     /// All that was said.
     #[cfg(test)]
-    pub(super) fn collected(mut self) -> Vec<u8> {
+    pub(crate) fn collected(mut self) -> Vec<u8> {
         self.close();
         self.queue.into_iter().flatten().collect()
     }
