@@ -11,6 +11,7 @@ pub mod api;
 pub mod cli;
 pub mod datapath;
 pub mod http1;
+pub mod http2;
 pub mod model;
 pub mod net;
 pub mod notation;

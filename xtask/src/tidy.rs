@@ -10,8 +10,8 @@ use crate::cargo::workspace;
 /// Modules of the agent, lowest level first. Those of one level don't import each other.
 const LEVELS: &[&[&str]] = &[
     &["notation"],
-    &["telemetry", "wire"],
-    &["http1", "net", "api", "model"],
+    &["telemetry"],
+    &["http1", "http2", "net", "api", "model"],
     &["settings"],
     &["translate", "source", "resolve", "tls", "datapath"],
     &["upstream", "analysis"],
