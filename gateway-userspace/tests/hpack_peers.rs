@@ -1,6 +1,8 @@
 //! HPACK against another implementation: a client of the h2 crate, whose requests are decoded here, and which decodes what is
 //! encoded here. Frames are no more than it takes for that.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use fastrand::Rng;
 use gateway_userspace::http2::hpack::{Decoder, Encoder, Field};

@@ -120,7 +120,8 @@ impl<F: FnMut(Result<Field, Malformed>)> Reading<'_, F> {
         if self.size.is_over {
             let size = name.length()? + value.length()? + OVERHEAD;
             if kind != Kind::Indexed || !self.table.admits(size) {
-                return self.pass_over(size, kind);
+                self.pass_over(size, kind);
+                return Ok(());
             }
         }
         let (name, value) = (name.decoded(&mut self.name)?, value.decoded(&mut self.value)?);
@@ -151,12 +152,11 @@ impl<F: FnMut(Result<Field, Malformed>)> Reading<'_, F> {
     }
 
     /// Counts a field that is neither handed out nor kept.
-    fn pass_over(&mut self, size: usize, kind: Kind) -> Result<(), Error> {
+    fn pass_over(&mut self, size: usize, kind: Kind) {
         self.size.add(size, self.limit);
         if kind == Kind::Indexed {
             self.table.make_room(size);
         }
-        Ok(())
     }
 }
 

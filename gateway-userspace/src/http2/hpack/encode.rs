@@ -79,12 +79,11 @@ impl Encoder {
     pub fn response(&mut self, status: StatusCode, headers: &HeaderMap, out: &mut BytesMut) {
         out.reserve(FIELD * (1 + headers.len()));
         self.table_sizes(out);
-        match statics::status(status) {
-            Some(index) => integer::write(out, 0x80, 7, index),
-            None => {
-                let name = Name { text: b":status", index: Some(STATUS) };
-                self.field(name, status.as_str().as_bytes(), Indexing::Wanted, out);
-            }
+        if let Some(index) = statics::status(status) {
+            integer::write(out, 0x80, 7, index);
+        } else {
+            let name = Name { text: b":status", index: Some(STATUS) };
+            self.field(name, status.as_str().as_bytes(), Indexing::Wanted, out);
         }
         self.fields(headers, out);
     }

@@ -136,13 +136,11 @@ impl Ring {
     /// Whether a text stands at some place of the octets, which may go round their end.
     fn has(&self, at: usize, text: &[u8]) -> bool {
         let (front, back) = self.octets.as_slices();
-        match at.checked_sub(front.len()) {
-            Some(at) => back[at..].starts_with(text),
-            None => {
-                let (first, second) = text.split_at(text.len().min(front.len() - at));
-                front[at..].starts_with(first) && back.starts_with(second)
-            }
+        if let Some(at) = at.checked_sub(front.len()) {
+            return back[at..].starts_with(text);
         }
+        let (first, second) = text.split_at(text.len().min(front.len() - at));
+        front[at..].starts_with(first) && back.starts_with(second)
     }
 
     /// Bytes that it takes of the heap.

@@ -170,8 +170,8 @@ pub(super) fn name(name: &HeaderName) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::field::Name;
     use super::*;
-    use crate::http2::hpack::field::Name;
 
     #[test]
     fn indices_are_those_of_appendix_a() {

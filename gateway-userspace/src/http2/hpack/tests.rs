@@ -32,7 +32,7 @@ fn line(field: &Field) -> Line {
 
 fn lines(said: &str) -> Vec<Line> {
     let parts = said.lines().map(|line| line.trim().split_at(line.trim()[1..].find(": ").unwrap() + 1));
-    parts.map(|(name, value)| (name.to_owned(), value[2..].as_bytes().to_vec())).collect()
+    parts.map(|(name, value)| (name.to_owned(), value.as_bytes()[2..].to_vec())).collect()
 }
 
 fn decoded(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<Result<Field, Malformed>>, Error> {
@@ -365,8 +365,7 @@ fn a_bomb_is_counted_and_not_copied() {
     // The limit is what is not exceeded.
     for less in [0, 1] {
         let mut count = 0;
-        let size =
-            Decoder::new().decode(&block[..4096 - 32 + 5 + 1], 2 * 4096 - less, |_| count += 1).unwrap();
+        let size = Decoder::new().decode(&block[..=4096 - 32 + 5], 2 * 4096 - less, |_| count += 1).unwrap();
         assert_eq!((size.is_over, count), (less == 1, 2 - less));
     }
     limit = 0;
@@ -642,7 +641,9 @@ fn limits_are_told_at_the_next_blocks_start() {
         (&[0, 65_536], "20 3fe11f 88"),
     ] {
         let mut encoder = Encoder::new();
-        limits.iter().for_each(|limit| encoder.set_limit(*limit));
+        for limit in limits {
+            encoder.set_limit(*limit);
+        }
         assert_eq!(encoded(&mut encoder, &response(&[])), octets(want), "{limits:?}");
         assert_eq!(encoded(&mut encoder, &response(&[])), octets("88"));
     }
