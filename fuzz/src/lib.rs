@@ -9,6 +9,8 @@ pub mod api;
 pub mod client_hello;
 #[path = "../../gateway-userspace/src/http1/mod.rs"]
 pub mod http1;
+#[path = "../../gateway-userspace/src/http2/mod.rs"]
+pub mod http2;
 #[path = "../../gateway-userspace/src/model/mod.rs"]
 pub mod model;
 #[path = "../../gateway-userspace/src/net/mod.rs"]
