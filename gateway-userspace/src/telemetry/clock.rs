@@ -2,50 +2,48 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::digits;
+use super::digits::Backwards;
 
-/// Bytes of the longest.
-const LENGTH: usize = "2024-01-31T12:00:00.123456Z".len();
+/// Bytes of the longest: of a year that no clock will show, as of those that clocks do.
+const LONGEST: usize = 20 + "-01-31T12:00:00.123456Z".len();
 
 /// `2024-01-31T12:00:00.123Z`, as Envoy's `%START_TIME%`. Times before 1970 are shown as its beginning.
 pub fn milliseconds(time: SystemTime) -> String {
-    let mut text = String::with_capacity(LENGTH);
-    push_milliseconds(&mut text, time);
-    text
+    let since = since_1970(time);
+    written(since, (since.subsec_millis(), 3)).text().to_owned()
 }
 
 /// Adds the same to a text.
 pub fn push_milliseconds(text: &mut String, time: SystemTime) {
-    let since = push_seconds(text, time);
-    push_fraction(text, since.subsec_millis(), 3);
+    let since = since_1970(time);
+    text.push_str(written(since, (since.subsec_millis(), 3)).text());
 }
 
 /// `2024-01-31T12:00:00.123456Z`.
 pub fn microseconds(time: SystemTime) -> String {
-    let mut text = String::with_capacity(LENGTH);
-    let since = push_seconds(&mut text, time);
-    push_fraction(&mut text, since.subsec_micros(), 6);
-    text
+    let since = since_1970(time);
+    written(since, (since.subsec_micros(), 6)).text().to_owned()
 }
 
-fn push_fraction(text: &mut String, fraction: u32, digits: usize) {
-    text.push('.');
-    digits::push_wide(text, fraction.into(), digits);
-    text.push('Z');
+fn since_1970(time: SystemTime) -> Duration {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Adds a time but for its fraction; returns the time since 1970.
-fn push_seconds(text: &mut String, time: SystemTime) -> Duration {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+/// With a fraction of so many digits.
+fn written(since: Duration, (fraction, digits): (u32, usize)) -> Backwards<LONGEST> {
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = date(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    digits::push_wide(text, year, 4);
-    for (before, number) in [('-', month), ('-', day), ('T', hour), (':', minute), (':', second)] {
-        text.push(before);
-        digits::push_wide(text, number, 2);
+    let mut text = Backwards::new();
+    text.put(b'Z');
+    text.number(fraction.into(), digits);
+    for (number, before) in [(second, b'.'), (minute, b':'), (hour, b':'), (day, b'T'), (month, b'-')] {
+        text.put(before);
+        text.number(number, 2);
     }
-    since
+    text.put(b'-');
+    text.number(year, 4);
+    text
 }
 
 /// Year, month and day of a day since 1970. Counted from the 1st of March of year 0, so that the leap day comes last:

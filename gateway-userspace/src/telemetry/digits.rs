@@ -7,6 +7,56 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 /// Digits of the largest number.
 const MOST: usize = 20;
 
+/// Bytes of the longest address of IPv4 with its port.
+const LONGEST: usize = "255.255.255.255:65535".len();
+
+/// A short text that is put together from its end, which numbers are easiest to write from, and added as a whole: a string looks
+/// for room at every addition.
+pub(super) struct Backwards<const N: usize> {
+    bytes: [u8; N],
+    first: usize,
+}
+
+impl<const N: usize> Backwards<N> {
+    pub(super) fn new() -> Self {
+        Self { bytes: [0; N], first: N }
+    }
+
+    /// Puts a character of ASCII before what is there.
+    pub(super) fn put(&mut self, character: u8) {
+        self.first -= 1;
+        self.bytes[self.first] = character;
+    }
+
+    /// Puts a number there, in decimal, with leading zeros up to a width.
+    pub(super) fn number(&mut self, number: u64, width: usize) {
+        let (end, mut left) = (self.first, number);
+        loop {
+            self.put(b'0' + (left % 10) as u8);
+            left /= 10;
+            if left == 0 {
+                break;
+            }
+        }
+        while end - self.first < width {
+            self.put(b'0');
+        }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        str::from_utf8(&self.bytes[self.first..]).expect("ASCII")
+    }
+
+    fn ipv4(&mut self, ip: Ipv4Addr) {
+        let [a, b, c, d] = ip.octets();
+        self.number(d.into(), 1);
+        for octet in [c, b, a] {
+            self.put(b'.');
+            self.number(octet.into(), 1);
+        }
+    }
+}
+
 /// Adds a number in decimal.
 pub fn push(text: &mut String, number: u64) {
     push_wide(text, number, 1);
@@ -14,30 +64,19 @@ pub fn push(text: &mut String, number: u64) {
 
 /// Likewise, with leading zeros up to a width of 20 digits at most.
 pub fn push_wide(text: &mut String, number: u64, width: usize) {
-    if number >= 1000 {
-        push_wide(text, number / 1000, width.min(MOST).saturating_sub(3));
-        return push_three(text, (number % 1000) as u16, 3);
-    }
-    (3..width.min(MOST)).for_each(|_| text.push('0'));
-    push_three(text, number as u16, width);
-}
-
-/// A number below 1000, as most are.
-fn push_three(text: &mut String, number: u16, width: usize) {
-    let digit = |number: u16| char::from(b'0' + (number % 10) as u8);
-    if number >= 100 || width >= 3 {
-        text.push(digit(number / 100));
-    }
-    if number >= 10 || width >= 2 {
-        text.push(digit(number / 10));
-    }
-    text.push(digit(number));
+    let mut digits = Backwards::<MOST>::new();
+    digits.number(number, width.min(MOST));
+    text.push_str(digits.text());
 }
 
 /// Adds an address, `10.0.0.1` or `fd00::1`.
 pub fn push_ip(text: &mut String, ip: IpAddr) {
     match ip {
-        IpAddr::V4(ip) => push_ipv4(text, ip),
+        IpAddr::V4(ip) => {
+            let mut address = Backwards::<LONGEST>::new();
+            address.ipv4(ip);
+            text.push_str(address.text());
+        }
         // Writing to a string cannot fail.
         IpAddr::V6(ip) => drop(write!(text, "{ip}")),
     }
@@ -47,20 +86,13 @@ pub fn push_ip(text: &mut String, ip: IpAddr) {
 pub fn push_address(text: &mut String, address: SocketAddr) {
     match address {
         SocketAddr::V4(address) => {
-            push_ipv4(text, *address.ip());
-            text.push(':');
-            push(text, address.port().into());
+            let mut both = Backwards::<LONGEST>::new();
+            both.number(address.port().into(), 1);
+            both.put(b':');
+            both.ipv4(*address.ip());
+            text.push_str(both.text());
         }
         SocketAddr::V6(address) => drop(write!(text, "{address}")),
-    }
-}
-
-fn push_ipv4(text: &mut String, ip: Ipv4Addr) {
-    for (index, octet) in ip.octets().into_iter().enumerate() {
-        if index > 0 {
-            text.push('.');
-        }
-        push(text, octet.into());
     }
 }
 

@@ -120,9 +120,10 @@ impl Connection {
     /// Where the response comes from, with the reason why a backend could not be reached.
     pub(super) fn details(&self) -> Option<Cow<'static, str>> {
         let details = self.request.as_deref()?.details?;
-        Some(match (&self.transport_failure, details.split_once(UNREACHED)) {
-            (Some(reason), Some((before, _))) => format!("{before}{UNREACHED}|{reason}}}").into(),
-            _ => details.into(),
+        let Some(reason) = &self.transport_failure else { return Some(details.into()) };
+        Some(match details.split_once(UNREACHED) {
+            Some((before, _)) => format!("{before}{UNREACHED}|{reason}}}").into(),
+            None => details.into(),
         })
     }
 }
