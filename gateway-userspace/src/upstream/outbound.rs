@@ -1,5 +1,7 @@
 //! A request on its way to an endpoint.
 
+use std::rc::Rc;
+
 use http::Request;
 use http::request::Parts;
 
@@ -8,8 +10,8 @@ use super::replay::RequestBody;
 /// See the module.
 #[derive(Debug)]
 pub struct Outbound {
-    /// In the version that it is to be sent in.
-    pub head: Box<Parts>,
+    /// In the version that it is to be sent in. Shared with whoever may have to send it again.
+    pub head: Rc<Parts>,
     /// As this try has it.
     pub body: RequestBody,
 }
@@ -17,12 +19,12 @@ pub struct Outbound {
 impl Outbound {
     /// As hyper takes it.
     pub(super) fn into_request(self) -> Request<RequestBody> {
-        Request::from_parts(*self.head, self.body)
+        Request::from_parts(Rc::unwrap_or_clone(self.head), self.body)
     }
 
     /// As hyper gives it back.
     pub(super) fn of(request: Request<RequestBody>) -> Self {
         let (head, body) = request.into_parts();
-        Self { head: Box::new(head), body }
+        Self { head: Rc::new(head), body }
     }
 }

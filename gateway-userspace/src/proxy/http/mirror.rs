@@ -102,7 +102,7 @@ impl Copy {
         lease.hold(place, None);
         let departure = Departure::default();
         let exchange = async {
-            let request = Outbound { head: Box::new(head), body };
+            let request = Outbound { head: Rc::new(head), body };
             let response = shared.pool.send(request, (&cluster, &opening), lease, &departure).await?;
             let status = response.status().as_u16();
             read(response).await;

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -51,7 +52,7 @@ pub(super) struct Order<'a> {
 enum Failure {
     Reset {
         reset: Reset,
-        unsent: Option<Box<Parts>>,
+        unsent: Option<Rc<Parts>>,
     },
     /// It was sent on a connection that was kept, and closed before it came.
     Stale,
@@ -104,7 +105,8 @@ impl Order<'_> {
         departure: &Departure,
     ) -> Result<Response<UpstreamBody>, RequestError> {
         let mut state = State::default();
-        let mut next = head;
+        // Shared, as most requests may be sent again and few are.
+        let mut next = Rc::new(*head);
         // The place of a further try, until what became of it is known.
         let mut retrying = None;
         loop {
@@ -114,6 +116,7 @@ impl Order<'_> {
                 self.upload.let_go();
             }
             let rescue = if more { self.rescue } else { Rescue::Never };
+            Rc::make_mut(&mut next).headers.insert(ATTEMPT_COUNT, count(state.made));
             let kept = (more && self.repeats || rescue != Rescue::Never).then(|| next.clone());
             let (outcome, endpoint) = self.try_once((next, rescue), &mut state, departure).await?;
             let seen = match &outcome {
@@ -196,7 +199,7 @@ impl Order<'_> {
     /// One try. An error is the answer: there is nobody to ask.
     async fn try_once(
         &self,
-        (mut head, rescue): (Box<Parts>, Rescue),
+        (head, rescue): (Rc<Parts>, Rescue),
         state: &mut State,
         departure: &Departure,
     ) -> Result<(Result<Response<UpstreamBody>, Failure>, SocketAddr), RequestError> {
@@ -207,7 +210,6 @@ impl Order<'_> {
         let (endpoint, peer) = (lease.address, lease.peer());
         self.notes.tried(endpoint);
         state.tried.push(endpoint);
-        head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(state.made));
         let request = Outbound { head, body: self.upload.body() };
         let Ok(place) = limits::request(&connection.shared.counts, cluster) else {
             return Ok((Err(Failure::Reset { reset: Reset::Overflow, unsent: None }), endpoint));
@@ -348,4 +350,9 @@ impl Order<'_> {
     fn report(&self, endpoint: SocketAddr, outcome: Outcome) {
         self.connection.shared.balancer.report(self.cluster, endpoint, outcome);
     }
+}
+
+/// How often a request was sent, as backends are told: nearly always once.
+fn count(made: u32) -> HeaderValue {
+    if made == 1 { HeaderValue::from_static("1") } else { HeaderValue::from(made) }
 }
