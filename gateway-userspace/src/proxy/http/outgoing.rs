@@ -28,7 +28,7 @@ impl Target {
     /// Path and query.
     pub(super) fn line(&self, query: Option<&str>) -> String {
         match query {
-            Some(query) => format!("{}?{query}", self.path),
+            Some(query) => [&self.path, "?", query].concat(),
             None => self.path.clone(),
         }
     }

@@ -284,7 +284,7 @@ fn owned(bytes: &[u8]) -> String {
 impl Line {
     /// What is the same of any request.
     fn read<B>(&mut self, request: &Request<B>) {
-        self.asked.method = Some(request.method().as_str().to_owned());
+        self.asked.method = Some(request.method().clone());
         self.asked.protocol = Some(protocol(request.version()));
     }
 

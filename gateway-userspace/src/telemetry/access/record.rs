@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use http::HeaderName;
+use http::{HeaderName, Method};
 
 use super::super::ResponseFlag;
 
@@ -132,7 +132,7 @@ impl Connection {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
     /// `GET`.
-    pub method: Option<String>,
+    pub method: Option<Method>,
     /// With the query, as it was before rewrites.
     pub path: Option<String>,
     /// The same as the backend gets it, if that is something else.
@@ -175,19 +175,11 @@ impl Request {
     fn weight(&self) -> usize {
         let Self { method, path, rewritten, service_time, forwarded_for, .. } = self;
         let Self { user_agent, request_id, authority, route_name, .. } = self;
-        let texts = [
-            method,
-            path,
-            rewritten,
-            service_time,
-            forwarded_for,
-            user_agent,
-            request_id,
-            authority,
-            route_name,
-        ];
+        let texts =
+            [path, rewritten, service_time, forwarded_for, user_agent, request_id, authority, route_name];
         let texts = texts.map(|text| text.as_ref().map_or(0, String::len)).iter().sum::<usize>();
-        let texts = texts + self.certificate.as_deref().map_or(0, str::len);
+        let method = method.as_ref().map_or(0, |method| method.as_str().len());
+        let texts = texts + method + self.certificate.as_deref().map_or(0, str::len);
         let listed = [&self.headers, &self.response_headers, &self.trailers].into_iter().flatten();
         size_of::<Self>() + texts + listed.map(|(_, value)| value.len()).sum::<usize>()
     }
@@ -211,7 +203,7 @@ impl Request {
     /// A header as the backend gets it; HTTP/2's own, such as `:path`, too.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         match name {
-            ":method" => self.method.as_deref(),
+            ":method" => self.method.as_ref().map(Method::as_str),
             ":path" => self.sent_path(),
             ":authority" | "host" => self.authority.as_deref(),
             ":scheme" => self.scheme,
@@ -261,7 +253,7 @@ mod tests {
         let long = || Some("x".repeat(1000));
         let header = || vec![(HeaderName::from_static("x-team"), "x".repeat(1000))];
         let request = Request {
-            method: long(),
+            method: Method::from_bytes(&[b'x'; 1000]).ok(),
             path: long(),
             rewritten: long(),
             service_time: long(),
@@ -319,7 +311,7 @@ pub(super) mod samples {
     /// A request on it, of which the gateway has rewritten the path.
     pub(in super::super) fn request() -> Connection {
         let asked = Request {
-            method: Some("GET".to_owned()),
+            method: Some(Method::GET),
             path: Some("/a?b".to_owned()),
             rewritten: Some("/new/a?b".to_owned()),
             protocol: Some("HTTP/1.1"),

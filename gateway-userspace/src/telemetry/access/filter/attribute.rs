@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use http::Method;
+
 use super::super::operator::{End, Plain, Value as Known};
 use super::super::record::{Connection, Request};
 use super::super::rule::Wanted;
@@ -146,7 +148,7 @@ impl Simple {
             Self::Query => path().map(|(_, query)| Value::Text(query.into())),
             Self::Host => text(|request| request.authority.as_deref()),
             Self::Scheme => text(|request| request.scheme),
-            Self::Method => text(|request| request.method.as_deref()),
+            Self::Method => text(|request| request.method.as_ref().map(Method::as_str)),
             Self::Referer => text(|request| request.header("referer")),
             Self::UserAgent => text(|request| request.user_agent.as_deref()),
             Self::Id => text(|request| request.request_id.as_deref()),
