@@ -192,12 +192,12 @@ impl Connection {
         self.since
     }
 
-    pub(super) fn idle_for(&self) -> Duration {
-        self.since.elapsed()
+    pub(super) fn idle_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
     }
 
-    pub(super) fn is_stale(&self) -> bool {
-        self.idle_for() >= self.rules.idle_timeout || self.rules.is_too_old(self.made)
+    pub(super) fn is_stale(&self, now: Instant) -> bool {
+        self.idle_for(now) >= self.rules.idle_timeout || self.rules.is_too_old(self.made)
     }
 }
 
@@ -331,7 +331,8 @@ impl Origin {
 
     /// Closes what is idle for too long; false if nothing is left.
     pub(super) fn sweep(&mut self) -> bool {
-        self.idle.retain(|idle| !idle.is_stale());
+        let now = Instant::now();
+        self.idle.retain(|idle| !idle.is_stale(now));
         self.multiplexed.retain(Multiplexed::is_usable);
         let is_open = !self.idle.is_empty() || !self.multiplexed.is_empty();
         is_open || !self.dials.is_empty() || Rc::strong_count(&self.crowd) > 1

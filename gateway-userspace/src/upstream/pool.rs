@@ -284,15 +284,16 @@ impl Pool {
         loop {
             let idle = origin.borrow_mut().idle.pop_back()?;
             self.0.idle.set(self.0.idle.get().saturating_sub(1));
+            let now = Instant::now();
             // Busy connections are spared what asks the kernel: it is a system call.
-            if idle.idle_for() > QUIET && idle.channel.has_news() {
+            if idle.idle_for(now) > QUIET && idle.channel.has_news() {
                 if !idle.channel.is_sealed() {
                     continue;
                 }
                 // It may be none of HTTP's: the reactor is given a turn to hear of it before it is read.
                 tokio::task::yield_now().await;
             }
-            if !idle.is_stale() {
+            if !idle.is_stale(now) {
                 return Some(idle);
             }
         }

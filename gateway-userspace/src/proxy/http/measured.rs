@@ -44,14 +44,14 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    /// Begins, if anything is counted.
-    pub(super) fn begin(connection: &Connection) -> Option<Self> {
+    /// One that has begun then, if anything is counted.
+    pub(super) fn begin(connection: &Connection, began: Instant) -> Option<Self> {
         let listener = connection.in_flight.clone()?;
         listener.begin();
         Some(Self {
             shared: connection.shared.clone(),
             listener,
-            began: Instant::now(),
+            began,
             protocol: Protocol::Http,
             cluster: None,
             endpoint: None,

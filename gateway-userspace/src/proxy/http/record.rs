@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
@@ -64,6 +64,7 @@ enum End {
 impl Notes {
     /// Begins a line.
     pub(super) fn begin(connection: &Connection, logging: Option<Arc<Logging>>) -> Self {
+        let began = Instant::now();
         let log = connection.shared.access_log.as_ref();
         let line = log.and_then(|log| Some((log.rules(logging)?, log.clone()))).map(|(logging, log)| {
             let mut record = connection.ends.record(connection.server_name());
@@ -78,14 +79,19 @@ impl Notes {
             Box::new(RefCell::new(Line {
                 log,
                 logging,
-                began: Instant::now(),
+                began,
                 connection: record,
                 asked,
                 pace: None,
                 end: End::Open,
             }))
         });
-        Self { line, measured: Measured::begin(connection).map(RefCell::new) }
+        Self { line, measured: Measured::begin(connection, began).map(RefCell::new) }
+    }
+
+    /// When the request began, as its line tells it if it has one.
+    pub(super) fn started(&self) -> SystemTime {
+        self.line.as_ref().map_or_else(SystemTime::now, |line| line.borrow().connection.started)
     }
 
     fn note(&self, note: impl FnOnce(&mut Line)) {

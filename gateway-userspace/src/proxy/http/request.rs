@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
-use std::time::SystemTime;
 
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
@@ -141,7 +140,7 @@ async fn answer(
     (is_plain, is_grpc, web): (bool, bool, Option<GrpcWeb>),
     (notes, exchange): (&Notes, &Exchange),
 ) -> Result<Response<ResponseBody>, RequestError> {
-    let started = SystemTime::now();
+    let started = notes.started();
     connection.shared.overload.takes_request();
     if connection.shared.overload.level() >= Level::Refusing {
         notes.heard(&request);

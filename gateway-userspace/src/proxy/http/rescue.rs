@@ -81,7 +81,11 @@ impl Rescue {
             std::future::pending::<()>().await;
         }
         loop {
-            match timeout(CONNECTING, departure.at()).await {
+            let left = match departure.left() {
+                Some(asked) => Ok(asked),
+                None => timeout(CONNECTING, departure.at()).await,
+            };
+            match left {
                 Err(_) if is_elsewhere() => return Lost::Unreached,
                 Err(_) => {}
                 // It is sent.
@@ -101,12 +105,16 @@ impl Rescue {
 
 /// Waits until an endpoint has been silent for too long since it was asked.
 async fn silence(peer: &Peer, asked: Instant) {
+    let mut waited = None;
     loop {
         // One that was never heard of may be heard of meanwhile.
         let end = peer.silent_at(asked.into_std()).map(Instant::from_std);
         match end {
-            Some(end) if end <= Instant::now() => return,
-            Some(end) => sleep_until(end).await,
+            Some(end) if Some(end) <= waited => return,
+            Some(end) => {
+                sleep_until(end).await;
+                waited = Some(end);
+            }
             None => tokio::time::sleep(CONNECTING).await,
         }
     }
