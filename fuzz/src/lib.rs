@@ -26,3 +26,4 @@ pub mod wire;
 
 pub mod reading;
 pub mod served;
+pub mod talked;

@@ -51,7 +51,7 @@ fn memory_that_runs_short_is_kept_for_those_who_read() {
         let before = site.refused("memory_stalled");
         // What comes all at once may be refused as a whole, with nothing to be given up.
         let crowd = (0..5).find_map(|_| {
-            let crowd: Vec<_> = (0..16).map(|_| greedy(site.address)).collect();
+            let crowd: Vec<_> = (0..64).map(|_| greedy(site.address)).collect();
             wait::within(wait::PATIENCE / 2, || {
                 most = most.max(site.memory());
                 (site.refused("memory_stalled") > before).then_some(())

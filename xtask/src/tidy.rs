@@ -10,7 +10,7 @@ use crate::cargo::workspace;
 /// Modules of the agent, lowest level first. Those of one level don't import each other.
 const LEVELS: &[&[&str]] = &[
     &["notation"],
-    &["telemetry"],
+    &["telemetry", "wire"],
     &["http1", "http2", "net", "api", "model"],
     &["settings"],
     &["translate", "source", "resolve", "tls", "datapath"],

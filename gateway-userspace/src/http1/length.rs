@@ -93,6 +93,8 @@ fn ends_in_chunked(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::header::HeaderValue;
+
     use super::*;
 
     fn headers(said: &[(&str, &str)]) -> HeaderMap {

@@ -112,7 +112,7 @@ fn certificate(stream: &Terminated) -> Option<HeaderValue> {
 }
 
 /// ALPN says which HTTP; a client that offered none is known by its first bytes, as at Envoy. Either way they are
-/// waited for as on a cleartext port: hyper would wait for an HTTP/2 preface for ever.
+/// waited for as on a cleartext port.
 async fn http_of(
     connection: http::Connection,
     mut stream: Box<Terminated>,

@@ -9,11 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use base64::{DecodeError, Engine as _};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::messages::Messages;
 use super::replay::RequestBodyError;
-use crate::http1::Inbound;
+use crate::{http1, http2};
 
 /// Characters of base64 that stand for something only together.
 const GROUP: usize = 4;
@@ -34,8 +33,8 @@ pub struct ClientBody {
 enum Source {
     /// There is none.
     Empty,
-    Http1(Inbound),
-    Http2(Incoming),
+    Http1(http1::Inbound),
+    Http2(http2::Inbound),
 }
 
 impl ClientBody {
@@ -45,12 +44,12 @@ impl ClientBody {
     }
 
     /// Of a request of HTTP/1, as it comes.
-    pub fn http1(body: Inbound) -> Self {
+    pub fn http1(body: http1::Inbound) -> Self {
         Self::of(Source::Http1(body))
     }
 
     /// Of a stream of HTTP/2, as it comes.
-    pub fn http2(body: Incoming) -> Self {
+    pub fn http2(body: http2::Inbound) -> Self {
         Self::of(Source::Http2(body))
     }
 

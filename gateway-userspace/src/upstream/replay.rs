@@ -3,8 +3,6 @@
 //! nobody reads ahead, so that a slow backend slows the client down.
 
 use std::cell::{Cell, RefCell};
-use std::error::Error as _;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -19,6 +17,7 @@ use super::held::{Held, Part, Room, Whole};
 use super::progress::{Course, Flaw, Follower, Progress};
 use super::trailers;
 use crate::http1::InboundError;
+use crate::http2::Broken;
 
 /// Why a body breaks off.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +27,7 @@ pub enum RequestBodyError {
     Client(#[from] InboundError),
     /// The client's stream of HTTP/2 did.
     #[error(transparent)]
-    Stream(#[from] hyper::Error),
+    Stream(#[from] Broken),
     /// It is no base64, which its client has said it is.
     #[error("the request's body is no base64")]
     NotBase64,
@@ -47,20 +46,12 @@ impl RequestBodyError {
             Self::NotBase64 => Flaw::Base64,
             Self::TooLong => Flaw::TooLong,
             Self::Client(InboundError::Gone) => Flaw::Gone,
-            Self::Stream(error) if is_gone(error) => Flaw::Gone,
-            Self::Client(InboundError::Flawed(_)) | Self::Stream(_) | Self::Superseded => Flaw::Framing,
+            Self::Stream(Broken::Gone) => Flaw::Gone,
+            Self::Client(InboundError::Flawed(_)) | Self::Stream(Broken::Flawed) | Self::Superseded => {
+                Flaw::Framing
+            }
         }
     }
-}
-
-/// Whether the client went amid the body of a stream.
-fn is_gone(error: &hyper::Error) -> bool {
-    let source = error.source();
-    let io = source.and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
-    let is_over = matches!(io, Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset));
-    let reset =
-        source.and_then(|source| source.downcast_ref::<h2::Error>()).is_some_and(h2::Error::is_remote);
-    is_over || reset || error.is_incomplete_message()
 }
 
 /// A client's body while it is read.

@@ -63,6 +63,11 @@ pub struct NotSwitched;
 pub struct Switch(oneshot::Sender<Switched>);
 
 impl Switch {
+    /// Whether anybody waits for it.
+    pub fn is_wanted(&self) -> bool {
+        !self.0.is_closed()
+    }
+
     /// Hands it on. One that nobody waits for is closed.
     pub fn to(self, switched: Switched) {
         let _ = self.0.send(switched);

@@ -37,6 +37,13 @@ impl Writer {
         self.out.is_empty() && !self.is_unflushed
     }
 
+    /// Holds nothing, if all is sent.
+    pub fn rest(&mut self) {
+        if self.is_sent() {
+            self.out = Outflow::default();
+        }
+    }
+
     /// Sends all that was said. What is short waits until the tasks that are ready by now have had their turn, so that what all of
     /// them say goes out together: a reader that sleeps is woken by the first of it, which is dearer than to write, and is awake
     /// for the rest.

@@ -17,6 +17,7 @@ use crate::model::Refusal;
 use crate::proxy::overload::Overload;
 use crate::upstream::Pace;
 use crate::upstream::body::BodyError;
+use crate::wire::Switching;
 
 /// How long a body is waited for at least before its pace counts, where requests may be idle for ever.
 const GRACE: Duration = Duration::from_mins(5);
@@ -46,7 +47,7 @@ struct State {
     client: usize,
     /// Its place in the list.
     at: Cell<usize>,
-    /// Frames of the response.
+    /// Frames of the response, and parts of them.
     frames: Cell<u64>,
     /// The request's body, if it has one.
     pace: RefCell<Option<Rc<Pace>>>,
@@ -76,6 +77,8 @@ struct Marks {
 pub(super) struct Exchange {
     state: Rc<State>,
     all: Rc<Exchanges>,
+    /// The client's side of the upgrade that it may ask for.
+    switching: RefCell<Option<Switching>>,
 }
 
 /// What whoever sends the response knows of the request.
@@ -89,7 +92,7 @@ impl Exchanges {
         let mut all = self.0.borrow_mut();
         state.at.set(all.len());
         all.push(state.clone());
-        Exchange { state, all: self.clone() }
+        Exchange { state, all: self.clone(), switching: RefCell::default() }
     }
 
     /// Whether nothing is under way.
@@ -184,6 +187,16 @@ impl Exchange {
         self.state.is_grpc.set(true);
     }
 
+    /// It may ask for an upgrade.
+    pub(super) fn may_switch(&self, switching: Option<Switching>) {
+        *self.switching.borrow_mut() = switching;
+    }
+
+    /// The client's side of the upgrade that it asks for.
+    pub(super) fn switching(&self) -> Option<Switching> {
+        self.switching.take()
+    }
+
     /// Its body.
     pub(super) fn reads(&self, pace: Option<Rc<Pace>>) {
         *self.state.pace.borrow_mut() = pace;
@@ -236,6 +249,12 @@ impl Watch {
 }
 
 impl Moving {
+    /// The client has taken some of what was read.
+    pub(super) fn moved(&self) {
+        let frames = &self.exchange.state.frames;
+        frames.set(frames.get() + 1);
+    }
+
     /// All of it was read, and has yet to be sent.
     pub(super) fn ended(self) -> Exchange {
         self.exchange

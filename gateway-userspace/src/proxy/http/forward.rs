@@ -19,6 +19,7 @@ use super::{affinity, headers, upgrade};
 use crate::model::{Cluster, Forward, UpstreamProtocol};
 use crate::proxy::error::RequestError;
 use crate::upstream::{ClientBody, Ended, Upload, UpstreamBody};
+use crate::wire::Switching;
 
 /// What tracers call the request.
 const DECORATOR: HeaderName = HeaderName::from_static("x-envoy-decorator-operation");
@@ -29,13 +30,13 @@ pub(super) async fn forward(
     facts: &Facts<'_>,
     (action, chosen): (&Forward, usize),
     target: Target,
-    mut request: Box<Request<ClientBody>>,
+    request: Box<Request<ClientBody>>,
     notes: &Notes,
 ) -> Result<Response<ResponseBody>, RequestError> {
     let Facts { connection, exchange, asker, route, .. } = facts;
     let cluster = action.destinations[chosen].cluster.clone().ok_or(RequestError::NoCluster)?;
     let destination_headers = action.destination_headers.get(chosen);
-    let upgrade = upgrade::wanted(connection, &mut request);
+    let upgrade = upgrade::wanted(exchange, request.headers());
     let is_grpc = headers::is_grpc(request.headers());
     // HTTP/1.1 has upgrades, whatever the client asks for one by.
     let client_speaks_http2 = request.version() == Version::HTTP_2 && upgrade.is_none();
@@ -109,7 +110,7 @@ fn respond(
     connection: &Connection,
     cluster: &Arc<Cluster>,
     mut response: Response<UpstreamBody>,
-    upgrade: Option<upgrade::Wanted>,
+    upgrade: Option<Switching>,
     time: Option<(Duration, Ended)>,
 ) -> Response<ResponseBody> {
     // The version is ours to say; a backend that speaks HTTP/1.0 would end the client's connection with it.

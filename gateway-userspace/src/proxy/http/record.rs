@@ -221,12 +221,11 @@ impl Notes {
     }
 
     /// It is answered with a failure in plain bytes, of which so many are its body, and that is all.
-    pub(super) fn refused(self, error: RequestError, sent: usize) {
+    pub(super) fn refused(self, error: RequestError, version: &'static str, sent: usize) {
         self.failed(error);
         self.measure(|measured| measured.refused(error.status().as_u16(), sent));
         self.note(|line| {
-            // Only HTTP/1.1 has heads that are refused before anybody has seen a request.
-            line.asked.protocol = Some("HTTP/1.1");
+            line.asked.protocol = Some(version);
             line.asked.status = error.status().as_u16();
             line.connection.sent = sent as u64;
             line.end = End::Whole;

@@ -70,7 +70,7 @@ pub(super) fn name_text(response: &mut Response<ResponseBody>) {
     }
 }
 
-/// HEAD is answered with a head (RFC 9110, 9.3.2). Over HTTP/2 hyper would have a body follow, be
+/// HEAD is answered with a head (RFC 9110, 9.3.2). Over HTTP/2 a body would follow otherwise, be
 /// it ours or one of a backend that sends what it must not, and the client would take the stream for broken.
 pub(super) fn leave_body_out(response: &mut Response<ResponseBody>) {
     let length = response.body().size_hint().exact().filter(|length| *length > 0);

@@ -290,7 +290,7 @@ fn check_version(connection: &Connection, version: Version) -> Result<(), Reques
     if version < Version::HTTP_11 && !is_spoken { Err(RequestError::OldVersion) } else { Ok(()) }
 }
 
-/// Envoy counts names, values and the target. h2 counts 32 bytes more for each field, up to a bound of its own. A target that is too long by
+/// Envoy counts names, values and the target. HTTP/2 counts 32 bytes more for each field, up to a bound of its own. A target that is too long by
 /// itself is told so (RFC 9112, 3).
 fn check_size(request: &Request<ClientBody>) -> Result<(), RequestError> {
     let line = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
@@ -308,7 +308,7 @@ fn check_length(request: &Request<ClientBody>, most: Option<u64>) -> Result<(), 
     if is_longer { Err(RequestError::BodyTooLong) } else { Ok(()) }
 }
 
-/// What h2 lets pass of HTTP/2. A value that begins or ends with a blank makes a request malformed (RFC 9113, 8.2.1): a rule would
+/// What is well-formed as fields of HTTP/2 go, and no request. A value that begins or ends with a blank makes a request malformed (RFC 9113, 8.2.1): a rule would
 /// be held against another value than the one that an HTTP/1.1 backend reads. So does a length that is said twice, as an
 /// HTTP/2 backend would get both. Lines are as many as HTTP/1.1 has, with a cookie's crumbs for one.
 fn check_fields(request: &Request<ClientBody>) -> Result<(), RequestError> {

@@ -5,13 +5,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{Method, Request, Response, StatusCode};
-use hyper::ext::Protocol;
 
 use super::upgrade;
+use crate::http2::Protocol;
 
 /// Turns a request that asks for a WebSocket so into one that asks for an upgrade; tells whether it was one.
 pub(super) fn turn<B>(request: &mut Request<B>) -> bool {
-    let asks_so = |protocol: &Protocol| protocol.as_str().eq_ignore_ascii_case("websocket");
+    let asks_so = |protocol: &Protocol| protocol.is("websocket");
     if request.method() != Method::CONNECT || !request.extensions().get().is_some_and(asks_so) {
         return false;
     }
@@ -49,7 +49,7 @@ mod tests {
         let asking = |method, protocol: &'static str| {
             let mut request = Request::new(());
             *request.method_mut() = method;
-            request.extensions_mut().insert(Protocol::from_static(protocol));
+            request.extensions_mut().insert(Protocol::new(protocol));
             (turn(&mut request), request)
         };
         let (is_one, request) = asking(Method::CONNECT, "WebSocket");

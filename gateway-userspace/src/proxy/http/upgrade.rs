@@ -8,16 +8,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
-use http::{Request, Response, StatusCode};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
+use http::{Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::body::ResponseBody;
+use super::exchange::Exchange;
 use super::headers;
-use super::idle::{Stream, Streams};
 use super::serve::Connection;
+use super::streams::{Stream, Streams};
 use crate::datapath::handoff::Entry;
 use crate::model::{Below, Cluster};
 use crate::net::drain::DrainWatch;
@@ -34,34 +33,11 @@ use crate::telemetry::access;
 use crate::upstream::{
     self, Departure, Lease, Opening, Outbound, SendError, UpstreamBody, UpstreamStream, limits,
 };
-use crate::wire::{self, AnyStream, NotSwitched, Switching};
+use crate::wire::{self, AnyStream, Switching};
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 /// Silence after which an upgraded connection is closed; route timeouts do not end it.
 const IDLE: Duration = Duration::from_hours(1);
-
-/// The client's side of an upgrade that is under way.
-#[derive(Debug)]
-pub(super) enum Wanted {
-    Http1(Switching),
-    /// A stream that was asked for by CONNECT.
-    Http2(OnUpgrade),
-}
-
-/// That side, once both have switched.
-enum Client {
-    Http1(wire::Switched),
-    Http2(Upgraded),
-}
-
-/// One side has not switched.
-#[derive(Debug, thiserror::Error)]
-enum Unswitched {
-    #[error(transparent)]
-    Http1(#[from] NotSwitched),
-    #[error(transparent)]
-    Http2(#[from] hyper::Error),
-}
 
 /// Where a request that switches leaves what its line in the access log tells so far, and when it began: the line ends with the
 /// connection.
@@ -111,22 +87,9 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), RequestError> {
 }
 
 /// The client's side, if it asks for a WebSocket.
-pub(super) fn wanted<B>(connection: &Connection, request: &mut Request<B>) -> Option<Wanted> {
-    let protocol = asked(request.headers())?;
-    let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
-    is_websocket.then(|| match connection.switching.take() {
-        Some(switching) => Wanted::Http1(switching),
-        None => Wanted::Http2(hyper::upgrade::on(request)),
-    })
-}
-
-impl Wanted {
-    async fn regained(self) -> Result<Client, Unswitched> {
-        Ok(match self {
-            Self::Http1(switching) => Client::Http1(switching.await?),
-            Self::Http2(stream) => Client::Http2(stream.await?),
-        })
-    }
+pub(super) fn wanted(exchange: &Exchange, headers: &HeaderMap) -> Option<Switching> {
+    let is_websocket = asked(headers)?.as_bytes().eq_ignore_ascii_case(b"websocket");
+    exchange.switching().filter(|_| is_websocket)
 }
 
 /// `Upgrade` asks for nothing unless `Connection` names it (RFC 9110, 7.8).
@@ -181,7 +144,7 @@ pub(super) fn switch(
     connection: &Connection,
     cluster: &Arc<Cluster>,
     mut response: Response<UpstreamBody>,
-    wanted: Option<Wanted>,
+    wanted: Option<Switching>,
 ) -> Response<ResponseBody> {
     let Some(downstream) = wanted.filter(|_| is_websocket(response.headers())) else {
         let mut refused =
@@ -209,7 +172,7 @@ pub(super) fn switch(
         // The body holds the endpoint's lease; what follows is what it counts.
         let _held = body;
         let Some(backend) = backend else { return };
-        match downstream.regained().await {
+        match downstream.await {
             Ok(downstream) => switched.carry(downstream, backend).await,
             Err(error) => tracing::debug!(%error, "upgrade failed"),
         }
@@ -236,7 +199,7 @@ impl Drop for Switched {
 }
 
 impl Switched {
-    async fn carry(self, downstream: Client, backend: Backend) {
+    async fn carry(self, downstream: wire::Switched, backend: Backend) {
         let mut line = Line::begin(&self.shared, self.ends, None);
         if let Some(line) = &mut line {
             if let Some(told) = self.told.take() {
@@ -319,12 +282,9 @@ fn backend(body: &mut UpstreamBody) -> Option<Backend> {
 }
 
 /// The client's socket, and what was read from it beyond its request; a stream if it is none.
-fn socket(downstream: Client) -> Result<(TcpStream, Bytes), Box<dyn AnyStream>> {
-    match downstream {
-        Client::Http1(switched) => switched.downcast().map_err(|switched| {
-            let (stream, unread) = switched.into_parts();
-            Box::new(Rewound::new(unread, stream)) as Box<dyn AnyStream>
-        }),
-        Client::Http2(stream) => Err(Box::new(TokioIo::new(stream))),
-    }
+fn socket(downstream: wire::Switched) -> Result<(TcpStream, Bytes), Box<dyn AnyStream>> {
+    downstream.downcast().map_err(|switched| {
+        let (stream, unread) = switched.into_parts();
+        Box::new(Rewound::new(unread, stream)) as Box<dyn AnyStream>
+    })
 }

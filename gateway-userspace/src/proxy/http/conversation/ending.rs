@@ -33,7 +33,7 @@ where
     let connection = talk.connection;
     tracing::trace!(peer = %connection.ends().peer, ?error, "no request");
     connection.count(error);
-    Notes::begin(connection, connection.in_force().logging).refused(error, 0);
+    Notes::begin(connection, connection.in_force().logging).refused(error, "HTTP/1.1", 0);
     let (mut head, ()) = Response::new(()).into_parts();
     head.status = status;
     let answer = Answering {

@@ -91,15 +91,14 @@ where
 {
     let connection = talk.connection;
     let (switch, wanted) = asked.may_switch().then(switching).unzip();
-    connection.switching.set(wanted);
     let Asked { request, mut intake, is_plain, about } = asked;
     let exchange = connection.shared.exchanges.begin(Rc::as_ptr(connection).addr());
+    exchange.may_switch(wanted);
     let watch = exchange.watch();
     let served = {
         let mut serving = pin!(request::serve(connection, request, is_plain, &exchange));
         poll_fn(|cx| talk.poll_served(serving.as_mut(), &mut intake, cx)).await
     };
-    connection.switching.set(None);
     let Some((response, goes_on)) = served else { return After::Gone };
     let is_switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let goes_on = goes_on && !talk.aside.is_leaving() && talk.closed.is_none();

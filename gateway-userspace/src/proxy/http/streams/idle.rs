@@ -1,13 +1,9 @@
-//! Whether anything is asked on a connection. hyper does not bound the pauses of HTTP/2: a client could stay for ever, and ask
-//! for nothing.
+//! Whether anything is asked on a connection: a client is not to stay for ever that asks for nothing.
 
 use std::cell::Cell;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -18,7 +14,7 @@ const IDLE: Duration = Duration::from_hours(1);
 
 /// The streams of a connection; clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Streams(Rc<State>);
+pub(in crate::proxy::http) struct Streams(Rc<State>);
 
 #[derive(Debug)]
 struct State {
@@ -33,17 +29,17 @@ struct State {
 
 /// A stream until it has ended.
 #[derive(Debug)]
-pub(super) struct Stream(Rc<State>);
+pub(in crate::proxy::http) struct Stream(Rc<State>);
 
 impl Streams {
     /// None yet.
-    pub(super) fn new() -> Self {
+    pub(in crate::proxy::http) fn new() -> Self {
         let (open, used, since) = (Cell::new(0), Cell::new(false), Cell::new(Instant::now()));
         Self(Rc::new(State { open, used, since, emptied: Notify::new() }))
     }
 
     /// One more.
-    pub(super) fn begin(&self) -> Stream {
+    pub(in crate::proxy::http) fn begin(&self) -> Stream {
         self.0.open.set(self.0.open.get() + 1);
         self.0.used.set(true);
         Stream(self.0.clone())
@@ -87,40 +83,6 @@ impl Drop for Stream {
     }
 }
 
-impl Stream {
-    /// Ends with the body of its response.
-    pub(super) fn with<B>(self, body: B) -> Streamed<B> {
-        Streamed { body, _stream: self }
-    }
-}
-
-/// The body of a stream's response.
-#[derive(Debug)]
-pub(super) struct Streamed<B> {
-    body: B,
-    _stream: Stream,
-}
-
-impl<B: Body + Unpin> Body for Streamed<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::time::{advance, timeout};
@@ -138,9 +100,7 @@ mod tests {
         let (first, second) = (streams.begin(), streams.begin());
         drop(first);
         assert!(!passes_within(streams.idle(), IDLE * 2).await, "one is open");
-        let body = second.with(http_body_util::Empty::<&[u8]>::new());
-        assert!(!passes_within(streams.idle(), IDLE * 2).await, "its response is");
-        drop(body);
+        drop(second);
         assert!(!passes_within(streams.idle(), IDLE.mul_f64(0.9)).await);
         assert!(passes_within(streams.idle(), IDLE.mul_f64(0.2)).await);
         assert!(!passes_within(streams.none_within(moment * 5), moment * 4).await, "begins now");
