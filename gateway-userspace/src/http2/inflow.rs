@@ -183,13 +183,9 @@ impl Inflow {
 mod tests {
     use super::*;
 
-    fn taken(inflow: &mut Inflow) -> Option<Option<Result<usize, Broken>>> {
-        match inflow.poll_take(&Context::from_waker(Waker::noop())) {
-            Poll::Ready(next) => {
-                Some(next.map(|next| next.map(|frame| frame.into_data().map_or(0, |data| data.len()))))
-            }
-            Poll::Pending => None,
-        }
+    fn taken(inflow: &mut Inflow) -> Poll<Option<Result<usize, Broken>>> {
+        let next = inflow.poll_take(&Context::from_waker(Waker::noop()));
+        next.map_ok(|frame| frame.into_data().map_or(0, |data| data.len()))
     }
 
     fn zeros(length: usize) -> BytesMut {
@@ -203,13 +199,13 @@ mod tests {
             assert_eq!(inflow.receive(zeros(length), length as u32), Ok(0));
         }
         let mut found = Vec::new();
-        while let Some(Some(Ok(length))) = taken(&mut inflow) {
+        while let Poll::Ready(Some(Ok(length))) = taken(&mut inflow) {
             found.push(length);
         }
         assert_eq!(found, [3, SMALL, SMALL + 2, 10_000]);
         assert!(inflow.is_open() && !inflow.is_taken());
         inflow.finish(None).unwrap();
-        assert_eq!((taken(&mut inflow), inflow.is_taken()), (Some(None), true));
+        assert_eq!((taken(&mut inflow), inflow.is_taken()), (Poll::Ready(None), true));
     }
 
     #[test]
@@ -220,7 +216,7 @@ mod tests {
         assert_eq!(inflow.receive(zeros(41), 41), Err(Code::FLOW_CONTROL));
         let mut inflow = Inflow::new(None, 100);
         inflow.receive(zeros(100), 100).unwrap();
-        taken(&mut inflow);
+        assert_eq!(taken(&mut inflow), Poll::Ready(Some(Ok(100))));
         assert_eq!((inflow.regained(100), inflow.regained(100)), (Some(100), None));
         assert_eq!(inflow.receive(zeros(100), 100), Ok(0));
         assert_eq!(inflow.let_go(), 100);
@@ -230,11 +226,14 @@ mod tests {
     fn a_body_has_the_length_that_its_head_has_announced() {
         let mut inflow = Inflow::new(Some(5), 100);
         inflow.receive(zeros(3), 3).unwrap();
-        assert_eq!((inflow.left(), taken(&mut inflow), inflow.left()), (Some(5), Some(Some(Ok(3))), Some(2)));
+        assert_eq!(
+            (inflow.left(), taken(&mut inflow), inflow.left()),
+            (Some(5), Poll::Ready(Some(Ok(3))), Some(2))
+        );
         assert_eq!(inflow.finish(None), Err(Code::PROTOCOL));
         assert_eq!(inflow.receive(zeros(3), 3), Err(Code::PROTOCOL));
         assert_eq!(inflow.break_off(Broken::Flawed), 0);
-        assert_eq!(taken(&mut inflow), Some(Some(Err(Broken::Flawed))));
-        assert_eq!(taken(&mut inflow), Some(None), "once");
+        assert_eq!(taken(&mut inflow), Poll::Ready(Some(Err(Broken::Flawed))));
+        assert_eq!(taken(&mut inflow), Poll::Ready(None), "once");
     }
 }

@@ -128,8 +128,9 @@ impl Core {
                     return Poll::Pending;
                 }
                 length = data.len().min(LONGEST).min(stream.window.min(window) as usize);
-                stream.window -= length as i64;
-                self.window -= length as i64;
+                let counted = length.cast_signed() as i64;
+                stream.window -= counted;
+                self.window -= counted;
             }
             let is_last = length == data.len();
             if length > 0 || ends {

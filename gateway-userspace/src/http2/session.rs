@@ -48,6 +48,10 @@ pub struct Asked {
 
 /// What comes of a frame.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most that is heard is the large one, and is taken apart at once"
+)]
 pub enum Heard {
     /// Nothing that anybody has to know.
     Nothing,
@@ -330,7 +334,7 @@ impl Core {
 
     fn headers(&mut self, frame: Frame) -> Result<Option<(u32, Option<RequestHead>)>, Fault> {
         let head = frame.head;
-        if head.stream % 2 == 0 {
+        if head.stream.is_multiple_of(2) {
             return Err(Fault::Connection(Code::PROTOCOL));
         }
         let ends = head.has(flag::END_STREAM);

@@ -95,7 +95,14 @@ fn begin(response: Response<Moving>, outbound: &Outbound, switches: bool) -> Opt
         head.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
     }
     outbound.head(&mut head, is_over && !switches);
-    (!is_over).then_some(Sending { body, data: Bytes::new(), last: None })
+    (!is_over).then_some(Sending { body, data: Bytes::new(), behind: Behind::More })
+}
+
+/// What stands behind the data that is known.
+enum Behind {
+    More,
+    Nothing,
+    Trailers(HeaderMap),
 }
 
 /// The body of an answer on its way.
@@ -103,16 +110,15 @@ struct Sending {
     body: Moving,
     /// What was read of it, and not said.
     data: Bytes,
-    /// That is all, but for trailers perhaps.
-    last: Option<Option<HeaderMap>>,
+    behind: Behind,
 }
 
 impl Sending {
     /// Says all of it, as it comes and as there is room. An answer that breaks off is a stream that does.
     fn poll_sent(&mut self, outbound: &Outbound, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let Self { body, data, last } = self;
-            let ends = matches!(last, Some(None));
+            let Self { body, data, behind } = self;
+            let ends = matches!(behind, Behind::Nothing);
             if ends || !data.is_empty() {
                 let before = data.len();
                 let said = outbound.poll_data(data, ends, cx);
@@ -123,11 +129,13 @@ impl Sending {
                     return Poll::Ready(());
                 }
             }
-            if let Some(trailers) = last {
-                if let Some(trailers) = trailers {
+            match behind {
+                Behind::More => {}
+                Behind::Nothing => return Poll::Ready(()),
+                Behind::Trailers(trailers) => {
                     outbound.trailers(trailers);
+                    return Poll::Ready(());
                 }
-                return Poll::Ready(());
             }
             let frame = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                 Some(Ok(frame)) => Some(frame),
@@ -137,14 +145,17 @@ impl Sending {
                 }
                 None => None,
             };
-            let is_last = frame.as_ref().is_none_or(Frame::is_trailers) || body.is_end_stream();
-            let mut trailers = None;
+            let is_last = frame.is_none() || body.is_end_stream();
+            if is_last {
+                *behind = Behind::Nothing;
+            }
             match frame.map(Frame::into_data) {
                 Some(Ok(piece)) => *data = piece,
-                Some(Err(frame)) => trailers = frame.into_trailers().ok(),
+                Some(Err(frame)) => {
+                    *behind = frame.into_trailers().map_or(Behind::Nothing, Behind::Trailers);
+                }
                 None => {}
             }
-            *last = is_last.then_some(trailers);
         }
     }
 }
