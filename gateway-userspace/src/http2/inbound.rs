@@ -39,39 +39,39 @@ impl Body for Inbound {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let owes_continue = std::mem::take(&mut self.owes_continue);
-        let core = &mut *self.session.0.borrow_mut();
-        let Some(stream) = core.streams.get(self.id) else { return Poll::Ready(None) };
+        let state = &mut *self.session.0.borrow_mut();
+        let Some(stream) = state.streams.get(self.id) else { return Poll::Ready(None) };
         let next = stream.inflow.poll_take(cx);
         match &next {
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
-                core.taken(self.id, length as u32);
+                state.taken(self.id, length as u32);
             }
-            Poll::Pending if owes_continue => core.go_on(self.id),
+            Poll::Pending if owes_continue => state.go_on(self.id),
             _ => {}
         }
         next
     }
 
     fn is_end_stream(&self) -> bool {
-        let mut core = self.session.0.borrow_mut();
-        core.streams.get(self.id).is_none_or(|stream| stream.inflow.is_taken())
+        let mut state = self.session.0.borrow_mut();
+        state.streams.get(self.id).is_none_or(|stream| stream.inflow.is_taken())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let mut core = self.session.0.borrow_mut();
-        let left = core.streams.get(self.id).and_then(|stream| stream.inflow.left());
+        let mut state = self.session.0.borrow_mut();
+        let left = state.streams.get(self.id).and_then(|stream| stream.inflow.left());
         left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
 impl Drop for Inbound {
     fn drop(&mut self) {
-        let core = &mut *self.session.0.borrow_mut();
-        if let Some(stream) = core.streams.get(self.id) {
+        let state = &mut *self.session.0.borrow_mut();
+        if let Some(stream) = state.streams.get(self.id) {
             let untaken = stream.inflow.let_go();
-            core.take(untaken);
-            core.settle(self.id);
+            state.take(untaken);
+            state.settle(self.id);
         }
     }
 }

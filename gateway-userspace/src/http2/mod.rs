@@ -10,6 +10,7 @@ mod inflow;
 pub mod outbound;
 pub mod session;
 pub mod settings;
+mod state;
 mod stream;
 pub mod tunnel;
 

@@ -9,7 +9,8 @@ use http::{StatusCode, response};
 
 use super::fault::{Broken, Code};
 use super::frame::{FrameHead, LONGEST, flag, kind, put_block};
-use super::session::{Core, Session};
+use super::session::Session;
+use super::state::State;
 use super::stream::Ended;
 use crate::wire::date::with_date;
 
@@ -47,8 +48,8 @@ impl Outbound {
 
     /// Ready when there is nobody any more whom to answer.
     pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut core = self.session.0.borrow_mut();
-        match core.streams.get(self.id) {
+        let mut state = self.session.0.borrow_mut();
+        match state.streams.get(self.id) {
             Some(stream) if stream.ended == Ended::No => {
                 stream.wait(cx);
                 Poll::Pending
@@ -59,9 +60,9 @@ impl Outbound {
 
     /// Ends the stream before its time.
     pub fn reset(&self, code: Code) {
-        let core = &mut *self.session.0.borrow_mut();
-        if core.streams.get(self.id).is_some_and(|stream| stream.is_sending) {
-            core.reset(self.id, code, Broken::Gone);
+        let state = &mut *self.session.0.borrow_mut();
+        if state.streams.get(self.id).is_some_and(|stream| stream.is_sending) {
+            state.reset(self.id, code, Broken::Gone);
         }
     }
 }
@@ -69,15 +70,15 @@ impl Outbound {
 impl Drop for Outbound {
     fn drop(&mut self) {
         self.reset(Code::CANCEL);
-        let core = &mut *self.session.0.borrow_mut();
-        if let Some(stream) = core.streams.get(self.id) {
+        let state = &mut *self.session.0.borrow_mut();
+        if let Some(stream) = state.streams.get(self.id) {
             stream.is_held = false;
-            core.settle(self.id);
+            state.settle(self.id);
         }
     }
 }
 
-impl Core {
+impl State {
     /// Tells a client to go on with its body.
     pub(super) fn go_on(&mut self, id: u32) {
         self.head(id, (StatusCode::CONTINUE, &HeaderMap::new()), false);

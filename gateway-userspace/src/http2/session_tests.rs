@@ -3,14 +3,15 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Wake, ready};
+use std::task::{Wake, Waker, ready};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body::Body as _;
 
 use super::*;
-use crate::http2::frame::{LONGEST, put};
+use crate::http2::frame::{LONGEST, flag, put};
+use crate::http2::state::{AHEAD, REMEMBERED};
 
 const SETTINGS: Settings = Settings {
     streams: 3,
@@ -63,9 +64,9 @@ fn asked(session: &Session, stream: u32) -> Asked {
 
 /// The frames that the client has been told since it was asked last.
 fn told(session: &Session) -> Vec<Frame> {
-    let mut core = session.0.borrow_mut();
-    let out = std::mem::take(core.writer.out());
-    core.owed.0 = 0;
+    let mut state = session.0.borrow_mut();
+    let out = std::mem::take(state.writer.out());
+    state.owed.0 = 0;
     let mut octets = BytesMut::from(&out.collected()[..]);
     std::iter::from_fn(|| Frame::take(&mut octets).unwrap()).collect()
 }
@@ -134,8 +135,8 @@ fn what_comes_on_streams_that_are_over_is_judged_by_who_ended_them() {
             one(&session, (kind::RST_STREAM, 0, 1), &[0; 4]).unwrap();
         }
         drop(stream);
-        let mut core = session.0.borrow_mut();
-        let found = core.whole(1, true, GET).map(|_| ());
+        let mut state = session.0.borrow_mut();
+        let found = state.whole(1, true, GET).map(|_| ());
         assert_eq!(found, want, "{ends} {resets:?}");
     }
 }
