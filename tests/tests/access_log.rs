@@ -7,6 +7,7 @@ use harness::authority::Authority;
 use harness::backend::Backend;
 use harness::client::{self, read_to_end, request};
 use harness::documents::{self, Server, http_service, service, sni_route, tcp_route, tcp_service};
+use harness::frames::{Connection, END_HEADERS, END_STREAM, HEADERS, Outcome, block, frame};
 use harness::gateway::Gateway;
 use harness::serve::Place;
 use harness::tls::TlsClient;
@@ -261,6 +262,13 @@ fn requests_have_their_route_their_bytes_and_the_flags_of_what_became_of_them() 
     let told = line(2 + rows.len());
     assert_eq!((&told["response_code"], &told["response_flags"]), (&426.into(), &"DPE".into()), "{told}");
     assert_eq!(told["path"], Value::Null, "{told}");
+    // Nor is a head of HTTP/2 seen by anybody that is too large.
+    let mut client = Connection::open(address, &[]);
+    let head = format!(":method: GET|:scheme: http|:authority: {HOST}|:path: /|{}", "x: y|".repeat(2_000));
+    client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&head)));
+    assert_eq!(client.outcome(1), Outcome::Answered(431));
+    let told = line(3 + rows.len());
+    assert_eq!((&told["response_code"], &told["protocol"]), (&431.into(), &"HTTP/2".into()), "{told}");
 }
 
 /// No document asks for a log, and no flag.
