@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -235,6 +235,16 @@ impl<'s> Traffic<'s> {
     fn start(site: &'s Site) -> Self {
         let (outside, hello) =
             (&site.cluster.outside, TlsClient::new(site.authority.roots(), SEALED).hello());
+        // Its pods may begin behind those that were asked for so far.
+        let (sealed, opening) = (site.at(31401), hello.clone());
+        wait::until("an echo behind a server's name", || {
+            let opening = opening.clone();
+            outside.enter(move || {
+                let mut stream = TcpStream::connect(sealed).ok()?;
+                stream.write_all(&opening).ok()?;
+                stream.read_exact(&mut vec![0; opening.len()]).ok()
+            })
+        });
         Self {
             site,
             load: Load::start(outside, &site.target(), 4, PERIOD),
