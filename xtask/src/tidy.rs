@@ -28,7 +28,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("foldhash", &["upstream"]),
-    ("h2", &["upstream", "proxy"]),
+    ("h2", &["upstream"]),
     ("hyper", &["upstream", "proxy", "admin", "admission", "cli"]),
     ("httparse", &["http1"]),
     ("hyper_rustls", &["source"]),
