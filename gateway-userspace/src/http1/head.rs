@@ -4,13 +4,13 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use httparse::{Header, Status};
 use memchr::memchr_iter;
 
 use super::length::{Ambiguous, Length};
-use crate::wire::lists;
+use crate::wire::{expects_continue, lists};
 
 /// Bytes of a target at most.
 const LONGEST_TARGET: usize = 65_534;
@@ -117,11 +117,7 @@ impl RequestHead {
         *request.headers_mut() = headers(&head, parsed.headers)?;
         let length = Length::of_request(request.headers(), minor == 0)?;
         let is_kept_alive = is_kept_alive(request.headers(), minor);
-        let expects_continue = minor == 1
-            && request
-                .headers()
-                .get(EXPECT)
-                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let expects_continue = minor == 1 && expects_continue(request.headers());
         Ok(Some(Self { request, length, is_kept_alive, expects_continue }))
     }
 }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::decode::{Decoder, Flawed};
 use super::length::Length;
-use crate::wire::Wire;
+use crate::wire::{Wire, remember};
 
 /// Why a body breaks off.
 #[derive(Debug, thiserror::Error)]
@@ -80,14 +80,6 @@ pub fn inbound(length: Length) -> (Inlet, Inbound) {
     (Inlet { shared: shared.clone(), decoder }, Inbound(shared))
 }
 
-/// Remembers whom to wake.
-fn remember(place: &RefCell<Option<Waker>>, cx: &Context<'_>) {
-    let mut place = place.borrow_mut();
-    if place.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
-        *place = Some(cx.waker().clone());
-    }
-}
-
 impl Shared {
     fn ring(&self) {
         if !self.is_attended.get()
@@ -137,7 +129,7 @@ impl Inlet {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        remember(&self.shared.conversation, cx);
+        remember(&mut self.shared.conversation.borrow_mut(), cx);
         if !self.is_asked() {
             return false;
         }
@@ -237,7 +229,7 @@ impl Body for Inbound {
                 Poll::Ready(Some(Err(InboundError::Gone)))
             }
             End::Open => {
-                remember(&shared.reader, cx);
+                remember(&mut shared.reader.borrow_mut(), cx);
                 shared.is_asked.set(true);
                 shared.ring();
                 Poll::Pending

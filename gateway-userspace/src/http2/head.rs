@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version, uri};
 
 use super::hpack::{Field, Malformed};
-use crate::wire::number;
+use crate::wire::{expects_continue, number};
 
 /// Lines that the gateway adds to a head, more or less: there is room for them from the start.
 const ADDED: usize = 10;
@@ -127,10 +127,7 @@ impl Fields {
             return Err(NotHttp);
         }
         *request.uri_mut() = self.target(is_connect && !has_protocol)?;
-        let expects_continue = self
-            .headers
-            .get(EXPECT)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let expects_continue = expects_continue(&self.headers);
         *request.headers_mut() = self.headers;
         Ok(RequestHead { request, length, expects_continue })
     }

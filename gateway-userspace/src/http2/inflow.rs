@@ -8,6 +8,7 @@ use http::HeaderMap;
 use http_body::Frame;
 
 use super::fault::{Broken, Code};
+use crate::wire::remember;
 
 /// Pieces below this are joined: each by itself would hold what it was read into, which may be eight times as much.
 const SMALL: usize = 8 * 1024;
@@ -154,10 +155,7 @@ impl Inflow {
                 Poll::Ready(Some(Err(broken)))
             }
             End::Open => {
-                match &mut self.reader {
-                    Some(known) => known.clone_from(cx.waker()),
-                    none => *none = Some(cx.waker().clone()),
-                }
+                remember(&mut self.reader, cx);
                 Poll::Pending
             }
         }

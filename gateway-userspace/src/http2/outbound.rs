@@ -3,12 +3,13 @@
 
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{DATE, HeaderMap, HeaderValue};
 use http::{StatusCode, response};
 
 use super::fault::{Broken, Code};
 use super::frame::{FrameHead, LONGEST, flag, kind, put_block};
+use super::hpack::Encoder;
 use super::session::Session;
 use super::state::State;
 use super::stream::Ended;
@@ -85,25 +86,23 @@ impl State {
     }
 
     fn head(&mut self, id: u32, (status, headers): (StatusCode, &HeaderMap), ends: bool) {
-        if !self.streams.get(id).is_some_and(|stream| stream.is_sending) {
-            return;
-        }
-        let Self { encoder, writer, .. } = self;
-        let before = writer.unsent();
-        put_block(writer.out().head(), id, ends, LONGEST, |out| encoder.response(status, headers, out));
-        self.owes(self.writer.unsent() - before);
-        self.said(id, ends);
+        self.block(id, ends, |encoder, out| encoder.response(status, headers, out));
     }
 
     fn trailers(&mut self, id: u32, trailers: &HeaderMap) {
+        self.block(id, true, |encoder, out| encoder.trailers(trailers, out));
+    }
+
+    /// Says headers, for which no room is asked.
+    fn block(&mut self, id: u32, ends: bool, encode: impl FnOnce(&mut Encoder, &mut BytesMut)) {
         if !self.streams.get(id).is_some_and(|stream| stream.is_sending) {
             return;
         }
         let Self { encoder, writer, .. } = self;
         let before = writer.unsent();
-        put_block(writer.out().head(), id, true, LONGEST, |out| encoder.trailers(trailers, out));
+        put_block(writer.out().head(), id, ends, LONGEST, |out| encode(encoder, out));
         self.owes(self.writer.unsent() - before);
-        self.said(id, true);
+        self.said(id, ends);
     }
 
     fn poll_data(

@@ -15,7 +15,8 @@ use super::head::RequestHead;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::settings::{LARGEST_WINDOW, Settings};
-use super::state::{Begun, LAST_PING, Leaving, OWED, Phase, State};
+use super::state::{Begun, LAST_PING, Leaving, Phase, State};
+use crate::wire::remember;
 
 /// A request that was asked for just now, with both ends of its stream.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ pub enum Heard {
     /// A request.
     Asked(Asked),
     /// A stream that broke the rules was ended.
-    Reset(Code),
+    Reset,
 }
 
 /// See the module. Clones share it.
@@ -59,10 +60,7 @@ impl Session {
     pub fn attend(&self, is_attended: bool, cx: &Context<'_>) {
         let mut state = self.0.borrow_mut();
         state.is_attended = is_attended;
-        match &mut state.task {
-            Some(known) => known.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
+        remember(&mut state.task, cx);
     }
 
     /// Takes the next frame out of what was read; `None`: more is needed, or what the client has already asked for is to be
@@ -80,12 +78,12 @@ impl Session {
             drop(read.split_to(length));
             state.phase = Phase::Settings;
         }
-        if state.owed.0 >= OWED { Ok(None) } else { Frame::take(read) }
+        if state.is_clogged() { Ok(None) } else { Frame::take(read) }
     }
 
     /// Whether the client is not listened to before it has taken what it has asked for already.
     pub fn is_clogged(&self) -> bool {
-        self.0.borrow().owed.0 >= OWED
+        self.0.borrow().is_clogged()
     }
 
     /// Does what a frame asks for. A fault of a stream is answered; one of the connection is returned.
@@ -96,7 +94,7 @@ impl Session {
             Ok(Some(begun)) => Ok(Heard::Asked(self.asked(begun))),
             Err(Fault::Stream(id, code)) => {
                 self.0.borrow_mut().reset(id, code, Broken::Flawed);
-                Ok(Heard::Reset(code))
+                Ok(Heard::Reset)
             }
             Err(fault) => Err(fault),
         }

@@ -11,7 +11,7 @@ use http_body::Body as _;
 
 use super::*;
 use crate::http2::frame::{LONGEST, flag, put};
-use crate::http2::state::{AHEAD, REMEMBERED};
+use crate::http2::state::{AHEAD, OWED, REMEMBERED};
 
 const SETTINGS: Settings = Settings {
     streams: 3,
@@ -46,7 +46,7 @@ fn said(session: &Session, mut octets: BytesMut) -> Result<Vec<Asked>, Fault> {
     while let Some(frame) = session.next(&mut octets)? {
         match session.receive(frame)? {
             Heard::Asked(request) => asked.push(request),
-            Heard::Nothing | Heard::Reset(_) => {}
+            Heard::Nothing | Heard::Reset => {}
         }
     }
     Ok(asked)

@@ -143,6 +143,11 @@ impl State {
         self.put((kind::GOAWAY, 0, 0), [last, code].as_flattened());
     }
 
+    /// Whether the client is not listened to before it has taken what it has asked for already.
+    pub(super) fn is_clogged(&self) -> bool {
+        self.owed.0 >= OWED
+    }
+
     /// Has the connection's task send what there is.
     pub(super) fn ring(&self) {
         if let Some(task) = self.task.as_ref().filter(|_| !self.is_attended) {

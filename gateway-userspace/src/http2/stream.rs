@@ -4,6 +4,7 @@ use std::task::{Context, Waker};
 
 use super::fault::{Broken, Code, Fault};
 use super::inflow::Inflow;
+use crate::wire::remember;
 
 /// Who has ended a stream before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,10 +79,7 @@ impl Stream {
 
     /// Has whoever sends wait for news.
     pub(super) fn wait(&mut self, cx: &Context<'_>) {
-        match &mut self.sender {
-            Some(known) => known.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
+        remember(&mut self.sender, cx);
     }
 
     /// Tells whoever sends that there are some.

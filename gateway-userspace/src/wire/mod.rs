@@ -10,16 +10,24 @@ pub mod writer;
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use fields::{lists, number, tokens};
+pub use fields::{expects_continue, lists, number, tokens};
 pub use outflow::Outflow;
-pub use reader::Reader;
+pub use reader::{Reader, poll_forget};
 pub use switched::{AnyStream, NotSwitched, Switch, Switched, Switching, switching};
 pub use writer::Writer;
+
+/// Remembers whom to wake.
+pub fn remember(place: &mut Option<Waker>, cx: &Context<'_>) {
+    match place {
+        Some(known) => known.clone_from(cx.waker()),
+        None => *place = Some(cx.waker().clone()),
+    }
+}
 
 /// A connection as both ends of it are used.
 #[derive(Debug)]

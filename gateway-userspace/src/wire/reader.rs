@@ -13,6 +13,9 @@ const LITTLE: usize = 8 * 1024;
 /// Likewise at most.
 const MUCH: usize = 64 * 1024;
 
+/// Bytes that are read at once to be forgotten.
+const FORGOTTEN: usize = 16 * 1024;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Reader {
@@ -75,6 +78,18 @@ impl Reader {
         self.read.reserve(LITTLE);
         self.read.extend_from_slice(words);
         Poll::Ready(Ok(words.len()))
+    }
+}
+
+/// Reads what a peer says still, up to its end, and believes none of it.
+pub fn poll_forget(stream: &mut (impl AsyncRead + Unpin), cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let mut room = [const { MaybeUninit::uninit() }; FORGOTTEN];
+    loop {
+        let mut room = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut room))?;
+        if room.filled().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
     }
 }
 

@@ -3,12 +3,10 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::mem::MaybeUninit;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use http::{Response, StatusCode, Version};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::Conversation;
@@ -16,9 +14,7 @@ use crate::http1::{Answering, HeadError, Length, write_response};
 use crate::proxy::error::RequestError;
 use crate::proxy::http::record::Notes;
 use crate::proxy::http::serve::LAST_WORDS;
-
-/// Bytes that are read at once to be forgotten.
-const AT_ONCE: usize = 16 * 1024;
+use crate::wire::poll_forget;
 
 /// Answers a head that cannot be read: nobody has seen a request.
 pub(super) async fn refuse<S>(talk: &mut Conversation<'_, S>, error: HeadError)
@@ -94,13 +90,6 @@ where
         if is_read || self.closed.is_some() {
             return Poll::Ready(Ok(()));
         }
-        let mut room = [const { MaybeUninit::uninit() }; AT_ONCE];
-        loop {
-            let mut room = ReadBuf::uninit(&mut room);
-            ready!(Pin::new(self.wire.stream_mut()).poll_read(cx, &mut room))?;
-            if room.filled().is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-        }
+        poll_forget(self.wire.stream_mut(), cx)
     }
 }

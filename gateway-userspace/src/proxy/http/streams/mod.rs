@@ -6,15 +6,14 @@ mod idle;
 mod ration;
 
 use std::future::poll_fn;
-use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use self::answer::answer;
@@ -27,7 +26,7 @@ use crate::net::rewind::Rewound;
 use crate::net::seldom::Seldom;
 use crate::proxy::detect::HttpVersion;
 use crate::proxy::overload::Level;
-use crate::wire::Reader;
+use crate::wire::{Reader, poll_forget};
 
 /// Receive windows: large enough that one stream fills a fast path, small enough to bound what a stalled backend makes us hold.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -38,8 +37,6 @@ const LAST_REQUESTS: Duration = Duration::from_secs(5);
 const UNREAD: Duration = Duration::from_secs(1);
 /// Reads of one turn: then those have theirs who answer.
 const READS: u32 = 8;
-/// Bytes that are read at once to be forgotten.
-const AT_ONCE: usize = 16 * 1024;
 
 /// See the module.
 struct Talk<'c, S> {
@@ -174,7 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
                         let stream = self.streams.begin();
                         self.answers.push(Box::pin(answer(self.connection.clone(), stream, asked)));
                     }
-                    Heard::Reset(_) => self.ration.reset(Instant::now).map_err(End::Refused)?,
+                    Heard::Reset => self.ration.reset(Instant::now).map_err(End::Refused)?,
                 }
             }
             if self.session.is_clogged() {
@@ -227,20 +224,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
             self.session.fail(code);
             self.answers.clear();
         }
-        let _ = timeout(LAST_WORDS, poll_fn(|cx| self.poll_end(cx))).await;
-    }
-
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        ready!(self.poll_send(cx))?;
-        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
-        let mut room = [const { MaybeUninit::uninit() }; AT_ONCE];
-        loop {
-            let mut room = ReadBuf::uninit(&mut room);
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room))?;
-            if room.filled().is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-        }
+        let last_words = async {
+            poll_fn(|cx| self.poll_send(cx)).await?;
+            self.stream.shutdown().await?;
+            poll_fn(|cx| poll_forget(&mut self.stream, cx)).await
+        };
+        let _ = timeout(LAST_WORDS, last_words).await;
     }
 }
 
